@@ -1,0 +1,176 @@
+//! Keys and values of the pinned maps, as the kernel sees them.
+//!
+//! Addresses are byte arrays in network order and ports are in host order, so that `bpftool map
+//! dump` reads like the relationship table. No type has padding the compiler may leave
+//! uninitialised: the verifier refuses such keys, and they would compare unequal.
+//!
+//! A change of any type here, of a map's size in [`capacity`], or of what a field means, needs a
+//! new [`LAYOUT`]. [`Scope`] is frozen for ever; see there.
+
+pub use network_types::ip::IpProto as Protocol;
+
+/// The version of everything in this module, kept in the pinned `layout` map. The loader refuses
+/// pinned state that has another one.
+pub const LAYOUT: u32 = 1;
+
+/// In a [`VipKey`]: every protocol that has connect-time hooks. It is number 0, which iptables
+/// reads as "all" too (`iptables(8)`, `-p`).
+pub const ANY_PROTOCOL: Protocol = Protocol::HopOpt;
+
+/// In a [`VipKey`]: every port.
+pub const ANY_PORT: u16 = 0;
+
+/// How many elements each pinned map holds.
+pub mod capacity {
+    /// Entries of `vips`; a VIP limited to a port or protocol takes two.
+    pub const VIPS: u32 = 1 << 17;
+    /// Slots of `backends`. A change needs the old and the new list at once.
+    pub const BACKENDS: u32 = 1 << 18;
+    /// Round-robin cursors, one for each (app, VIP).
+    pub const CURSORS: u32 = 1 << 17;
+}
+
+/// The value of the `scope` map (cgroup storage, keyed by cgroup id): which app the cgroup is.
+///
+/// **Frozen for ever.** `bpf_get_local_storage` returns the storage that was allocated when the
+/// link was made, whatever map the program names; a later program that believed it to be larger
+/// would read past its end (`__cgroup_bpf_attach` in kernel/bpf/cgroup.c).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// The app's number. 0, which is also what fresh storage holds, translates nothing.
+    pub id: u32,
+    /// Zero. The only room this value will ever have.
+    pub reserved: u32,
+}
+
+/// The key of the `vips` map, and the name of the owner in each [`Slot`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct VipKey {
+    /// The app, from [`Scope::id`].
+    pub scope: u32,
+    /// The VIP, network byte order.
+    pub vip: [u8; 4],
+    /// Destination port, host byte order, or [`ANY_PORT`].
+    pub port: u16,
+    /// The protocol, or [`ANY_PROTOCOL`].
+    pub protocol: Protocol,
+    /// Zero, so that the key has no padding.
+    pub reserved: u8,
+}
+
+impl VipKey {
+    /// The key for one port and protocol of a VIP.
+    #[inline(always)]
+    pub const fn new(scope: u32, vip: [u8; 4], port: u16, protocol: Protocol) -> Self {
+        Self { scope, vip, port, protocol, reserved: 0 }
+    }
+
+    /// The key under which every VIP has an entry, whatever it is limited to.
+    #[inline(always)]
+    pub const fn head(scope: u32, vip: [u8; 4]) -> Self {
+        Self::new(scope, vip, ANY_PORT, ANY_PROTOCOL)
+    }
+}
+
+/// The value of the `vips` map: where the VIP's slots are in `backends`.
+///
+/// It is only a hint. The kernel recycles hash elements at once, so by the time a program reads
+/// it, it may be another VIP's; the owner in the slot decides. Eight aligned bytes are read and
+/// written in one piece, so first and count always belong together.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Range {
+    /// Index of the first slot.
+    pub first: u32,
+    /// Number of slots, at least 1.
+    pub count: u32,
+}
+
+/// A value of the `backends` map: one turn of a VIP's round robin.
+///
+/// A slot is written only while no [`Range`] points to it, and rests for an RCU grace period
+/// before it is used again. A free one is all zeroes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// The VIP this slot belongs to. A program that looked up any other must not use it.
+    pub owner: VipKey,
+    /// The backend's address, network byte order.
+    pub ip: [u8; 4],
+    /// The backend's port, host byte order; 0 keeps the port the application asked for.
+    pub port: u16,
+    /// [`Slot::LIMITED`], [`Slot::UNREACHABLE`].
+    pub flags: u16,
+    /// Index of the VIP's counter in `cursors`, the same in all its slots.
+    pub cursor: u32,
+}
+
+impl Slot {
+    /// The VIP is translated for one port or protocol only, and this is the slot of its head
+    /// entry, which no connection uses: look up the limited keys.
+    pub const LIMITED: u16 = 1;
+    /// The VIP is known but has no backend: refuse.
+    pub const UNREACHABLE: u16 = 2;
+}
+
+/// The value of the `flows` map (socket storage): what this socket was translated from and to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// The app whose hook translated. Cgroups nest: a parent's hook runs after the child's and
+    /// must not take the child's flow for a stale one of its own.
+    pub scope: u32,
+    /// What the application asked for, network byte order.
+    pub vip: [u8; 4],
+    /// What the socket was connected to, network byte order.
+    pub backend: [u8; 4],
+    /// The port the application asked for, host byte order.
+    pub vip_port: u16,
+    /// The port the socket was connected to, host byte order.
+    pub backend_port: u16,
+}
+
+/// The value of the `counters` map (one per CPU): what the hooks did, since the maps were made.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Connects sent to a backend.
+    pub redirected: u64,
+    /// Connects refused because the VIP has no backend.
+    pub unreachable: u64,
+    /// Connects refused because the VIP's entry changed at every look.
+    pub unsettled: u64,
+    /// Connects sent to a backend of which the socket keeps no record, because the kernel had no
+    /// memory for it (`net.core.optmem_max`): `getpeername` shows the backend.
+    pub unrecorded: u64,
+}
+
+/// The value of the `layout` map, which the programs never read.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// [`LAYOUT`] of the program that made the maps.
+    pub version: u32,
+}
+
+// Sizes and offsets are part of the pinned state: a change here is a new LAYOUT.
+const _: () = {
+    use core::mem::{offset_of, size_of};
+    assert!(size_of::<Scope>() == 8);
+    assert!(size_of::<VipKey>() == 12);
+    assert!(offset_of!(VipKey, vip) == 4);
+    assert!(offset_of!(VipKey, port) == 8);
+    assert!(offset_of!(VipKey, protocol) == 10);
+    assert!(offset_of!(VipKey, reserved) == 11);
+    assert!(size_of::<Range>() == 8 && align_of::<Range>() == 8);
+    assert!(size_of::<Slot>() == 24);
+    assert!(offset_of!(Slot, ip) == 12);
+    assert!(offset_of!(Slot, port) == 16);
+    assert!(offset_of!(Slot, flags) == 18);
+    assert!(offset_of!(Slot, cursor) == 20);
+    assert!(size_of::<Flow>() == 16);
+    assert!(size_of::<Counters>() == 32);
+    assert!(size_of::<Layout>() == 4);
+};

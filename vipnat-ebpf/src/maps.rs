@@ -1,0 +1,113 @@
+//! The pinned maps, under the names that `bpftool` and the loader know them by.
+
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
+use aya_ebpf::{
+    bindings::{BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_CGROUP_STORAGE_DEPRECATED},
+    btf_maps::{Array, HashMap, PerCpuArray, SkStorage},
+    helpers::bpf_get_local_storage,
+    macros::btf_map,
+};
+use vipnat_common::{
+    Flow, Maps, Range, Slot, VipKey,
+    layout::{Counters, Layout, Scope, capacity},
+};
+
+#[btf_map(name = "scope")]
+static SCOPE: SharedCgroupStorage<Scope> = SharedCgroupStorage::new();
+
+#[btf_map(name = "vips")]
+static VIPS: HashMap<VipKey, Range, { capacity::VIPS as usize }, { BPF_F_NO_PREALLOC as usize }> =
+    HashMap::new();
+
+#[btf_map(name = "backends")]
+static BACKENDS: Array<Slot, { capacity::BACKENDS as usize }> = Array::new();
+
+#[btf_map(name = "cursors")]
+static CURSORS: Array<u64, { capacity::CURSORS as usize }> = Array::new();
+
+#[btf_map(name = "flows")]
+pub(crate) static FLOWS: SkStorage<Flow> = SkStorage::new();
+
+#[btf_map(name = "counters")]
+static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
+
+/// Read by the loader alone.
+#[btf_map(name = "layout")]
+static LAYOUT: Array<Layout, 1> = Array::new();
+
+/// Cgroup storage keyed by the cgroup id alone, so that all hooks of a cgroup share one value and
+/// one write switches them all (kernel 5.9). aya's own type has the older key, with the attach
+/// type in it, and so one value for each hook.
+#[repr(C)]
+struct SharedCgroupStorage<V> {
+    r#type: *const [i32; BPF_MAP_TYPE_CGROUP_STORAGE_DEPRECATED as usize],
+    key: *const u64,
+    value: *const V,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; 0],
+}
+
+// SAFETY: the pointers only carry types into BTF; they are null and nobody follows them.
+unsafe impl<V> Sync for SharedCgroupStorage<V> {}
+
+impl<V> SharedCgroupStorage<V> {
+    const fn new() -> Self {
+        Self {
+            r#type: core::ptr::null(),
+            key: core::ptr::null(),
+            value: core::ptr::null(),
+            max_entries: core::ptr::null(),
+            map_flags: core::ptr::null(),
+        }
+    }
+}
+
+/// The app of the cgroup that the running link is attached to; 0 if translation is off.
+#[inline(always)]
+pub(crate) fn scope() -> u32 {
+    // SAFETY: the helper returns the storage of the link, never null, as large as its map's value.
+    unsafe {
+        let map = (&raw const SCOPE).cast_mut().cast();
+        let scope: *const Scope = bpf_get_local_storage(map, 0).cast();
+        (&raw const (*scope).id).read_volatile()
+    }
+}
+
+/// Counts one event of this CPU.
+#[inline(always)]
+pub(crate) fn count(field: impl FnOnce(*mut Counters) -> *mut u64) {
+    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
+        // SAFETY: the pointer is into the map's value. Atomic, because a program can be preempted
+        // by another on the same CPU: only migration is off while it runs.
+        unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(field(counters), 1) };
+    }
+}
+
+/// The maps of the running kernel.
+pub(crate) struct Pinned;
+
+impl Maps for Pinned {
+    #[inline(always)]
+    fn range(&self, key: &VipKey) -> Option<Range> {
+        let range = VIPS.get_ptr(key)?;
+        // SAFETY: a pointer from a lookup stays readable while the program runs; what it holds may
+        // become another key's, so it is read once, in one piece.
+        let word = unsafe { range.cast::<u64>().read_volatile() };
+        // SAFETY: Range is two u32 in the same eight bytes, and any bits make a u32.
+        Some(unsafe { core::mem::transmute::<u64, Range>(word) })
+    }
+
+    #[inline(always)]
+    fn slot(&self, index: u32) -> Option<Slot> {
+        BACKENDS.get(index).copied()
+    }
+
+    #[inline(always)]
+    fn take_turn(&self, cursor: u32) -> Option<u64> {
+        let cursor = CURSORS.get_ptr_mut(cursor)?;
+        // SAFETY: the pointer is into the map's value. SeqCst, because LLVM 22 drops the fetch of a
+        // Relaxed one and returns the addend (llvm/llvm-project#210280).
+        Some(unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(cursor, 1) })
+    }
+}
