@@ -1,1 +1,28 @@
+//! Fixtures for tests and demos: hosts, apps and backends on one machine, and the program under
+//! test.
+//!
+//! Everything here needs root, panics rather than returning errors, and cleans up in `Drop`. What
+//! a run leaves behind when it dies by SIGKILL, the next one removes ([`sweep`]).
 
+mod app;
+mod backend;
+mod cgroup;
+mod command;
+mod leftovers;
+mod mounts;
+mod netns;
+mod network;
+pub mod probe;
+mod programs;
+mod vipnat;
+
+pub use app::App;
+pub use backend::Backend;
+pub use cgroup::Cgroup;
+pub use command::{CommandExt, Outcome, outcome};
+pub use leftovers::{TEST_PREFIX, sweep};
+pub use netns::NetNs;
+pub use network::Network;
+pub use probe::Report;
+pub use programs::program;
+pub use vipnat::Vipnat;

@@ -87,24 +87,35 @@ fn find<M: Maps>(maps: &M, key: &VipKey) -> Found {
 fn look<M: Maps>(maps: &M, to: &Destination) -> Option<Verdict> {
     // Every VIP has a head entry: one lookup tells a VIP from anything else.
     let head = VipKey::head(to.scope, to.ip);
-    let (range, slot) = match find(maps, &head) {
+    let (mut range, mut slot) = match find(maps, &head) {
         Found::Nothing => return Some(Verdict::Pass),
         Found::Changed => return None,
         Found::Entry(range, slot) => (range, slot),
     };
-    if slot.flags & Slot::LIMITED == 0 {
-        return choose(maps, to, &head, range, slot);
-    }
-    for key in limited_keys(to) {
-        match find(maps, &key) {
-            Found::Nothing => {}
+    if slot.flags & Slot::LIMITED != 0 {
+        (range, slot) = match find_limited(maps, to) {
+            Found::Entry(range, slot) => (range, slot),
             Found::Changed => return None,
-            Found::Entry(range, slot) => return choose(maps, to, &key, range, slot),
+            // Not limited to what was asked for. But if the limit was lifted since the head was
+            // read, the limited entry may be gone already: the miss counts only if the head stands.
+            Found::Nothing => {
+                return (maps.range(&head) == Some(range)).then_some(Verdict::Pass);
+            }
+        };
+    }
+    choose(maps, to, range, slot)
+}
+
+/// The entry of a limited VIP for a destination, the most specific one.
+#[inline(always)]
+fn find_limited<M: Maps>(maps: &M, to: &Destination) -> Found {
+    for key in limited_keys(to) {
+        let found = find(maps, &key);
+        if !matches!(found, Found::Nothing) {
+            return found;
         }
     }
-    // Not limited to what was asked for. But if the limit was lifted since the head was read, the
-    // limited entry may be gone already: the answer counts only if the head still stands.
-    (maps.range(&head) == Some(range)).then_some(Verdict::Pass)
+    Found::Nothing
 }
 
 /// The entries that may serve a destination of a limited VIP, most specific first.
@@ -117,15 +128,9 @@ fn limited_keys(to: &Destination) -> [VipKey; 3] {
     ]
 }
 
-/// Takes the turn of an entry whose first slot is known to be `key`'s own.
+/// Takes the turn of an entry whose first slot was found to be its own.
 #[inline(always)]
-fn choose<M: Maps>(
-    maps: &M,
-    to: &Destination,
-    key: &VipKey,
-    range: Range,
-    first: Slot,
-) -> Option<Verdict> {
+fn choose<M: Maps>(maps: &M, to: &Destination, range: Range, first: Slot) -> Option<Verdict> {
     if first.flags & Slot::UNREACHABLE != 0 {
         return Some(Verdict::Unreachable);
     }
@@ -136,13 +141,10 @@ fn choose<M: Maps>(
     let turn = maps.take_turn(first.cursor)?;
     let step = (turn % u64::from(range.count)) as u32;
     let slot = maps.slot(range.first.wrapping_add(step))?;
-    if slot.owner != *key {
+    if slot.owner != first.owner {
         return None;
     }
-    Some(Verdict::Redirect {
-        ip: slot.ip,
-        port: if slot.port == 0 { to.port } else { slot.port },
-    })
+    Some(Verdict::Redirect { ip: slot.ip, port: if slot.port == 0 { to.port } else { slot.port } })
 }
 
 /// The peer an application should see for a socket, given the peer the kernel sees. `None`: not

@@ -6,6 +6,7 @@
 
 #![no_std]
 
+mod bytes;
 pub mod decide;
 pub mod layout;
 

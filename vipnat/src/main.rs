@@ -1,1 +1,7 @@
-fn main(){ let b: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/vipnat-ebpf")); println!("{}", b.len()); }
+//! The `vipnat` program; everything is in the library's `cli`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    vipnat::cli::main()
+}

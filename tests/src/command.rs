@@ -1,0 +1,89 @@
+//! Where and for how long a command runs, and what came of it.
+
+use std::{
+    fmt, io,
+    os::{fd::AsRawFd, unix::process::CommandExt as _},
+    process::{Command, ExitStatus},
+    time::Duration,
+};
+
+use crate::{cgroup::Cgroup, netns::NetNs};
+
+/// When a program is given up on; far beyond what any of them needs.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+/// Places for a command to run in. Sockets belong to the cgroup their creator was in, so the
+/// process moves before it starts the program.
+pub trait CommandExt {
+    /// Inside a cgroup.
+    fn in_cgroup(&mut self, cgroup: &Cgroup) -> &mut Self;
+    /// Inside a network namespace.
+    fn in_netns(&mut self, host: &NetNs) -> &mut Self;
+    /// Killed by SIGALRM when it takes longer (in whole seconds).
+    fn limited_to(&mut self, limit: Duration) -> &mut Self;
+}
+
+impl CommandExt for Command {
+    fn in_cgroup(&mut self, cgroup: &Cgroup) -> &mut Self {
+        let procs = cgroup.procs();
+        // SAFETY: write(2) is async-signal-safe, and nothing here allocates.
+        unsafe {
+            self.pre_exec(move || match libc::write(procs.as_raw_fd(), c"0".as_ptr().cast(), 1) {
+                1 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            })
+        }
+    }
+
+    fn in_netns(&mut self, host: &NetNs) -> &mut Self {
+        let host = host.clone();
+        // SAFETY: setns(2) is only a system call, and nothing here allocates.
+        unsafe { self.pre_exec(move || Ok(host.enter()?)) }
+    }
+
+    fn limited_to(&mut self, limit: Duration) -> &mut Self {
+        let seconds = u32::try_from(limit.as_secs()).expect("a limit in seconds");
+        // SAFETY: alarm(2) is async-signal-safe. The timer survives exec.
+        unsafe {
+            self.pre_exec(move || {
+                libc::alarm(seconds);
+                Ok(())
+            })
+        }
+    }
+}
+
+/// What came of a command.
+#[derive(Debug)]
+pub struct Outcome {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it wrote to standard output.
+    pub stdout: String,
+    /// What it wrote to standard error.
+    pub stderr: String,
+}
+
+impl Outcome {
+    /// The exit status; `None` if a signal ended it.
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { status, stdout, stderr } = self;
+        write!(f, "{status}\n--- stdout\n{stdout}\n--- stderr\n{stderr}")
+    }
+}
+
+/// Runs a command to its end, at most a minute.
+pub fn outcome(command: &mut Command) -> Outcome {
+    let output = command
+        .limited_to(LIMIT)
+        .output()
+        .unwrap_or_else(|error| panic!("start {:?}: {error}", command.get_program()));
+    let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
+    Outcome { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
+}

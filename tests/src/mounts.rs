@@ -1,0 +1,50 @@
+//! Where the kernel's file systems are.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    fcntl::{Flock, FlockArg},
+    mount::{MsFlags, mount},
+};
+
+/// Where a bpffs belongs.
+pub(crate) const BPFFS: &str = "/sys/fs/bpf";
+
+/// Where cgroup v2 is mounted: `/sys/fs/cgroup`, or below it on hybrid systems.
+pub(crate) fn cgroup2() -> PathBuf {
+    mounted("cgroup2").next().expect("cgroup v2 is not mounted")
+}
+
+/// Mounts the bpffs if it is not. Tests run at once, and a second mount on top of the first would
+/// hide what is pinned there: whoever holds the lock looks again.
+pub(crate) fn ensure_bpffs() {
+    let is_mounted = || mounted("bpf").any(|path| path == Path::new(BPFFS));
+    if is_mounted() {
+        return;
+    }
+    let directory = File::open(BPFFS).expect("open /sys/fs/bpf");
+    let _lock = Flock::lock(directory, FlockArg::LockExclusive)
+        .map_err(|(_, error)| error)
+        .expect("lock /sys/fs/bpf");
+    if !is_mounted() {
+        mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
+            .expect("mount a bpffs on /sys/fs/bpf (are you root?)");
+    }
+}
+
+/// The mount points of a type of file system, in the order they were mounted.
+fn mounted(kind: &str) -> impl Iterator<Item = PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("read /proc/self/mounts");
+    let paths: Vec<_> = mounts
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split(' ');
+            let (_device, path, fstype) = (fields.next()?, fields.next()?, fields.next()?);
+            (fstype == kind).then(|| path.into())
+        })
+        .collect();
+    paths.into_iter()
+}

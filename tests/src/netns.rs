@@ -1,0 +1,91 @@
+//! A host: a network namespace of its own, with no way out.
+
+use std::{
+    fs::File,
+    io::Write,
+    net::Ipv4Addr,
+    os::fd::OwnedFd,
+    panic,
+    process::{Command, Stdio},
+    sync::Arc,
+    thread,
+};
+
+use nix::sched::{CloneFlags, setns, unshare};
+
+use crate::command::CommandExt;
+
+/// A network namespace without a name: it is gone when the last handle, process and socket in it
+/// is gone, however the test ends. Clones are handles to the same namespace.
+#[derive(Clone, Debug)]
+pub struct NetNs {
+    handle: Arc<OwnedFd>,
+}
+
+impl NetNs {
+    /// A new namespace in which only `lo` exists, and is up.
+    #[expect(clippy::new_without_default, reason = "makes a kernel object")]
+    pub fn new() -> Self {
+        let handle = on_a_thread(|| {
+            unshare(CloneFlags::CLONE_NEWNET).expect("unshare a network namespace (are you root?)");
+            File::open("/proc/thread-self/ns/net").expect("open /proc/thread-self/ns/net")
+        });
+        let host = Self { handle: Arc::new(handle.into()) };
+        host.ip("link set lo up");
+        host
+    }
+
+    /// Gives the host another address, on `lo`. Other hosts of its [`Network`](crate::Network)
+    /// reach it there if it is in 240.0.0.0/4.
+    pub fn add_address(&self, address: Ipv4Addr) {
+        self.ip(&format!("address add {address}/32 dev lo"));
+    }
+
+    /// Runs commands of the `ip` tool inside, one a line and without the word `ip`.
+    pub fn ip(&self, commands: &str) {
+        let mut ip = self
+            .command("ip")
+            .args(["-batch", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("start ip (package iproute2)");
+        let mut stdin = ip.stdin.take().expect("stdin is piped");
+        stdin.write_all(commands.as_bytes()).expect("write to ip");
+        drop(stdin);
+        let status = ip.wait().expect("wait for ip");
+        assert!(status.success(), "ip: {status}, commands:\n{commands}");
+    }
+
+    /// Runs `work` inside, on a thread of its own. Sockets it makes stay in the namespace wherever
+    /// they are used.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        on_a_thread(|| {
+            self.enter().expect("enter the network namespace");
+            work()
+        })
+    }
+
+    /// A command that runs inside.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.in_netns(self);
+        command
+    }
+
+    /// What [`Network`](crate::Network) names the namespace by.
+    pub(crate) fn handle(&self) -> &OwnedFd {
+        &self.handle
+    }
+
+    /// Moves the calling thread inside. Only a system call: allowed between fork and exec.
+    pub(crate) fn enter(&self) -> nix::Result<()> {
+        setns(&self.handle, CloneFlags::CLONE_NEWNET)
+    }
+}
+
+/// A thread that changes its namespace must not be used for anything else.
+fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| scope.spawn(work).join())
+        .unwrap_or_else(|panicked| panic::resume_unwind(panicked))
+}

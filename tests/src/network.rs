@@ -1,0 +1,48 @@
+//! Hosts that reach each other.
+
+use std::{
+    net::Ipv4Addr,
+    os::fd::AsRawFd,
+    process,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use crate::netns::NetNs;
+
+/// A switch, and a cable to each host. All of 240.0.0.0/4 is on the link; there is no other route,
+/// so whatever goes anywhere else fails at once, inside. Must outlive its hosts.
+#[derive(Debug)]
+pub struct Network {
+    /// A host of its own with a bridge, and without addresses.
+    switch: NetNs,
+    ports: AtomicU32,
+}
+
+impl Network {
+    /// A network without hosts.
+    #[expect(clippy::new_without_default, reason = "makes kernel objects")]
+    pub fn new() -> Self {
+        let switch = NetNs::new();
+        switch.ip("link add name switch type bridge stp_state 0 forward_delay 0\n\
+                   link set dev switch up");
+        Self { switch, ports: AtomicU32::new(0) }
+    }
+
+    /// A new host that has `address`, which must be in 240.0.0.0/4, on its interface `eth0`.
+    pub fn host(&self, address: Ipv4Addr) -> NetNs {
+        assert!(address.octets()[0] >= 240, "{address} is not in 240.0.0.0/4");
+        let host = NetNs::new();
+        let port = self.ports.fetch_add(1, Ordering::Relaxed);
+        let there = format!("/proc/{}/fd/{}", process::id(), host.handle().as_raw_fd());
+        self.switch.ip(&format!(
+            "link add name port{port} type veth peer name eth0 netns {there}\n\
+             link set dev port{port} master switch up"
+        ));
+        host.ip(&format!(
+            "address add {address}/32 dev eth0\n\
+             link set dev eth0 up\n\
+             route add 240.0.0.0/4 dev eth0 src {address}"
+        ));
+        host
+    }
+}

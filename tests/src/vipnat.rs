@@ -1,0 +1,127 @@
+//! The program under test.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+};
+
+use tempfile::TempDir;
+
+use crate::{
+    command::{CommandExt, LIMIT, Outcome, outcome},
+    leftovers, mounts,
+    programs::program,
+};
+
+/// An instance of vipnat with its own state. `Drop` flushes it and removes what is left of it.
+#[derive(Debug)]
+pub struct Vipnat {
+    binary: PathBuf,
+    bpffs: PathBuf,
+    files: TempDir,
+}
+
+impl Vipnat {
+    /// An instance of the `vipnat` of this workspace (see [`program`]), without any state.
+    #[expect(clippy::new_without_default, reason = "stands for kernel state")]
+    pub fn new() -> Self {
+        Self::named(program("vipnat"), &leftovers::test_name())
+    }
+
+    /// An instance of any program that takes the same arguments, with another prefix, whose
+    /// leftovers the caller sweeps: see [`sweep`](crate::sweep).
+    pub fn with(binary: impl Into<PathBuf>, prefix: &str) -> Self {
+        Self::named(binary.into(), &leftovers::unique(prefix))
+    }
+
+    fn named(binary: PathBuf, name: &str) -> Self {
+        mounts::ensure_bpffs();
+        Self {
+            binary,
+            bpffs: Path::new(mounts::BPFFS).join(name),
+            files: tempfile::tempdir().expect("make a temporary directory"),
+        }
+    }
+
+    /// Its `--bpffs` directory, which the program makes.
+    pub fn bpffs(&self) -> &Path {
+        &self.bpffs
+    }
+
+    /// The program, told where its state is.
+    pub fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.arg("--bpffs").arg(&self.bpffs).args(arguments);
+        command
+    }
+
+    /// Runs it to its end.
+    pub fn run(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Outcome {
+        outcome(&mut self.command(arguments))
+    }
+
+    /// Runs it, which must succeed; what it printed.
+    pub fn ok(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> String {
+        self.exits(0, arguments).stdout
+    }
+
+    /// Applies a table.
+    pub fn apply(&self, table: &str) -> String {
+        let file = self.table(table);
+        self.ok([OsStr::new("apply"), file.as_os_str()])
+    }
+
+    /// Applies a table that must be refused with this exit status; what it said.
+    pub fn apply_fails(&self, table: &str, code: i32) -> String {
+        let file = self.table(table);
+        self.exits(code, [OsStr::new("apply"), file.as_os_str()]).stderr
+    }
+
+    /// A file with this table, overwritten by the next one.
+    pub fn table(&self, text: &str) -> PathBuf {
+        let path = self.files.path().join("table.toml");
+        fs::write(&path, text).expect("write the table");
+        path
+    }
+
+    fn exits(&self, code: i32, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Outcome {
+        let mut command = self.command(arguments);
+        let outcome = outcome(&mut command);
+        assert_eq!(outcome.code(), Some(code), "{command:?}: {outcome}");
+        outcome
+    }
+
+    /// Flushes, if there is anything, and removes what the program left; the first complaint.
+    fn clean_up(&self) -> Result<(), String> {
+        if !self.bpffs.exists() {
+            return Ok(());
+        }
+        let flushed = self.command(["flush"]).limited_to(LIMIT).output();
+        // Unlinking a pin of a link detaches it.
+        if let Err(error) = fs::remove_dir_all(&self.bpffs)
+            && self.bpffs.exists()
+        {
+            return Err(format!("remove {}: {error}", self.bpffs.display()));
+        }
+        match flushed {
+            Ok(output) if output.status.success() => Ok(()),
+            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+impl Drop for Vipnat {
+    fn drop(&mut self) {
+        if let Err(error) = self.clean_up() {
+            if thread::panicking() {
+                eprintln!("vipnat flush: {error}");
+            } else {
+                panic!("vipnat flush: {error}");
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Map keys and values as bytes in memory order, for the user-space side.
+//!
+//! By hand and checked, because a pinned map can hold anything by the time it is read back, and a
+//! [`Protocol`] made of an unassigned number would be undefined behaviour.
+
+use crate::layout::{ANY_PROTOCOL, Protocol, Range, Scope, Slot, VipKey};
+
+impl VipKey {
+    /// As the kernel stores it.
+    pub fn to_bytes(self) -> [u8; 12] {
+        let Self { scope, vip, port, protocol, reserved } = self;
+        let mut bytes = [0; 12];
+        bytes[..4].copy_from_slice(&scope.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&vip);
+        bytes[8..10].copy_from_slice(&port.to_ne_bytes());
+        bytes[10] = protocol as u8;
+        bytes[11] = reserved;
+        bytes
+    }
+
+    /// `None` if it has a protocol that no table can name.
+    pub fn from_bytes(bytes: [u8; 12]) -> Option<Self> {
+        let [s0, s1, s2, s3, v0, v1, v2, v3, p0, p1, protocol, reserved] = bytes;
+        Some(Self {
+            scope: u32::from_ne_bytes([s0, s1, s2, s3]),
+            vip: [v0, v1, v2, v3],
+            port: u16::from_ne_bytes([p0, p1]),
+            protocol: match protocol {
+                0 => ANY_PROTOCOL,
+                6 => Protocol::Tcp,
+                17 => Protocol::Udp,
+                _ => return None,
+            },
+            reserved,
+        })
+    }
+}
+
+impl Range {
+    /// As the kernel stores it.
+    pub fn to_bytes(self) -> [u8; 8] {
+        let Self { first, count } = self;
+        let mut bytes = [0; 8];
+        bytes[..4].copy_from_slice(&first.to_ne_bytes());
+        bytes[4..].copy_from_slice(&count.to_ne_bytes());
+        bytes
+    }
+
+    /// The reverse of [`Range::to_bytes`].
+    pub fn from_bytes(bytes: [u8; 8]) -> Self {
+        let [a, b, c, d, e, f, g, h] = bytes;
+        Self { first: u32::from_ne_bytes([a, b, c, d]), count: u32::from_ne_bytes([e, f, g, h]) }
+    }
+}
+
+impl Slot {
+    /// A free slot.
+    pub const FREE: [u8; 24] = [0; 24];
+
+    /// As the kernel stores it.
+    pub fn to_bytes(self) -> [u8; 24] {
+        let Self { owner, ip, port, flags, cursor } = self;
+        let mut bytes = [0; 24];
+        bytes[..12].copy_from_slice(&owner.to_bytes());
+        bytes[12..16].copy_from_slice(&ip);
+        bytes[16..18].copy_from_slice(&port.to_ne_bytes());
+        bytes[18..20].copy_from_slice(&flags.to_ne_bytes());
+        bytes[20..].copy_from_slice(&cursor.to_ne_bytes());
+        bytes
+    }
+
+    /// `None` if its owner has a protocol that no table can name.
+    pub fn from_bytes(bytes: [u8; 24]) -> Option<Self> {
+        let (owner, rest) = bytes.split_first_chunk()?;
+        let [i0, i1, i2, i3, p0, p1, f0, f1, c0, c1, c2, c3] = *rest.first_chunk()?;
+        Some(Self {
+            owner: VipKey::from_bytes(*owner)?,
+            ip: [i0, i1, i2, i3],
+            port: u16::from_ne_bytes([p0, p1]),
+            flags: u16::from_ne_bytes([f0, f1]),
+            cursor: u32::from_ne_bytes([c0, c1, c2, c3]),
+        })
+    }
+}
+
+impl Scope {
+    /// As the kernel stores it.
+    pub fn to_bytes(self) -> [u8; 8] {
+        let Self { id, reserved } = self;
+        Range { first: id, count: reserved }.to_bytes()
+    }
+
+    /// The reverse of [`Scope::to_bytes`].
+    pub fn from_bytes(bytes: [u8; 8]) -> Self {
+        let Range { first, count } = Range::from_bytes(bytes);
+        Self { id: first, reserved: count }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn slots() -> impl Strategy<Value = Slot> {
+        let protocol = prop_oneof![Just(ANY_PROTOCOL), Just(Protocol::Tcp), Just(Protocol::Udp),];
+        let owner = (any::<u32>(), any::<[u8; 4]>(), any::<u16>(), protocol)
+            .prop_map(|(scope, vip, port, protocol)| VipKey::new(scope, vip, port, protocol));
+        (owner, any::<[u8; 4]>(), any::<u16>(), any::<u16>(), any::<u32>())
+            .prop_map(|(owner, ip, port, flags, cursor)| Slot { owner, ip, port, flags, cursor })
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_are_what_is_in_memory(slot in slots(), range: (u32, u32)) {
+            // SAFETY: neither type has padding, see the assertions beside them.
+            let memory: [u8; 24] = unsafe { core::mem::transmute(slot) };
+            prop_assert_eq!(slot.to_bytes(), memory);
+            prop_assert_eq!(Slot::from_bytes(memory), Some(slot));
+            let range = Range { first: range.0, count: range.1 };
+            // SAFETY: as above.
+            let memory: [u8; 8] = unsafe { core::mem::transmute(range) };
+            prop_assert_eq!(range.to_bytes(), memory);
+            prop_assert_eq!(Range::from_bytes(memory), range);
+        }
+
+        #[test]
+        fn any_bytes_can_be_read(bytes: [u8; 24]) {
+            if let Some(slot) = Slot::from_bytes(bytes) {
+                prop_assert_eq!(slot.to_bytes(), bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! `vipnat env`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+/// Arguments of `env`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The table, TOML or JSON; `-` for standard input.
+    table: PathBuf,
+    /// The app.
+    #[arg(long)]
+    app: String,
+    /// As plain JSON instead of base64.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<()> {
+    let table = super::read_table(&args.table)?;
+    let app = super::app_of(&table, &args.app, &args.table)?;
+    if args.json {
+        println!("{:#}", table.relationships(app));
+    } else {
+        println!("{}", table.platform_relationships(app));
+    }
+    Ok(())
+}

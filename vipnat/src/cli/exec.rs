@@ -1,0 +1,50 @@
+//! `vipnat exec`.
+
+use std::{
+    ffi::OsString,
+    fs,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, anyhow};
+
+/// Arguments of `exec`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The app.
+    #[arg(long)]
+    app: String,
+    /// Take the cgroup from this table instead of from what was applied, and set
+    /// PLATFORM_RELATIONSHIPS.
+    table: Option<PathBuf>,
+    /// The command and its arguments.
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
+    let Args { app, table, command } = args;
+    let (program, arguments) = command.split_first().context("no command")?;
+    let mut command = Command::new(program);
+    command.args(arguments);
+
+    let datapath = super::datapath(bpffs)?;
+    let cgroup = match table {
+        Some(file) => {
+            let table = super::read_table(file)?;
+            let app = super::app_of(&table, app, file)?;
+            command.env("PLATFORM_RELATIONSHIPS", table.platform_relationships(app));
+            crate::datapath::cgroup_mount()?.join(&app.cgroup)
+        }
+        None => datapath.cgroup_of(app)?.ok_or_else(|| {
+            anyhow!("no app {app:?} with a cgroup; apply a table first, or name one")
+        })?,
+    };
+    // A process joins by writing "0", which is itself.
+    fs::write(cgroup.join("cgroup.procs"), "0")
+        .with_context(|| format!("cannot enter the cgroup {}", cgroup.display()))?;
+    let error = command.exec();
+    Err(error).with_context(|| format!("cannot run {}", program.display()))
+}

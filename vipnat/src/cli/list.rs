@@ -1,0 +1,143 @@
+//! `vipnat list`.
+
+use std::path::Path;
+
+use anyhow::Result;
+use serde_json::json;
+use vipnat_common::{
+    Protocol,
+    layout::{ANY_PORT, ANY_PROTOCOL, Counters},
+};
+
+use crate::{
+    datapath::{ListedApp, ListedVip, Listing, Turn},
+    record::Record,
+};
+
+/// Arguments of `list`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
+    let listing = super::datapath(bpffs)?.list()?;
+    let record = Record::load(bpffs);
+    if args.json {
+        println!("{:#}", as_json(&listing, &record));
+    } else if listing.apps.is_empty() {
+        println!("no apps; apply a table: vipnat apply TABLE");
+    } else {
+        print!("{}", as_text(&listing, &record));
+    }
+    Ok(())
+}
+
+/// How a backend is written: with its port, if it has its own.
+pub(super) fn backend(turn: Turn) -> String {
+    let Turn { ip, port } = turn;
+    if port == 0 { ip.to_string() } else { format!("{ip}:{port}") }
+}
+
+/// What follows a VIP that is limited: `:6379/tcp`.
+pub(super) fn limit(port: u16, protocol: Protocol) -> String {
+    let port = if port == ANY_PORT { String::new() } else { format!(":{port}") };
+    format!("{port}{}", protocol_name(protocol).map_or(String::new(), |name| format!("/{name}")))
+}
+
+fn protocol_name(protocol: Protocol) -> Option<&'static str> {
+    match protocol {
+        Protocol::Tcp => Some("tcp"),
+        Protocol::Udp => Some("udp"),
+        _ => None,
+    }
+}
+
+fn as_text(listing: &Listing, record: &Record) -> String {
+    let mut rows = vec![["RELATIONSHIP", "VIP", "SERVICE", "CONNECTIONS", "BACKENDS"].map(str::to_owned)];
+    let mut heads = Vec::new();
+    for app in &listing.apps {
+        let ListedApp { name, scope, cgroup, translating, vips } = app;
+        let cgroup = cgroup.as_ref().map_or("gone".to_owned(), |path| path.display().to_string());
+        let off = if *translating { "" } else { ", NOT TRANSLATED: apply the table again" };
+        heads.push((rows.len(), format!("{name} (cgroup {cgroup}, scope {scope}{off})")));
+        for vip in vips {
+            let names = record.names(name, vip.vip);
+            let backends = vip.backends.iter().map(|(turn, turns)| match turns {
+                1 => backend(*turn),
+                turns => format!("{} ×{turns}", backend(*turn)),
+            });
+            let backends: Vec<_> = backends.collect();
+            rows.push([
+                names.map_or("?".to_owned(), |names| names.relationship.clone()),
+                format!("{}{}", vip.vip, limit(vip.port, vip.protocol)),
+                names.map_or("?".to_owned(), |names| names.service.clone()),
+                vip.connections.to_string(),
+                if backends.is_empty() { "none".to_owned() } else { backends.join("  ") },
+            ]);
+        }
+    }
+    let widths: Vec<usize> = (0..4)
+        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+        .collect();
+    let mut text = String::new();
+    for (i, row) in rows.iter().enumerate() {
+        for (_, head) in heads.iter().filter(|(at, _)| *at == i) {
+            text += &format!("{head}\n");
+        }
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}  "));
+        let cells: String = cells.collect();
+        text += &format!("  {cells}{}\n", row[4]);
+    }
+    // An app without relationships, at the end.
+    for (_, head) in heads.iter().filter(|(at, _)| *at == rows.len()) {
+        text += &format!("{head}\n");
+    }
+    let Counters { redirected, unreachable, unsettled, unrecorded } = listing.counters;
+    text += &format!(
+        "connects: {redirected} redirected, {unreachable} without a backend, {unsettled} refused \
+         during a change, {unrecorded} without a record in the socket\n"
+    );
+    text
+}
+
+fn as_json(listing: &Listing, record: &Record) -> serde_json::Value {
+    let apps = listing.apps.iter().map(|app| {
+        let ListedApp { name, scope, cgroup, translating, vips } = app;
+        let vips = vips.iter().map(|listed| {
+            let ListedVip { vip, port, protocol, connections, backends } = listed;
+            let names = record.names(name, *vip);
+            let backends = backends.iter().map(|(Turn { ip, port }, turns)| {
+                json!({ "ip": ip, "port": (*port != 0).then_some(port), "turns": turns })
+            });
+            json!({
+                "relationship": names.map(|names| &names.relationship),
+                "service": names.map(|names| &names.service),
+                "vip": vip,
+                "port": (*port != ANY_PORT).then_some(port),
+                "protocol": (*protocol != ANY_PROTOCOL).then(|| protocol_name(*protocol)).flatten(),
+                "connections": connections,
+                "backends": backends.collect::<Vec<_>>(),
+            })
+        });
+        json!({
+            "app": name,
+            "scope": scope,
+            "cgroup": cgroup,
+            "translating": translating,
+            "relationships": vips.collect::<Vec<_>>(),
+        })
+    });
+    let Counters { redirected, unreachable, unsettled, unrecorded } = listing.counters;
+    json!({
+        "apps": apps.collect::<Vec<_>>(),
+        "counters": {
+            "redirected": redirected,
+            "unreachable": unreachable,
+            "unsettled": unsettled,
+            "unrecorded": unrecorded,
+        },
+    })
+}

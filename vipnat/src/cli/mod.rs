@@ -1,0 +1,131 @@
+//! The command line: one file a verb.
+
+mod apply;
+mod check;
+mod env;
+mod exec;
+mod flush;
+mod list;
+mod vip;
+
+use std::{
+    fmt,
+    io::{self, Read as _, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::{
+    datapath::{self, Datapath},
+    table::{Table, TableError},
+};
+
+/// Connects containers to moving services through virtual IPs that never change.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, after_help = "\
+Exit status: 0 done, 1 failed, 2 wrong usage or invalid input.")]
+struct Cli {
+    /// Where the pinned state lives; several instances can live side by side.
+    #[arg(long, global = true, value_name = "DIR", default_value = "/sys/fs/bpf/vipnat")]
+    bpffs: PathBuf,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Check a table, and touch nothing.
+    Check(check::Args),
+    /// Make the kernel match a table and print what changed; translation goes on by itself.
+    Apply(apply::Args),
+    /// Show apps, relationships, VIPs, backends and connection counts.
+    List(list::Args),
+    /// Remove everything, or one app.
+    Flush(flush::Args),
+    /// Show the VIPs of names.
+    Vip(vip::Args),
+    /// Print the value of PLATFORM_RELATIONSHIPS for an app.
+    Env(env::Args),
+    /// Run a command inside an app's cgroup.
+    Exec(exec::Args),
+}
+
+/// Input that is wrong, as opposed to something that failed: exit status 2.
+#[derive(Debug)]
+struct InvalidInput(String);
+
+impl std::error::Error for InvalidInput {}
+
+impl fmt::Display for InvalidInput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Runs the program on the process's arguments.
+pub fn main() -> ExitCode {
+    // So that `vipnat list | head` ends quietly. Nothing is printed before the work is done.
+    // SAFETY: sets the default action, no handler; there is one thread.
+    let _ = unsafe {
+        nix::sys::signal::signal(nix::sys::signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl)
+    };
+    let Cli { bpffs, verb } = Cli::parse();
+    let result = match verb {
+        Verb::Check(args) => check::run(&args),
+        Verb::Apply(args) => apply::run(&args, &bpffs),
+        Verb::List(args) => list::run(&args, &bpffs),
+        Verb::Flush(args) => flush::run(&args, &bpffs),
+        Verb::Vip(args) => vip::run(&args),
+        Verb::Env(args) => env::run(&args),
+        Verb::Exec(args) => exec::run(&args, &bpffs),
+    };
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    let _ = writeln!(io::stderr(), "vipnat: {error:#}");
+    ExitCode::from(if error.is::<TableError>() || error.is::<InvalidInput>() { 2 } else { 1 })
+}
+
+/// The data path of a state directory.
+fn datapath(bpffs: &Path) -> Result<Datapath> {
+    Ok(Datapath::new(bpffs, &datapath::cgroup_mount()?))
+}
+
+/// No table is larger; what is would only fill the memory.
+const MAX_TABLE: u64 = 256 << 20;
+
+/// Reads and checks a table; `-` is standard input.
+fn read_table(path: &Path) -> Result<Table> {
+    let unreadable =
+        |error| InvalidInput(format!("{}: cannot read the table: {error}", path.display()));
+    let mut bytes = Vec::new();
+    if path == Path::new("-") {
+        io::stdin().take(MAX_TABLE + 1).read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(path)
+            .and_then(|file| file.take(MAX_TABLE + 1).read_to_end(&mut bytes))
+    }
+    .map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_TABLE {
+        return Err(InvalidInput(format!(
+            "{}: larger than {} MiB; is this the right file?",
+            path.display(),
+            MAX_TABLE >> 20
+        ))
+        .into());
+    }
+    let mount = datapath::cgroup_mount().unwrap_or_else(|_| PathBuf::from("/sys/fs/cgroup"));
+    Ok(Table::parse(&bytes, &path.display().to_string(), &mount)?)
+}
+
+/// An app of a table, or an error that names those there are.
+fn app_of<'a>(table: &'a Table, name: &str, file: &Path) -> Result<&'a crate::table::App> {
+    table.apps.get(name).ok_or_else(|| {
+        let known: Vec<_> = table.apps.keys().map(String::as_str).collect();
+        let known = known.join(", ");
+        InvalidInput(format!("{}: no app {name:?}; it has: {known}", file.display())).into()
+    })
+}

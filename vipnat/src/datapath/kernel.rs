@@ -1,0 +1,93 @@
+//! Whether this machine can run vipnat, asked before anything is touched.
+
+use std::{fs, path::Path};
+
+use nix::sys::utsname::uname;
+
+use super::error::{Error, Result};
+
+/// The oldest kernel: `bpf_set_retval` in connect hooks, fetching atomics (5.12), batch lookups.
+const FLOOR: (u32, u32) = (6, 1);
+
+/// The kernel's own BTF, without which maps carry no types.
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// Capabilities by number (include/uapi/linux/capability.h).
+const CAP_NET_ADMIN: u32 = 12;
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_BPF: u32 = 39;
+
+/// Checks kernel version, BTF and privileges, in this order.
+pub(super) fn check() -> Result<()> {
+    let unsupported = |message: String| Err(Error::Unsupported(message));
+
+    let name = uname().map(|name| name.release().to_string_lossy().into_owned());
+    let release = name.unwrap_or_default();
+    if version(&release).is_none_or(|version| version < FLOOR) {
+        let (major, minor) = FLOOR;
+        return unsupported(format!(
+            "kernel {release:?} is too old; vipnat needs Linux {major}.{minor} or later"
+        ));
+    }
+    if !Path::new(BTF).exists() {
+        return unsupported(format!(
+            "this kernel has no BTF ({BTF} is missing); vipnat needs one built with \
+             CONFIG_DEBUG_INFO_BTF=y, as every distribution's is"
+        ));
+    }
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    if !may_load(effective(&status)) {
+        return unsupported(
+            "missing privileges: vipnat needs CAP_BPF and CAP_NET_ADMIN; run it as root".to_owned(),
+        );
+    }
+    Ok(())
+}
+
+/// Major and minor of a kernel release such as `6.1.0-18-cloud-amd64`.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut parts = release.split(|c: char| !c.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// The effective capabilities in `/proc/PID/status`, as a bit mask.
+fn effective(status: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+/// CAP_SYS_ADMIN stands in for CAP_BPF, but not for CAP_NET_ADMIN.
+fn may_load(effective: u64) -> bool {
+    let has = |cap: u32| effective & (1 << cap) != 0;
+    (has(CAP_BPF) || has(CAP_SYS_ADMIN)) && has(CAP_NET_ADMIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        for (release, expected) in [
+            ("6.1.0-18-cloud-amd64", Some((6, 1))),
+            ("6.18.44", Some((6, 18))),
+            ("6.1", Some((6, 1))),
+            ("7.2-rc1", Some((7, 2))),
+            ("5.10.0", Some((5, 10))),
+            ("6", None),
+            ("", None),
+            ("linux", None),
+        ] {
+            assert_eq!(version(release), expected, "{release}");
+        }
+        assert!((5, 10) < FLOOR && (6, 0) < FLOOR && FLOOR <= (6, 1) && FLOOR < (10, 0));
+    }
+
+    #[test]
+    fn privileges() {
+        assert_eq!(effective("Name:\tx\nCapEff:\t000001ffffffffff\n"), 0x1ff_ffff_ffff);
+        assert_eq!(effective("nothing"), 0);
+        assert!(may_load(u64::MAX) && may_load(1 << CAP_BPF | 1 << CAP_NET_ADMIN));
+        assert!(!may_load(1 << CAP_BPF) && !may_load(1 << CAP_NET_ADMIN) && !may_load(0));
+    }
+}

@@ -1,0 +1,99 @@
+//! What the kernel does now, for people and machines.
+
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
+
+use vipnat_common::{Protocol, layout::Counters};
+
+use super::{
+    apps, cgroup,
+    error::Result,
+    maps::Maps,
+    rule::{Rule, Turn},
+    state_dir::StateDir,
+};
+
+/// All apps of a state directory.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    /// The apps, by scope.
+    pub apps: Vec<ListedApp>,
+    /// What the hooks did, summed over all CPUs.
+    pub counters: Counters,
+}
+
+/// One app.
+#[derive(Clone, Debug)]
+pub struct ListedApp {
+    /// Its name.
+    pub name: String,
+    /// Its number in the maps.
+    pub scope: u32,
+    /// Its cgroup below the mount; `None` if that is gone.
+    pub cgroup: Option<PathBuf>,
+    /// Whether every hook is attached and switched on.
+    pub translating: bool,
+    /// Its VIPs, by address.
+    pub vips: Vec<ListedVip>,
+}
+
+/// One VIP of an app.
+#[derive(Clone, Debug)]
+pub struct ListedVip {
+    /// The VIP.
+    pub vip: Ipv4Addr,
+    /// The only port translated, or 0 for all.
+    pub port: u16,
+    /// The only protocol translated, or number 0 for all.
+    pub protocol: Protocol,
+    /// Connections sent to a backend since the VIP came, which is how often its cursor moved.
+    pub connections: u64,
+    /// The backends in the order of their first turns, with their turns in a round.
+    pub backends: Vec<(Turn, usize)>,
+}
+
+pub(super) fn read(dir: &StateDir, maps: &Maps, cgroup_mount: &Path) -> Result<Listing> {
+    let now = maps.snapshot()?;
+    let rules = now.rules();
+    let paths = cgroup::paths_by_id(cgroup_mount);
+    let mut listed = Vec::new();
+    for app in apps::read(dir)? {
+        let cgroups = app.cgroups();
+        let cgroup = cgroups.last().copied();
+        let translating = match cgroup {
+            Some(id) => app.is_attached_to(id) && maps.scope(id)? == Some(app.scope),
+            None => false,
+        };
+        let mut vips = Vec::new();
+        for rule in rules.values().filter(|rule| rule.scope == app.scope) {
+            let Rule { scope, vip, port, protocol, turns } = rule;
+            let connections = match now.cursor_of(*scope, *vip) {
+                Some(cursor) => maps.cursor(cursor)?,
+                None => 0,
+            };
+            let backends = backends(turns);
+            vips.push(ListedVip { vip: *vip, port: *port, protocol: *protocol, connections, backends });
+        }
+        listed.push(ListedApp {
+            name: app.name.clone(),
+            scope: app.scope,
+            cgroup: cgroup.and_then(|id| paths.get(&id).cloned()),
+            translating,
+            vips,
+        });
+    }
+    Ok(Listing { apps: listed, counters: maps.counters()? })
+}
+
+fn backends(turns: &[Turn]) -> Vec<(Turn, usize)> {
+    let mut backends: Vec<(Turn, usize)> = Vec::new();
+    for turn in turns {
+        match backends.iter_mut().find(|(known, _)| known == turn) {
+            Some((_, count)) => *count += 1,
+            None => backends.push((*turn, 1)),
+        }
+    }
+    backends
+}

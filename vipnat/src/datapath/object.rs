@@ -1,0 +1,146 @@
+//! The eBPF object: what is in it, pinned once, and whether pinned state fits it.
+
+use std::{fs, path::Path};
+
+use aya::{
+    EbpfLoader,
+    maps::{Array, Map, MapData},
+    programs::{CgroupSockAddr, CgroupSockAddrAttachType as Hook},
+};
+use vipnat_common::layout::LAYOUT;
+
+use super::{
+    error::{Attempt as _, Error, Result},
+    state_dir::{StateDir, names},
+};
+
+/// The programs, each under the name of its hook. Listed in the order in which they are attached:
+/// what undoes a translation comes before what does it.
+pub(super) const HOOKS: [(&str, Hook); 4] = [
+    ("getpeername4", Hook::GetPeerName4),
+    ("getpeername6", Hook::GetPeerName6),
+    ("connect4", Hook::Connect4),
+    ("connect6", Hook::Connect6),
+];
+
+/// Holds the layout version.
+const LAYOUT_MAP: &str = "layout";
+
+/// Names in the state directory. A `-new` is what a crash left; nothing uses it.
+const MAPS: &str = "maps";
+const PROGRAMS: &str = "progs";
+const NEW: &str = "new";
+
+/// The object as the linker made it. Aligned, since it is read in place.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vipnat-ebpf"));
+
+/// Makes sure that the maps and programs are pinned and of this layout.
+///
+/// They are pinned in a directory of their own that is renamed when it is complete; the maps come
+/// last, so if they are there, everything is.
+pub(super) fn ensure(dir: &StateDir) -> Result<()> {
+    let path = dir.path();
+    if path.join(MAPS).exists() {
+        return check_layout(path);
+    }
+    // What a crash in the middle of the following left.
+    dir.remove(NEW)?;
+    dir.remove(PROGRAMS)?;
+
+    let mut object = EbpfLoader::new()
+        .load(OBJECT)
+        .attempt(|| "load the eBPF object into the kernel".to_owned())?;
+    let layout = object.map_mut(LAYOUT_MAP).and_then(|map| Array::try_from(map).ok());
+    if let Some(mut layout) = layout {
+        layout.set(0, LAYOUT, 0).attempt(|| "write the layout version".to_owned())?;
+    }
+    let new = path.join(NEW);
+    make_dir(&new)?;
+    make_dir(&new.join(MAPS))?;
+    make_dir(&new.join(PROGRAMS))?;
+    for (name, map) in object.maps() {
+        let pin = new.join(MAPS).join(name);
+        map.pin(&pin).attempt(|| format!("pin {}", pin.display()))?;
+    }
+    for (name, _) in HOOKS {
+        let pin = new.join(PROGRAMS).join(name);
+        let program: &mut CgroupSockAddr = object
+            .program_mut(name)
+            .and_then(|program| program.try_into().ok())
+            .unwrap_or_else(|| panic!("the object has a sock_addr program {name}"));
+        program.load().attempt(|| format!("load the program {name}"))?;
+        program.pin(&pin).attempt(|| format!("pin {}", pin.display()))?;
+    }
+    for name in [PROGRAMS, MAPS] {
+        fs::rename(new.join(name), path.join(name))
+            .attempt(|| format!("rename {}", new.join(name).display()))?;
+    }
+    dir.remove(NEW)
+}
+
+/// Whether the maps are pinned, and so everything is.
+pub(super) fn exists(dir: &StateDir) -> bool {
+    dir.path().join(MAPS).exists()
+}
+
+/// Compares the pinned maps with those of the object: the version first, which says most, then
+/// kind, sizes and capacity, since aya takes a pinned map as it is.
+pub(super) fn check_layout(path: &Path) -> Result<()> {
+    let differs = |what: String| Err(Error::Layout { dir: path.to_owned(), what });
+
+    let version = map(path, LAYOUT_MAP).ok().and_then(|data| {
+        let map = Map::from_map_data(data).ok()?;
+        Array::<_, u32>::try_from(map).ok()?.get(&0, 0).ok()
+    });
+    match version {
+        Some(LAYOUT) => {}
+        Some(other) => return differs(format!("version {other}, this vipnat has {LAYOUT}")),
+        None => return differs("it has no readable version".to_owned()),
+    }
+    let object = aya_obj::Object::parse(OBJECT).attempt(|| "read the eBPF object".to_owned())?;
+    for (name, expected) in &object.maps {
+        let Ok(pinned) = map(path, name) else {
+            return differs(format!("map {name} is missing"));
+        };
+        let info = pinned.info().attempt(|| format!("inspect the map {name}"))?;
+        let found = (
+            info.map_type().map_or(0, |kind| kind as u32),
+            info.key_size(),
+            info.value_size(),
+            info.max_entries(),
+        );
+        let wanted = (
+            expected.map_type(),
+            expected.key_size(),
+            expected.value_size(),
+            expected.max_entries(),
+        );
+        if found != wanted {
+            return differs(format!(
+                "map {name} has (kind, key size, value size, entries) {found:?}, not {wanted:?}"
+            ));
+        }
+    }
+    for (name, _) in HOOKS {
+        if !names(&path.join(PROGRAMS))?.iter().any(|pinned| pinned == name) {
+            return differs(format!("program {name} is missing"));
+        }
+    }
+    Ok(())
+}
+
+/// Opens a pinned map.
+pub(super) fn map(path: &Path, name: &str) -> Result<MapData> {
+    let pin = path.join(MAPS).join(name);
+    MapData::from_pin(&pin).attempt(|| format!("open {}", pin.display()))
+}
+
+/// Opens a pinned program.
+pub(super) fn program(path: &Path, name: &str, hook: Hook) -> Result<CgroupSockAddr> {
+    let pin = path.join(PROGRAMS).join(name);
+    CgroupSockAddr::from_pin(&pin, hook).attempt(|| format!("open {}", pin.display()))
+}
+
+fn make_dir(path: &Path) -> Result<()> {
+    fs::create_dir(path).attempt(|| format!("make {}", path.display()))
+}

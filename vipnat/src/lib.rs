@@ -1,0 +1,9 @@
+//! vipnat: connect-time redirection of virtual IPs to services that move between machines.
+//!
+//! [`table`] reads the relationship table and checks it; [`datapath`] makes the kernel match it;
+//! [`record`] keeps the names that the kernel does not need; [`cli`] is the program.
+
+pub mod cli;
+pub mod datapath;
+pub mod record;
+pub mod table;

@@ -1,0 +1,335 @@
+//! From the table as written to a [`Table`] that holds nothing bad, or all that is wrong with it.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::Ipv4Addr,
+    num::NonZeroU16,
+    path::{Component, Path as FilePath, PathBuf},
+};
+
+use vipnat_common::Protocol;
+
+use super::{
+    App, Backend, Relationship, Service, Table,
+    error::Problem,
+    locate::Path,
+    raw,
+    vip::{in_range, reserved_for, vip_of},
+};
+
+/// Longest name in bytes. App names become file names on bpffs, where a byte can take three.
+const MAX_NAME: usize = 63;
+
+/// Endpoint keys that vipnat fills in.
+const FILLED_IN: [&str; 2] = ["ip", "instance_ips"];
+
+pub(super) fn check(raw: raw::Table, cgroup_mount: &FilePath) -> Result<Table, Vec<Problem>> {
+    let raw::Table { services, apps } = raw;
+    let mut checker = Checker { problems: Vec::new(), cgroup_mount };
+    let table = checker.table(services, apps);
+    if checker.problems.is_empty() { Ok(table) } else { Err(checker.problems) }
+}
+
+/// Collects problems. What could not be checked gets a placeholder, since the table is not used
+/// if there is any problem.
+struct Checker<'a> {
+    problems: Vec<Problem>,
+    cgroup_mount: &'a FilePath,
+}
+
+impl Checker<'_> {
+    fn problem(&mut self, path: &Path, reason: impl Into<String>, help: impl Into<String>) {
+        self.problems.push(Problem::new(path.clone(), reason, help));
+    }
+
+    fn table(
+        &mut self,
+        services: BTreeMap<String, raw::Service>,
+        apps: BTreeMap<String, raw::App>,
+    ) -> Table {
+        if apps.is_empty() {
+            self.problem(
+                &Path::default(),
+                "the table has no apps",
+                "add one, like [apps.shop]; to remove everything, use `vipnat flush`",
+            );
+        }
+        let services: BTreeMap<_, _> = services
+            .into_iter()
+            .map(|(name, service)| {
+                let path = Path::keys(&["services", &name]);
+                self.name(&path, &name);
+                let service = self.service(&path, service);
+                (name, service)
+            })
+            .collect();
+        let mut cgroups = HashMap::new();
+        let apps = apps
+            .into_iter()
+            .map(|(name, app)| {
+                let path = Path::keys(&["apps", &name]);
+                self.name(&path, &name);
+                let app = self.app(&path, app, &services);
+                if let Some(other) = cgroups.insert(app.cgroup.clone(), name.clone())
+                    && app.cgroup != PathBuf::new()
+                {
+                    self.problem(
+                        &path.key("cgroup"),
+                        format!("apps {other:?} and {name:?} have the same cgroup"),
+                        "give each app its own cgroup; one app can have any number of relationships",
+                    );
+                }
+                (name, app)
+            })
+            .collect();
+        Table { services, apps }
+    }
+
+    fn name(&mut self, path: &Path, name: &str) {
+        let reason = if name.is_empty() {
+            "an empty name".to_owned()
+        } else if name.len() > MAX_NAME {
+            format!("a name of {} bytes", name.len())
+        } else if name.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            format!("white space or a control character in the name {name:?}")
+        } else {
+            return;
+        };
+        self.problem(path, reason, format!("use 1 to {MAX_NAME} bytes without white space"));
+    }
+
+    fn service(&mut self, path: &Path, service: raw::Service) -> Service {
+        let raw::Service { backends } = service;
+        let mut seen = HashMap::new();
+        let path = path.key("backends");
+        let backends = backends
+            .into_iter()
+            .enumerate()
+            .map(|(i, backend)| {
+                let path = path.index(i);
+                let backend = self.backend(&path, backend);
+                if let Some(first) = seen.insert((backend.ip, backend.port), i)
+                    && !backend.ip.is_unspecified()
+                {
+                    self.problem(
+                        &path,
+                        format!("backend {} is listed twice (first as number {first})", backend.ip),
+                        "list it once; `weight` gives it more turns",
+                    );
+                }
+                backend
+            })
+            .collect();
+        Service { backends }
+    }
+
+    fn backend(&mut self, path: &Path, backend: raw::Backend) -> Backend {
+        let raw::Backend { ip, port, weight } = backend;
+        // A backend written as a string is its own place; one written as a table has keys.
+        let ip = self.backend_ip(path, &ip).unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let port = port.and_then(|port| self.port(&path.key("port"), port));
+        let weight = match weight {
+            None => 1,
+            Some(weight) => match u16::try_from(weight) {
+                Ok(weight @ 1..=Backend::MAX_WEIGHT) => weight,
+                _ => {
+                    self.problem(
+                        &path.key("weight"),
+                        format!("weight {weight}"),
+                        format!(
+                            "use 1 to {}; to give a backend no new connections, leave it out \
+                             (those it has stay)",
+                            Backend::MAX_WEIGHT
+                        ),
+                    );
+                    1
+                }
+            },
+        };
+        Backend { ip, port, weight }
+    }
+
+    fn backend_ip(&mut self, path: &Path, text: &str) -> Option<Ipv4Addr> {
+        let ip = self.ipv4(path, text)?;
+        let reason = if in_range(ip) {
+            "is in the range of VIPs, 169.254.0.0/16"
+        } else if ip.octets()[0] == 0 {
+            "is in 0.0.0.0/8, \"this network\""
+        } else if ip.is_multicast() {
+            "is a multicast address"
+        } else if ip.is_broadcast() {
+            "is the broadcast address"
+        } else {
+            return Some(ip);
+        };
+        self.problem(
+            path,
+            format!("backend {ip} {reason}"),
+            "use the real address of a container, such as 247.221.80.48",
+        );
+        None
+    }
+
+    fn ipv4(&mut self, path: &Path, text: &str) -> Option<Ipv4Addr> {
+        if let Ok(ip) = text.parse() {
+            return Some(ip);
+        }
+        let reason = if text.parse::<std::net::Ipv6Addr>().is_ok() {
+            format!("{text:?} is an IPv6 address")
+        } else {
+            format!("{text:?} is not an IPv4 address")
+        };
+        let help = if text.contains(':') && !text.contains("::") {
+            "write { ip = \"247.221.80.48\", port = 5432 } for an address with a port"
+        } else {
+            "use four numbers from 0 to 255, such as 247.221.80.48; names are not resolved"
+        };
+        self.problem(path, reason, help);
+        None
+    }
+
+    fn port(&mut self, path: &Path, port: i64) -> Option<NonZeroU16> {
+        let checked = u16::try_from(port).ok().and_then(NonZeroU16::new);
+        if checked.is_none() {
+            self.problem(
+                path,
+                format!("port {port}"),
+                "use 1 to 65535; leave `port` out for every port",
+            );
+        }
+        checked
+    }
+
+    fn app(&mut self, path: &Path, app: raw::App, services: &BTreeMap<String, Service>) -> App {
+        let raw::App { cgroup, relationships } = app;
+        let cgroup = self.cgroup(&path.key("cgroup"), &cgroup).unwrap_or_default();
+        let path = path.key("relationships");
+        let mut vips: HashMap<Ipv4Addr, String> = HashMap::new();
+        let relationships = relationships
+            .into_iter()
+            .map(|(name, relationship)| {
+                let path = path.key(&name);
+                self.name(&path, &name);
+                let relationship = self.relationship(&path, &name, relationship, services);
+                let vip = relationship.vip;
+                if let Some(other) = vips.insert(vip, name.clone())
+                    && in_range(vip)
+                {
+                    self.problem(
+                        &path,
+                        format!("relationships {other:?} and {name:?} have the same VIP {vip}"),
+                        "set `vip` on one of them; a VIP is never moved silently",
+                    );
+                }
+                (name, relationship)
+            })
+            .collect();
+        App { cgroup, relationships }
+    }
+
+    fn cgroup(&mut self, path: &Path, text: &str) -> Option<PathBuf> {
+        let mount = self.cgroup_mount;
+        let below = if text.starts_with('/') {
+            FilePath::new(text).strip_prefix(mount).ok()
+        } else {
+            Some(FilePath::new(text))
+        };
+        let Some(below) = below.filter(|below| !has_parent(below)) else {
+            self.problem(
+                path,
+                format!("cgroup {text:?} is not below the cgroup v2 mount {}", mount.display()),
+                "name a cgroup below it, such as \"shop.slice/shop\", without \"..\"",
+            );
+            return None;
+        };
+        if text.contains('\0') {
+            self.problem(path, "a cgroup path with a zero byte", "remove it");
+            return None;
+        }
+        let below: PathBuf = below.components().filter(|c| *c != Component::CurDir).collect();
+        if below == PathBuf::new() {
+            self.problem(
+                path,
+                format!("cgroup {text:?} is the whole machine"),
+                "name the cgroup of one container",
+            );
+            return None;
+        }
+        Some(below)
+    }
+
+    fn relationship(
+        &mut self,
+        path: &Path,
+        name: &str,
+        relationship: raw::Relationship,
+        services: &BTreeMap<String, Service>,
+    ) -> Relationship {
+        let raw::Relationship { service, vip, port, protocol, endpoint } = relationship;
+        if !services.contains_key(&service) {
+            let known: Vec<_> = services.keys().map(String::as_str).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            self.problem(
+                &path.key("service"),
+                format!("there is no service {service:?}"),
+                format!("define [services.{service}], or use one that exists: {known}"),
+            );
+        }
+        let vip = match vip {
+            None => vip_of(name),
+            Some(vip) => self.vip(&path.key("vip"), &vip).unwrap_or(Ipv4Addr::UNSPECIFIED),
+        };
+        let port = port.and_then(|port| self.port(&path.key("port"), port));
+        let protocol = protocol.and_then(|p| self.protocol(&path.key("protocol"), &p));
+        for key in FILLED_IN {
+            if endpoint.contains_key(key) {
+                self.problem(
+                    &path.key("endpoint").key(key),
+                    format!("the endpoint sets {key:?}, which vipnat fills in"),
+                    "leave it out; `vip` sets the address of a relationship",
+                );
+            }
+        }
+        Relationship { service, vip, port, protocol, endpoint }
+    }
+
+    fn vip(&mut self, path: &Path, text: &str) -> Option<Ipv4Addr> {
+        let vip = self.ipv4(path, text)?;
+        let reason = if in_range(vip) {
+            let Some(owner) = reserved_for(vip) else {
+                return Some(vip);
+            };
+            format!("VIP {vip} is reserved: {owner}")
+        } else {
+            format!("VIP {vip} is outside 169.254.0.0/16")
+        };
+        self.problem(
+            path,
+            reason,
+            "use another address of 169.254.0.0/16, or leave `vip` out for the derived one",
+        );
+        None
+    }
+
+    fn protocol(&mut self, path: &Path, text: &str) -> Option<Protocol> {
+        match text {
+            "tcp" => Some(Protocol::Tcp),
+            "udp" => Some(Protocol::Udp),
+            _ => {
+                self.problem(
+                    path,
+                    format!("protocol {text:?}"),
+                    "use \"tcp\" or \"udp\"; leave `protocol` out for both",
+                );
+                None
+            }
+        }
+    }
+}
+
+fn has_parent(path: &FilePath) -> bool {
+    path.components().any(|component| component == Component::ParentDir)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+//! What is accepted and what is refused, as tables.
+
+use super::*;
+use crate::table::TableError;
+
+const GOOD: &str = r#"
+[services.postgres]
+backends = ["247.221.80.48", "247.221.80.52"]
+
+[services.redis]
+backends = [{ ip = "247.221.80.70", port = 6380, weight = 2 }, "247.221.80.71"]
+
+[services.empty]
+backends = []
+
+[apps.shop]
+cgroup = "shop.slice/shop"
+
+[apps.shop.relationships.db]
+service = "postgres"
+endpoint = { scheme = "pgsql", port = 5432, path = "main" }
+
+[apps.shop.relationships.cache]
+service = "redis"
+vip = "169.254.17.140"
+port = 6379
+protocol = "tcp"
+
+[apps.blog]
+cgroup = "/sys/fs/cgroup/blog/./a"
+"#;
+
+fn parse(text: &str) -> Result<Table, TableError> {
+    parse_bytes(text.as_bytes())
+}
+
+fn parse_bytes(bytes: &[u8]) -> Result<Table, TableError> {
+    Table::parse(bytes, "t", FilePath::new("/sys/fs/cgroup"))
+}
+
+#[test]
+fn a_good_table() {
+    let table = parse(GOOD).unwrap();
+    let shop = &table.apps["shop"];
+    assert_eq!(shop.cgroup, FilePath::new("shop.slice/shop"));
+    assert_eq!(table.apps["blog"].cgroup, FilePath::new("blog/a"));
+    assert_eq!(shop.relationships["db"].vip, Ipv4Addr::new(169, 254, 37, 209));
+    assert_eq!(shop.relationships["db"].port, None);
+    let cache = &shop.relationships["cache"];
+    assert_eq!(cache.vip, Ipv4Addr::new(169, 254, 17, 140));
+    assert_eq!(cache.port, NonZeroU16::new(6379));
+    assert_eq!(cache.protocol, Some(Protocol::Tcp));
+    let first = table.backends(cache)[0];
+    assert_eq!((first.port, first.weight), (NonZeroU16::new(6380), 2));
+    assert!(table.services["empty"].backends.is_empty());
+}
+
+#[test]
+fn json_is_the_same_table() {
+    let value: toml::Value = toml::from_str(GOOD).unwrap();
+    let json = serde_json::to_string_pretty(&value).unwrap();
+    assert_eq!(parse(&json).unwrap(), parse(GOOD).unwrap());
+}
+
+/// The good table with one part replaced, and what is then said.
+#[test]
+fn refusals_name_place_object_and_reason() {
+    let cases = [
+        ("[services.redis]", "[services.redis", "t:5:16: unclosed table"),
+        ("vip = ", "vpi = ", "t:20:1: unknown field `vpi`, expected one of `service`, `vip`"),
+        ("service = \"redis\"", "service = \"reddis\"",
+         "t:19:11: apps.shop.relationships.cache.service: there is no service \"reddis\""),
+        ("\"247.221.80.48\"", "\"db.example\"",
+         "t:3:13: services.postgres.backends[0]: \"db.example\" is not an IPv4 address"),
+        ("\"247.221.80.48\"", "\"fe80::1\"",
+         "t:3:13: services.postgres.backends[0]: \"fe80::1\" is an IPv6 address"),
+        ("\"247.221.80.52\"", "\"247.221.80.52:5432\"",
+         "t:3:30: services.postgres.backends[1]: \"247.221.80.52:5432\" is not an IPv4 address"),
+        ("port = 6380", "port = 0", "t:6:44: services.redis.backends[0].port: port 0"),
+        ("port = 6379", "port = 70000", "t:21:8: apps.shop.relationships.cache.port: port 70000"),
+        ("port = 6379", "port = -1", "t:21:8: apps.shop.relationships.cache.port: port -1"),
+        ("port = 6379", "port = \"a\"", "t:21:8: invalid type: string \"a\", expected i64"),
+        ("weight = 2", "weight = 0", "t:6:59: services.redis.backends[0].weight: weight 0"),
+        ("169.254.17.140", "169.253.17.140",
+         "t:20:7: apps.shop.relationships.cache.vip: VIP 169.253.17.140 is outside 169.254.0.0/16"),
+        ("169.254.17.140", "169.254.169.254",
+         "t:20:7: apps.shop.relationships.cache.vip: VIP 169.254.169.254 is reserved: 169.254.169"),
+        ("169.254.17.140", "169.254.0.1", "VIP 169.254.0.1 is reserved: RFC 3927"),
+        ("169.254.17.140", "169.254.255.1", "VIP 169.254.255.1 is reserved: RFC 3927"),
+        ("169.254.17.140", "169.254.170.2", "VIP 169.254.170.2 is reserved: 169.254.170"),
+        ("169.254.17.140", "169.254.20.10", "VIP 169.254.20.10 is reserved: 169.254.20.10"),
+        ("169.254.17.140", "169.254.37.209",
+         "t:14:26: apps.shop.relationships.db: relationships \"cache\" and \"db\" have the same VIP 169.254.37.209"),
+        ("\"247.221.80.48\"", "\"169.254.37.209\"",
+         "t:3:13: services.postgres.backends[0]: backend 169.254.37.209 is in the range of VIPs"),
+        ("\"247.221.80.48\"", "\"224.0.0.1\"", "backend 224.0.0.1 is a multicast address"),
+        ("\"247.221.80.48\"", "\"239.255.255.255\"", "backend 239.255.255.255 is a multicast"),
+        ("\"247.221.80.48\"", "\"0.0.0.0\"", "backend 0.0.0.0 is in 0.0.0.0/8"),
+        ("\"247.221.80.48\"", "\"255.255.255.255\"", "backend 255.255.255.255 is the broadcast"),
+        ("\"247.221.80.52\"", "\"247.221.80.48\"",
+         "t:3:30: services.postgres.backends[1]: backend 247.221.80.48 is listed twice"),
+        ("/sys/fs/cgroup/blog/./a", "shop.slice//shop",
+         "apps.shop.cgroup: apps \"blog\" and \"shop\" have the same cgroup"),
+        ("shop.slice/shop", "../shop", "t:12:10: apps.shop.cgroup: cgroup \"../shop\" is not below"),
+        ("shop.slice/shop", "/sys/fs/cgroup/../x", "is not below the cgroup v2 mount /sys/fs/cgroup"),
+        ("shop.slice/shop", "/etc", "t:12:10: apps.shop.cgroup: cgroup \"/etc\" is not below"),
+        ("shop.slice/shop", "/sys/fs/cgroup", "cgroup \"/sys/fs/cgroup\" is the whole machine"),
+        ("shop.slice/shop", "", "cgroup \"\" is the whole machine"),
+        ("shop.slice/shop", "a\\u0000b", "a cgroup path with a zero byte"),
+        ("[apps.blog]", "[apps.shop]", "t:24:7: duplicate key"),
+        ("protocol = \"tcp\"", "protocol = \"icmp\"",
+         "t:22:12: apps.shop.relationships.cache.protocol: protocol \"icmp\""),
+        ("path = \"main\"", "ip = \"1.2.3.4\"", "the endpoint sets \"ip\", which vipnat fills in"),
+        ("[apps.blog]", "[apps.\"a b\"]", "t:24:7: apps.a b: white space"),
+        ("[apps.blog]", "[apps.\"\"]", "an empty name"),
+        ("backends = []", "", "missing field `backends`"),
+        ("backends = []", "backends = [7]", "an IPv4 address in quotes"),
+        ("backends = []", "backends = [{ port = 1 }]", "missing field `ip`"),
+    ];
+    for (part, instead, expected) in cases {
+        assert!(GOOD.contains(part), "{part}");
+        let error = parse(&GOOD.replacen(part, instead, 1)).unwrap_err().to_string();
+        assert!(error.contains(expected), "{part} -> {instead}:\n{error}\nexpected: {expected}");
+        assert!(error.lines().count() >= 2, "says what to do: {error}");
+    }
+}
+
+#[test]
+fn every_problem_is_reported_at_once() {
+    let text = GOOD.replace("247.221.80.48", "0.0.0.0").replace("6379", "0").replace("tcp", "x");
+    assert_eq!(parse(&text).unwrap_err().problems().len(), 3);
+}
+
+#[test]
+fn positions_in_json() {
+    let cases = [
+        (r#"{"apps": {}"#, "t:1:11: EOF while parsing"),
+        ("{\n \"services\": {},\n \"app\": {}}", "t:3:6: unknown field `app`"),
+        ("{\n \"apps\": {\"a\": {\"cgroup\": \"/etc\"}}}", "t:2:27: apps.a.cgroup: cgroup"),
+        (
+            "{\"services\": {\"s\": {\"backends\": [\"1.2.3.4\",\n {\"ip\": \"x\"}]}}}",
+            "t:2:2: services.s.backends[1]: \"x\" is not",
+        ),
+        (r#"{"apps": {"a": {"cgroup": "x"}, "a": {"cgroup": "y"}}}"#, "duplicate"),
+    ];
+    for (text, expected) in cases {
+        let error = parse(text).unwrap_err().to_string();
+        assert!(error.contains(expected), "{text}:\n{error}\nexpected: {expected}");
+    }
+}
+
+#[test]
+fn an_empty_table_is_not_a_flush() {
+    for text in ["", "\n# nothing\n", "{}", "[services.a]\nbackends = []"] {
+        let error = parse(text).unwrap_err().to_string();
+        assert!(error.contains("the table has no apps") && error.contains("flush"), "{error}");
+    }
+}
+
+#[test]
+fn binary_garbage_is_refused_with_its_place() {
+    let error = parse_bytes(b"[services.a]\nb\xff\xfe\x00").unwrap_err().to_string();
+    assert!(error.starts_with("t:2:2: not UTF-8 text"), "{error}");
+    let error = parse_bytes(b"\x7fELF\x02\x01\x01\x00").unwrap_err().to_string();
+    assert!(error.starts_with("t:1:"), "{error}");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_input_panics(bytes: Vec<u8>) {
+        let _ = parse_bytes(&bytes);
+    }
+
+    /// Damage in the middle of something that looks like a table reaches further.
+    #[test]
+    fn no_damaged_table_panics(
+        at in 0..GOOD.len(), len in 0..40usize, with in ".{0,12}", json: bool,
+    ) {
+        let value: toml::Value = toml::from_str(GOOD).unwrap();
+        let good = if json { value_to_json(&value) } else { GOOD.to_owned() };
+        let at = good.floor_char_boundary(at.min(good.len()));
+        let end = good.floor_char_boundary((at + len).min(good.len()));
+        let text = format!("{}{with}{}", &good[..at], &good[end..]);
+        if let Err(error) = parse(&text) {
+            proptest::prop_assert!(!error.to_string().is_empty());
+        }
+    }
+}
+
+fn value_to_json(value: &toml::Value) -> String {
+    serde_json::to_string(value).unwrap()
+}

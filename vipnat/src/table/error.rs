@@ -1,0 +1,77 @@
+//! What can be wrong with a table, said so that it can be put right.
+
+use std::fmt;
+
+use super::{
+    locate::{Path, locate},
+    raw::Format,
+};
+
+/// One thing wrong with a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where, as keys from the root: `apps.shop.cgroup`. Empty for syntax errors.
+    pub(super) path: Path,
+    /// Line and column, both from 1; the column in characters.
+    pub(super) position: Option<(usize, usize)>,
+    /// What is wrong.
+    pub(super) reason: String,
+    /// What to do about it.
+    pub(super) help: String,
+}
+
+impl Problem {
+    pub(super) fn new(path: Path, reason: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { path, position: None, reason: reason.into(), help: help.into() }
+    }
+
+    pub(super) fn at(mut self, line: usize, column: usize) -> Self {
+        self.position = Some((line, column));
+        self
+    }
+
+    pub(super) fn located(mut self, text: &str, format: Format) -> Self {
+        self.position = self.position.or_else(|| locate(text, format, &self.path));
+        self
+    }
+}
+
+/// A table that was not accepted. Displays as one or two lines for each problem:
+/// `FILE:LINE:COLUMN: OBJECT: REASON`, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableError {
+    file: String,
+    problems: Vec<Problem>,
+}
+
+impl TableError {
+    pub(super) fn new(file: &str, problems: Vec<Problem>) -> Self {
+        Self { file: file.to_owned(), problems }
+    }
+
+    /// The problems, in the order in which they were found; at least one.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+}
+
+impl std::error::Error for TableError {}
+
+impl fmt::Display for TableError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, problem) in self.problems.iter().enumerate() {
+            let Problem { path, position, reason, help } = problem;
+            if i > 0 {
+                writeln!(f)?;
+            }
+            f.write_str(&self.file)?;
+            let (line, column) = position.unwrap_or((1, 1));
+            write!(f, ":{line}:{column}: ")?;
+            if !path.is_empty() {
+                write!(f, "{path}: ")?;
+            }
+            write!(f, "{reason}\n    {help}")?;
+        }
+        Ok(())
+    }
+}

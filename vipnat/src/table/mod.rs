@@ -1,0 +1,113 @@
+//! The relationship table: all services, apps and relationships of one machine.
+//!
+//! [`Table::parse`] turns text into a [`Table`] or says everything that is wrong with it. What it
+//! returns is checked: nothing downstream can hold a bad VIP, an unknown service or a cgroup
+//! outside the mount.
+
+mod check;
+mod error;
+mod locate;
+mod platform;
+mod raw;
+mod vip;
+
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    num::NonZeroU16,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Map, Value};
+use vipnat_common::Protocol;
+
+pub use self::{
+    error::{Problem, TableError},
+    vip::vip_of,
+};
+
+/// A checked relationship table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Table {
+    /// The services, by name.
+    pub services: BTreeMap<String, Service>,
+    /// The apps, by name; at least one, no two in one cgroup.
+    pub apps: BTreeMap<String, App>,
+}
+
+/// What relationships point to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// The backends, in the order of their turns. Empty: connects are refused at once.
+    pub backends: Vec<Backend>,
+}
+
+/// One real address of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Never a VIP, multicast, broadcast or 0.0.0.0/8.
+    pub ip: Ipv4Addr,
+    /// The port to connect to; `None` keeps the one the application asked for.
+    pub port: Option<NonZeroU16>,
+    /// Turns in each round, 1 to [`Backend::MAX_WEIGHT`].
+    pub weight: u16,
+}
+
+impl Backend {
+    /// The largest weight.
+    pub const MAX_WEIGHT: u16 = 256;
+}
+
+/// A container: the cgroup whose sockets are translated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct App {
+    /// Relative to the cgroup v2 mount, without `.` and `..`; never the mount itself.
+    pub cgroup: PathBuf,
+    /// The relationships, by name; no two with one VIP.
+    pub relationships: BTreeMap<String, Relationship>,
+}
+
+/// A named dependency of an app on a service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Relationship {
+    /// The name of a service of the same table.
+    pub service: String,
+    /// In 169.254.0.0/16 and not reserved.
+    pub vip: Ipv4Addr,
+    /// The only port to translate; `None`: all.
+    pub port: Option<NonZeroU16>,
+    /// The only protocol to translate, TCP or UDP; `None`: all that have connect-time hooks.
+    pub protocol: Option<Protocol>,
+    /// What the application reads back, beside what vipnat fills in.
+    pub endpoint: Map<String, Value>,
+}
+
+impl Table {
+    /// Reads and checks a table: JSON if the first character is `{`, TOML otherwise.
+    ///
+    /// `file` is the name that errors give; `cgroup_mount` is where cgroup v2 is mounted, which
+    /// absolute cgroup paths must be below. Touches nothing.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with the table, each with its line and column. A syntax error or a
+    /// wrong type ends the reading, so it comes alone.
+    pub fn parse(bytes: &[u8], file: &str, cgroup_mount: &Path) -> Result<Self, TableError> {
+        let format = raw::Format::of(bytes);
+        let text = raw::utf8(bytes).map_err(|problem| TableError::new(file, vec![problem]))?;
+        let raw = format.read(text).map_err(|problem| TableError::new(file, vec![problem]))?;
+        check::check(raw, cgroup_mount).map_err(|problems| {
+            let located = problems.into_iter().map(|p| p.located(text, format)).collect();
+            TableError::new(file, located)
+        })
+    }
+
+    /// The backends of a relationship.
+    ///
+    /// # Panics
+    ///
+    /// If the relationship is not of this table.
+    pub fn backends(&self, relationship: &Relationship) -> &[Backend] {
+        &self.services[&relationship.service].backends
+    }
+}

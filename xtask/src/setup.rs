@@ -1,0 +1,50 @@
+//! `cargo xtask setup`: makes a fresh Debian 12 machine able to build and test vipnat.
+
+mod debian;
+mod linker;
+mod rust;
+
+use std::time::Instant;
+
+use anyhow::Result;
+
+pub(crate) use self::rust::{BpfToolchain, lint_tools};
+
+/// Installs what is missing; returns at once, without the network, when everything is there.
+///
+/// Gives the toolchain that builds the BPF object.
+pub(crate) fn run() -> Result<BpfToolchain> {
+    let start = Instant::now();
+    // The longest steps come last, and nothing is installed before all of it is known to be
+    // possible: being refused halfway through is worse than at the start.
+    let rustc = rust::Rustc::query()?;
+    let toolchain = rustc.bpf_toolchain();
+    let linker_there = linker::is_there();
+    let mut packages = debian::missing(debian::TOOLS);
+    if !linker_there {
+        packages.extend(debian::missing(linker::packages()));
+    }
+    if let Some(toolchain) = toolchain
+        && packages.is_empty()
+        && linker_there
+    {
+        say("everything is there");
+        return Ok(toolchain);
+    }
+
+    debian::install(&packages)?;
+    let toolchain = match toolchain {
+        Some(toolchain) => toolchain,
+        None => rustc.install_core_source()?,
+    };
+    if !linker_there {
+        linker::install()?;
+    }
+    say(&format!("everything is there now, after {} s", start.elapsed().as_secs()));
+    Ok(toolchain)
+}
+
+/// Says what setup does.
+fn say(what: &str) {
+    println!("setup: {what}");
+}

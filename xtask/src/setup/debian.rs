@@ -1,0 +1,152 @@
+//! The Debian packages that building and testing need, and their installation.
+
+use std::{fs, io};
+
+use anyhow::{Context as _, Result, bail};
+use nix::unistd::Uid;
+
+use super::say;
+use crate::command::{self, Cmd};
+
+/// A Debian package that is needed.
+pub(super) struct Package {
+    pub(super) name: &'static str,
+    /// By which its presence is known: a program on PATH, or an absolute path, whoever put it there.
+    pub(super) provides: &'static str,
+    pub(super) purpose: &'static str,
+}
+
+const fn package(name: &'static str, provides: &'static str, purpose: &'static str) -> Package {
+    Package { name, provides, purpose }
+}
+
+/// What the tests and the demo run.
+pub(super) const TOOLS: &[Package] = &[
+    package("iproute2", "ip", "makes the network namespaces and links that stand for hosts"),
+    package("util-linux", "nsenter", "runs programs inside these hosts"),
+    package("bpftool", "bpftool", "reads programs and maps back from the kernel"),
+    package("jq", "jq", "reads JSON output"),
+    package("strace", "strace", "shows the system calls that an application sees"),
+    package("postgresql", POSTGRES, "a real server with a real client (half a minute)"),
+    package("llvm-22", "llvm-objdump-22", "disassembles the BPF object (half a minute)"),
+];
+
+/// Debian 12 has version 15 and no other.
+const POSTGRES: &str = "/usr/lib/postgresql/15/bin/initdb";
+
+/// Rust with LLVM 22 and its library's source, which Debian keeps current for its browsers.
+pub(super) const RUST: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"];
+
+/// Those of `packages` that this machine lacks.
+pub(super) fn missing(packages: &'static [Package]) -> Vec<&'static Package> {
+    packages.iter().filter(|package| command::find(package.provides).is_none()).collect()
+}
+
+/// Installs `packages` one after the other, so that a failure is seen to be of one package.
+pub(super) fn install(packages: &[&Package]) -> Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    check_possible(packages)?;
+    update();
+    for Package { name, provides, purpose } in packages {
+        say(&format!("installing Debian's {name}: {purpose}"));
+        let _no_cluster = if *provides == POSTGRES { Some(NoCluster::new()?) } else { None };
+        apt_install(&[*name])?;
+    }
+    Ok(())
+}
+
+/// Installs Debian's Rust and `more` of the same version.
+pub(super) fn install_rust(more: &[&str]) -> Result<()> {
+    let names = [RUST, more].concat();
+    let list = names.join(" ");
+    if command::find("apt-get").is_none() || !Uid::effective().is_root() {
+        bail!("as root on Debian 12, `apt-get install {list}` is the other way");
+    }
+    update();
+    say(&format!("installing Debian's {list} (about a minute)"));
+    apt_install(&names)
+}
+
+/// Whether setup can install at all: says by hand what it can't do.
+fn check_possible(packages: &[&Package]) -> Result<()> {
+    let names: Vec<_> = packages.iter().map(|package| package.name).collect();
+    let names = names.join(" ");
+    if command::find("apt-get").is_none() {
+        let list: String = packages
+            .iter()
+            .map(|Package { name, provides, purpose }| {
+                format!("\n    {name} ({provides}): {purpose}")
+            })
+            .collect();
+        bail!(
+            "setup installs with apt-get, which is not here; install what provides the following \
+             (Debian's package names) and run it again:{list}"
+        );
+    }
+    if !Uid::effective().is_root() {
+        bail!(
+            "these Debian packages are missing, and installing them needs root: {names}\n\
+             Run `sudo apt-get install {names}`, or setup as root."
+        );
+    }
+    Ok(())
+}
+
+/// Reads the package lists. One broken source among many is no reason to stop: what can't be
+/// installed because of it says so itself.
+fn update() {
+    say("reading the package lists (apt-get update)");
+    if let Err(error) = apt_get().arg("update").run_quietly() {
+        say(&format!("going on with the lists that are there: {error:#}"));
+    }
+}
+
+fn apt_install(packages: &[&str]) -> Result<()> {
+    apt_get()
+        // Nothing that somebody uses makes way for ours.
+        .args(["install", "--yes", "--no-install-recommends", "--no-remove"])
+        .args(packages)
+        .run_quietly()
+        .with_context(|| {
+            format!(
+                "{} can't be installed (setup is made for Debian 12, whose security updates have \
+                 LLVM 22)",
+                packages.join(" ")
+            )
+        })
+}
+
+fn apt_get() -> Cmd {
+    Cmd::new("apt-get")
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        // A machine that has just started may be busy with its own updates.
+        .args(["-q", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3"])
+}
+
+/// While this lives, installing PostgreSQL makes no database cluster and starts no server, which
+/// is what Debian's package would otherwise do: the tests run servers of their own.
+struct NoCluster;
+
+impl NoCluster {
+    const FOLDER: &str = "/etc/postgresql-common/createcluster.d";
+    const FILE: &str = "/etc/postgresql-common/createcluster.d/vipnat.conf";
+
+    fn new() -> Result<Self> {
+        fs::create_dir_all(Self::FOLDER)
+            .and_then(|()| fs::write(Self::FILE, "create_main_cluster = false\n"))
+            .with_context(|| format!("writing {}", Self::FILE))?;
+        Ok(Self)
+    }
+}
+
+impl Drop for NoCluster {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(Self::FILE)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            say(&format!("{} stays behind: {error}", Self::FILE));
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! bpf-linker: turns LLVM bitcode into the BPF object.
+
+use std::{env, path::Path};
+
+use anyhow::{Context as _, Result};
+
+use super::{debian::Package, say};
+use crate::command::{self, Cmd};
+
+const VERSION: &str = "0.13.0";
+
+/// Where Debian has LLVM 22: bpf-linker's LLVM must be the one that rustc was built with.
+const LLVM: &str = "/usr/lib/llvm-22";
+
+/// What building it needs and running it does not.
+const PACKAGES: &[Package] = &[
+    Package {
+        name: "llvm-22-dev",
+        provides: "/usr/lib/llvm-22/lib/libLLVM.so",
+        purpose: "bpf-linker is built against it (a minute: 150 MB)",
+    },
+    Package {
+        name: "libpolly-22-dev",
+        provides: "/usr/lib/llvm-22/lib/libPolly.a",
+        purpose: "bpf-linker is built against it",
+    },
+];
+
+/// Whether a bpf-linker of the right version runs.
+pub(super) fn is_there() -> bool {
+    // One that can't find its LLVM library fails here, and is built again.
+    command::find("bpf-linker").is_some()
+        && Cmd::new("bpf-linker").arg("--version").read().is_ok_and(|version| {
+            let series = VERSION.rsplit_once('.').map_or(VERSION, |(series, _patch)| series);
+            version.trim().strip_prefix("bpf-linker ").is_some_and(|version| {
+                version.strip_prefix(series).is_some_and(|patch| patch.starts_with('.'))
+            })
+        })
+}
+
+/// The Debian packages to build it with; none if `LLVM_PREFIX` names another LLVM 22.
+pub(super) fn packages() -> &'static [Package] {
+    if env::var_os("LLVM_PREFIX").is_some() { &[] } else { PACKAGES }
+}
+
+/// Builds and installs it.
+pub(super) fn install() -> Result<()> {
+    say(&format!("building bpf-linker {VERSION}: links the BPF object (one to two minutes)"));
+    let llvm = env::var_os("LLVM_PREFIX").unwrap_or_else(|| LLVM.into());
+    Cmd::cargo("install")
+        .env("LLVM_PREFIX", llvm)
+        .args(["bpf-linker", "--version", VERSION, "--locked"])
+        .args(["--no-default-features", "--features", "llvm-22"])
+        // Over one that is there but of another version, or broken.
+        .arg("--force")
+        .run_quietly()?;
+    let path = command::find("bpf-linker").context("bpf-linker was built but can't be found")?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    if !env::split_paths(&env::var_os("PATH").unwrap_or_default()).any(|dir| dir == folder) {
+        say(&format!("{} is not in PATH; a plain `cargo build` needs it there", folder.display()));
+    }
+    Ok(())
+}

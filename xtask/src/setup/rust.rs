@@ -1,0 +1,119 @@
+//! The parts of Rust beyond the compiler: the source of its core library, rustfmt and clippy.
+//!
+//! The BPF target has no prebuilt core library, so it is built from source along with the hooks.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{debian, say};
+use crate::command::{Cmd, find, search_path};
+
+/// The LLVM of the rustc that bpf-linker can read bitcode from.
+const LLVM: &str = "22.";
+
+/// Where Debian's rust-web-src has the core library; vipnat's build script looks there too.
+const DEBIAN_CORE: &str = "/usr/lib/rustlib/src/rust/library/core";
+
+/// The toolchain that builds the BPF object.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum BpfToolchain {
+    /// The one that builds everything else.
+    Own,
+    /// Debian's, because the own one can't be given its source or has another LLVM.
+    Debian,
+}
+
+impl BpfToolchain {
+    /// This toolchain's cargo.
+    pub(crate) fn cargo(self, subcommand: &str) -> Cmd {
+        match self {
+            Self::Own => Cmd::cargo(subcommand),
+            Self::Debian => Cmd::new("/usr/bin/cargo")
+                .arg(subcommand)
+                .env("PATH", search_path(["/usr/bin"]))
+                .env_remove("RUSTC"),
+        }
+    }
+}
+
+/// What is to be known about the rustc in use.
+pub(super) struct Rustc {
+    core: PathBuf,
+    llvm: String,
+}
+
+impl Rustc {
+    /// Asks rustc.
+    pub(super) fn query() -> Result<Self> {
+        let sysroot = Cmd::rustc().args(["--print", "sysroot"]).read()?;
+        let core = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core");
+        let llvm = llvm_version(Cmd::rustc()).context("rustc doesn't say which LLVM it has")?;
+        Ok(Self { core, llvm })
+    }
+
+    /// The toolchain that can build the BPF object now, if there is one.
+    pub(super) fn bpf_toolchain(&self) -> Option<BpfToolchain> {
+        if self.llvm.starts_with(LLVM) && self.core.exists() {
+            return Some(BpfToolchain::Own);
+        }
+        let debian = Path::new(DEBIAN_CORE).exists()
+            && Path::new("/usr/bin/cargo").exists()
+            && llvm_version(Cmd::new("/usr/bin/rustc")).is_some_and(|llvm| llvm.starts_with(LLVM));
+        debian.then_some(BpfToolchain::Debian)
+    }
+
+    /// Gets the core library's source, of the toolchain in use or with Debian's toolchain.
+    pub(super) fn install_core_source(&self) -> Result<BpfToolchain> {
+        let reason = if !self.llvm.starts_with(LLVM) {
+            format!("this rustc has LLVM {}, and the BPF object needs LLVM 22", self.llvm)
+        } else if find("rustup").is_none() {
+            "this Rust is not rustup's, which could add the source of its core library".to_owned()
+        } else {
+            say("adding rust-src: the BPF target's core library is built from it");
+            match add_components(&["rust-src"]) {
+                Ok(()) if self.core.exists() => return Ok(BpfToolchain::Own),
+                Ok(()) => format!("rustup added rust-src, but not as {}", self.core.display()),
+                Err(error) => format!("{error:#}"),
+            }
+        };
+        say(&format!("Debian's own Rust has to build the BPF object, because {reason}"));
+        debian::install_rust(&[])
+            .context("the source of Rust's core library (component rust-src) can't be had")?;
+        self.bpf_toolchain().context("Debian's Rust is installed, but is not the one with LLVM 22")
+    }
+}
+
+/// Sees to rustfmt, and to clippy for both targets.
+pub(crate) fn lint_tools(toolchain: BpfToolchain) -> Result<()> {
+    for (component, subcommand) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
+        // With rustup there is a program of that name even where the component is missing.
+        if Cmd::cargo(subcommand).arg("--version").read().is_ok() {
+            continue;
+        }
+        if find("rustup").is_none() {
+            bail!(
+                "lint needs {component}, which this Rust lacks; its distributor has it \
+                 (Debian: rustfmt-web, rust-web-clippy)"
+            );
+        }
+        say(&format!("adding {component}"));
+        add_components(&[component]).with_context(|| format!("lint needs {component}"))?;
+    }
+    if let BpfToolchain::Debian = toolchain
+        && !Path::new("/usr/bin/cargo-clippy").exists()
+    {
+        debian::install_rust(&["rust-web-clippy"])?;
+    }
+    Ok(())
+}
+
+/// To the toolchain in use: under rustup's cargo the environment names it.
+fn add_components(components: &[&str]) -> Result<()> {
+    Cmd::new("rustup").args(["component", "add"]).args(components).run_quietly()
+}
+
+fn llvm_version(rustc: Cmd) -> Option<String> {
+    let about = rustc.arg("-vV").read().ok()?;
+    about.lines().find_map(|line| line.strip_prefix("LLVM version: ")).map(str::to_owned)
+}
