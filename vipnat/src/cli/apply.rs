@@ -58,18 +58,21 @@ fn describe(change: &Change, name: impl Fn(&str, Ipv4Addr) -> String) -> String 
         Change::Vip { app, vip, old, new } => {
             let name = name(app, *vip);
             match (old, new) {
-                (None, Some(new)) => format!("+ {app} {name} {}", rule(new)),
-                (Some(old), None) => format!("- {app} {name} {}", rule(old)),
-                (Some(old), Some(new)) => format!("~ {app} {name} {}, was {}", rule(new), rule(old)),
+                (None, Some(new)) => format!("+ {app} {name} {vip}{}", target(new)),
+                (Some(old), None) => format!("- {app} {name} {vip}{}", target(old)),
+                (Some(old), Some(new)) => {
+                    format!("~ {app} {name} {vip}{}, was{}", target(new), target(old))
+                }
                 (None, None) => format!("? {app} {name} {vip}"),
             }
         }
     }
 }
 
-fn rule(rule: &Rule) -> String {
-    let Rule { scope: _, vip, port, protocol, turns } = rule;
+/// What follows a VIP: its limit, and where it goes.
+fn target(rule: &Rule) -> String {
+    let Rule { scope: _, vip: _, port, protocol, turns } = rule;
     let backends: Vec<_> = turns.iter().map(|turn| backend(*turn)).collect();
     let backends = if backends.is_empty() { "no backend".to_owned() } else { backends.join(" ") };
-    format!("{vip}{} -> {backends}", limit(*port, *protocol))
+    format!("{} -> {backends}", limit(*port, *protocol))
 }

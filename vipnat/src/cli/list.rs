@@ -56,7 +56,8 @@ fn protocol_name(protocol: Protocol) -> Option<&'static str> {
 }
 
 fn as_text(listing: &Listing, record: &Record) -> String {
-    let mut rows = vec![["RELATIONSHIP", "VIP", "SERVICE", "CONNECTIONS", "BACKENDS"].map(str::to_owned)];
+    let mut rows =
+        vec![["RELATIONSHIP", "VIP", "SERVICE", "CONNECTIONS", "BACKENDS"].map(str::to_owned)];
     let mut heads = Vec::new();
     for app in &listing.apps {
         let ListedApp { name, scope, cgroup, translating, vips } = app;

@@ -25,8 +25,12 @@ use crate::{
 
 /// Connects containers to moving services through virtual IPs that never change.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, after_help = "\
-Exit status: 0 done, 1 failed, 2 wrong usage or invalid input.")]
+#[command(
+    version,
+    max_term_width = 100,
+    after_help = "\
+Exit status: 0 done, 1 failed, 2 wrong usage or invalid input."
+)]
 struct Cli {
     /// Where the pinned state lives; several instances can live side by side.
     #[arg(long, global = true, value_name = "DIR", default_value = "/sys/fs/bpf/vipnat")]
@@ -105,8 +109,7 @@ fn read_table(path: &Path) -> Result<Table> {
     if path == Path::new("-") {
         io::stdin().take(MAX_TABLE + 1).read_to_end(&mut bytes)
     } else {
-        std::fs::File::open(path)
-            .and_then(|file| file.take(MAX_TABLE + 1).read_to_end(&mut bytes))
+        std::fs::File::open(path).and_then(|file| file.take(MAX_TABLE + 1).read_to_end(&mut bytes))
     }
     .map_err(unreadable)?;
     if bytes.len() as u64 > MAX_TABLE {

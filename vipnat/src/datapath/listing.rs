@@ -74,7 +74,13 @@ pub(super) fn read(dir: &StateDir, maps: &Maps, cgroup_mount: &Path) -> Result<L
                 None => 0,
             };
             let backends = backends(turns);
-            vips.push(ListedVip { vip: *vip, port: *port, protocol: *protocol, connections, backends });
+            vips.push(ListedVip {
+                vip: *vip,
+                port: *port,
+                protocol: *protocol,
+                connections,
+                backends,
+            });
         }
         listed.push(ListedApp {
             name: app.name.clone(),

@@ -40,9 +40,12 @@ impl Maps {
         };
         Ok(Self {
             vips: BpfHashMap::try_from(open("vips")?).attempt(|| "open the map vips".to_owned())?,
-            backends: Array::try_from(open("backends")?).attempt(|| "open the map backends".to_owned())?,
-            cursors: Array::try_from(open("cursors")?).attempt(|| "open the map cursors".to_owned())?,
-            counters: PerCpuArray::try_from(open("counters")?).attempt(|| "open the map counters".to_owned())?,
+            backends: Array::try_from(open("backends")?)
+                .attempt(|| "open the map backends".to_owned())?,
+            cursors: Array::try_from(open("cursors")?)
+                .attempt(|| "open the map cursors".to_owned())?,
+            counters: PerCpuArray::try_from(open("counters")?)
+                .attempt(|| "open the map counters".to_owned())?,
             scope: object::map(path, "scope")?,
             raw_vips: object::map(path, "vips")?,
             raw_backends: object::map(path, "backends")?,
@@ -95,9 +98,7 @@ impl Maps {
 
     /// Removes an entry.
     pub(super) fn remove(&mut self, key: VipKey) -> Result<()> {
-        self.vips
-            .remove(&key.to_bytes())
-            .attempt(|| format!("remove {key:?} from the map vips"))
+        self.vips.remove(&key.to_bytes()).attempt(|| format!("remove {key:?} from the map vips"))
     }
 
     /// How many turns a cursor has given.
@@ -130,6 +131,11 @@ impl Maps {
     pub(super) fn counters(&self) -> Result<Counters> {
         let per_cpu = self.counters.get(&0, 0).attempt(|| "read the counters".to_owned())?;
         let sum = |field: usize| per_cpu.iter().map(|counters| counters[field]).sum();
-        Ok(Counters { redirected: sum(0), unreachable: sum(1), unsettled: sum(2), unrecorded: sum(3) })
+        Ok(Counters {
+            redirected: sum(0),
+            unreachable: sum(1),
+            unsettled: sum(2),
+            unrecorded: sum(3),
+        })
     }
 }

@@ -25,6 +25,7 @@ use std::{
 
 use self::{
     apps::AttachedApp,
+    error::Attempt as _,
     maps::Maps,
     plan::{Plan, changes},
     snapshot::Snapshot,
@@ -164,8 +165,8 @@ impl Datapath {
             return Ok(false);
         };
         // Off at one stroke, if the maps can still be understood; unlinking does the rest.
-        if let Ok(maps) = Maps::open(dir.path()) {
-            for app in apps::read(&dir)? {
+        if let (Ok(maps), Ok(apps)) = (Maps::open(dir.path()), apps::read(&dir)) {
+            for app in apps {
                 apps::detach(&maps, &app)?;
             }
         }
@@ -240,7 +241,7 @@ impl Datapath {
         let mut ids = HashMap::new();
         for (name, app) in &table.apps {
             let path = self.cgroup_mount.join(&app.cgroup);
-            let id = error::Attempt::attempt(cgroup::id(&path), || format!("read {}", path.display()))?;
+            let id = cgroup::id(&path).attempt(|| format!("read {}", path.display()))?;
             let id = id.ok_or_else(|| Error::NoCgroup { app: name.clone(), path })?;
             ids.insert(name.clone(), id);
         }
@@ -262,7 +263,11 @@ impl Datapath {
         let mut work = Work {
             plan: Plan::default(),
             changes: Vec::new(),
-            detach: attached.iter().filter(|a| !table.apps.contains_key(&a.name)).cloned().collect(),
+            detach: attached
+                .iter()
+                .filter(|a| !table.apps.contains_key(&a.name))
+                .cloned()
+                .collect(),
             attach: Vec::new(),
         };
         let gone = work.detach.iter().map(|app| Change::Detach { app: app.name.clone() });
@@ -341,7 +346,7 @@ fn free(maps: &mut Maps, plan: &Plan) -> Result<()> {
     if freed.is_empty() {
         return Ok(());
     }
-    error::Attempt::attempt(sys::wait_for_programs(), || "wait for running programs".to_owned())?;
+    sys::wait_for_programs().attempt(|| "wait for running programs".to_owned())?;
     for cursor in cursors {
         maps.reset_cursor(*cursor)?;
     }

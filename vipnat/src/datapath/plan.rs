@@ -97,8 +97,7 @@ impl Plan {
 fn unused_cursors(now: &Snapshot, plan: &Plan) -> BTreeSet<u32> {
     let kept = now.slots.iter().filter(|(index, _)| !plan.freed.contains(index));
     let kept = kept.map(|(_, slot)| slot.cursor);
-    let in_use: HashSet<u32> =
-        kept.chain(plan.slots.iter().map(|(_, slot)| slot.cursor)).collect();
+    let in_use: HashSet<u32> = kept.chain(plan.slots.iter().map(|(_, slot)| slot.cursor)).collect();
     let freed = plan.freed.iter().filter_map(|index| now.slots.get(index));
     freed.map(|slot| slot.cursor).filter(|cursor| !in_use.contains(cursor)).collect()
 }
@@ -186,7 +185,8 @@ pub(super) fn changes(now: &Snapshot, rules: &[Rule]) -> Vec<RuleChange> {
     let new: HashMap<_, _> = rules.iter().map(|rule| ((rule.scope, rule.vip), rule)).collect();
     let keys: BTreeSet<_> = old.keys().copied().chain(new.keys().copied()).collect();
     let change = |(scope, vip)| {
-        let (old, new) = (old.get(&(scope, vip)).cloned(), new.get(&(scope, vip)).map(|r| (*r).clone()));
+        let (old, new) =
+            (old.get(&(scope, vip)).cloned(), new.get(&(scope, vip)).map(|r| (*r).clone()));
         (old != new).then_some(RuleChange { scope, vip, old, new })
     };
     keys.into_iter().filter_map(change).collect()

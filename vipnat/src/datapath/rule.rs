@@ -56,7 +56,8 @@ impl Rule {
         let vip = self.vip.octets();
         let head = VipKey::head(self.scope, vip);
         let key = VipKey::new(self.scope, vip, self.port, self.protocol);
-        let slot = |owner, ip: Ipv4Addr, port, flags| Slot { owner, ip: ip.octets(), port, flags, cursor };
+        let slot =
+            |owner, ip: Ipv4Addr, port, flags| Slot { owner, ip: ip.octets(), port, flags, cursor };
 
         let mut slots: Vec<_> = self.turns.iter().map(|t| slot(key, t.ip, t.port, 0)).collect();
         if slots.is_empty() {
@@ -78,7 +79,8 @@ impl Rule {
 /// what they have in common.
 fn turns(backends: &[Backend]) -> Vec<Turn> {
     let common = backends.iter().map(|b| u32::from(b.weight)).fold(0, gcd).max(1);
-    let weights: Vec<i64> = backends.iter().map(|b| i64::from(u32::from(b.weight) / common)).collect();
+    let weights: Vec<i64> =
+        backends.iter().map(|b| i64::from(u32::from(b.weight) / common)).collect();
     let total: i64 = weights.iter().sum();
     let mut credit = vec![0; backends.len()];
     let mut turns = Vec::new();
@@ -124,7 +126,7 @@ mod tests {
 
     #[test]
     fn equal_weights_are_the_list() {
-        assert_eq!(order(&[]), []);
+        assert!(order(&[]).is_empty());
         assert_eq!(order(&[1, 1, 1]), [0, 1, 2]);
         assert_eq!(order(&[7, 7]), [0, 1]);
     }

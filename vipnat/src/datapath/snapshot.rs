@@ -23,7 +23,8 @@ impl Snapshot {
     /// foreign hands can have done.
     pub(super) fn slots_of(&self, key: &VipKey) -> Option<Vec<Slot>> {
         let range = self.entries.get(key)?;
-        let slots = indices(*range).map(|i| self.slots.get(&i).copied().filter(|s| s.owner == *key));
+        let slots =
+            indices(*range).map(|i| self.slots.get(&i).copied().filter(|s| s.owner == *key));
         slots.collect::<Option<Vec<_>>>().filter(|slots| !slots.is_empty())
     }
 
@@ -50,7 +51,8 @@ impl Snapshot {
             }
             let reachable = slots.iter().filter(|slot| slot.flags & Slot::UNREACHABLE == 0);
             let VipKey { scope, vip, port, protocol, reserved: _ } = *key;
-            let turns = reachable.map(|slot| Turn { ip: slot.ip.into(), port: slot.port }).collect();
+            let turns =
+                reachable.map(|slot| Turn { ip: slot.ip.into(), port: slot.port }).collect();
             let rule = Rule { scope, vip: vip.into(), port, protocol, turns };
             rules.insert((scope, rule.vip), rule);
         }

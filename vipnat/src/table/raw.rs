@@ -134,8 +134,7 @@ impl<'de> Deserialize<'de> for Backend {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Backend, A::Error> {
-                let Full { ip, port, weight } =
-                    Full::deserialize(MapAccessDeserializer::new(map))?;
+                let Full { ip, port, weight } = Full::deserialize(MapAccessDeserializer::new(map))?;
                 Ok(Backend { ip, port, weight })
             }
         }
