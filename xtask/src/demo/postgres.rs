@@ -1,0 +1,201 @@
+//! A PostgreSQL of Debian's package on a host, with a data directory of its own.
+
+use std::{
+    fs,
+    io::Write as _,
+    net::Ipv4Addr,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::{Pid, User, chown},
+};
+use tempfile::TempDir;
+use vipnat_tests::{Cgroup, CommandExt as _, NetNs};
+
+use super::PREFIX;
+
+/// How long a server may take to start on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A database to make, with a user and password of the same name.
+pub(super) struct Database {
+    pub(super) name: &'static str,
+}
+
+/// A data directory that is being made.
+pub(super) struct Starting<'a> {
+    initdb: Child,
+    server: Postgres,
+    host: &'a NetNs,
+    address: Ipv4Addr,
+    machine: &'a Cgroup,
+}
+
+/// A running server. Dropping it ends it and removes its data.
+pub(super) struct Postgres {
+    server: Option<Child>,
+    programs: PathBuf,
+    directory: TempDir,
+}
+
+impl Postgres {
+    /// Begins to make a data directory; several can be made at once.
+    pub(super) fn start<'a>(
+        host: &'a NetNs,
+        address: Ipv4Addr,
+        machine: &'a Cgroup,
+    ) -> Result<Starting<'a>> {
+        let directory = tempfile::Builder::new()
+            .prefix(&format!("{PREFIX}-{}-", std::process::id()))
+            .tempdir()
+            .context("cannot make a data directory")?;
+        let user = User::from_name("postgres")?.context("no user postgres: is it installed?")?;
+        chown(directory.path(), Some(user.uid), Some(user.gid)).context("chown")?;
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700))?;
+
+        let server = Self { server: None, programs: programs()?, directory };
+        let initdb = server
+            .as_postgres("initdb")
+            .arg("--pgdata")
+            .arg(server.data())
+            .args(["--no-sync", "--locale=C", "--encoding=UTF8", "--username=postgres"])
+            .args(["--auth-local=trust", "--auth-host=scram-sha-256"])
+            .stdout(Stdio::null())
+            .in_cgroup(machine)
+            .spawn()
+            .context("cannot start initdb")?;
+        Ok(Starting { initdb, server, host, address, machine })
+    }
+
+    /// A program of PostgreSQL's, as its user, which is ended when we are. The server refuses root.
+    fn as_postgres(&self, program: &str) -> Command {
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--pdeathsig=KILL"])
+            .arg(self.programs.join(program))
+            .current_dir(self.directory.path());
+        command
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// Runs SQL as the superuser, over the server's own socket.
+    fn sql(&self, statements: &str) -> Result<()> {
+        let mut psql = self
+            .as_postgres("psql")
+            .arg("--host")
+            .arg(self.directory.path())
+            .args(["--username=postgres", "--quiet", "--set=ON_ERROR_STOP=1", "postgres"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .context("cannot start psql")?;
+        let mut stdin = psql.stdin.take().context("no input")?;
+        stdin.write_all(statements.as_bytes())?;
+        drop(stdin);
+        let status = psql.wait()?;
+        ensure!(status.success(), "psql ended with {status}");
+        Ok(())
+    }
+}
+
+impl Starting<'_> {
+    /// Waits for the data directory, starts the server, makes the databases.
+    pub(super) fn ready(self, databases: &[Database]) -> Result<Postgres> {
+        let Self { mut initdb, mut server, host, address, machine } = self;
+        let status = initdb.wait().context("initdb")?;
+        ensure!(status.success(), "initdb ended with {status}");
+        let mut access =
+            fs::OpenOptions::new().append(true).open(server.data().join("pg_hba.conf"))?;
+        writeln!(access, "host all all 240.0.0.0/4 scram-sha-256")?;
+
+        let log = fs::File::create(server.directory.path().join("log"))?;
+        let child = server
+            .as_postgres("postgres")
+            .arg("-D")
+            .arg(server.data())
+            .args(["-c", &format!("listen_addresses={address}"), "-c", "fsync=off"])
+            .args(["-c", &format!("unix_socket_directories={}", server.directory.path().display())])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .in_netns(host)
+            .in_cgroup(machine)
+            .spawn()
+            .context("cannot start postgres")?;
+        server.server = Some(child);
+        server.wait_until_up()?;
+        for Database { name } in databases {
+            server.sql(&format!(
+                "create role {name} login password '{name}'; create database {name} owner {name};"
+            ))?;
+        }
+        Ok(server)
+    }
+}
+
+impl Postgres {
+    fn wait_until_up(&mut self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let up = self
+                .as_postgres("pg_isready")
+                .arg("--quiet")
+                .arg("--host")
+                .arg(self.directory.path())
+                .status()?;
+            if up.success() {
+                return Ok(());
+            }
+            let ended = match &mut self.server {
+                Some(server) => server.try_wait()?,
+                None => None,
+            };
+            if ended.is_some() || Instant::now() > deadline {
+                let log = fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
+                bail!("PostgreSQL did not start; its log:\n{log}");
+            }
+            sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if let Some(server) = &mut self.server {
+            // Immediate shutdown: the data is thrown away.
+            let pid = Pid::from_raw(server.id().cast_signed());
+            let _ = kill(pid, Signal::SIGQUIT);
+            let _ = server.wait();
+        }
+    }
+}
+
+/// Where Debian's package has the server's programs, the newest version's.
+fn programs() -> Result<PathBuf> {
+    let mut versions: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let version = path.file_name()?.to_str()?.parse().ok()?;
+            let programs = path.join("bin");
+            has_server(&programs).then_some((version, programs))
+        })
+        .collect();
+    versions.sort();
+    let newest = versions.pop();
+    newest.map(|(_, programs)| programs).context("no PostgreSQL server below /usr/lib/postgresql")
+}
+
+fn has_server(programs: &Path) -> bool {
+    programs.join("initdb").exists() && programs.join("postgres").exists()
+}

@@ -1,0 +1,95 @@
+//! How the demonstration speaks: chapters, prompts, output, progress; and how it is interrupted.
+
+use std::{
+    cell::Cell,
+    io::{IsTerminal as _, Write as _, stdout},
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+/// Set by a signal. The story looks at it between steps and then ends like any failure does, so
+/// that everything is removed.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// The story so far.
+pub(super) struct Story {
+    begun: Instant,
+    chapters: Cell<usize>,
+    bold: (&'static str, &'static str),
+}
+
+impl Story {
+    /// Begins, and from now on takes signals as a wish to end.
+    pub(super) fn begin() -> Result<Self> {
+        ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))
+            .context("cannot catch signals")?;
+        let bold = if stdout().is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+        Ok(Self { begun: Instant::now(), chapters: Cell::new(0), bold })
+    }
+
+    /// Begins a chapter.
+    pub(super) fn chapter(&self, title: &str) -> Result<()> {
+        self.check()?;
+        self.chapters.set(self.chapters.get() + 1);
+        let (on, off) = self.bold;
+        println!("\n{on}{}. {title}{off}\n", self.chapters.get());
+        Ok(())
+    }
+
+    /// Fails if a signal came.
+    pub(super) fn check(&self) -> Result<()> {
+        if INTERRUPTED.load(Ordering::Relaxed) {
+            bail!("interrupted; everything is removed");
+        }
+        Ok(())
+    }
+
+    /// Says something.
+    pub(super) fn say(&self, text: &str) {
+        println!("{text}");
+    }
+
+    /// Shows a command as it would be typed.
+    pub(super) fn prompt(&self, command: &str) {
+        let (on, off) = self.bold;
+        println!("  {on}$ {command}{off}");
+    }
+
+    /// Shows what a command printed.
+    pub(super) fn output(&self, text: &str) {
+        for line in text.trim_end().lines() {
+            println!("    {line}");
+        }
+    }
+
+    /// Announces something that takes seconds.
+    pub(super) fn progress(&self, what: &str) -> Progress {
+        print!("  {what} … ");
+        let _ = stdout().flush();
+        Progress { begun: Instant::now() }
+    }
+
+    /// The last line.
+    pub(super) fn end(&self) {
+        let took = seconds(self.begun.elapsed());
+        println!("\nEverything went as told, in {took}; all of it is removed again.");
+    }
+}
+
+/// Something that takes seconds.
+pub(super) struct Progress {
+    begun: Instant,
+}
+
+impl Progress {
+    /// Says how long it took.
+    pub(super) fn done(self) {
+        println!("done in {}", seconds(self.begun.elapsed()));
+    }
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}
