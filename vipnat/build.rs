@@ -1,6 +1,11 @@
 //! Builds the BPF object, which `src/datapath/object.rs` embeds.
 
-use std::{env, path::Path, process::Command};
+use std::{
+    env,
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use aya_build::{Package, Toolchain};
@@ -17,24 +22,24 @@ fn main() -> Result<()> {
 
     // Cargo reads .cargo/config.toml from the folder it is started in; this one sets target-cpu.
     env::set_current_dir(root.join("vipnat-ebpf"))?;
-    let sysroot = Command::new(env::var_os("RUSTC").context("RUSTC is not set")?)
-        .args(["--print", "sysroot"])
-        .output()?;
-    let sysroot = String::from_utf8(sysroot.stdout)?;
-    let own_source = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core");
     // SAFETY: a build script has one thread.
     unsafe {
         // build-std and target-cpu are unstable options, used with a stable compiler.
         env::set_var("RUSTC_BOOTSTRAP", "1");
-        if !own_source.exists() {
+        if !own_toolchain_fits()? {
             ensure!(
                 Path::new(DEBIAN_RUST).exists(),
-                "the BPF object needs the source of Rust's core library, which this toolchain \
-                 lacks; run `cargo xtask setup`, or `rustup component add rust-src`"
+                "the BPF object needs a Rust with LLVM 22 and the source of its core library; \
+                 run `cargo xtask setup`, or `rustup component add rust-src`"
             );
-            // aya-build asks rustup for the toolchain if it finds one.
-            let tools = env::var_os("PATH").unwrap_or_default();
-            let tools = env::split_paths(&tools).filter(|dir| !dir.join("rustup").exists());
+            // aya-build asks rustup for the toolchain if it finds one, and where rustup is, the
+            // linker is too: so it is named by its path.
+            let path = env::var_os("PATH").unwrap_or_default();
+            if let Some(linker) = find("bpf-linker", &path) {
+                env::set_var("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &linker);
+                env::set_var("CARGO_TARGET_BPFEB_UNKNOWN_NONE_LINKER", &linker);
+            }
+            let tools = env::split_paths(&path).filter(|dir| !dir.join("rustup").exists());
             env::set_var("PATH", env::join_paths(["/usr/bin".into()].into_iter().chain(tools))?);
         }
     }
@@ -43,4 +48,19 @@ fn main() -> Result<()> {
         [Package { name: "vipnat-ebpf", root_dir: "../vipnat-ebpf", ..Default::default() }],
         Toolchain::Custom(&toolchain),
     )
+}
+
+/// Whether this toolchain has its core library's source and the LLVM of bpf-linker.
+fn own_toolchain_fits() -> Result<bool> {
+    let rustc = env::var_os("RUSTC").context("RUSTC is not set")?;
+    let ask = |args: &[&str]| -> Result<String> {
+        Ok(String::from_utf8(Command::new(&rustc).args(args).output()?.stdout)?)
+    };
+    let sysroot = ask(&["--print", "sysroot"])?;
+    let core = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core");
+    Ok(core.exists() && ask(&["-vV"])?.contains("\nLLVM version: 22."))
+}
+
+fn find(program: &str, path: &OsStr) -> Option<PathBuf> {
+    env::split_paths(path).map(|dir| dir.join(program)).find(|file| file.is_file())
 }

@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
 
 use crate::{leftovers, mounts};
 
@@ -31,7 +34,8 @@ impl Cgroup {
         Self::make(leftovers::test_name())
     }
 
-    /// The same, with another prefix, whose leftovers the caller sweeps: see [`sweep`](crate::sweep).
+    /// The same, with another prefix, whose leftovers the caller sweeps: see
+    /// [`sweep`](crate::sweep).
     pub fn with_prefix(prefix: &str) -> Self {
         Self::make(leftovers::unique(prefix))
     }
@@ -110,7 +114,10 @@ fn wait_until_empty(path: &Path) -> io::Result<()> {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "processes survive SIGKILL"));
         }
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLPRI)], timeout)?;
+        match poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLPRI)], timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Names that tell whose they are, and the removal of what dead owners left.
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process,
     sync::{
@@ -30,20 +30,23 @@ pub(crate) fn unique(prefix: &str) -> String {
     format!("{prefix}-{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Removes the cgroups, with the processes in them, and the pinned state that earlier runs with
-/// this prefix left when they died by SIGKILL. What belongs to a living process is not touched.
+/// Removes the cgroups, with the processes in them, the pinned state and the temporary files that
+/// earlier runs with this prefix left when they died by SIGKILL. What belongs to a living process
+/// is not touched.
 pub fn sweep(prefix: &str) {
     for path in abandoned(&mounts::cgroup2(), prefix) {
         if let Err(error) = cgroup::remove(&path) {
             eprintln!("remove leftover {}: {error}", path.display());
         }
     }
-    for path in abandoned(Path::new(mounts::BPFFS), prefix) {
-        // Unlinking a pin of a link detaches it. Another sweep may have been faster.
-        if let Err(error) = fs::remove_dir_all(&path)
-            && path.exists()
-        {
-            eprintln!("remove leftover {}: {error}", path.display());
+    for directory in [PathBuf::from(mounts::BPFFS), env::temp_dir()] {
+        for path in abandoned(&directory, prefix) {
+            // Unlinking a pin of a link detaches it. Another sweep may have been faster.
+            if let Err(error) = fs::remove_dir_all(&path)
+                && path.exists()
+            {
+                eprintln!("remove leftover {}: {error}", path.display());
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A host: a network namespace of its own, with no way out.
 
 use std::{
+    ffi::OsStr,
     fs::File,
     io::Write,
     net::Ipv4Addr,
@@ -67,7 +68,7 @@ impl NetNs {
     }
 
     /// A command that runs inside.
-    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.in_netns(self);
         command

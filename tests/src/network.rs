@@ -4,18 +4,19 @@ use std::{
     net::Ipv4Addr,
     os::fd::AsRawFd,
     process,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{Mutex, PoisonError},
 };
 
 use crate::netns::NetNs;
 
 /// A switch, and a cable to each host. All of 240.0.0.0/4 is on the link; there is no other route,
-/// so whatever goes anywhere else fails at once, inside. Must outlive its hosts.
+/// so whatever goes anywhere else fails at once, inside. Hosts stay as long as the network does.
 #[derive(Debug)]
 pub struct Network {
     /// A host of its own with a bridge, and without addresses.
     switch: NetNs,
-    ports: AtomicU32,
+    /// Without a handle a host would end with its last socket, and its address with it.
+    hosts: Mutex<Vec<NetNs>>,
 }
 
 impl Network {
@@ -25,14 +26,14 @@ impl Network {
         let switch = NetNs::new();
         switch.ip("link add name switch type bridge stp_state 0 forward_delay 0\n\
                    link set dev switch up");
-        Self { switch, ports: AtomicU32::new(0) }
+        Self { switch, hosts: Mutex::default() }
     }
 
     /// A new host that has `address`, which must be in 240.0.0.0/4, on its interface `eth0`.
     pub fn host(&self, address: Ipv4Addr) -> NetNs {
         assert!(address.octets()[0] >= 240, "{address} is not in 240.0.0.0/4");
         let host = NetNs::new();
-        let port = self.ports.fetch_add(1, Ordering::Relaxed);
+        let port = self.plug(&host);
         let there = format!("/proc/{}/fd/{}", process::id(), host.handle().as_raw_fd());
         self.switch.ip(&format!(
             "link add name port{port} type veth peer name eth0 netns {there}\n\
@@ -44,5 +45,12 @@ impl Network {
              route add 240.0.0.0/4 dev eth0 src {address}"
         ));
         host
+    }
+
+    /// Keeps the host; the number of its port.
+    fn plug(&self, host: &NetNs) -> usize {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        hosts.push(host.clone());
+        hosts.len() - 1
     }
 }

@@ -1,14 +1,13 @@
 //! The program under test.
 
 use std::{
+    env,
     ffi::OsStr,
     fs,
     path::{Path, PathBuf},
     process::Command,
     thread,
 };
-
-use tempfile::TempDir;
 
 use crate::{
     command::{CommandExt, LIMIT, Outcome, outcome},
@@ -21,7 +20,7 @@ use crate::{
 pub struct Vipnat {
     binary: PathBuf,
     bpffs: PathBuf,
-    files: TempDir,
+    files: PathBuf,
 }
 
 impl Vipnat {
@@ -39,11 +38,10 @@ impl Vipnat {
 
     fn named(binary: PathBuf, name: &str) -> Self {
         mounts::ensure_bpffs();
-        Self {
-            binary,
-            bpffs: Path::new(mounts::BPFFS).join(name),
-            files: tempfile::tempdir().expect("make a temporary directory"),
-        }
+        let bpffs = Path::new(mounts::BPFFS).join(name);
+        let files = env::temp_dir().join(name);
+        fs::create_dir(&files).unwrap_or_else(|error| panic!("make {}: {error}", files.display()));
+        Self { binary, bpffs, files }
     }
 
     /// Its `--bpffs` directory, which the program makes.
@@ -82,7 +80,7 @@ impl Vipnat {
 
     /// A file with this table, overwritten by the next one.
     pub fn table(&self, text: &str) -> PathBuf {
-        let path = self.files.path().join("table.toml");
+        let path = self.files.join("table.toml");
         fs::write(&path, text).expect("write the table");
         path
     }
@@ -94,22 +92,32 @@ impl Vipnat {
         outcome
     }
 
-    /// Flushes, if there is anything, and removes what the program left; the first complaint.
+    /// Flushes, and removes what the program left.
     fn clean_up(&self) -> Result<(), String> {
+        let flushed = self.flush();
+        // Unlinking a pin of a link detaches it.
+        let removed =
+            [&self.bpffs, &self.files].map(|directory| match fs::remove_dir_all(directory) {
+                Err(error) if directory.exists() => {
+                    Err(format!("remove {}: {error}", directory.display()))
+                }
+                _ => Ok(()),
+            });
+        removed.into_iter().fold(flushed, Result::and)
+    }
+
+    /// Flushes if there is anything to flush. Unlike [`run`](Self::run) it never panics.
+    fn flush(&self) -> Result<(), String> {
         if !self.bpffs.exists() {
             return Ok(());
         }
-        let flushed = self.command(["flush"]).limited_to(LIMIT).output();
-        // Unlinking a pin of a link detaches it.
-        if let Err(error) = fs::remove_dir_all(&self.bpffs)
-            && self.bpffs.exists()
-        {
-            return Err(format!("remove {}: {error}", self.bpffs.display()));
-        }
-        match flushed {
+        match self.command(["flush"]).limited_to(LIMIT).output() {
             Ok(output) if output.status.success() => Ok(()),
-            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-            Err(error) => Err(error.to_string()),
+            Ok(output) => {
+                let stderr = String::from_utf8_lossy(&output.stderr);
+                Err(format!("vipnat flush: {}, {stderr}", output.status))
+            }
+            Err(error) => Err(format!("vipnat flush: {error}")),
         }
     }
 }
@@ -118,9 +126,9 @@ impl Drop for Vipnat {
     fn drop(&mut self) {
         if let Err(error) = self.clean_up() {
             if thread::panicking() {
-                eprintln!("vipnat flush: {error}");
+                eprintln!("{error}");
             } else {
-                panic!("vipnat flush: {error}");
+                panic!("{error}");
             }
         }
     }

@@ -1,20 +1,20 @@
 //! The fixtures themselves, without vipnat: what the other tests build on holds.
 
 use std::{
-    fs,
+    env, fs,
     io::{BufRead, BufReader, Write},
     net::{Ipv4Addr, SocketAddrV4, TcpListener},
-    os::unix::process::ExitStatusExt,
+    os::{fd::AsRawFd, unix::process::ExitStatusExt},
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{self, Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use vipnat_tests::{
     App, Backend, Cgroup, CommandExt, NetNs, Network, Report, Vipnat, outcome, probe::Listening,
-    sweep,
+    program, sweep,
 };
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(240, 0, 0, 10);
@@ -177,7 +177,7 @@ fn accept_reports_the_client() {
     let (network, app, _backend) = client_and_server();
     let server = App::new(network.host(Ipv4Addr::new(240, 0, 0, 11)));
     let mut accept = server
-        .command(vipnat_tests::program("probe"))
+        .command(program("probe"))
         .args(["accept", "240.0.0.11:0"])
         .limited_to(Duration::from_secs(30))
         .stdout(Stdio::piped())
@@ -196,11 +196,11 @@ fn accept_reports_the_client() {
 }
 
 #[test]
-fn a_held_connection_lasts_as_long_as_its_backend() {
+fn a_backend_answers_a_held_connection_again_and_refuses_once_dropped() {
     let (_network, app, backend) = client_and_server();
     for kind in ["", "--udp"] {
         let mut hold = app
-            .command(vipnat_tests::program("probe"))
+            .command(program("probe"))
             .args(format!("hold {SERVICE} {kind}").split_ascii_whitespace())
             .limited_to(Duration::from_secs(30))
             .stdin(Stdio::piped())
@@ -286,10 +286,7 @@ fn a_network_namespace_ends_with_its_last_handle() {
     let (a, b) = (NetNs::new(), NetNs::new());
     // A cable dies with either of its ends, so what is left of `b` shows in `a`.
     let inside_b = b.run(|| fs::File::open("/proc/thread-self/ns/net").unwrap());
-    let there = format!("/proc/{}/fd/{}", std::process::id(), {
-        use std::os::fd::AsRawFd;
-        inside_b.as_raw_fd()
-    });
+    let there = format!("/proc/{}/fd/{}", process::id(), inside_b.as_raw_fd());
     a.ip(&format!("link add name cable type veth peer name eth0 netns {there}"));
     drop(inside_b);
     let exists = || a.run(|| nix::net::if_::if_nametoindex("cable").is_ok());
@@ -336,9 +333,9 @@ fn sweep_removes_what_the_dead_left() {
     let mut dead = Command::new("true").spawn().unwrap();
     dead.wait().unwrap();
     let name = format!("{prefix}-{}-0", dead.id());
-    let unrelated = bpffs.join(format!("{prefix}-x-{}-0", dead.id()));
+    let temporary = env::temp_dir();
     for path in
-        [mounted.join(&name).join("web"), bpffs.join(&name).join("links"), unrelated.clone()]
+        [mounted.join(&name).join("web"), bpffs.join(&name).join("links"), temporary.join(&name)]
     {
         fs::create_dir_all(path).unwrap();
     }
@@ -357,10 +354,11 @@ fn sweep_removes_what_the_dead_left() {
     }
 
     sweep(prefix);
-    assert!(!mounted.join(&name).exists() && !bpffs.join(&name).exists());
+    for place in [mounted, bpffs, temporary] {
+        assert!(!place.join(&name).exists(), "{}", place.display());
+    }
     assert_eq!(orphan.wait().unwrap().signal(), Some(libc::SIGKILL));
-    assert!(living.path().is_dir() && vipnat.bpffs().is_dir() && unrelated.is_dir());
-    fs::remove_dir(unrelated).unwrap();
+    assert!(living.path().is_dir() && vipnat.bpffs().is_dir());
 }
 
 #[test]

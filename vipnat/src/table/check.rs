@@ -125,8 +125,8 @@ impl Checker<'_> {
 
     fn backend(&mut self, path: &Path, backend: raw::Backend) -> Backend {
         let raw::Backend { ip, port, weight } = backend;
-        // A backend written as a string is its own place; one written as a table has keys.
-        let ip = self.backend_ip(path, &ip).unwrap_or(Ipv4Addr::UNSPECIFIED);
+        // A backend written as a string has no such key, and is then its own place.
+        let ip = self.backend_ip(&path.key("ip"), &ip).unwrap_or(Ipv4Addr::UNSPECIFIED);
         let port = port.and_then(|port| self.port(&path.key("port"), port));
         let weight = match weight {
             None => 1,

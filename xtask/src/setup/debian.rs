@@ -14,21 +14,48 @@ pub(super) struct Package {
     /// By which its presence is known: a program on PATH, or an absolute path, whoever put it there.
     pub(super) provides: &'static str,
     pub(super) purpose: &'static str,
-}
-
-const fn package(name: &'static str, provides: &'static str, purpose: &'static str) -> Package {
-    Package { name, provides, purpose }
+    pub(super) seconds: u32,
 }
 
 /// What the tests and the demo run.
 pub(super) const TOOLS: &[Package] = &[
-    package("iproute2", "ip", "makes the network namespaces and links that stand for hosts"),
-    package("util-linux", "nsenter", "runs programs inside these hosts"),
-    package("bpftool", "bpftool", "reads programs and maps back from the kernel"),
-    package("jq", "jq", "reads JSON output"),
-    package("strace", "strace", "shows the system calls that an application sees"),
-    package("postgresql", POSTGRES, "a real server with a real client (half a minute)"),
-    package("llvm-22", "llvm-objdump-22", "disassembles the BPF object (half a minute)"),
+    Package {
+        name: "iproute2",
+        provides: "ip",
+        purpose: "makes the network namespaces and links that stand for hosts",
+        seconds: 3,
+    },
+    Package {
+        name: "util-linux",
+        provides: "nsenter",
+        purpose: "runs programs inside these hosts",
+        seconds: 3,
+    },
+    Package {
+        name: "bpftool",
+        provides: "bpftool",
+        purpose: "reads programs and maps back from the kernel",
+        seconds: 3,
+    },
+    Package { name: "jq", provides: "jq", purpose: "reads JSON output", seconds: 3 },
+    Package {
+        name: "strace",
+        provides: "strace",
+        purpose: "shows the system calls that an application sees",
+        seconds: 3,
+    },
+    Package {
+        name: "postgresql",
+        provides: POSTGRES,
+        purpose: "a real server with a real client",
+        seconds: 20,
+    },
+    Package {
+        name: "llvm-22",
+        provides: "llvm-objdump-22",
+        purpose: "disassembles the BPF object",
+        seconds: 15,
+    },
 ];
 
 /// Debian 12 has version 15 and no other.
@@ -49,8 +76,8 @@ pub(super) fn install(packages: &[&Package]) -> Result<()> {
     }
     check_possible(packages)?;
     update();
-    for Package { name, provides, purpose } in packages {
-        say(&format!("installing Debian's {name}: {purpose}"));
+    for Package { name, provides, purpose, seconds } in packages {
+        say(&format!("installing Debian's {name}: {purpose} (about {seconds} s)"));
         let _no_cluster = if *provides == POSTGRES { Some(NoCluster::new()?) } else { None };
         apt_install(&[*name])?;
     }
@@ -76,7 +103,7 @@ fn check_possible(packages: &[&Package]) -> Result<()> {
     if command::find("apt-get").is_none() {
         let list: String = packages
             .iter()
-            .map(|Package { name, provides, purpose }| {
+            .map(|Package { name, provides, purpose, .. }| {
                 format!("\n    {name} ({provides}): {purpose}")
             })
             .collect();

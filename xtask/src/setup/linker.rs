@@ -17,12 +17,14 @@ const PACKAGES: &[Package] = &[
     Package {
         name: "llvm-22-dev",
         provides: "/usr/lib/llvm-22/lib/libLLVM.so",
-        purpose: "bpf-linker is built against it (a minute: 150 MB)",
+        purpose: "bpf-linker is built against it",
+        seconds: 30,
     },
     Package {
         name: "libpolly-22-dev",
         provides: "/usr/lib/llvm-22/lib/libPolly.a",
         purpose: "bpf-linker is built against it",
+        seconds: 3,
     },
 ];
 
@@ -30,12 +32,10 @@ const PACKAGES: &[Package] = &[
 pub(super) fn is_there() -> bool {
     // One that can't find its LLVM library fails here, and is built again.
     command::find("bpf-linker").is_some()
-        && Cmd::new("bpf-linker").arg("--version").read().is_ok_and(|version| {
-            let series = VERSION.rsplit_once('.').map_or(VERSION, |(series, _patch)| series);
-            version.trim().strip_prefix("bpf-linker ").is_some_and(|version| {
-                version.strip_prefix(series).is_some_and(|patch| patch.starts_with('.'))
-            })
-        })
+        && Cmd::new("bpf-linker")
+            .arg("--version")
+            .read()
+            .is_ok_and(|version| version.starts_with("bpf-linker 0.13."))
 }
 
 /// The Debian packages to build it with; none if `LLVM_PREFIX` names another LLVM 22.

@@ -1,5 +1,5 @@
 //! A client to run as an app: connects in the ways real clients do, and prints what it saw, one
-//! [`Report`](vipnat_tests::Report) a line.
+//! [`Report`] a line.
 //!
 //! A connection that fails is a result, not a failure of the probe: the exit status is 0.
 

@@ -76,17 +76,17 @@ fn refusals_name_place_object_and_reason() {
         (
             "\"247.221.80.48\"",
             "\"db.example\"",
-            "t:3:13: services.postgres.backends[0]: \"db.example\" is not an IPv4 address",
+            "t:3:13: services.postgres.backends[0].ip: \"db.example\" is not an IPv4 address",
         ),
         (
             "\"247.221.80.48\"",
             "\"fe80::1\"",
-            "t:3:13: services.postgres.backends[0]: \"fe80::1\" is an IPv6 address",
+            "t:3:13: services.postgres.backends[0].ip: \"fe80::1\" is an IPv6 address",
         ),
         (
             "\"247.221.80.52\"",
             "\"247.221.80.52:5432\"",
-            "t:3:30: services.postgres.backends[1]: \"247.221.80.52:5432\" is not an IPv4 address",
+            "t:3:30: services.postgres.backends[1].ip: \"247.221.80.52:5432\" is not an IPv4 address",
         ),
         ("port = 6380", "port = 0", "t:6:44: services.redis.backends[0].port: port 0"),
         ("port = 6379", "port = 70000", "t:21:8: apps.shop.relationships.cache.port: port 70000"),
@@ -115,7 +115,7 @@ fn refusals_name_place_object_and_reason() {
         (
             "\"247.221.80.48\"",
             "\"169.254.37.209\"",
-            "t:3:13: services.postgres.backends[0]: backend 169.254.37.209 is in the range of VIPs",
+            "t:3:13: services.postgres.backends[0].ip: backend 169.254.37.209 is in the range of VIPs",
         ),
         ("\"247.221.80.48\"", "\"224.0.0.1\"", "backend 224.0.0.1 is a multicast address"),
         ("\"247.221.80.48\"", "\"239.255.255.255\"", "backend 239.255.255.255 is a multicast"),
@@ -180,7 +180,7 @@ fn positions_in_json() {
         ("{\n \"apps\": {\"a\": {\"cgroup\": \"/etc\"}}}", "t:2:27: apps.a.cgroup: cgroup"),
         (
             "{\"services\": {\"s\": {\"backends\": [\"1.2.3.4\",\n {\"ip\": \"x\"}]}}}",
-            "t:2:2: services.s.backends[1]: \"x\" is not",
+            "t:2:9: services.s.backends[1].ip: \"x\" is not",
         ),
         (r#"{"apps": {"a": {"cgroup": "x"}, "a": {"cgroup": "y"}}}"#, "duplicate"),
     ];

@@ -1,0 +1,202 @@
+//! What is refused: with status 2, place, object, reason and advice, and without any change.
+
+use std::{fs, path::Path, process::Command};
+
+use vipnat_tests::{CommandExt as _, outcome};
+
+use crate::scene::{Scene, ip, list};
+
+/// A good table with a place for each mistake.
+fn table(cgroup: &str) -> String {
+    format!(
+        r#"[services.s]
+backends = [{{ ip = "{}", port = 5432 }}]
+[apps.shop]
+cgroup = "{cgroup}"
+[apps.shop.relationships.db]
+service = "s"
+vip = "169.254.37.209"
+"#,
+        ip(0)
+    )
+}
+
+#[test]
+fn broken_tables_exit_2_with_their_place_and_change_nothing() {
+    let scene = Scene::new(1);
+    let cgroup = scene.app.cgroup.relative();
+    let good = table(cgroup);
+    scene.vipnat.apply(&good);
+    let backend = format!("\"{}\"", ip(0));
+    let vip = "169.254.37.209";
+    let two = "[apps.shop.relationships.two]\nservice = \"s\"\nvip = \"169.254.37.209\"\n[apps.shop.relationships.db]";
+    let twin = format!("[apps.twin]\ncgroup = \"{cgroup}\"\n[apps.shop.relationships.db]");
+    let cases: &[(&str, &str, &str, &str)] = &[
+        ("syntax", "[apps.shop]", "[apps.shop", ":3:11: "),
+        ("unknown key", "service =", "sevrice =", ":6:1: unknown field `sevrice`"),
+        (
+            "unknown service",
+            "service = \"s\"",
+            "service = \"t\"",
+            ":6:11: apps.shop.relationships.db.service: ",
+        ),
+        ("no IPv4 address", &backend, "\"db.internal\"", ":2:20: services.s.backends[0].ip: "),
+        ("IPv6", &backend, "\"fd00::1\"", "is an IPv6 address"),
+        ("port 0", "port = 5432", "port = 0", "services.s.backends[0].port: port 0"),
+        ("port 70000", "port = 5432", "port = 70000", "services.s.backends[0].port: port 70000"),
+        (
+            "VIP outside",
+            vip,
+            "10.0.0.1",
+            ":7:7: apps.shop.relationships.db.vip: VIP 10.0.0.1 is outside",
+        ),
+        ("VIP reserved", vip, "169.254.169.254", "VIP 169.254.169.254 is reserved"),
+        ("one VIP twice", "[apps.shop.relationships.db]", two, "have the same VIP 169.254.37.209"),
+        ("backend in VIP range", &backend, "\"169.254.1.2\"", "is in the range of VIPs"),
+        ("multicast", &backend, "\"224.0.0.251\"", "is a multicast address"),
+        ("0.0.0.0", &backend, "\"0.0.0.0\"", "is in 0.0.0.0/8"),
+        ("broadcast", &backend, "\"255.255.255.255\"", "is the broadcast address"),
+        ("one cgroup twice", "[apps.shop.relationships.db]", &twin, "have the same cgroup"),
+        ("cgroup outside", cgroup, "a/../../..", "is not below the cgroup v2 mount"),
+        ("cgroup elsewhere", cgroup, "/etc", ":4:10: apps.shop.cgroup: "),
+        ("duplicate table", "[apps.shop.relationships.db]", "[apps.shop]", ":5:7: duplicate key"),
+        ("no apps", &good, "[services.s]\nbackends = []\n", "the table has no apps"),
+        ("nothing", &good, "", "the table has no apps"),
+    ];
+    for (what, part, instead, expected) in cases {
+        let text = good.replacen(part, instead, 1);
+        assert_ne!(text, good, "{what}");
+        refused(&scene, what, text.as_bytes(), expected);
+    }
+    refused(&scene, "binary garbage", &[0x7f, b'E', b'L', b'F', 0xff, 0, 1], ":1:5: not UTF-8");
+    let random: Vec<u8> =
+        (0..100_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    refused(&scene, "more garbage", &random, ":1:");
+    refused(&scene, "JSON", b"{\"apps\": {\"a\": {}}}", ":1:17: missing field `cgroup`");
+
+    // The good one is still in force, to the last detail.
+    assert_eq!(scene.vipnat.apply(&good), "nothing to change\n");
+    assert_eq!(scene.who(), "0");
+}
+
+#[track_caller]
+fn refused(scene: &Scene, what: &str, text: &[u8], expected: &str) {
+    let file = scene.vipnat.table("");
+    fs::write(&file, text).unwrap();
+    for verb in ["check", "apply"] {
+        let outcome = scene.vipnat.run([verb.as_ref(), file.as_os_str()]);
+        assert_eq!(outcome.code(), Some(2), "{what}, {verb}: {outcome}");
+        let error = &outcome.stderr;
+        assert!(error.contains(expected), "{what}, {verb}: {expected} in {error}");
+        assert!(error.starts_with(&format!("vipnat: {}:", file.display())), "{what}: {error}");
+        assert!(error.lines().count() >= 2, "{what}: says what to do: {error}");
+        assert_eq!(outcome.stdout, "", "{what}");
+    }
+}
+
+#[test]
+fn wrong_usage_exits_2() {
+    let scene = Scene::new(0);
+    let missing = scene.vipnat.bpffs().join("nothing.toml");
+    for arguments in [
+        &["apply"][..],
+        &["frobnicate"],
+        &["apply", "--no-such-option", "x"],
+        &["vip"],
+        &["exec", "--app", "shop"],
+        &["env", "x"],
+        &["apply", missing.to_str().unwrap()],
+        &["check", "/"],
+    ] {
+        let outcome = scene.vipnat.run(arguments);
+        assert_eq!(outcome.code(), Some(2), "{arguments:?}: {outcome}");
+        assert!(!outcome.stderr.contains("panicked"), "{outcome}");
+    }
+}
+
+/// Runs `apply` of a good table wrapped in another program, which must fail with one sentence.
+#[track_caller]
+fn fails_under(scene: &Scene, wrapper: &[&str], expected: &str) {
+    let file = scene.vipnat.table(&scene.table(&list([0])));
+    let apply = scene.vipnat.command(["apply".as_ref(), file.as_os_str()]);
+    let mut command = Command::new(wrapper[0]);
+    command.args(&wrapper[1..]).arg(apply.get_program()).args(apply.get_args());
+    let outcome = outcome(&mut command);
+    assert_eq!(outcome.code(), Some(1), "{outcome}");
+    assert_eq!(outcome.stderr.lines().count(), 1, "{outcome}");
+    assert!(outcome.stderr.contains(expected), "{outcome}");
+    assert!(!scene.vipnat.bpffs().exists());
+}
+
+#[test]
+fn missing_privileges_are_one_clear_sentence() {
+    let scene = Scene::new(0);
+    let drop = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
+    fails_under(&scene, &drop, "missing privileges: vipnat needs CAP_BPF and CAP_NET_ADMIN");
+}
+
+#[test]
+fn a_kernel_too_old_is_one_clear_sentence() {
+    // A personality makes the kernel call itself 2.6.
+    let scene = Scene::new(0);
+    fails_under(&scene, &["setarch", "--uname-2.6"], "is too old; vipnat needs Linux 6.1 or later");
+}
+
+#[test]
+fn a_kernel_without_btf_is_one_clear_sentence() {
+    let scene = Scene::new(0);
+    let hide = "mount -t tmpfs none /sys/kernel/btf && exec \"$@\"";
+    fails_under(&scene, &["unshare", "--mount", "sh", "-c", hide, "sh"], "this kernel has no BTF");
+}
+
+#[test]
+fn a_state_directory_outside_bpffs_is_refused() {
+    let scene = Scene::new(0);
+    let directory = tempdir(&scene);
+    let file = scene.vipnat.table(&scene.table(&list([0])));
+    let mut command = Command::new(scene.vipnat.command([""]).get_program());
+    command.arg("--bpffs").arg(directory).arg("apply").arg(file);
+    let outcome = outcome(command.limited_to(std::time::Duration::from_secs(20)));
+    assert_eq!(outcome.code(), Some(1), "{outcome}");
+    assert!(outcome.stderr.contains("is not on a BPF file system"), "{outcome}");
+}
+
+fn tempdir(scene: &Scene) -> std::path::PathBuf {
+    let file = scene.vipnat.table("");
+    file.parent().unwrap_or(Path::new("/")).join("state")
+}
+
+#[test]
+fn state_of_another_layout_is_refused_with_what_to_do() {
+    let scene = Scene::new(1);
+    scene.apply_first(1);
+    let layout = scene.vipnat.bpffs().join("maps/layout");
+    let mut bpftool = Command::new("bpftool");
+    bpftool.args(["map", "update", "pinned"]).arg(&layout);
+    bpftool.args("key 0 0 0 0 value 99 0 0 0".split(' '));
+    assert!(outcome(&mut bpftool).status.success());
+    let error = scene.vipnat.apply_fails(&scene.table(&list([0])), 1);
+    assert!(error.contains("version 99") && error.contains("vipnat flush"), "{error}");
+    assert_eq!(scene.vipnat.run(["list"]).code(), Some(1));
+    // What is in force stays in force.
+    assert_eq!(scene.who(), "0");
+
+    // The same for a map of another size.
+    bpftool = Command::new("bpftool");
+    bpftool.args(["map", "update", "pinned"]).arg(&layout);
+    bpftool.args("key 0 0 0 0 value 1 0 0 0".split(' '));
+    assert!(outcome(&mut bpftool).status.success());
+    let cursors = scene.vipnat.bpffs().join("maps/cursors");
+    fs::remove_file(&cursors).unwrap();
+    bpftool = Command::new("bpftool");
+    bpftool.args(["map", "create"]).arg(&cursors);
+    bpftool.args("type array key 4 value 8 entries 7 name cursors".split(' '));
+    assert!(outcome(&mut bpftool).status.success());
+    let error = scene.vipnat.apply_fails(&scene.table(&list([0])), 1);
+    assert!(error.contains("map cursors") && error.contains("vipnat flush"), "{error}");
+
+    // And the advice works.
+    scene.vipnat.ok(["flush"]);
+    scene.apply_first(1);
+    assert_eq!(scene.who(), "0");
+}

@@ -1,0 +1,68 @@
+//! What an operator sees with the tools at hand: names in the maps, the right instructions.
+
+use std::process::Command;
+
+use serde_json::Value;
+use vipnat_tests::outcome;
+
+use crate::scene::{PORT, Scene, list};
+
+fn bpftool(arguments: &[&str]) -> String {
+    let outcome = outcome(Command::new("bpftool").args(arguments));
+    assert!(outcome.status.success(), "{outcome}");
+    outcome.stdout
+}
+
+#[test]
+fn bpftool_shows_the_maps_in_names() {
+    let scene = Scene::new(1);
+    scene.vipnat.apply(&scene.table_with(&list([0]), "port = 5432\nprotocol = \"tcp\""));
+    let map = |name: &str| {
+        let pin = scene.vipnat.bpffs().join("maps").join(name);
+        let json = bpftool(&["--json", "map", "dump", "pinned", pin.to_str().unwrap()]);
+        let json: Value = serde_json::from_str(&json).unwrap();
+        json.as_array().unwrap().iter().map(|entry| entry["formatted"].clone()).collect::<Vec<_>>()
+    };
+    let key = serde_json::json!({
+        "scope": 1, "vip": [169, 254, 37, 209], "port": PORT, "protocol": "Tcp", "reserved": 0,
+    });
+    let entry = map("vips").into_iter().find(|entry| entry["key"] == key).expect("the entry");
+    let first = &entry["value"]["first"];
+    let slot = map("backends").into_iter().find(|slot| slot["key"] == *first).expect("its slot");
+    assert_eq!(slot["value"]["owner"], key);
+    assert_eq!(slot["value"]["ip"], serde_json::json!([247, 221, 81, 0]));
+    assert_eq!(map("scope")[0]["value"]["id"], 1);
+    assert_eq!(map("layout")[0]["value"]["version"], 1);
+    assert!(map("counters")[0]["values"][0]["value"]["redirected"].is_number());
+}
+
+/// LLVM 22 drops the fetch of a Relaxed atomic addition, and then every turn is the same.
+#[test]
+fn each_connect_hook_steps_the_cursor_with_a_fetching_addition() {
+    let scene = Scene::new(0);
+    scene.vipnat.apply(&scene.table("[]"));
+    for hook in ["connect4", "connect6"] {
+        let pin = scene.vipnat.bpffs().join("progs").join(hook);
+        let code = bpftool(&["prog", "dump", "xlated", "pinned", pin.to_str().unwrap()]);
+        // The cursor's result is used: it is the one that is divided. The counters' are not.
+        let mut fetched = None;
+        let mut divided = false;
+        for line in code.lines() {
+            let instruction = line.split_once(") ").map_or(line, |(_, rest)| rest).trim();
+            if let Some(result) = instruction.split_once(" = atomic64_fetch_add") {
+                fetched = Some(result.0.to_owned());
+            } else if instruction.contains("%=") {
+                divided |= fetched.as_ref().is_some_and(|register| {
+                    instruction.starts_with(register.as_str()) || code_copies(&code, register)
+                });
+            }
+        }
+        assert!(fetched.is_some(), "{hook} has an atomic_fetch_add:\n{code}");
+        assert!(divided, "{hook} divides what was fetched:\n{code}");
+    }
+}
+
+/// Whether a register is copied to another, which may then be the one that is divided.
+fn code_copies(code: &str, register: &str) -> bool {
+    code.lines().any(|line| line.trim_end().ends_with(&format!("= {register}")))
+}

@@ -1,0 +1,10 @@
+//! vipnat as its users meet it: the built program, real hooks, real sockets, on hosts of its own.
+
+mod apply;
+mod bad_input;
+mod connect;
+mod inspect;
+mod isolation;
+mod machine;
+mod round_robin;
+mod scene;
