@@ -26,6 +26,8 @@ fn main() -> Result<()> {
     unsafe {
         // build-std and target-cpu are unstable options, used with a stable compiler.
         env::set_var("RUSTC_BOOTSTRAP", "1");
+        // aya-build makes a warning of every line that cargo prints.
+        env::set_var("CARGO_TERM_QUIET", "true");
         if !own_toolchain_fits()? {
             ensure!(
                 Path::new(DEBIAN_RUST).exists(),

@@ -27,10 +27,16 @@ fn bpftool_shows_the_maps_in_names() {
         "scope": 1, "vip": [169, 254, 37, 209], "port": PORT, "protocol": "Tcp", "reserved": 0,
     });
     let entry = map("vips").into_iter().find(|entry| entry["key"] == key).expect("the entry");
-    let first = &entry["value"]["first"];
-    let slot = map("backends").into_iter().find(|slot| slot["key"] == *first).expect("its slot");
-    assert_eq!(slot["value"]["owner"], key);
-    assert_eq!(slot["value"]["ip"], serde_json::json!([247, 221, 81, 0]));
+    // The map of backends is large; its slots are looked up one by one.
+    let first = u32::try_from(entry["value"]["first"].as_u64().unwrap()).unwrap();
+    let pin = scene.vipnat.bpffs().join("maps/backends");
+    let key_bytes = first.to_ne_bytes().map(|byte| byte.to_string());
+    let lookup = ["--json", "map", "lookup", "pinned", pin.to_str().unwrap(), "key"];
+    let slot = bpftool(&[&lookup[..], &key_bytes.each_ref().map(String::as_str)].concat());
+    let slot: Value = serde_json::from_str(&slot).unwrap();
+    let slot = &slot["formatted"]["value"];
+    assert_eq!(slot["owner"], key);
+    assert_eq!(slot["ip"], serde_json::json!([247, 221, 81, 0]));
     assert_eq!(map("scope")[0]["value"]["id"], 1);
     assert_eq!(map("layout")[0]["value"]["version"], 1);
     assert!(map("counters")[0]["values"][0]["value"]["redirected"].is_number());

@@ -13,7 +13,7 @@ fn bpffs_is_mounted_if_it_is_not() {
     let file = scene.vipnat.table(&scene.table(&list([0])));
     let apply = scene.vipnat.command(["apply".as_ref(), file.as_os_str()]);
     let script = "umount -l /sys/fs/bpf && ! grep -q ' /sys/fs/bpf ' /proc/self/mounts && \"$@\" && \
-                  grep ' /sys/fs/bpf bpf ' /proc/self/mounts";
+                  grep ' /sys/fs/bpf bpf ' /proc/self/mounts && \"$1\" \"$2\" \"$3\" flush";
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", script, "sh"]);
     command.arg(apply.get_program()).args(apply.get_args());

@@ -1,12 +1,8 @@
 //! The pinned maps, read and written in the types of `vipnat-common`.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    os::fd::AsFd as _,
-    path::Path,
-};
+use std::{os::fd::AsFd as _, path::Path};
 
-use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use vipnat_common::{
     Range, Slot, VipKey,
     layout::{Counters, Scope},
@@ -21,7 +17,7 @@ use super::{
 
 /// The maps of one state directory.
 pub(super) struct Maps {
-    vips: BpfHashMap<MapData, [u8; 12], [u8; 8]>,
+    vips: HashMap<MapData, [u8; 12], [u8; 8]>,
     backends: Array<MapData, [u8; 24]>,
     cursors: Array<MapData, u64>,
     counters: PerCpuArray<MapData, [u64; 4]>,
@@ -39,7 +35,7 @@ impl Maps {
             map.attempt(|| format!("open the map {name}"))
         };
         Ok(Self {
-            vips: BpfHashMap::try_from(open("vips")?).attempt(|| "open the map vips".to_owned())?,
+            vips: HashMap::try_from(open("vips")?).attempt(|| "open the map vips".to_owned())?,
             backends: Array::try_from(open("backends")?)
                 .attempt(|| "open the map backends".to_owned())?,
             cursors: Array::try_from(open("cursors")?)
@@ -54,25 +50,28 @@ impl Maps {
 
     /// Reads entries and slots back.
     pub(super) fn snapshot(&self) -> Result<Snapshot> {
-        let foreign = |map: &str| {
-            Error::Unsupported(format!(
+        let mut snapshot = Snapshot::default();
+        let mut foreign = None;
+        sys::dump(self.raw_vips.fd().as_fd(), |key, range| match VipKey::from_bytes(key) {
+            Some(key) => drop(snapshot.entries.insert(key, Range::from_bytes(range))),
+            None => foreign = Some("vips"),
+        })
+        .attempt(|| "read the map vips".to_owned())?;
+        sys::dump(self.raw_backends.fd().as_fd(), |index, slot| {
+            if slot != Slot::FREE {
+                match Slot::from_bytes(slot) {
+                    Some(slot) => drop(snapshot.slots.insert(u32::from_ne_bytes(index), slot)),
+                    None => foreign = Some("backends"),
+                }
+            }
+        })
+        .attempt(|| "read the map backends".to_owned())?;
+        match foreign {
+            None => Ok(snapshot),
+            Some(map) => Err(Error::Unsupported(format!(
                 "the map {map} holds what vipnat never writes; run `vipnat flush` and apply again"
-            ))
-        };
-        let entries = sys::dump(self.raw_vips.fd().as_fd())
-            .attempt(|| "read the map vips".to_owned())?
-            .into_iter()
-            .map(|(key, range)| Some((VipKey::from_bytes(key)?, Range::from_bytes(range))))
-            .collect::<Option<HashMap<_, _>>>()
-            .ok_or_else(|| foreign("vips"))?;
-        let slots = sys::dump(self.raw_backends.fd().as_fd())
-            .attempt(|| "read the map backends".to_owned())?
-            .into_iter()
-            .filter(|(_, slot)| *slot != Slot::FREE)
-            .map(|(index, slot)| Some((u32::from_ne_bytes(index), Slot::from_bytes(slot)?)))
-            .collect::<Option<BTreeMap<_, _>>>()
-            .ok_or_else(|| foreign("backends"))?;
-        Ok(Snapshot { entries, slots })
+            ))),
+        }
     }
 
     /// Writes a slot, which no range may point to.

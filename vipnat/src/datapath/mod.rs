@@ -1,7 +1,7 @@
 //! The data path: makes the kernel match a table, reads it back, removes it.
 //!
 //! The pinned maps and links *are* the state; nothing else is kept, and no process has to stay.
-//! [`Datapath::apply`] reads them back ([`snapshot`]), computes the difference ([`plan`]), and
+//! [`Datapath::apply`] reads them back (`snapshot`), computes the difference (`plan`), and
 //! makes it in an order in which every connect goes where the old table or the new one says.
 
 mod apps;

@@ -81,18 +81,20 @@ fn element<const K: usize, const V: usize>(
     attr
 }
 
-/// Reads a whole hash or array map of exactly these key and value sizes (kernel 5.6).
+/// Gives every element of a hash or array map of exactly these key and value sizes to `each`
+/// (kernel 5.6).
 pub(super) fn dump<const K: usize, const V: usize>(
     map: BorrowedFd<'_>,
-) -> io::Result<Vec<([u8; K], [u8; V])>> {
-    let mut all = Vec::new();
+    mut each: impl FnMut([u8; K], [u8; V]),
+) -> io::Result<()> {
     // Where to go on. A hash map keeps a bucket number in it, an array its last key.
     let mut position = [0u8; 16];
     let mut started = false;
     let mut chunk = 4096;
+    let (mut keys, mut values) = (Vec::new(), Vec::new());
     loop {
-        let mut keys = vec![[0; K]; chunk];
-        let mut values = vec![[0; V]; chunk];
+        keys.resize(chunk, [0; K]);
+        values.resize(chunk, [0; V]);
         let previous = position;
         // SAFETY: bpf_attr is plain data, for which zeroes are valid.
         let mut attr: bpf_attr = unsafe { zeroed() };
@@ -117,9 +119,11 @@ pub(super) fn dump<const K: usize, const V: usize>(
         };
         // SAFETY: the kernel wrote how many elements it returned into this field.
         let count = unsafe { attr.batch.count } as usize;
-        all.extend(keys.into_iter().zip(values).take(count));
+        for (key, value) in keys.iter().zip(&values).take(count) {
+            each(*key, *value);
+        }
         if done {
-            return Ok(all);
+            return Ok(());
         }
         started = true;
     }

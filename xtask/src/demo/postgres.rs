@@ -52,8 +52,11 @@ impl Postgres {
         address: Ipv4Addr,
         machine: &'a Cgroup,
     ) -> Result<Starting<'a>> {
+        // Named so that the next run sweeps it away if this one dies by SIGKILL.
+        let [.., number] = address.octets();
         let directory = tempfile::Builder::new()
-            .prefix(&format!("{PREFIX}-{}-", std::process::id()))
+            .prefix(&format!("{PREFIX}-{}-{number}", std::process::id()))
+            .rand_bytes(0)
             .tempdir()
             .context("cannot make a data directory")?;
         let user = User::from_name("postgres")?.context("no user postgres: is it installed?")?;
