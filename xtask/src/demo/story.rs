@@ -68,7 +68,7 @@ impl Story {
     pub(super) fn progress(&self, what: &str) -> Progress {
         print!("  {what} … ");
         let _ = stdout().flush();
-        Progress { begun: Instant::now() }
+        Progress { begun: Instant::now(), done: false }
     }
 
     /// The last line.
@@ -78,15 +78,25 @@ impl Story {
     }
 }
 
-/// Something that takes seconds.
+/// Something that takes seconds. If it does not get done, only the line ends.
 pub(super) struct Progress {
     begun: Instant,
+    done: bool,
 }
 
 impl Progress {
     /// Says how long it took.
-    pub(super) fn done(self) {
+    pub(super) fn done(mut self) {
+        self.done = true;
         println!("done in {}", seconds(self.begun.elapsed()));
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if !self.done {
+            println!();
+        }
     }
 }
 
