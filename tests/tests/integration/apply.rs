@@ -19,11 +19,11 @@ fn the_difference_is_printed_and_only_that_is_changed() {
     assert_eq!(scene.apply_first(2), "nothing to change\n");
     assert_eq!(
         scene.vipnat.apply(&scene.table(&list(1..3))),
-        format!("~ shop db {DB} -> {b} {c}, was -> {a} {b}\n")
+        format!("~ shop db {DB} -> {b} {c}, was {a} {b}\n")
     );
     assert_eq!(
         scene.vipnat.apply(&scene.table_with("[]", "port = 5432\nprotocol = \"tcp\"")),
-        format!("~ shop db {DB}:5432/tcp -> no backend, was -> {b} {c}\n")
+        format!("~ shop db {DB}:5432/tcp -> no backend, was {DB} -> {b} {c}\n")
     );
     let none = format!("[apps.shop]\ncgroup = \"{cgroup}\"\n");
     assert_eq!(scene.vipnat.apply(&none), format!("- shop db {DB}:5432/tcp -> no backend\n"));
@@ -48,10 +48,7 @@ fn a_dry_run_prints_the_difference_and_changes_nothing() {
     let before = dump(&scene);
     scene.vipnat.table(&scene.table(&list([0])));
     let printed = dry(&scene);
-    assert!(
-        printed.contains(&format!("~ shop db {DB} -> {}, was -> {}", ip(0), ip(1))),
-        "{printed}"
-    );
+    assert!(printed.contains(&format!("~ shop db {DB} -> {}, was {}", ip(0), ip(1))), "{printed}");
     assert_eq!(dump(&scene), before);
     assert_eq!(scene.who(), "1");
 }
@@ -239,6 +236,64 @@ fn two_applies_at_once_wait_for_each_other() {
         assert!(apply.wait().unwrap().success());
     }
     assert_eq!(scene.who_of(4), ["0", "1", "0", "1"]);
+}
+
+#[test]
+fn no_connect_fails_while_the_table_changes() {
+    let scene = Scene::new(4);
+    let tables = [list([0, 1]), list([2]), list([3, 1, 2])].map(|backends| scene.table(&backends));
+    let limited = scene.table_with(&list([0]), &format!("port = {PORT}"));
+    scene.vipnat.apply(&tables[0]);
+    let mut connections = 0;
+    std::thread::scope(|scope| {
+        let changing = scope.spawn(|| {
+            for table in tables.iter().chain([&limited]).cycle().take(24) {
+                scene.vipnat.apply(table);
+            }
+        });
+        while !changing.is_finished() {
+            for report in scene.app.probes(&format!("tcp {DB}:{PORT} --threads 4 --count 100")) {
+                assert!(report.ok && report.peer() == format!("{DB}:{PORT}"), "{report:?}");
+                connections += 1;
+            }
+        }
+        changing.join().unwrap();
+    });
+    assert!(connections >= 400, "{connections}");
+}
+
+#[test]
+fn what_an_interrupted_apply_left_is_freed() {
+    let scene = Scene::new(1);
+    scene.apply_first(1);
+    // A slot with an owner that no entry points to: written, and then killed.
+    let pin = scene.vipnat.bpffs().join("maps/backends");
+    let pin = pin.to_str().unwrap();
+    let key = "key 100 0 0 0";
+    let value = "value 9 0 0 0 169 254 1 1 0 0 0 0 240 0 0 1 0 0 0 0 7 0 0 0";
+    let bpftool = |arguments: String| {
+        let outcome = outcome(Command::new("bpftool").args(arguments.split(' ')));
+        assert!(outcome.status.success(), "{outcome}");
+        outcome.stdout
+    };
+    bpftool(format!("map update pinned {pin} {key} {value}"));
+    assert!(bpftool(format!("map lookup pinned {pin} {key}")).contains("\"scope\": 9"));
+    assert_eq!(scene.apply_first(1), "~ freed what an interrupted vipnat had left\n");
+    assert!(bpftool(format!("map lookup pinned {pin} {key}")).contains("\"scope\": 0"));
+    assert_eq!(scene.apply_first(1), "nothing to change\n");
+    assert_eq!(scene.who(), "0");
+}
+
+#[test]
+fn a_table_from_standard_input() {
+    use std::{io::Write as _, process::Stdio};
+
+    let scene = Scene::new(1);
+    let mut apply = scene.vipnat.command(["apply", "-"]);
+    let mut apply = apply.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    apply.stdin.take().unwrap().write_all(scene.table(&list([0])).as_bytes()).unwrap();
+    assert!(apply.wait().unwrap().success());
+    assert_eq!(scene.who(), "0");
 }
 
 /// Everything the maps and the directory hold.

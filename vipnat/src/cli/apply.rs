@@ -60,8 +60,11 @@ fn describe(change: &Change, name: impl Fn(&str, Ipv4Addr) -> String) -> String 
             match (old, new) {
                 (None, Some(new)) => format!("+ {app} {name} {vip}{}", target(new)),
                 (Some(old), None) => format!("- {app} {name} {vip}{}", target(old)),
+                (Some(old), Some(new)) if limit_of(old) == limit_of(new) => {
+                    format!("~ {app} {name} {vip}{}, was {}", target(new), backends(old))
+                }
                 (Some(old), Some(new)) => {
-                    format!("~ {app} {name} {vip}{}, was{}", target(new), target(old))
+                    format!("~ {app} {name} {vip}{}, was {vip}{}", target(new), target(old))
                 }
                 (None, None) => format!("? {app} {name} {vip}"),
             }
@@ -71,8 +74,16 @@ fn describe(change: &Change, name: impl Fn(&str, Ipv4Addr) -> String) -> String 
 
 /// What follows a VIP: its limit, and where it goes.
 fn target(rule: &Rule) -> String {
-    let Rule { scope: _, vip: _, port, protocol, turns } = rule;
-    let backends: Vec<_> = turns.iter().map(|turn| backend(*turn)).collect();
-    let backends = if backends.is_empty() { "no backend".to_owned() } else { backends.join(" ") };
-    format!("{} -> {backends}", limit(*port, *protocol))
+    format!("{} -> {}", limit_of(rule), backends(rule))
+}
+
+fn limit_of(rule: &Rule) -> String {
+    limit(rule.port, rule.protocol)
+}
+
+fn backends(rule: &Rule) -> String {
+    if rule.turns.is_empty() {
+        return "no backend".to_owned();
+    }
+    rule.turns.iter().map(|turn| backend(*turn)).collect::<Vec<_>>().join(" ")
 }

@@ -259,6 +259,7 @@ impl Datapath {
     ) -> Result<Work> {
         let mut names: BTreeMap<u32, String> =
             attached.iter().map(|app| (app.scope, app.name.clone())).collect();
+        let by_name: HashMap<_, _> = attached.iter().map(|app| (app.name.as_str(), app)).collect();
         let mut scopes = FreeScopes::new(now, attached);
         let mut work = Work {
             plan: Plan::default(),
@@ -275,7 +276,7 @@ impl Datapath {
 
         let mut rules = Vec::new();
         for (name, app) in &table.apps {
-            let existing = attached.iter().find(|attached| attached.name == *name);
+            let existing = by_name.get(name.as_str());
             let scope = existing.map_or_else(|| scopes.take(), |app| app.scope);
             names.insert(scope, name.clone());
             rules.extend(app.relationships.values().map(|r| Rule::new(scope, r, table)));
@@ -306,20 +307,24 @@ impl Datapath {
 /// Scopes that no app, entry or slot has, lowest first.
 struct FreeScopes {
     taken: BTreeSet<u32>,
+    next: u32,
 }
 
 impl FreeScopes {
     fn new(now: &Snapshot, attached: &[AttachedApp]) -> Self {
         let entries = now.entries.keys().map(|key| key.scope);
         let slots = now.slots.values().map(|slot| slot.owner.scope);
-        Self { taken: attached.iter().map(|app| app.scope).chain(entries).chain(slots).collect() }
+        let attached = attached.iter().map(|app| app.scope);
+        // 0 is "no app".
+        Self { taken: attached.chain(entries).chain(slots).collect(), next: 1 }
     }
 
     fn take(&mut self) -> u32 {
-        // 0 is "no app".
-        let scope = (1..).find(|scope| !self.taken.contains(scope)).unwrap_or(u32::MAX);
-        self.taken.insert(scope);
-        scope
+        while self.taken.contains(&self.next) {
+            self.next += 1;
+        }
+        self.next += 1;
+        self.next - 1
     }
 }
 

@@ -30,13 +30,16 @@ impl Problem {
         self
     }
 
-    pub(super) fn located(mut self, text: &str, format: Format) -> Self {
+    pub(super) fn locate(&mut self, text: &str, format: Format) {
         self.position = self.position.or_else(|| locate(text, format, &self.path));
-        self
     }
 }
 
-/// A table that was not accepted. Displays as one or two lines for each problem:
+/// How many problems are shown. Each is located by reading the text again, and nobody mends more
+/// at once.
+pub(super) const SHOWN: usize = 20;
+
+/// A table that was not accepted. Displays as two lines for each problem, at most 20 of them:
 /// `FILE:LINE:COLUMN: OBJECT: REASON`, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableError {
@@ -49,7 +52,8 @@ impl TableError {
         Self { file: file.to_owned(), problems }
     }
 
-    /// The problems, in the order in which they were found; at least one.
+    /// The problems, in the order in which they were found; at least one. Those beyond the ones
+    /// shown have no position.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
@@ -59,7 +63,7 @@ impl std::error::Error for TableError {}
 
 impl fmt::Display for TableError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, problem) in self.problems.iter().enumerate() {
+        for (i, problem) in self.problems.iter().take(SHOWN).enumerate() {
             let Problem { path, position, reason, help } = problem;
             if i > 0 {
                 writeln!(f)?;
@@ -72,6 +76,9 @@ impl fmt::Display for TableError {
             }
             write!(f, "{reason}\n    {help}")?;
         }
-        Ok(())
+        match self.problems.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => write!(f, "\n{}: and {more} more problems", self.file),
+        }
     }
 }

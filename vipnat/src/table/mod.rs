@@ -96,9 +96,11 @@ impl Table {
         let format = raw::Format::of(bytes);
         let text = raw::utf8(bytes).map_err(|problem| TableError::new(file, vec![problem]))?;
         let raw = format.read(text).map_err(|problem| TableError::new(file, vec![problem]))?;
-        check::check(raw, cgroup_mount).map_err(|problems| {
-            let located = problems.into_iter().map(|p| p.located(text, format)).collect();
-            TableError::new(file, located)
+        check::check(raw, cgroup_mount).map_err(|mut problems| {
+            for problem in problems.iter_mut().take(error::SHOWN) {
+                problem.locate(text, format);
+            }
+            TableError::new(file, problems)
         })
     }
 

@@ -172,6 +172,25 @@ fn every_problem_is_reported_at_once() {
     assert_eq!(parse(&text).unwrap_err().problems().len(), 3);
 }
 
+/// Each position costs a look through the text: locating all of 18,000 took 43 seconds.
+#[test]
+fn a_table_wrong_in_thousands_of_places_shows_twenty() {
+    let mut text = String::from("[services.s]\nbackends = []\n[apps.a]\ncgroup = \"a\"\n");
+    for i in 0..500 {
+        text += &format!("[apps.a.relationships.r{i}]\nservice = \"s\"\nvip = \"10.0.0.1\"\n");
+    }
+    let error = parse(&text).unwrap_err();
+    assert_eq!(error.problems().len(), 500);
+    let lines: Vec<_> = error.to_string().lines().map(str::to_owned).collect();
+    assert_eq!(lines.len(), 41);
+    assert_eq!(lines[40], "t: and 480 more problems");
+    assert!(
+        lines[0].starts_with("t:7:7: apps.a.relationships.r0.vip: VIP 10.0.0.1"),
+        "{}",
+        lines[0]
+    );
+}
+
 #[test]
 fn positions_in_json() {
     let cases = [
