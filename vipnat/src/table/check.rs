@@ -12,7 +12,7 @@ use vipnat_common::Protocol;
 use super::{
     App, Backend, Relationship, Service, Table,
     error::Problem,
-    locate::Path,
+    path::Path,
     raw,
     vip::{in_range, reserved_for, vip_of},
 };

@@ -2,10 +2,7 @@
 
 use std::fmt;
 
-use super::{
-    locate::{Path, locate},
-    raw::Format,
-};
+use super::path::Path;
 
 /// One thing wrong with a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,10 +25,6 @@ impl Problem {
     pub(super) fn at(mut self, line: usize, column: usize) -> Self {
         self.position = Some((line, column));
         self
-    }
-
-    pub(super) fn locate(&mut self, text: &str, format: Format) {
-        self.position = self.position.or_else(|| locate(text, format, &self.path));
     }
 }
 
@@ -81,4 +74,11 @@ impl fmt::Display for TableError {
             more => write!(f, "\n{}: and {more} more problems", self.file),
         }
     }
+}
+
+/// Line and column, from 1, of a byte offset.
+pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = &text[..text.floor_char_boundary(offset)];
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }

@@ -7,6 +7,7 @@
 mod check;
 mod error;
 mod locate;
+mod path;
 mod platform;
 mod raw;
 mod vip;
@@ -98,7 +99,7 @@ impl Table {
         let raw = format.read(text).map_err(|problem| TableError::new(file, vec![problem]))?;
         check::check(raw, cgroup_mount).map_err(|mut problems| {
             for problem in problems.iter_mut().take(error::SHOWN) {
-                problem.locate(text, format);
+                problem.position = locate::locate(text, format, &problem.path);
             }
             TableError::new(file, problems)
         })

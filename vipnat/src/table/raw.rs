@@ -9,8 +9,8 @@ use serde::{
 use serde_json::{Map, Value};
 
 use super::{
-    error::Problem,
-    locate::{Path, position},
+    error::{Problem, position},
+    path::Path,
 };
 
 /// The two ways to write a table.
