@@ -141,7 +141,8 @@ fn choose<M: Maps>(maps: &M, to: &Destination, range: Range, first: Slot) -> Opt
     let turn = maps.take_turn(first.cursor)?;
     let step = (turn % u64::from(range.count)) as u32;
     let slot = maps.slot(range.first.wrapping_add(step))?;
-    if slot.owner != first.owner {
+    // The first slot told that the list is the key's own; this tells that the turn is in it.
+    if slot.owner != first.owner || slot.flags != 0 {
         return None;
     }
     Some(Verdict::Redirect { ip: slot.ip, port: if slot.port == 0 { to.port } else { slot.port } })

@@ -77,8 +77,9 @@ impl VipKey {
 /// The value of the `vips` map: where the VIP's slots are in `backends`.
 ///
 /// It is only a hint. The kernel recycles hash elements at once, so by the time a program reads
-/// it, it may be another VIP's; the owner in the slot decides. Eight aligned bytes are read and
-/// written in one piece, so first and count always belong together.
+/// it, it may be another VIP's; the owner in the slot decides. Eight aligned bytes are read in one
+/// piece, so first and count belong together unless the kernel copies them in smaller ones, which
+/// the owner of the chosen slot then tells.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Range {
@@ -153,6 +154,8 @@ pub struct Counters {
 pub struct Layout {
     /// [`LAYOUT`] of the program that made the maps.
     pub version: u32,
+    /// The first four bytes of the SHA-256 of the object they were made of, to tell builds apart.
+    pub build: [u8; 4],
 }
 
 // Sizes and offsets are part of the pinned state: a change here is a new LAYOUT.
@@ -172,5 +175,5 @@ const _: () = {
     assert!(offset_of!(Slot, cursor) == 20);
     assert!(size_of::<Flow>() == 16);
     assert!(size_of::<Counters>() == 32);
-    assert!(size_of::<Layout>() == 4);
+    assert!(size_of::<Layout>() == 8);
 };

@@ -1,6 +1,13 @@
 //! `apply` and the verbs around it: what they print, what they change, what they leave.
 
-use std::{fs, process::Command, time::Instant};
+use std::{
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Instant,
+};
 
 use serde_json::Value;
 use vipnat_tests::{App, Cgroup, outcome};
@@ -134,10 +141,12 @@ fn a_missing_cgroup_is_named_and_nothing_changes() {
     let text = table(&[
         ("shop", scene.app.cgroup.relative(), "[]", ""),
         ("blog", "vipnat-test-nowhere/blog", "[]", ""),
+        ("wiki", "vipnat-test-nowhere/wiki", "[]", ""),
     ]);
     let error = scene.vipnat.apply_fails(&text, 1);
     assert_eq!(error.lines().count(), 1, "{error}");
     assert!(error.contains("\"blog\"") && error.contains("vipnat-test-nowhere/blog"), "{error}");
+    assert!(error.contains("\"wiki\""), "{error}");
     assert_eq!(dump(&scene), before);
     assert_eq!(scene.who(), "0");
 }
@@ -238,28 +247,121 @@ fn two_applies_at_once_wait_for_each_other() {
     assert_eq!(scene.who_of(4), ["0", "1", "0", "1"]);
 }
 
-#[test]
-fn no_connect_fails_while_the_table_changes() {
-    let scene = Scene::new(4);
-    let tables = [list([0, 1]), list([2]), list([3, 1, 2])].map(|backends| scene.table(&backends));
-    let limited = scene.table_with(&list([0]), &format!("port = {PORT}"));
+/// Applies each table in turn, over and over, while two apps connect all the time; no connect may
+/// fail, and each must see the VIP.
+fn no_connect_fails(scene: &Scene, apps: &[&App], tables: &[String]) {
     scene.vipnat.apply(&tables[0]);
-    let mut connections = 0;
-    std::thread::scope(|scope| {
-        let changing = scope.spawn(|| {
-            for table in tables.iter().chain([&limited]).cycle().take(24) {
+    let changing = AtomicBool::new(true);
+    thread::scope(|scope| {
+        let connecting: Vec<_> = apps
+            .iter()
+            .map(|app| {
+                scope.spawn(|| {
+                    let mut connections = 0;
+                    while changing.load(Ordering::Relaxed) {
+                        let probe = format!("tcp {DB}:{PORT} --threads 2 --count 100");
+                        for report in app.probes(&probe) {
+                            let seen = (report.ok, report.peer());
+                            assert_eq!(seen, (true, format!("{DB}:{PORT}").as_str()), "{report:?}");
+                            connections += 1;
+                        }
+                    }
+                    connections
+                })
+            })
+            .collect();
+        let changes = catch_unwind(AssertUnwindSafe(|| {
+            for table in tables.iter().cycle().take(24) {
                 scene.vipnat.apply(table);
             }
-        });
-        while !changing.is_finished() {
-            for report in scene.app.probes(&format!("tcp {DB}:{PORT} --threads 4 --count 100")) {
-                assert!(report.ok && report.peer() == format!("{DB}:{PORT}"), "{report:?}");
-                connections += 1;
-            }
+        }));
+        changing.store(false, Ordering::Relaxed);
+        for app in connecting {
+            assert!(app.join().unwrap() >= 200);
         }
-        changing.join().unwrap();
+        changes.unwrap();
     });
-    assert!(connections >= 400, "{connections}");
+}
+
+#[test]
+fn no_connect_fails_while_backends_and_limits_change() {
+    let scene = Scene::new(4);
+    let mut tables: Vec<_> =
+        [list([0, 1]), list([2]), list([3, 1, 2])].map(|backends| scene.table(&backends)).into();
+    tables.push(scene.table_with(&list([0]), &format!("port = {PORT}")));
+    no_connect_fails(&scene, &[&scene.app], &tables);
+}
+
+#[test]
+fn no_connect_fails_while_an_app_is_renamed() {
+    let scene = Scene::new(2);
+    let cgroup = scene.app.cgroup.relative();
+    let tables = ["shop", "store"].map(|app| table(&[(app, cgroup, &list([0, 1]), "")]));
+    no_connect_fails(&scene, &[&scene.app], &tables);
+}
+
+#[test]
+fn no_connect_fails_while_apps_exchange_their_cgroups() {
+    let scene = Scene::new(2);
+    let other = App::new(scene.app.host.clone());
+    let (first, second) = (scene.app.cgroup.relative(), other.cgroup.relative());
+    let tables = [(first, second), (second, first)].map(|(shop, blog)| {
+        table(&[("shop", shop, &list([0]), ""), ("blog", blog, &list([1]), "")])
+    });
+    no_connect_fails(&scene, &[&scene.app, &other], &tables);
+}
+
+#[test]
+fn an_app_that_cannot_be_attached_does_not_keep_the_others_from_it() {
+    let scene = Scene::new(2);
+    let (blocked, last) = (App::new(scene.app.host.clone()), App::new(scene.app.host.clone()));
+    // Another program, attached alone, lets nobody else attach. Any will do, such as ours.
+    let other = Scene::new(0);
+    other.vipnat.apply(&other.table("[]"));
+    let program = other.vipnat.bpffs().join("progs/getpeername4");
+    let mut bpftool = Command::new("bpftool");
+    bpftool.args(["cgroup", "attach"]).arg(blocked.cgroup.path());
+    bpftool.args(["cgroup_inet4_getpeername", "pinned"]).arg(program);
+    assert!(outcome(&mut bpftool).status.success());
+
+    let apps = [("a", &scene.app, list([0])), ("b", &blocked, list([0])), ("c", &last, list([1]))];
+    let apps: Vec<_> = apps
+        .iter()
+        .map(|(name, app, backends)| (*name, app.cgroup.relative(), backends.as_str(), ""))
+        .collect();
+    let file = scene.vipnat.table(&table(&apps));
+    let applied = scene.vipnat.run(["apply".as_ref(), file.as_os_str()]);
+    assert_eq!(applied.code(), Some(1), "{applied}");
+    assert!(applied.stdout.contains("+ c db"), "says what was done: {applied}");
+    assert!(applied.stderr.contains("getpeername4") && applied.stderr.contains("1 apps could not"));
+    let probe = format!("tcp {DB}:{PORT}");
+    assert_eq!(scene.who(), "0");
+    assert_eq!(banner(&last.probe(&probe)), "1");
+    assert_eq!(blocked.probe(&probe).error(), "ENETUNREACH");
+
+    // Once the other program is gone, the same table does the rest.
+    bpftool = Command::new("bpftool");
+    bpftool.args(["cgroup", "detach"]).arg(blocked.cgroup.path());
+    bpftool.args(["cgroup_inet4_getpeername", "pinned"]);
+    bpftool.arg(other.vipnat.bpffs().join("progs/getpeername4"));
+    assert!(outcome(&mut bpftool).status.success());
+    assert_eq!(scene.vipnat.ok(["apply".as_ref(), file.as_os_str()]).lines().count(), 1);
+    assert_eq!(banner(&blocked.probe(&probe)), "0");
+}
+
+#[test]
+fn programs_of_another_build_are_pointed_out() {
+    let scene = Scene::new(1);
+    scene.apply_first(1);
+    let layout = scene.vipnat.bpffs().join("maps/layout");
+    let mut bpftool = Command::new("bpftool");
+    bpftool.args(["map", "update", "pinned"]).arg(layout);
+    bpftool.args("key 0 0 0 0 value 1 0 0 0 1 2 3 4".split(' '));
+    assert!(outcome(&mut bpftool).status.success());
+    let file = scene.vipnat.table(&scene.table(&list([0])));
+    let applied = scene.vipnat.run(["apply".as_ref(), file.as_os_str()]);
+    assert_eq!(applied.code(), Some(0));
+    assert!(applied.stderr.contains("another build's"), "{applied}");
 }
 
 #[test]

@@ -166,15 +166,18 @@ fn tempdir(scene: &Scene) -> std::path::PathBuf {
     file.parent().unwrap_or(Path::new("/")).join("state")
 }
 
+fn bpftool(arguments: &str) {
+    let outcome = outcome(Command::new("bpftool").args(arguments.split(' ')));
+    assert!(outcome.status.success(), "bpftool {arguments}: {outcome}");
+}
+
 #[test]
 fn state_of_another_layout_is_refused_with_what_to_do() {
     let scene = Scene::new(1);
     scene.apply_first(1);
-    let layout = scene.vipnat.bpffs().join("maps/layout");
-    let mut bpftool = Command::new("bpftool");
-    bpftool.args(["map", "update", "pinned"]).arg(&layout);
-    bpftool.args("key 0 0 0 0 value 99 0 0 0".split(' '));
-    assert!(outcome(&mut bpftool).status.success());
+    let maps = scene.vipnat.bpffs().join("maps");
+    let maps = maps.to_str().unwrap();
+    bpftool(&format!("map update pinned {maps}/layout key 0 0 0 0 value 99 0 0 0 0 0 0 0"));
     let error = scene.vipnat.apply_fails(&scene.table(&list([0])), 1);
     assert!(error.contains("version 99") && error.contains("vipnat flush"), "{error}");
     assert_eq!(scene.vipnat.run(["list"]).code(), Some(1));
@@ -182,21 +185,90 @@ fn state_of_another_layout_is_refused_with_what_to_do() {
     assert_eq!(scene.who(), "0");
 
     // The same for a map of another size.
-    bpftool = Command::new("bpftool");
-    bpftool.args(["map", "update", "pinned"]).arg(&layout);
-    bpftool.args("key 0 0 0 0 value 1 0 0 0".split(' '));
-    assert!(outcome(&mut bpftool).status.success());
-    let cursors = scene.vipnat.bpffs().join("maps/cursors");
-    fs::remove_file(&cursors).unwrap();
-    bpftool = Command::new("bpftool");
-    bpftool.args(["map", "create"]).arg(&cursors);
-    bpftool.args("type array key 4 value 8 entries 7 name cursors".split(' '));
-    assert!(outcome(&mut bpftool).status.success());
+    bpftool(&format!("map update pinned {maps}/layout key 0 0 0 0 value 1 0 0 0 0 0 0 0"));
+    fs::remove_file(format!("{maps}/cursors")).unwrap();
+    bpftool(&format!("map create {maps}/cursors type array key 4 value 8 entries 7 name cursors"));
     let error = scene.vipnat.apply_fails(&scene.table(&list([0])), 1);
     assert!(error.contains("map cursors") && error.contains("vipnat flush"), "{error}");
 
     // And the advice works.
     scene.vipnat.ok(["flush"]);
     scene.apply_first(1);
+    assert_eq!(scene.who(), "0");
+}
+
+/// The kernel copies as much as the map says, not as much as the caller has room for.
+#[test]
+fn a_foreign_map_of_large_values_does_not_overrun_the_stack() {
+    let scene = Scene::new(1);
+    scene.apply_first(1);
+    let scope = scene.vipnat.bpffs().join("maps/scope");
+    fs::remove_file(&scope).unwrap();
+    let scope = scope.to_str().unwrap();
+    bpftool(&format!("map create {scope} type hash key 8 value 4096 entries 100 name scope"));
+    let error = scene.vipnat.apply_fails(&scene.table(&list([0])), 1);
+    assert!(error.contains("map scope"), "{error}");
+    assert_eq!(scene.vipnat.ok(["flush"]), "removed everything\n");
+}
+
+#[test]
+fn a_directory_that_holds_anything_else_is_neither_used_nor_flushed() {
+    let scene = Scene::new(1);
+    scene.apply_first(1);
+    let foreign = scene.vipnat.bpffs().join("theirs");
+    bpftool(&format!(
+        "map create {} type array key 4 value 4 entries 1 name theirs",
+        foreign.display()
+    ));
+    for arguments in [&["flush"][..], &["list"]] {
+        let outcome = scene.vipnat.run(arguments);
+        assert_eq!(outcome.code(), Some(1), "{outcome}");
+        assert!(outcome.stderr.contains("holds \"theirs\""), "{outcome}");
+    }
+    scene.vipnat.apply_fails(&scene.table(&list([0])), 1);
+    assert!(foreign.exists());
+    assert_eq!(scene.who(), "0");
+    fs::remove_file(foreign).unwrap();
+
+    // An instance inside the directory of another, or the whole of bpffs.
+    let inner = scene.vipnat.bpffs().join("maps");
+    for directory in [inner.as_path(), Path::new("/sys/fs/bpf")] {
+        let mut flush = Command::new(scene.vipnat.command([""]).get_program());
+        let outcome = outcome(flush.arg("--bpffs").arg(directory).arg("flush"));
+        assert_eq!(outcome.code(), Some(1), "{outcome}");
+        assert!(outcome.stderr.contains("is not vipnat's alone"), "{outcome}");
+    }
+    assert_eq!(scene.who(), "0");
+}
+
+#[test]
+fn a_system_calls_reason_is_given_once() {
+    let scene = Scene::new(1);
+    scene.apply_first(1);
+    let run = scene.vipnat.run(["exec", "--app", "shop", "--", "/nonexistent"]);
+    let expected = "vipnat: cannot run /nonexistent: No such file or directory (os error 2)\n";
+    assert_eq!((run.code(), run.stderr.as_str()), (Some(127), expected));
+    let pin = scene.vipnat.bpffs().join("maps/layout");
+    let mut apply = Command::new(scene.vipnat.command([""]).get_program());
+    let outcome = outcome(apply.arg("--bpffs").arg(&pin).arg("list"));
+    let expected =
+        format!("vipnat: cannot read {}: Not a directory (os error 20)\n", pin.display());
+    assert_eq!((outcome.code(), outcome.stderr), (Some(1), expected));
+}
+
+#[test]
+fn a_full_standard_output_is_an_error_and_no_panic() {
+    let scene = Scene::new(1);
+    let file = scene.vipnat.table(&scene.table(&list([0])));
+    for arguments in [&["apply", file.to_str().unwrap()][..], &["list"], &["vip", "db"]] {
+        let mut command = scene.vipnat.command(arguments);
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = command.stdout(full).output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(error.contains("cannot write to standard output: No space left"), "{error}");
+    }
+    // What was done is done, with the names kept.
+    assert!(scene.vipnat.ok(["list"]).contains("db"));
     assert_eq!(scene.who(), "0");
 }

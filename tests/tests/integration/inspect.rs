@@ -44,31 +44,36 @@ fn bpftool_shows_the_maps_in_names() {
 
 /// LLVM 22 drops the fetch of a Relaxed atomic addition, and then every turn is the same.
 #[test]
-fn each_connect_hook_steps_the_cursor_with_a_fetching_addition() {
+fn each_connect_hook_divides_what_an_atomic_fetch_add_returned() {
     let scene = Scene::new(0);
     scene.vipnat.apply(&scene.table("[]"));
     for hook in ["connect4", "connect6"] {
         let pin = scene.vipnat.bpffs().join("progs").join(hook);
         let code = bpftool(&["prog", "dump", "xlated", "pinned", pin.to_str().unwrap()]);
-        // The cursor's result is used: it is the one that is divided. The counters' are not.
-        let mut fetched = None;
-        let mut divided = false;
-        for line in code.lines() {
-            let instruction = line.split_once(") ").map_or(line, |(_, rest)| rest).trim();
-            if let Some(result) = instruction.split_once(" = atomic64_fetch_add") {
-                fetched = Some(result.0.to_owned());
-            } else if instruction.contains("%=") {
-                divided |= fetched.as_ref().is_some_and(|register| {
-                    instruction.starts_with(register.as_str()) || code_copies(&code, register)
-                });
-            }
-        }
-        assert!(fetched.is_some(), "{hook} has an atomic_fetch_add:\n{code}");
-        assert!(divided, "{hook} divides what was fetched:\n{code}");
+        assert!(divides_what_was_fetched(&code), "{hook}:\n{code}");
+        // The same without the fetch must not pass.
+        let dropped = code.replace("atomic64_fetch_add(", "not_fetched(");
+        assert!(!divides_what_was_fetched(&dropped), "{hook}:\n{dropped}");
     }
 }
 
-/// Whether a register is copied to another, which may then be the one that is divided.
-fn code_copies(code: &str, register: &str) -> bool {
-    code.lines().any(|line| line.trim_end().ends_with(&format!("= {register}")))
+/// Whether the first remainder is taken of the result of the atomic addition before it, or of a
+/// register that this was moved to. Lines look like `260: (db) r1 = atomic64_fetch_add((u64 *)(r0
+/// +0), r1)`, `(bf) r2 = r1`, `(9f) r2 %= r3`.
+fn divides_what_was_fetched(code: &str) -> bool {
+    let mut fetched: Vec<&str> = Vec::new();
+    for line in code.lines() {
+        let instruction = line.split_once(") ").map_or(line, |(_, rest)| rest).trim();
+        let words: Vec<_> = instruction.split(' ').collect();
+        match words.as_slice() {
+            [to, "=", operation, ..] if operation.starts_with("atomic64_fetch_add") => {
+                fetched = vec![to];
+            }
+            [to, "=", from] if fetched.contains(from) => fetched.push(to),
+            [to, "=", ..] => fetched.retain(|register| register != to),
+            [dividend, "%=", ..] => return fetched.contains(dividend),
+            _ => {}
+        }
+    }
+    false
 }

@@ -1,17 +1,11 @@
 //! `vipnat apply`.
 
-use std::{
-    net::Ipv4Addr,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Error, Result, bail};
 
 use super::list::{backend, limit};
-use crate::{
-    datapath::{Change, Rule},
-    record::Record,
-};
+use crate::datapath::{Applied, Change, Rule};
 
 /// Arguments of `apply`.
 #[derive(Debug, clap::Args)]
@@ -26,37 +20,40 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     let table = super::read_table(&args.table)?;
     let datapath = super::datapath(bpffs)?;
-    let (old, new) = (Record::load(bpffs), Record::of(&table));
-    let changes = if args.dry_run { datapath.dry_run(&table)? } else { datapath.apply(&table)? };
-    let name = |app: &str, vip: Ipv4Addr| {
-        let names = new.names(app, vip).or_else(|| old.names(app, vip));
-        names.map_or_else(|| "?".to_owned(), |names| names.relationship.clone())
+    let applied = if args.dry_run {
+        Applied { changes: datapath.dry_run(&table)?, ..Applied::default() }
+    } else {
+        datapath.apply(&table)?
     };
-    for change in &changes {
-        println!("{}", describe(change, name));
+    let Applied { changes, warnings, failed } = applied;
+    let mut text: String = changes.iter().map(|change| describe(change) + "\n").collect();
+    if changes.is_empty() {
+        text += "nothing to change\n";
+    } else if args.dry_run {
+        text += "dry run: nothing was changed\n";
     }
-    match (changes.len(), args.dry_run) {
-        (0, _) => println!("nothing to change"),
-        (_, true) => println!("dry run: nothing was changed"),
-        _ => {}
+    for warning in warnings {
+        super::complain(&warning);
     }
-    if !args.dry_run
-        && let Err(error) = new.save(bpffs)
-    {
-        // The table is applied all the same.
-        eprintln!("vipnat: cannot keep the names of relationships for `vipnat list`: {error}");
+    super::print(&text)?;
+    if failed.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let apps = failed.len();
+    for error in failed {
+        super::complain(&format!("{:#}", Error::from(error)));
+    }
+    bail!("{apps} apps could not be attached, all else is done; mend them and apply again")
 }
 
 /// One line: `+` comes, `-` goes, `~` changes.
-fn describe(change: &Change, name: impl Fn(&str, Ipv4Addr) -> String) -> String {
+fn describe(change: &Change) -> String {
     match change {
         Change::Attach { app, cgroup } => format!("+ app {app} in cgroup {}", cgroup.display()),
         Change::Detach { app } => format!("- app {app}"),
         Change::Repair => "~ freed what an interrupted vipnat had left".to_owned(),
-        Change::Vip { app, vip, old, new } => {
-            let name = name(app, *vip);
+        Change::Vip { app, relationship, vip, old, new } => {
+            let name = relationship.as_deref().unwrap_or("?");
             match (old, new) {
                 (None, Some(new)) => format!("+ {app} {name} {vip}{}", target(new)),
                 (Some(old), None) => format!("- {app} {name} {vip}{}", target(old)),

@@ -13,12 +13,16 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<()> {
     let table = super::read_table(&args.table)?;
-    let relationships: usize = table.apps.values().map(|app| app.relationships.len()).sum();
-    println!(
-        "{}: good: {} services, {} apps, {relationships} relationships",
-        args.table.display(),
-        table.services.len(),
-        table.apps.len(),
-    );
-    Ok(())
+    let relationships = table.apps.values().map(|app| app.relationships.len()).sum();
+    super::print(&format!(
+        "{}: good: {}, {}, {}\n",
+        super::name_of(&args.table),
+        count(table.services.len(), "service"),
+        count(table.apps.len(), "app"),
+        count(relationships, "relationship"),
+    ))
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

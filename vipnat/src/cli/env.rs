@@ -20,10 +20,9 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<()> {
     let table = super::read_table(&args.table)?;
     let app = super::app_of(&table, &args.app, &args.table)?;
-    if args.json {
-        println!("{:#}", table.relationships(app));
+    super::print(&if args.json {
+        format!("{:#}\n", table.relationships(app))
     } else {
-        println!("{}", table.platform_relationships(app));
-    }
-    Ok(())
+        format!("{}\n", table.platform_relationships(app))
+    })
 }

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    fs,
+    fmt, fs, io,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::Command,
@@ -46,5 +46,37 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     fs::write(cgroup.join("cgroup.procs"), "0")
         .with_context(|| format!("cannot enter the cgroup {}", cgroup.display()))?;
     let error = command.exec();
-    Err(error).with_context(|| format!("cannot run {}", program.display()))
+    let hint = match error.kind() {
+        io::ErrorKind::ArgumentListTooLong if table.is_some() => {
+            " (PLATFORM_RELATIONSHIPS may be too long for an environment)"
+        }
+        _ => "",
+    };
+    Err(NotRun { what: format!("cannot run {}{hint}", program.display()), error }.into())
+}
+
+/// A command that could not be run.
+#[derive(Debug)]
+pub(super) struct NotRun {
+    what: String,
+    error: io::Error,
+}
+
+impl NotRun {
+    /// The exit status that shells, env and nsenter give it.
+    pub(super) fn status(&self) -> u8 {
+        if self.error.kind() == io::ErrorKind::NotFound { 127 } else { 126 }
+    }
+}
+
+impl fmt::Display for NotRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for NotRun {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
 }

@@ -4,8 +4,6 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use crate::record::Record;
-
 /// Arguments of `flush`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -16,21 +14,12 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     let datapath = super::datapath(bpffs)?;
-    match &args.app {
-        None => {
-            let found = datapath.flush()?;
-            Record::remove(bpffs)?;
-            println!("{}", if found { "removed everything" } else { "nothing to remove" });
-        }
-        Some(app) => {
-            if !datapath.flush_app(app)? {
-                bail!("no app {app:?}; `vipnat list` shows those there are");
-            }
-            let mut record = Record::load(bpffs);
-            record.forget(app);
-            record.save(bpffs)?;
-            println!("- app {app}");
-        }
+    let Some(app) = &args.app else {
+        let found = datapath.flush()?;
+        return super::print(if found { "removed everything\n" } else { "nothing to remove\n" });
+    };
+    if !datapath.flush_app(app)? {
+        bail!("no app {app:?}; `vipnat list` shows those there are");
     }
-    Ok(())
+    super::print(&format!("- app {app}\n"))
 }

@@ -9,10 +9,7 @@ use vipnat_common::{
     layout::{ANY_PORT, ANY_PROTOCOL, Counters},
 };
 
-use crate::{
-    datapath::{ListedApp, ListedVip, Listing, Turn},
-    record::Record,
-};
+use crate::datapath::{ListedApp, ListedVip, Listing, Turn};
 
 /// Arguments of `list`.
 #[derive(Debug, clap::Args)]
@@ -24,15 +21,13 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     let listing = super::datapath(bpffs)?.list()?;
-    let record = Record::load(bpffs);
-    if args.json {
-        println!("{:#}", as_json(&listing, &record));
+    super::print(&if args.json {
+        format!("{:#}\n", as_json(&listing))
     } else if listing.apps.is_empty() {
-        println!("no apps; apply a table: vipnat apply TABLE");
+        "no apps; apply a table: vipnat apply TABLE\n".to_owned()
     } else {
-        print!("{}", as_text(&listing, &record));
-    }
-    Ok(())
+        as_text(&listing)
+    })
 }
 
 /// How a backend is written: with its port, if it has its own.
@@ -55,7 +50,7 @@ fn protocol_name(protocol: Protocol) -> Option<&'static str> {
     }
 }
 
-fn as_text(listing: &Listing, record: &Record) -> String {
+fn as_text(listing: &Listing) -> String {
     let mut rows =
         vec![["RELATIONSHIP", "VIP", "SERVICE", "CONNECTIONS", "BACKENDS"].map(str::to_owned)];
     let mut heads = Vec::new();
@@ -65,7 +60,7 @@ fn as_text(listing: &Listing, record: &Record) -> String {
         let off = if *translating { "" } else { ", NOT TRANSLATED: apply the table again" };
         heads.push((rows.len(), format!("{name} (cgroup {cgroup}, scope {scope}{off})")));
         for vip in vips {
-            let names = record.names(name, vip.vip);
+            let names = vip.names.as_ref();
             let backends = vip.backends.iter().map(|(turn, turns)| match turns {
                 1 => backend(*turn),
                 turns => format!("{} ×{turns}", backend(*turn)),
@@ -104,12 +99,12 @@ fn as_text(listing: &Listing, record: &Record) -> String {
     text
 }
 
-fn as_json(listing: &Listing, record: &Record) -> serde_json::Value {
+fn as_json(listing: &Listing) -> serde_json::Value {
     let apps = listing.apps.iter().map(|app| {
         let ListedApp { name, scope, cgroup, translating, vips } = app;
         let vips = vips.iter().map(|listed| {
-            let ListedVip { vip, port, protocol, connections, backends } = listed;
-            let names = record.names(name, *vip);
+            let ListedVip { names, vip, port, protocol, connections, backends } = listed;
+            let names = names.as_ref();
             let backends = backends.iter().map(|(Turn { ip, port }, turns)| {
                 json!({ "ip": ip, "port": (*port != 0).then_some(port), "turns": turns })
             });

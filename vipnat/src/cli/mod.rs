@@ -15,7 +15,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
 use crate::{
@@ -71,7 +71,8 @@ impl fmt::Display for InvalidInput {
 
 /// Runs the program on the process's arguments.
 pub fn main() -> ExitCode {
-    // So that `vipnat list | head` ends quietly. Nothing is printed before the work is done.
+    // So that `vipnat list | head` ends quietly. Nothing is printed before the work is done, down to
+    // the record of names.
     // SAFETY: sets the default action, no handler; there is one thread.
     let _ = unsafe {
         nix::sys::signal::signal(nix::sys::signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl)
@@ -89,8 +90,29 @@ pub fn main() -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };
-    let _ = writeln!(io::stderr(), "vipnat: {error:#}");
-    ExitCode::from(if error.is::<TableError>() || error.is::<InvalidInput>() { 2 } else { 1 })
+    complain(&format!("{error:#}"));
+    ExitCode::from(if error.is::<TableError>() || error.is::<InvalidInput>() {
+        2
+    } else {
+        error.downcast_ref::<exec::NotRun>().map_or(1, exec::NotRun::status)
+    })
+}
+
+/// Prints to standard output, at once.
+fn print(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    printed.context("cannot write to standard output")
+}
+
+/// Prints to standard error; if that cannot be, there is nobody to tell.
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "vipnat: {text}");
+}
+
+/// What a table is called in messages.
+fn name_of(table: &Path) -> String {
+    if table == Path::new("-") { "standard input".to_owned() } else { table.display().to_string() }
 }
 
 /// The data path of a state directory.
@@ -104,7 +126,7 @@ const MAX_TABLE: u64 = 256 << 20;
 /// Reads and checks a table; `-` is standard input.
 fn read_table(path: &Path) -> Result<Table> {
     let unreadable =
-        |error| InvalidInput(format!("{}: cannot read the table: {error}", path.display()));
+        |error| InvalidInput(format!("{}: cannot read the table: {error}", name_of(path)));
     let mut bytes = Vec::new();
     if path == Path::new("-") {
         io::stdin().take(MAX_TABLE + 1).read_to_end(&mut bytes)
@@ -115,13 +137,13 @@ fn read_table(path: &Path) -> Result<Table> {
     if bytes.len() as u64 > MAX_TABLE {
         return Err(InvalidInput(format!(
             "{}: larger than {} MiB; is this the right file?",
-            path.display(),
+            name_of(path),
             MAX_TABLE >> 20
         ))
         .into());
     }
     let mount = datapath::cgroup_mount().unwrap_or_else(|_| PathBuf::from("/sys/fs/cgroup"));
-    Ok(Table::parse(&bytes, &path.display().to_string(), &mount)?)
+    Ok(Table::parse(&bytes, &name_of(path), &mount)?)
 }
 
 /// An app of a table, or an error that names those there are.
@@ -129,6 +151,6 @@ fn app_of<'a>(table: &'a Table, name: &str, file: &Path) -> Result<&'a crate::ta
     table.apps.get(name).ok_or_else(|| {
         let known: Vec<_> = table.apps.keys().map(String::as_str).collect();
         let known = known.join(", ");
-        InvalidInput(format!("{}: no app {name:?}; it has: {known}", file.display())).into()
+        InvalidInput(format!("{}: no app {name:?}; it has: {known}", name_of(file))).into()
     })
 }

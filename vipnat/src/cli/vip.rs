@@ -3,7 +3,8 @@
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
-use crate::table::vip_of;
+use super::InvalidInput;
+use crate::table::{check_name, vip_of};
 
 /// Arguments of `vip`.
 #[derive(Debug, clap::Args)]
@@ -17,14 +18,15 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
-    if args.json {
-        let vips: Map<_, _> =
-            args.names.iter().map(|name| (name.clone(), json!(vip_of(name)))).collect();
-        println!("{:#}", Value::Object(vips));
-    } else {
-        for name in &args.names {
-            println!("{:15} {name}", vip_of(name).to_string());
-        }
+    let Args { names, json } = args;
+    for name in names {
+        check_name(name).map_err(|reason| InvalidInput(format!("{name:?}: {reason}")))?;
     }
-    Ok(())
+    super::print(&if *json {
+        let vips: Map<_, _> =
+            names.iter().map(|name| (name.clone(), json!(vip_of(name)))).collect();
+        format!("{:#}\n", Value::Object(vips))
+    } else {
+        names.iter().map(|name| format!("{:15} {name}\n", vip_of(name).to_string())).collect()
+    })
 }

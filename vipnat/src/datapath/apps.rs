@@ -1,8 +1,9 @@
 //! Apps in the state directory: their links, and the switch that turns their translation on.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs::{self, File},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -13,15 +14,9 @@ use super::{
     error::{Attempt as _, Error, Result},
     maps::Maps,
     object::{HOOKS, program},
-    state_dir::{StateDir, names, remove_tree},
-    sys,
+    state_dir::{APPS, StateDir, names, remove_tree},
+    sys::cgroup_of_link,
 };
-
-/// The directory of apps.
-const APPS: &str = "apps";
-
-/// What a link is called while the one it replaces is still there.
-const NEW: &str = "-new";
 
 /// What may stand in a file name as it is. bpffs refuses dots (`bpf_lookup` in kernel/bpf/inode.c).
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'@').remove(b'+');
@@ -34,20 +29,28 @@ pub(super) struct AttachedApp {
     /// Its number in the maps.
     pub(super) scope: u32,
     dir: PathBuf,
-    /// The cgroup each pinned link is attached to, 0 if that is gone; by file name.
-    links: BTreeMap<String, u64>,
+    /// The cgroups it has links on, by id; whether each hook is attached, and the cgroup alive.
+    cgroups: BTreeMap<u64, bool>,
 }
 
 impl AttachedApp {
-    /// The live cgroups that it has links on: one, but for a crash or a move.
-    pub(super) fn cgroups(&self) -> BTreeSet<u64> {
-        self.links.values().copied().filter(|cgroup| *cgroup != 0).collect()
+    /// The ids of the cgroups it has links on: one, but for what an interrupted command left.
+    pub(super) fn cgroups(&self) -> impl Iterator<Item = u64> {
+        self.cgroups.keys().copied()
     }
 
-    /// Whether every hook is attached to this cgroup, and nothing else is left of the app.
+    /// Whether every hook is attached to this cgroup, and the app has no other.
     pub(super) fn is_attached_to(&self, cgroup: u64) -> bool {
-        self.links.len() == HOOKS.len()
-            && HOOKS.iter().all(|(hook, _)| self.links.get(*hook) == Some(&cgroup))
+        self.cgroups.len() == 1 && self.cgroups.get(&cgroup) == Some(&true)
+    }
+
+    /// Whether it has links on this cgroup.
+    pub(super) fn has_links_on(&self, cgroup: u64) -> bool {
+        self.cgroups.contains_key(&cgroup)
+    }
+
+    fn links(&self, cgroup: u64) -> PathBuf {
+        self.dir.join(cgroup.to_string())
     }
 }
 
@@ -56,39 +59,56 @@ pub(super) fn read(dir: &StateDir) -> Result<Vec<AttachedApp>> {
     let apps = dir.path().join(APPS);
     let mut all = Vec::new();
     for file in names(&apps)? {
-        let Some((scope, name)) = parse_dir_name(&file) else {
-            return Err(Error::Unsupported(format!(
-                "{} is not vipnat's; remove it",
-                apps.join(file).display()
-            )));
-        };
-        all.push(read_app(apps.join(&file), scope, name)?);
+        let path = apps.join(&file);
+        let (scope, name) = parse_dir_name(&file).ok_or_else(|| foreign(&path))?;
+        all.push(read_app(path, scope, name)?);
     }
     all.sort_by_key(|app| app.scope);
     Ok(all)
 }
 
 fn read_app(dir: PathBuf, scope: u32, name: String) -> Result<AttachedApp> {
-    let mut links = BTreeMap::new();
-    for link in names(&dir)? {
-        let pin = dir.join(&link);
-        let info = sys::cgroup_link(&pin).attempt(|| format!("read {}", pin.display()))?;
-        links.insert(link, info.cgroup);
+    let mut cgroups = BTreeMap::new();
+    for file in names(&dir)? {
+        let links = dir.join(&file);
+        let cgroup = file.parse().map_err(|_| foreign(&links))?;
+        let mut complete = true;
+        for (hook, _) in HOOKS {
+            complete &= is_attached(&links.join(hook), cgroup)?;
+        }
+        cgroups.insert(cgroup, complete);
     }
-    Ok(AttachedApp { name, scope, dir, links })
+    Ok(AttachedApp { name, scope, dir, cgroups })
 }
 
-/// Reserves a scope for an app that has none yet.
+fn is_attached(pin: &Path, cgroup: u64) -> Result<bool> {
+    match cgroup_of_link(pin) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        other => Ok(other.attempt(|| format!("read {}", pin.display()))? == cgroup),
+    }
+}
+
+fn foreign(path: &Path) -> Error {
+    Error::Unsupported(format!("{} is not vipnat's; remove it", path.display()))
+}
+
+/// The app with this scope and name, whose scope is reserved if it has none yet.
 pub(super) fn reserve(dir: &StateDir, scope: u32, name: &str) -> Result<AttachedApp> {
     let path = dir.path().join(APPS).join(dir_name(scope, name));
     fs::create_dir_all(&path).attempt(|| format!("make {}", path.display()))?;
     read_app(path, scope, name.to_owned())
 }
 
-/// Attaches an app to a cgroup, turns its translation on there, and off wherever else it was.
-///
-/// Links it has on the cgroup stay as they are. New ones are complete and switched on before old
-/// ones go, so an app that moves between cgroups is translated in both for a moment.
+/// Gives the links that one app has on a cgroup to another. They stay attached: which app a cgroup
+/// is, says the switch alone.
+pub(super) fn hand_over(from: &AttachedApp, to: &AttachedApp, cgroup: u64) -> Result<()> {
+    let links = from.links(cgroup);
+    fs::rename(&links, to.links(cgroup)).attempt(|| format!("rename {}", links.display()))
+}
+
+/// Attaches an app to a cgroup and turns its translation on there. Links that are there stay as
+/// they are: no cgroup ever has two of one hook, of which the second would take what the first
+/// did for a connect that is no VIP's.
 pub(super) fn attach(
     dir: &StateDir,
     maps: &Maps,
@@ -96,58 +116,58 @@ pub(super) fn attach(
     cgroup: u64,
     path: &Path,
 ) -> Result<()> {
-    // The storage of a cgroup outlives its links: a link to one that was another app's would see
-    // that app's scope.
+    // Before the links, because the storage of a cgroup outlives them: new ones would see the
+    // scope of whatever app was there before. After them, because only they make the storage.
     maps.set_scope(cgroup, app.scope)?;
+    let links = app.links(cgroup);
+    fs::create_dir_all(&links).attempt(|| format!("make {}", links.display()))?;
     let directory = File::open(path).attempt(|| format!("open {}", path.display()))?;
     for (hook, kind) in HOOKS {
-        let new = format!("{hook}{NEW}");
-        if app.links.get(hook) == Some(&cgroup) || app.links.get(&new) == Some(&cgroup) {
+        let pin = links.join(hook);
+        if is_attached(&pin, cgroup)? {
             continue;
         }
-        let pin = app.dir.join(new);
         let _ = fs::remove_file(&pin);
         let mut program = program(dir.path(), hook, kind)?;
-        let what = || format!("attach {hook} to {}", path.display());
+        let what = || {
+            format!(
+                "attach {hook} to {0} (whether another program is there alone, tells: bpftool \
+                 cgroup show {0})",
+                path.display()
+            )
+        };
         // As a link, so "single" means no flags; links are always beside what others attached.
         let link = program.attach(&directory, CgroupAttachMode::Single).attempt(what)?;
         let link = program.take_link(link).attempt(what)?;
         let link = FdLink::try_from(link).attempt(what)?;
         link.pin(&pin).attempt(|| format!("pin {}", pin.display()))?;
     }
-    if !maps.set_scope(cgroup, app.scope)? {
-        return Err(Error::Unsupported(format!(
+    if maps.set_scope(cgroup, app.scope)? {
+        Ok(())
+    } else {
+        Err(Error::Unsupported(format!(
             "app {:?}: cgroup {} went away while it was attached; apply again",
             app.name,
             path.display()
-        )));
+        )))
     }
-    turn_off(maps, app, Some(cgroup))?;
-    for (hook, _) in HOOKS {
-        let new = app.dir.join(format!("{hook}{NEW}"));
-        if new.exists() {
-            // The old link, if any, goes with its name.
-            let pin = app.dir.join(hook);
-            fs::rename(&new, &pin).attempt(|| format!("rename {}", new.display()))?;
-        }
-    }
-    Ok(())
 }
 
-/// Turns an app's translation off and removes its links.
-pub(super) fn detach(maps: &Maps, app: &AttachedApp) -> Result<()> {
-    turn_off(maps, app, None)?;
-    remove_tree(&app.dir)
+/// Removes an app's links on a cgroup, after turning translation off there, unless the cgroup is
+/// another app's by now.
+pub(super) fn release(maps: &Maps, app: &AttachedApp, cgroup: u64) -> Result<()> {
+    if maps.scope(cgroup)? == Some(app.scope) {
+        maps.set_scope(cgroup, 0)?;
+    }
+    remove_tree(&app.links(cgroup))
 }
 
-fn turn_off(maps: &Maps, app: &AttachedApp, except: Option<u64>) -> Result<()> {
+/// Removes an app with all its links.
+pub(super) fn remove(maps: &Maps, app: &AttachedApp) -> Result<()> {
     for cgroup in app.cgroups() {
-        // Unless it belongs to another app by now.
-        if Some(cgroup) != except && maps.scope(cgroup)? == Some(app.scope) {
-            maps.set_scope(cgroup, 0)?;
-        }
+        release(maps, app, cgroup)?;
     }
-    Ok(())
+    remove_tree(&app.dir)
 }
 
 fn dir_name(scope: u32, name: &str) -> String {

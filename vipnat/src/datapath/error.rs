@@ -2,23 +2,24 @@
 
 use std::{io, path::PathBuf};
 
-/// An error of the data path. Each displays as one sentence that says what to do next.
+/// An error of the data path. Its display says what was tried, on what, and what to do next; the
+/// reason a system call gives is its source.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// This kernel or user cannot run vipnat.
     #[error("{0}")]
     Unsupported(String),
-    /// An app's cgroup is not there.
+    /// Cgroups of apps are not there.
     #[error(
-        "app {app:?}: cgroup {} does not exist; start its container first, or correct `cgroup` \
-         in the table",
-        path.display()
+        "{}; start the containers first, or correct the table",
+        missing.iter()
+            .map(|(app, path)| format!("app {app:?}: cgroup {} does not exist", path.display()))
+            .collect::<Vec<_>>()
+            .join("; ")
     )]
     NoCgroup {
-        /// The app.
-        app: String,
-        /// The whole path of the cgroup.
-        path: PathBuf,
+        /// Each app, and the whole path of its cgroup.
+        missing: Vec<(String, PathBuf)>,
     },
     /// The pinned state was made by a vipnat of another layout.
     #[error(
@@ -34,21 +35,21 @@ pub enum Error {
     },
     /// The table does not fit into a map.
     #[error(
-        "the table needs {needed} more elements of the map `{map}`, which has {free} free of \
-         {capacity}; use fewer backends or smaller weights, or move apps to another machine"
+        "the table needs {needed} more elements of the map `{map}`, which has {free} free in \
+         one piece of {capacity}; use fewer backends or smaller weights, or move apps to another machine"
     )]
     Full {
         /// The map.
         map: &'static str,
         /// How many elements the change needs.
         needed: usize,
-        /// How many are free, not counting those the change itself would free.
+        /// How many are free side by side, not counting those the change itself would free.
         free: usize,
         /// How many the map holds.
         capacity: u32,
     },
     /// A system call failed.
-    #[error("cannot {operation}: {source}")]
+    #[error("cannot {operation}")]
     Io {
         /// What was tried, and on what.
         operation: String,
@@ -56,7 +57,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A BPF operation failed.
-    #[error("cannot {operation}: {}", chain(source.as_ref()))]
+    #[error("cannot {operation}")]
     Bpf {
         /// What was tried, and on what.
         operation: String,
@@ -67,14 +68,6 @@ pub enum Error {
 
 /// The result of an operation on the data path.
 pub type Result<T> = std::result::Result<T, Error>;
-
-/// aya's errors say the system call and leave the reason to their source.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    std::iter::successors(Some(error), |e| e.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
-}
 
 /// Adds what was tried to an error.
 pub(super) trait Attempt<T> {

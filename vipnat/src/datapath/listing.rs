@@ -14,11 +14,12 @@ use super::{
     rule::{Rule, Turn},
     state_dir::StateDir,
 };
+use crate::record::{Names, Record};
 
 /// All apps of a state directory.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
-    /// The apps, by scope.
+    /// The apps, by name.
     pub apps: Vec<ListedApp>,
     /// What the hooks did, summed over all CPUs.
     pub counters: Counters,
@@ -42,6 +43,8 @@ pub struct ListedApp {
 /// One VIP of an app.
 #[derive(Clone, Debug)]
 pub struct ListedVip {
+    /// What people call it, if that is known.
+    pub names: Option<Names>,
     /// The VIP.
     pub vip: Ipv4Addr,
     /// The only port translated, or 0 for all.
@@ -54,15 +57,19 @@ pub struct ListedVip {
     pub backends: Vec<(Turn, usize)>,
 }
 
-pub(super) fn read(dir: &StateDir, maps: &Maps, cgroup_mount: &Path) -> Result<Listing> {
+pub(super) fn read(
+    dir: &StateDir,
+    maps: &Maps,
+    cgroup_mount: &Path,
+    record: &Record,
+) -> Result<Listing> {
     let now = maps.snapshot()?;
     let rules = now.rules();
     let paths = cgroup::paths_by_id(cgroup_mount);
     let mut listed = Vec::new();
     for app in apps::read(dir)? {
-        let cgroups = app.cgroups();
-        let cgroup = cgroups.last().copied();
-        let translating = match cgroup {
+        let live = app.cgroups().find(|id| paths.contains_key(id));
+        let translating = match live {
             Some(id) => app.is_attached_to(id) && maps.scope(id)? == Some(app.scope),
             None => false,
         };
@@ -73,23 +80,24 @@ pub(super) fn read(dir: &StateDir, maps: &Maps, cgroup_mount: &Path) -> Result<L
                 Some(cursor) => maps.cursor(cursor)?,
                 None => 0,
             };
-            let backends = backends(turns);
             vips.push(ListedVip {
+                names: record.names(&app.name, *vip).cloned(),
                 vip: *vip,
                 port: *port,
                 protocol: *protocol,
                 connections,
-                backends,
+                backends: backends(turns),
             });
         }
         listed.push(ListedApp {
             name: app.name.clone(),
             scope: app.scope,
-            cgroup: cgroup.and_then(|id| paths.get(&id).cloned()),
+            cgroup: live.and_then(|id| paths.get(&id).cloned()),
             translating,
             vips,
         });
     }
+    listed.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(Listing { apps: listed, counters: maps.counters()? })
 }
 

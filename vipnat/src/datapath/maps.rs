@@ -1,8 +1,11 @@
 //! The pinned maps, read and written in the types of `vipnat-common`.
 
-use std::{os::fd::AsFd as _, path::Path};
+use std::path::Path;
 
-use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
+use aya::maps::{Map, MapData, PerCpuArray};
+use aya_obj::generated::bpf_map_type::{
+    BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_CGROUP_STORAGE_DEPRECATED, BPF_MAP_TYPE_HASH,
+};
 use vipnat_common::{
     Range, Slot, VipKey,
     layout::{Counters, Scope},
@@ -12,39 +15,33 @@ use super::{
     error::{Attempt as _, Error, Result},
     object,
     snapshot::Snapshot,
-    sys,
+    sys::ByteMap,
 };
 
 /// The maps of one state directory.
 pub(super) struct Maps {
-    vips: HashMap<MapData, [u8; 12], [u8; 8]>,
-    backends: Array<MapData, [u8; 24]>,
-    cursors: Array<MapData, u64>,
+    vips: ByteMap<12, 8>,
+    backends: ByteMap<4, 24>,
+    cursors: ByteMap<4, 8>,
+    scope: ByteMap<8, 8>,
     counters: PerCpuArray<MapData, [u64; 4]>,
-    scope: MapData,
-    /// The first two again, for whole reads: aya's types do not lend their descriptor.
-    raw_vips: MapData,
-    raw_backends: MapData,
 }
 
 impl Maps {
-    /// Opens the maps of a state directory of the right layout.
+    /// Opens the maps of a state directory, if they are of the right kinds and sizes.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let open = |name: &str| {
-            let map = Map::from_map_data(object::map(path, name)?);
-            map.attempt(|| format!("open the map {name}"))
-        };
+        let pin = |name: &str| object::map_pin(path, name);
+        let open = |name: &str| format!("open {}", pin(name).display());
+        let counters = MapData::from_pin(pin("counters")).and_then(Map::from_map_data);
         Ok(Self {
-            vips: HashMap::try_from(open("vips")?).attempt(|| "open the map vips".to_owned())?,
-            backends: Array::try_from(open("backends")?)
-                .attempt(|| "open the map backends".to_owned())?,
-            cursors: Array::try_from(open("cursors")?)
-                .attempt(|| "open the map cursors".to_owned())?,
-            counters: PerCpuArray::try_from(open("counters")?)
-                .attempt(|| "open the map counters".to_owned())?,
-            scope: object::map(path, "scope")?,
-            raw_vips: object::map(path, "vips")?,
-            raw_backends: object::map(path, "backends")?,
+            vips: ByteMap::open(&pin("vips"), BPF_MAP_TYPE_HASH).attempt(|| open("vips"))?,
+            backends: ByteMap::open(&pin("backends"), BPF_MAP_TYPE_ARRAY)
+                .attempt(|| open("backends"))?,
+            cursors: ByteMap::open(&pin("cursors"), BPF_MAP_TYPE_ARRAY)
+                .attempt(|| open("cursors"))?,
+            scope: ByteMap::open(&pin("scope"), BPF_MAP_TYPE_CGROUP_STORAGE_DEPRECATED)
+                .attempt(|| open("scope"))?,
+            counters: counters.and_then(PerCpuArray::try_from).attempt(|| open("counters"))?,
         })
     }
 
@@ -52,20 +49,22 @@ impl Maps {
     pub(super) fn snapshot(&self) -> Result<Snapshot> {
         let mut snapshot = Snapshot::default();
         let mut foreign = None;
-        sys::dump(self.raw_vips.fd().as_fd(), |key, range| match VipKey::from_bytes(key) {
-            Some(key) => drop(snapshot.entries.insert(key, Range::from_bytes(range))),
-            None => foreign = Some("vips"),
-        })
-        .attempt(|| "read the map vips".to_owned())?;
-        sys::dump(self.raw_backends.fd().as_fd(), |index, slot| {
-            if slot != Slot::FREE {
-                match Slot::from_bytes(slot) {
-                    Some(slot) => drop(snapshot.slots.insert(u32::from_ne_bytes(index), slot)),
-                    None => foreign = Some("backends"),
+        self.vips
+            .for_each(|key, range| match VipKey::from_bytes(key) {
+                Some(key) => drop(snapshot.entries.insert(key, Range::from_bytes(range))),
+                None => foreign = Some("vips"),
+            })
+            .attempt(|| "read the map vips".to_owned())?;
+        self.backends
+            .for_each(|index, slot| {
+                if slot != Slot::FREE {
+                    match Slot::from_bytes(slot) {
+                        Some(slot) => drop(snapshot.slots.insert(u32::from_ne_bytes(index), slot)),
+                        None => foreign = Some("backends"),
+                    }
                 }
-            }
-        })
-        .attempt(|| "read the map backends".to_owned())?;
+            })
+            .attempt(|| "read the map backends".to_owned())?;
         match foreign {
             None => Ok(snapshot),
             Some(map) => Err(Error::Unsupported(format!(
@@ -75,45 +74,53 @@ impl Maps {
     }
 
     /// Writes a slot, which no range may point to.
-    pub(super) fn write_slot(&mut self, index: u32, slot: Slot) -> Result<()> {
+    pub(super) fn write_slot(&self, index: u32, slot: Slot) -> Result<()> {
         self.backends
-            .set(index, slot.to_bytes(), 0)
+            .update(index.to_ne_bytes(), slot.to_bytes())
+            .map(drop)
             .attempt(|| format!("write slot {index} of the map backends"))
     }
 
     /// Frees a slot, which no range may have pointed to for a grace period.
-    pub(super) fn free_slot(&mut self, index: u32) -> Result<()> {
+    pub(super) fn free_slot(&self, index: u32) -> Result<()> {
         self.backends
-            .set(index, Slot::FREE, 0)
+            .update(index.to_ne_bytes(), Slot::FREE)
+            .map(drop)
             .attempt(|| format!("free slot {index} of the map backends"))
     }
 
     /// Points an entry to its slots, at once for every CPU.
-    pub(super) fn switch(&mut self, key: VipKey, range: Range) -> Result<()> {
+    pub(super) fn switch(&self, key: VipKey, range: Range) -> Result<()> {
         self.vips
-            .insert(key.to_bytes(), range.to_bytes(), 0)
+            .update(key.to_bytes(), range.to_bytes())
+            .map(drop)
             .attempt(|| format!("write {key:?} to the map vips"))
     }
 
     /// Removes an entry.
-    pub(super) fn remove(&mut self, key: VipKey) -> Result<()> {
-        self.vips.remove(&key.to_bytes()).attempt(|| format!("remove {key:?} from the map vips"))
+    pub(super) fn remove(&self, key: VipKey) -> Result<()> {
+        self.vips.remove(key.to_bytes()).attempt(|| format!("remove {key:?} from the map vips"))
     }
 
     /// How many turns a cursor has given.
     pub(super) fn cursor(&self, index: u32) -> Result<u64> {
-        self.cursors.get(&index, 0).attempt(|| format!("read cursor {index}"))
+        let turns = self.cursors.lookup(index.to_ne_bytes());
+        let turns = turns.attempt(|| format!("read cursor {index}"))?;
+        Ok(turns.map_or(0, u64::from_ne_bytes))
     }
 
     /// Sets a cursor, which no slot in use may point to, back to the first turn.
-    pub(super) fn reset_cursor(&mut self, index: u32) -> Result<()> {
-        self.cursors.set(index, 0, 0).attempt(|| format!("reset cursor {index}"))
+    pub(super) fn reset_cursor(&self, index: u32) -> Result<()> {
+        self.cursors
+            .update(index.to_ne_bytes(), [0; 8])
+            .map(drop)
+            .attempt(|| format!("reset cursor {index}"))
     }
 
     /// The app that a cgroup belongs to in the kernel's eyes: 0 if translation is off, `None` if no
     /// program was ever attached to it.
     pub(super) fn scope(&self, cgroup: u64) -> Result<Option<u32>> {
-        let value = sys::lookup(self.scope.fd().as_fd(), cgroup.to_ne_bytes());
+        let value = self.scope.lookup(cgroup.to_ne_bytes());
         let value = value.attempt(|| format!("read the scope of cgroup {cgroup}"))?;
         Ok(value.map(|bytes| Scope::from_bytes(bytes).id))
     }
@@ -122,7 +129,8 @@ impl Maps {
     /// `false` if no program was ever attached to the cgroup, and so there is nothing to switch.
     pub(super) fn set_scope(&self, cgroup: u64, id: u32) -> Result<bool> {
         let value = Scope { id, reserved: 0 }.to_bytes();
-        sys::update(self.scope.fd().as_fd(), cgroup.to_ne_bytes(), value)
+        self.scope
+            .update(cgroup.to_ne_bytes(), value)
             .attempt(|| format!("write the scope of cgroup {cgroup}"))
     }
 

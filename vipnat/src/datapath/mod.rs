@@ -27,7 +27,7 @@ use self::{
     apps::AttachedApp,
     error::Attempt as _,
     maps::Maps,
-    plan::{Plan, changes},
+    plan::{Plan, RuleChange},
     snapshot::Snapshot,
     state_dir::StateDir,
 };
@@ -37,7 +37,7 @@ pub use self::{
     listing::{ListedApp, ListedVip, Listing},
     rule::{Rule, Turn},
 };
-use crate::table::Table;
+use crate::{record::Record, table::Table};
 
 /// The state in one directory of bpffs.
 #[derive(Clone, Debug)]
@@ -65,6 +65,8 @@ pub enum Change {
     Vip {
         /// The app.
         app: String,
+        /// The relationship, if its name is known.
+        relationship: Option<String>,
         /// The VIP.
         vip: Ipv4Addr,
         /// What it did.
@@ -76,14 +78,32 @@ pub enum Change {
     Repair,
 }
 
-/// Everything that is to be done, and what that means.
+/// What came of [`Datapath::apply`].
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// What it changed.
+    pub changes: Vec<Change>,
+    /// What people should know.
+    pub warnings: Vec<String>,
+    /// Apps that could not be attached. They are as they were before; all else is as the table says.
+    pub failed: Vec<Error>,
+}
+
+/// The difference between a table and what is there.
 struct Work {
     plan: Plan,
     changes: Vec<Change>,
-    /// Apps that go.
-    detach: Vec<AttachedApp>,
-    /// Apps to attach: name, scope, cgroup id, its path.
-    attach: Vec<(String, u32, u64, PathBuf)>,
+    attach: Vec<Attach>,
+    /// The app that each cgroup is to belong to, by cgroup id.
+    owners: HashMap<u64, String>,
+}
+
+/// An app to attach to a cgroup.
+struct Attach {
+    app: String,
+    scope: u32,
+    cgroup: u64,
+    path: PathBuf,
 }
 
 impl Datapath {
@@ -92,8 +112,7 @@ impl Datapath {
         Self { dir: dir.to_owned(), cgroup_mount: cgroup_mount.to_owned() }
     }
 
-    /// Makes the kernel match the table, and returns what that changed. Translation goes on when
-    /// the process ends.
+    /// Makes the kernel match the table. Translation goes on when the process ends.
     ///
     /// VIPs that do not change keep their place in the round robin, and so do those that get other
     /// backends. If it fails half-way, every VIP does what the old table or the new one says, and
@@ -102,36 +121,35 @@ impl Datapath {
     /// # Errors
     ///
     /// Before anything is changed: an unsupported kernel, missing privileges, a cgroup that does
-    /// not exist, state of another layout, a table that is too large. Later: system calls.
-    pub fn apply(&self, table: &Table) -> Result<Vec<Change>> {
+    /// not exist, state of another layout, a table that is too large. Later: system calls. Apps
+    /// that could not be attached are no error but in [`Applied::failed`].
+    pub fn apply(&self, table: &Table) -> Result<Applied> {
         kernel::check()?;
         let cgroups = self.cgroups(table)?;
         let dir = StateDir::create(&self.dir)?;
         object::ensure(&dir)?;
-        let mut maps = Maps::open(dir.path())?;
-        let mut now = maps.snapshot()?;
-        let leftover = now.leftover();
-        let repaired = !leftover.is_empty();
-        if repaired {
-            free(&mut maps, &Plan::tidy(&now, leftover))?;
-            now = maps.snapshot()?;
-        }
-        let work = self.work(table, &cgroups, &now, &apps::read(&dir)?, Some(&maps))?;
-        let Work { plan, mut changes, detach, attach } = work;
+        let maps = Maps::open(dir.path())?;
+        let (now, tidied) = settle(&maps)?;
+        let attached = apps::read(&dir)?;
+        let work = self.work(table, &cgroups, &now, &attached, Some(&maps))?;
 
-        for app in &detach {
-            apps::detach(&maps, app)?;
+        let mut applied = Applied::default();
+        if !object::is_this_build(dir.path()) {
+            applied.warnings.push(
+                "the programs in the kernel are another build's; to replace them, run `vipnat \
+                 flush` and apply again: VIPs do not answer in between"
+                    .to_owned(),
+            );
         }
-        commit(&mut maps, &plan)?;
-        for (name, scope, cgroup, path) in &attach {
-            let app = apps::reserve(&dir, *scope, name)?;
-            apps::attach(&dir, &maps, &app, *cgroup, path)?;
+        carry_out(&dir, &maps, &work, &attached, &mut applied)?;
+        if let Err(error) = Record::of(table).save(&self.dir) {
+            applied.warnings.push(format!("cannot keep the names for `vipnat list`: {error}"));
         }
-        free(&mut maps, &plan)?;
-        if repaired && changes.is_empty() {
-            changes.push(Change::Repair);
+        applied.changes = work.changes;
+        if applied.changes.is_empty() && (tidied || work.plan != Plan::default()) {
+            applied.changes.push(Change::Repair);
         }
-        Ok(changes)
+        Ok(applied)
     }
 
     /// What [`Datapath::apply`] would change. Touches nothing.
@@ -146,34 +164,43 @@ impl Datapath {
             return Ok(self.work(table, &cgroups, &Snapshot::default(), &[], None)?.changes);
         };
         let mut now = maps.snapshot()?;
-        for index in now.leftover() {
-            now.slots.remove(&index);
+        let leftover = now.leftover();
+        for index in &leftover {
+            now.slots.remove(index);
         }
-        Ok(self.work(table, &cgroups, &now, &apps::read(&dir)?, Some(&maps))?.changes)
+        let work = self.work(table, &cgroups, &now, &apps::read(&dir)?, Some(&maps))?;
+        let repair = !leftover.is_empty() || work.plan != Plan::default();
+        let mut changes = work.changes;
+        if changes.is_empty() && repair {
+            changes.push(Change::Repair);
+        }
+        Ok(changes)
     }
 
     /// Removes all of it: translation stops, nothing is left. Returns `false` if there was nothing.
     ///
-    /// Works on state of any layout. Established connections stay.
+    /// Works on state of any layout. Established connections stay, but from now on their sockets
+    /// show the backend as their peer.
     ///
     /// # Errors
     ///
-    /// System calls that fail.
+    /// A directory that is not vipnat's; system calls that fail.
     pub fn flush(&self) -> Result<bool> {
         kernel::check()?;
         let Some(dir) = StateDir::open(&self.dir)? else {
             return Ok(false);
         };
-        // Off at one stroke, if the maps can still be understood; unlinking does the rest.
+        if dir.is_empty()? {
+            return Ok(false);
+        }
+        // Off first, if the maps can be understood; unlinking does the rest.
         if let (Ok(maps), Ok(apps)) = (Maps::open(dir.path()), apps::read(&dir)) {
             for app in apps {
-                apps::detach(&maps, &app)?;
+                apps::remove(&maps, &app)?;
             }
         }
-        for name in state_dir::names(dir.path())? {
-            dir.remove(&name)?;
-        }
-        dir.remove_self()?;
+        Record::remove(&self.dir).attempt(|| "remove the record of names".to_owned())?;
+        dir.remove_all()?;
         Ok(true)
     }
 
@@ -184,18 +211,21 @@ impl Datapath {
     /// State of another layout; system calls that fail.
     pub fn flush_app(&self, name: &str) -> Result<bool> {
         kernel::check()?;
-        let Some((dir, mut maps)) = self.open()? else {
+        let Some((dir, maps)) = self.open()? else {
             return Ok(false);
         };
         let apps = apps::read(&dir)?;
         let Some(app) = apps.iter().find(|app| app.name == name) else {
             return Ok(false);
         };
-        let now = maps.snapshot()?;
+        let (now, _) = settle(&maps)?;
         let plan = Plan::new(&now, &[], |scope| scope == app.scope)?;
-        apps::detach(&maps, app)?;
-        commit(&mut maps, &plan)?;
-        free(&mut maps, &plan)?;
+        apps::remove(&maps, app)?;
+        remove_entries(&maps, &plan)?;
+        free(&maps, &plan)?;
+        let mut record = Record::load(&self.dir);
+        record.forget(name);
+        record.save(&self.dir).attempt(|| "keep the record of names".to_owned())?;
         Ok(true)
     }
 
@@ -205,9 +235,15 @@ impl Datapath {
     ///
     /// As [`Datapath::list`].
     pub fn cgroup_of(&self, name: &str) -> Result<Option<PathBuf>> {
-        let apps = self.list()?.apps;
-        let app = apps.into_iter().find(|app| app.name == name);
-        Ok(app.and_then(|app| app.cgroup).map(|cgroup| self.cgroup_mount.join(cgroup)))
+        kernel::check()?;
+        let Some(dir) = StateDir::open(&self.dir)? else {
+            return Ok(None);
+        };
+        let apps = apps::read(&dir)?;
+        let paths = cgroup::paths_by_id(&self.cgroup_mount);
+        let app = apps.iter().find(|app| app.name == name);
+        let path = app.and_then(|app| app.cgroups().find_map(|id| paths.get(&id)));
+        Ok(path.map(|path| self.cgroup_mount.join(path)))
     }
 
     /// What the kernel does now. Empty if nothing was ever applied.
@@ -219,7 +255,9 @@ impl Datapath {
         kernel::check()?;
         match self.open()? {
             None => Ok(Listing::default()),
-            Some((dir, maps)) => listing::read(&dir, &maps, &self.cgroup_mount),
+            Some((dir, maps)) => {
+                listing::read(&dir, &maps, &self.cgroup_mount, &Record::load(&self.dir))
+            }
         }
     }
 
@@ -239,13 +277,15 @@ impl Datapath {
     /// The cgroup ids of a table's apps.
     fn cgroups(&self, table: &Table) -> Result<HashMap<String, u64>> {
         let mut ids = HashMap::new();
+        let mut missing = Vec::new();
         for (name, app) in &table.apps {
             let path = self.cgroup_mount.join(&app.cgroup);
-            let id = cgroup::id(&path).attempt(|| format!("read {}", path.display()))?;
-            let id = id.ok_or_else(|| Error::NoCgroup { app: name.clone(), path })?;
-            ids.insert(name.clone(), id);
+            match cgroup::id(&path).attempt(|| format!("read {}", path.display()))? {
+                Some(id) => drop(ids.insert(name.clone(), id)),
+                None => missing.push((name.clone(), path)),
+            }
         }
-        Ok(ids)
+        if missing.is_empty() { Ok(ids) } else { Err(Error::NoCgroup { missing }) }
     }
 
     /// The difference between the table and what is there.
@@ -257,50 +297,41 @@ impl Datapath {
         attached: &[AttachedApp],
         maps: Option<&Maps>,
     ) -> Result<Work> {
+        let by_name: HashMap<_, _> = attached.iter().map(|app| (app.name.as_str(), app)).collect();
         let mut names: BTreeMap<u32, String> =
             attached.iter().map(|app| (app.scope, app.name.clone())).collect();
-        let by_name: HashMap<_, _> = attached.iter().map(|app| (app.name.as_str(), app)).collect();
         let mut scopes = FreeScopes::new(now, attached);
-        let mut work = Work {
-            plan: Plan::default(),
-            changes: Vec::new(),
-            detach: attached
-                .iter()
-                .filter(|a| !table.apps.contains_key(&a.name))
-                .cloned()
-                .collect(),
-            attach: Vec::new(),
-        };
-        let gone = work.detach.iter().map(|app| Change::Detach { app: app.name.clone() });
-        work.changes.extend(gone);
-
-        let mut rules = Vec::new();
+        let gone = attached.iter().filter(|app| !table.apps.contains_key(&app.name));
+        let mut changes: Vec<_> =
+            gone.map(|app| Change::Detach { app: app.name.clone() }).collect();
+        let (mut attach, mut owners, mut rules) = (Vec::new(), HashMap::new(), Vec::new());
         for (name, app) in &table.apps {
             let existing = by_name.get(name.as_str());
             let scope = existing.map_or_else(|| scopes.take(), |app| app.scope);
             names.insert(scope, name.clone());
             rules.extend(app.relationships.values().map(|r| Rule::new(scope, r, table)));
 
-            let id = cgroups[name];
+            let cgroup = cgroups[name];
+            owners.insert(cgroup, name.clone());
             let on = match maps {
-                Some(maps) => maps.scope(id)? == Some(scope),
+                Some(maps) => maps.scope(cgroup)? == Some(scope),
                 None => false,
             };
-            if !(on && existing.is_some_and(|app| app.is_attached_to(id))) {
+            if !(on && existing.is_some_and(|app| app.is_attached_to(cgroup))) {
                 let path = self.cgroup_mount.join(&app.cgroup);
-                work.attach.push((name.clone(), scope, id, path));
-                let cgroup = app.cgroup.clone();
-                work.changes.push(Change::Attach { app: name.clone(), cgroup });
+                attach.push(Attach { app: name.clone(), scope, cgroup, path });
+                changes.push(Change::Attach { app: name.clone(), cgroup: app.cgroup.clone() });
             }
         }
-        work.plan = Plan::new(now, &rules, |_| true)?;
-        work.changes.extend(changes(now, &rules).into_iter().map(|change| Change::Vip {
-            app: names.get(&change.scope).cloned().unwrap_or_else(|| change.scope.to_string()),
-            vip: change.vip,
-            old: change.old,
-            new: change.new,
+        let (old, new) = (Record::load(&self.dir), Record::of(table));
+        changes.extend(plan::changes(now, &rules).into_iter().map(|change| {
+            let RuleChange { scope, vip, old: from, new: to } = change;
+            let app = names.get(&scope).cloned().unwrap_or_else(|| format!("(scope {scope})"));
+            let known = new.names(&app, vip).or_else(|| old.names(&app, vip));
+            let relationship = known.map(|names| names.relationship.clone());
+            Change::Vip { app, relationship, vip, old: from, new: to }
         }));
-        Ok(work)
+        Ok(Work { plan: Plan::new(now, &rules, |_| true)?, changes, attach, owners })
     }
 }
 
@@ -328,35 +359,110 @@ impl FreeScopes {
     }
 }
 
-/// Makes the change visible. After each write every connect goes where the old table or the new
-/// one says.
-fn commit(maps: &mut Maps, plan: &Plan) -> Result<()> {
-    let Plan { slots, switches, removals, cursors: _, freed: _ } = plan;
-    for (index, slot) in slots {
+/// Reads the maps back and frees what an interrupted command left. Returns whether there was any.
+fn settle(maps: &Maps) -> Result<(Snapshot, bool)> {
+    let now = maps.snapshot()?;
+    let leftover = now.leftover();
+    if leftover.is_empty() {
+        return Ok((now, false));
+    }
+    free(maps, &Plan::tidy(&now, leftover))?;
+    Ok((maps.snapshot()?, true))
+}
+
+/// Makes the difference, in an order in which every connect goes where the old table or the new one
+/// says: what comes is complete before anything leads to it, and what goes is led to by nothing
+/// before it goes.
+fn carry_out(
+    dir: &StateDir,
+    maps: &Maps,
+    work: &Work,
+    attached: &[AttachedApp],
+    applied: &mut Applied,
+) -> Result<()> {
+    let Work { plan, changes: _, attach, owners } = work;
+    for (index, slot) in &plan.slots {
         maps.write_slot(*index, *slot)?;
     }
-    for (key, range) in switches {
+    for (key, range) in &plan.switches {
         maps.switch(*key, *range)?;
     }
-    for key in removals {
-        maps.remove(*key)?;
+    // One write for each cgroup makes it the new app's.
+    let mut failed = BTreeSet::new();
+    for attach in attach {
+        if let Err(error) = attach_app(dir, maps, attach, attached, owners) {
+            failed.insert(attach.app.as_str());
+            applied.failed.push(error);
+        }
+    }
+    let wanted: BTreeSet<_> = owners.values().collect();
+    for app in apps::read(dir)? {
+        for cgroup in app.cgroups() {
+            let keep = match owners.get(&cgroup) {
+                // Its own, or that of an app that could not get it.
+                Some(owner) => *owner == app.name || failed.contains(owner.as_str()),
+                // An app that could not be attached elsewhere stays where it is.
+                None => failed.contains(app.name.as_str()),
+            };
+            if !keep {
+                apps::release(maps, &app, cgroup)?;
+            }
+        }
+        if !wanted.contains(&app.name) {
+            apps::remove(maps, &app)?;
+        }
+    }
+    // A program that still has the scope that its cgroup had before must find its entries.
+    if !attach.is_empty() && !plan.removals.is_empty() {
+        wait()?;
+    }
+    remove_entries(maps, plan)?;
+    free(maps, plan)
+}
+
+/// Attaches one app, with the links that another one has on its cgroup, if any.
+fn attach_app(
+    dir: &StateDir,
+    maps: &Maps,
+    attach: &Attach,
+    attached: &[AttachedApp],
+    owners: &HashMap<u64, String>,
+) -> Result<()> {
+    let Attach { app, scope, cgroup, path } = attach;
+    let own = apps::reserve(dir, *scope, app)?;
+    let holder = attached.iter().find(|other| other.name != *app && other.has_links_on(*cgroup));
+    if let Some(holder) = holder
+        && !own.has_links_on(*cgroup)
+    {
+        apps::hand_over(holder, &own, *cgroup)?;
+    }
+    apps::attach(dir, maps, &own, *cgroup, path)?;
+    // At once, since cgroups nest: one inside the other, both would translate. What another app is
+    // to have, it takes over.
+    for old in own.cgroups().filter(|old| old != cgroup && !owners.contains_key(old)) {
+        apps::release(maps, &own, old)?;
     }
     Ok(())
 }
 
+fn remove_entries(maps: &Maps, plan: &Plan) -> Result<()> {
+    plan.removals.iter().try_for_each(|key| maps.remove(*key))
+}
+
 /// Frees what no entry points to any more, once no program can still be reading it. If it does not
 /// get that far, what remains is found as leftover the next time.
-fn free(maps: &mut Maps, plan: &Plan) -> Result<()> {
+fn free(maps: &Maps, plan: &Plan) -> Result<()> {
     let Plan { slots: _, switches: _, removals: _, cursors, freed } = plan;
     if freed.is_empty() {
         return Ok(());
     }
-    sys::wait_for_programs().attempt(|| "wait for running programs".to_owned())?;
+    wait()?;
     for cursor in cursors {
         maps.reset_cursor(*cursor)?;
     }
-    for index in freed {
-        maps.free_slot(*index)?;
-    }
-    Ok(())
+    freed.iter().try_for_each(|index| maps.free_slot(*index))
+}
+
+fn wait() -> Result<()> {
+    sys::wait_for_programs().attempt(|| "wait for running programs".to_owned())
 }

@@ -1,17 +1,23 @@
 //! The eBPF object: what is in it, pinned once, and whether pinned state fits it.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use aya::{
     EbpfLoader,
-    maps::{Array, Map, MapData},
+    maps::MapData,
     programs::{CgroupSockAddr, CgroupSockAddrAttachType as Hook},
 };
+use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
+use sha2::{Digest as _, Sha256};
 use vipnat_common::layout::LAYOUT;
 
 use super::{
     error::{Attempt as _, Error, Result},
-    state_dir::{StateDir, names},
+    state_dir::{APPS, MAPS, NEW, PROGRAMS, StateDir, names},
+    sys::ByteMap,
 };
 
 /// The programs, each under the name of its hook. Listed in the order in which they are attached:
@@ -26,11 +32,6 @@ pub(super) const HOOKS: [(&str, Hook); 4] = [
 /// Holds the layout version.
 const LAYOUT_MAP: &str = "layout";
 
-/// Names in the state directory. A `-new` is what a crash left; nothing uses it.
-const MAPS: &str = "maps";
-const PROGRAMS: &str = "progs";
-const NEW: &str = "new";
-
 /// The object as the linker made it. Aligned, since it is read in place.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vipnat-ebpf"));
 
@@ -43,17 +44,14 @@ pub(super) fn ensure(dir: &StateDir) -> Result<()> {
     if path.join(MAPS).exists() {
         return check_layout(path);
     }
-    // What a crash in the middle of the following left.
-    dir.remove(NEW)?;
-    dir.remove(PROGRAMS)?;
+    // What a crash in the middle of the following left. Links without these maps know nothing.
+    for name in [NEW, PROGRAMS, APPS] {
+        dir.remove(name)?;
+    }
 
     let mut object = EbpfLoader::new()
         .load(OBJECT)
         .attempt(|| "load the eBPF object into the kernel".to_owned())?;
-    let layout = object.map_mut(LAYOUT_MAP).and_then(|map| Array::try_from(map).ok());
-    if let Some(mut layout) = layout {
-        layout.set(0, LAYOUT, 0).attempt(|| "write the layout version".to_owned())?;
-    }
     let new = path.join(NEW);
     make_dir(&new)?;
     make_dir(&new.join(MAPS))?;
@@ -62,6 +60,10 @@ pub(super) fn ensure(dir: &StateDir) -> Result<()> {
         let pin = new.join(MAPS).join(name);
         map.pin(&pin).attempt(|| format!("pin {}", pin.display()))?;
     }
+    let layout = layout_map(&new)?;
+    let value = [LAYOUT.to_ne_bytes(), build()].concat();
+    let value = value.try_into().unwrap_or_else(|_| unreachable!("two times four bytes are eight"));
+    layout.update([0; 4], value).attempt(|| "write the layout version".to_owned())?;
     for (name, _) in HOOKS {
         let pin = new.join(PROGRAMS).join(name);
         let program: &mut CgroupSockAddr = object
@@ -88,18 +90,14 @@ pub(super) fn exists(dir: &StateDir) -> bool {
 pub(super) fn check_layout(path: &Path) -> Result<()> {
     let differs = |what: String| Err(Error::Layout { dir: path.to_owned(), what });
 
-    let version = map(path, LAYOUT_MAP).ok().and_then(|data| {
-        let map = Map::from_map_data(data).ok()?;
-        Array::<_, u32>::try_from(map).ok()?.get(&0, 0).ok()
-    });
-    match version {
-        Some(LAYOUT) => {}
-        Some(other) => return differs(format!("version {other}, this vipnat has {LAYOUT}")),
+    match pinned_layout(path) {
+        Some((LAYOUT, _)) => {}
+        Some((other, _)) => return differs(format!("version {other}, this vipnat has {LAYOUT}")),
         None => return differs("it has no readable version".to_owned()),
     }
     let object = aya_obj::Object::parse(OBJECT).attempt(|| "read the eBPF object".to_owned())?;
     for (name, expected) in &object.maps {
-        let Ok(pinned) = map(path, name) else {
+        let Ok(pinned) = MapData::from_pin(map_pin(path, name)) else {
             return differs(format!("map {name} is missing"));
         };
         let info = pinned.info().attempt(|| format!("inspect the map {name}"))?;
@@ -129,10 +127,32 @@ pub(super) fn check_layout(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Opens a pinned map.
-pub(super) fn map(path: &Path, name: &str) -> Result<MapData> {
-    let pin = path.join(MAPS).join(name);
-    MapData::from_pin(&pin).attempt(|| format!("open {}", pin.display()))
+/// Whether the pinned programs are those of this build.
+pub(super) fn is_this_build(path: &Path) -> bool {
+    pinned_layout(path).is_some_and(|(_, pinned)| pinned == build())
+}
+
+/// What tells builds apart.
+fn build() -> [u8; 4] {
+    let hash: [u8; 32] = Sha256::digest(OBJECT).into();
+    let [a, b, c, d, ..] = hash;
+    [a, b, c, d]
+}
+
+fn pinned_layout(path: &Path) -> Option<(u32, [u8; 4])> {
+    let value = layout_map(path).ok()?.lookup([0; 4]).ok()??;
+    let [version @ .., a, b, c, d] = value;
+    Some((u32::from_ne_bytes(version), [a, b, c, d]))
+}
+
+fn layout_map(path: &Path) -> Result<ByteMap<4, 8>> {
+    let pin = map_pin(path, LAYOUT_MAP);
+    ByteMap::open(&pin, BPF_MAP_TYPE_ARRAY).attempt(|| format!("open {}", pin.display()))
+}
+
+/// Where a map is pinned.
+pub(super) fn map_pin(path: &Path, name: &str) -> PathBuf {
+    path.join(MAPS).join(name)
 }
 
 /// Opens a pinned program.

@@ -124,7 +124,7 @@ impl FreeSlots {
         let full = |runs: &[Range]| Error::Full {
             map: "backends",
             needed: count,
-            free: runs.iter().map(|run| run.count as usize).sum(),
+            free: runs.iter().map(|run| run.count as usize).max().unwrap_or(0),
             capacity: capacity::BACKENDS,
         };
         let count_u32 = u32::try_from(count).map_err(|_| full(&self.runs))?;

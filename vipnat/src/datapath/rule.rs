@@ -34,6 +34,13 @@ pub struct Turn {
     pub port: u16,
 }
 
+impl From<&Backend> for Turn {
+    fn from(backend: &Backend) -> Self {
+        let Backend { ip, port, weight: _ } = *backend;
+        Self { ip, port: port.map_or(0, u16::from) }
+    }
+}
+
 impl Rule {
     /// The rule of a relationship.
     pub(super) fn new(scope: u32, relationship: &Relationship, table: &Table) -> Self {
@@ -42,7 +49,7 @@ impl Rule {
             vip: relationship.vip,
             port: relationship.port.map_or(ANY_PORT, u16::from),
             protocol: relationship.protocol.unwrap_or(ANY_PROTOCOL),
-            turns: turns(table.backends(relationship)),
+            turns: table.services[&relationship.service].turns().map(Turn::from).collect(),
         }
     }
 
@@ -68,87 +75,5 @@ impl Rule {
             entries.push((head, vec![slot(head, Ipv4Addr::UNSPECIFIED, 0, Slot::LIMITED)]));
         }
         entries
-    }
-}
-
-/// The order of turns of a round: each backend as often as its weight says, spread as evenly as
-/// can be, so that with equal weights it is the list itself.
-///
-/// Smooth weighted round robin: at each turn every backend gains its weight, the one that has most
-/// goes and pays the total (nginx, commit 52327e0627f4, explains it). Weights are first divided by
-/// what they have in common.
-fn turns(backends: &[Backend]) -> Vec<Turn> {
-    let common = backends.iter().map(|b| u32::from(b.weight)).fold(0, gcd).max(1);
-    let weights: Vec<i64> =
-        backends.iter().map(|b| i64::from(u32::from(b.weight) / common)).collect();
-    let total: i64 = weights.iter().sum();
-    let mut credit = vec![0; backends.len()];
-    let mut turns = Vec::new();
-    for _ in 0..total {
-        for (credit, weight) in credit.iter_mut().zip(&weights) {
-            *credit += weight;
-        }
-        // The first of those that have most, hence the reversal: max_by_key takes the last.
-        let Some(next) = (0..credit.len()).rev().max_by_key(|i| credit[*i]) else {
-            break;
-        };
-        credit[next] -= total;
-        let Backend { ip, port, weight: _ } = backends[next];
-        turns.push(Turn { ip, port: port.map_or(0, u16::from) });
-    }
-    turns
-}
-
-fn gcd(a: u32, b: u32) -> u32 {
-    if b == 0 { a } else { gcd(b, a % b) }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{collections::HashMap, num::NonZeroU16};
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn backends(weights: &[u16]) -> Vec<Backend> {
-        let backend = |(i, weight): (usize, &u16)| Backend {
-            ip: Ipv4Addr::new(240, 0, 0, i as u8),
-            port: NonZeroU16::new(1000),
-            weight: *weight,
-        };
-        weights.iter().enumerate().map(backend).collect()
-    }
-
-    fn order(weights: &[u16]) -> Vec<u8> {
-        turns(&backends(weights)).iter().map(|turn| turn.ip.octets()[3]).collect()
-    }
-
-    #[test]
-    fn equal_weights_are_the_list() {
-        assert!(order(&[]).is_empty());
-        assert_eq!(order(&[1, 1, 1]), [0, 1, 2]);
-        assert_eq!(order(&[7, 7]), [0, 1]);
-    }
-
-    #[test]
-    fn weights_are_spread_over_the_round() {
-        assert_eq!(order(&[2, 1]), [0, 1, 0]);
-        assert_eq!(order(&[5, 1, 1]), [0, 0, 1, 0, 2, 0, 0]);
-        assert_eq!(order(&[256, 128]), [0, 1, 0]);
-    }
-
-    proptest! {
-        #[test]
-        fn every_backend_gets_its_weight(weights in proptest::collection::vec(1..=256u16, 1..6)) {
-            let mut counts: HashMap<u8, u32> = HashMap::new();
-            for backend in order(&weights) {
-                *counts.entry(backend).or_default() += 1;
-            }
-            for (i, weight) in weights.iter().enumerate() {
-                let (count, first) = (counts[&(i as u8)], counts[&0]);
-                prop_assert_eq!(count * u32::from(weights[0]), first * u32::from(*weight));
-            }
-        }
     }
 }

@@ -41,16 +41,20 @@ impl Snapshot {
         self.slots.keys().copied().filter(|index| !used.contains(index)).collect()
     }
 
-    /// The rules that the entries make, by app and VIP.
+    /// The rules that the entries make, by app and VIP. What the hooks would do: a head that is not
+    /// limited hides the limited entries that a crash may have left beside it.
     pub(super) fn rules(&self) -> BTreeMap<(u32, Ipv4Addr), Rule> {
         let mut rules = BTreeMap::new();
         for key in self.entries.keys() {
-            let slots = self.slots_of(key).unwrap_or_default();
-            if slots.iter().any(|slot| slot.flags & Slot::LIMITED != 0) {
+            let VipKey { scope, vip, port, protocol, reserved: _ } = *key;
+            let head = VipKey::head(scope, vip);
+            let limited =
+                self.slots_of(&head).is_some_and(|slots| slots[0].flags & Slot::LIMITED != 0);
+            if limited == (*key == head) {
                 continue;
             }
+            let slots = self.slots_of(key).unwrap_or_default();
             let reachable = slots.iter().filter(|slot| slot.flags & Slot::UNREACHABLE == 0);
-            let VipKey { scope, vip, port, protocol, reserved: _ } = *key;
             let turns =
                 reachable.map(|slot| Turn { ip: slot.ip.into(), port: slot.port }).collect();
             let rule = Rule { scope, vip: vip.into(), port, protocol, turns };

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! /sys/fs/bpf/vipnat/
-//!     maps/…            the pinned maps
-//!     progs/…           the pinned programs, one for each hook
-//!     apps/1:shop/…     one directory for each app, named by scope and app, with its links
+//!     maps/…                 the pinned maps
+//!     progs/…                the pinned programs, one for each hook
+//!     apps/1:shop/22768/…    the links of app shop, whose scope is 1, on the cgroup with that id
 //! ```
 
 use std::{
@@ -26,6 +26,13 @@ use super::error::{Attempt as _, Error, Result};
 /// Where bpffs is mounted by convention (`Documentation/filesystems`, libbpf, systemd).
 const BPFFS: &str = "/sys/fs/bpf";
 
+/// The directories in a state directory. A `new` is what an interrupted command left.
+pub(super) const MAPS: &str = "maps";
+pub(super) const PROGRAMS: &str = "progs";
+pub(super) const APPS: &str = "apps";
+pub(super) const NEW: &str = "new";
+const OURS: [&str; 4] = [MAPS, PROGRAMS, APPS, NEW];
+
 /// A state directory that exists and that no other vipnat changes as long as this lives.
 #[derive(Debug)]
 pub(super) struct StateDir {
@@ -35,7 +42,18 @@ pub(super) struct StateDir {
 
 impl StateDir {
     /// Opens and locks a state directory; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// Also if it holds anything that is not vipnat's: it is not ours to change or remove.
     pub(super) fn open(path: &Path) -> Result<Option<Self>> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.contains('.') {
+            return Err(Error::Unsupported(format!(
+                "{}: bpffs allows no dots in names; use another name for --bpffs",
+                path.display()
+            )));
+        }
         loop {
             let dir = match File::open(path) {
                 Ok(dir) => dir,
@@ -49,6 +67,14 @@ impl StateDir {
             let lock = lock(dir).attempt(|| format!("lock {}", path.display()))?;
             // Whoever had the lock may have removed the directory.
             if fs::metadata(path).is_ok_and(|now| now.ino() == inode) {
+                if let Some(other) = names(path)?.iter().find(|name| !OURS.contains(&name.as_str()))
+                {
+                    return Err(Error::Unsupported(format!(
+                        "{} is not vipnat's alone: it holds {other:?}; use a directory of its own \
+                         for --bpffs",
+                        path.display()
+                    )));
+                }
                 return Ok(Some(Self { path: path.to_owned(), _lock: lock }));
             }
         }
@@ -82,14 +108,27 @@ impl StateDir {
         &self.path
     }
 
-    /// Removes what is below `name`, if anything, in the order that keeps the data path whole
-    /// longest: unlinking a pinned link detaches it.
+    /// Whether it holds anything.
+    pub(super) fn is_empty(&self) -> Result<bool> {
+        Ok(names(&self.path)?.is_empty())
+    }
+
+    /// Removes what is below `name`, if anything. Unlinking a pinned link detaches it.
     pub(super) fn remove(&self, name: &str) -> Result<()> {
         remove_tree(&self.path.join(name))
     }
 
-    /// Removes the directory itself, which must be empty.
-    pub(super) fn remove_self(self) -> Result<()> {
+    /// Removes all of it. The maps go at one stroke: without them there is no state.
+    pub(super) fn remove_all(self) -> Result<()> {
+        self.remove(APPS)?;
+        self.remove(NEW)?;
+        let maps = self.path.join(MAPS);
+        if maps.exists() {
+            fs::rename(&maps, self.path.join(NEW))
+                .attempt(|| format!("rename {}", maps.display()))?;
+        }
+        self.remove(NEW)?;
+        self.remove(PROGRAMS)?;
         fs::remove_dir(&self.path).attempt(|| format!("remove {}", self.path.display()))
     }
 }

@@ -11,6 +11,7 @@ use vipnat_common::Protocol;
 
 use super::{
     App, Backend, Relationship, Service, Table,
+    endpoint::Endpoint,
     error::Problem,
     path::Path,
     raw,
@@ -20,6 +21,9 @@ use super::{
 /// Longest name in bytes. App names become file names on bpffs, where a byte can take three.
 const MAX_NAME: usize = 63;
 
+/// How many services are named to somebody who misses one.
+const MAX_KNOWN: usize = 10;
+
 /// Endpoint keys that vipnat fills in.
 const FILLED_IN: [&str; 2] = ["ip", "instance_ips"];
 
@@ -28,6 +32,23 @@ pub(super) fn check(raw: raw::Table, cgroup_mount: &FilePath) -> Result<Table, V
     let mut checker = Checker { problems: Vec::new(), cgroup_mount };
     let table = checker.table(services, apps);
     if checker.problems.is_empty() { Ok(table) } else { Err(checker.problems) }
+}
+
+/// Whether this can be the name of an app, service or relationship.
+///
+/// # Errors
+///
+/// What is wrong with it.
+pub fn check_name(name: &str) -> Result<(), String> {
+    if name.is_empty() {
+        Err("an empty name".to_owned())
+    } else if name.len() > MAX_NAME {
+        Err(format!("a name of {} bytes", name.len()))
+    } else if name.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        Err(format!("white space or a control character in the name {name:?}"))
+    } else {
+        Ok(())
+    }
 }
 
 /// Collects problems. What could not be checked gets a placeholder, since the table is not used
@@ -86,16 +107,9 @@ impl Checker<'_> {
     }
 
     fn name(&mut self, path: &Path, name: &str) {
-        let reason = if name.is_empty() {
-            "an empty name".to_owned()
-        } else if name.len() > MAX_NAME {
-            format!("a name of {} bytes", name.len())
-        } else if name.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            format!("white space or a control character in the name {name:?}")
-        } else {
-            return;
-        };
-        self.problem(path, reason, format!("use 1 to {MAX_NAME} bytes without white space"));
+        if let Err(reason) = check_name(name) {
+            self.problem(path, reason, format!("use 1 to {MAX_NAME} bytes without white space"));
+        }
     }
 
     fn service(&mut self, path: &Path, service: raw::Service) -> Service {
@@ -120,7 +134,16 @@ impl Checker<'_> {
                 backend
             })
             .collect();
-        Service { backends }
+        let service = Service { backends };
+        let turns = service.round();
+        if turns > Service::MAX_TURNS {
+            self.problem(
+                &path,
+                format!("the weights make {turns} turns in each round"),
+                format!("use fewer backends or smaller weights: at most {}", Service::MAX_TURNS),
+            );
+        }
+        service
     }
 
     fn backend(&mut self, path: &Path, backend: raw::Backend) -> Backend {
@@ -265,14 +288,20 @@ impl Checker<'_> {
         relationship: raw::Relationship,
         services: &BTreeMap<String, Service>,
     ) -> Relationship {
-        let raw::Relationship { service, vip, port, protocol, endpoint } = relationship;
+        let raw::Relationship { service, vip, port, protocol, endpoint: Endpoint(endpoint) } =
+            relationship;
         if !services.contains_key(&service) {
-            let known: Vec<_> = services.keys().map(String::as_str).collect();
-            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let mut known: Vec<_> = services.keys().map(String::as_str).collect();
+            let more = if known.len() > MAX_KNOWN { ", …" } else { "" };
+            known.truncate(MAX_KNOWN);
+            let instead = match known.as_slice() {
+                [] => String::new(),
+                known => format!(", or use one that exists: {}{more}", known.join(", ")),
+            };
             self.problem(
                 &path.key("service"),
                 format!("there is no service {service:?}"),
-                format!("define [services.{service}], or use one that exists: {known}"),
+                format!("define [services.{service}]{instead}"),
             );
         }
         let vip = match vip {

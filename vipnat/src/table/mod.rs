@@ -5,11 +5,13 @@
 //! outside the mount.
 
 mod check;
+mod endpoint;
 mod error;
 mod locate;
 mod path;
 mod platform;
 mod raw;
+mod service;
 mod vip;
 
 use std::{
@@ -23,7 +25,9 @@ use serde_json::{Map, Value};
 use vipnat_common::Protocol;
 
 pub use self::{
+    check::check_name,
     error::{Problem, TableError},
+    service::{Backend, Service},
     vip::vip_of,
 };
 
@@ -34,29 +38,6 @@ pub struct Table {
     pub services: BTreeMap<String, Service>,
     /// The apps, by name; at least one, no two in one cgroup.
     pub apps: BTreeMap<String, App>,
-}
-
-/// What relationships point to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Service {
-    /// The backends, in the order of their turns. Empty: connects are refused at once.
-    pub backends: Vec<Backend>,
-}
-
-/// One real address of a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Backend {
-    /// Never a VIP, multicast, broadcast or 0.0.0.0/8.
-    pub ip: Ipv4Addr,
-    /// The port to connect to; `None` keeps the one the application asked for.
-    pub port: Option<NonZeroU16>,
-    /// Turns in each round, 1 to [`Backend::MAX_WEIGHT`].
-    pub weight: u16,
-}
-
-impl Backend {
-    /// The largest weight.
-    pub const MAX_WEIGHT: u16 = 256;
 }
 
 /// A container: the cgroup whose sockets are translated.

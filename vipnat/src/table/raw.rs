@@ -6,9 +6,9 @@ use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
-use serde_json::{Map, Value};
 
 use super::{
+    endpoint::Endpoint,
     error::{Problem, position},
     path::Path,
 };
@@ -58,13 +58,13 @@ pub(super) struct Relationship {
     pub(super) port: Option<i64>,
     pub(super) protocol: Option<String>,
     #[serde(default)]
-    pub(super) endpoint: Map<String, Value>,
+    pub(super) endpoint: Endpoint,
 }
 
 impl Format {
     /// TOML cannot begin with a brace, JSON tables must.
     pub(super) fn of(bytes: &[u8]) -> Self {
-        match bytes.trim_ascii_start().first() {
+        match without_mark(bytes).trim_ascii_start().first() {
             Some(b'{') => Self::Json,
             _ => Self::Toml,
         }
@@ -85,8 +85,14 @@ impl Format {
     }
 }
 
+/// The text without the byte order mark that some editors put first.
+fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes)
+}
+
 /// The text, if it is one.
 pub(super) fn utf8(bytes: &[u8]) -> Result<&str, Problem> {
+    let bytes = without_mark(bytes);
     std::str::from_utf8(bytes).map_err(|error| {
         let good = &bytes[..error.valid_up_to()];
         // The part before the error is valid by definition.

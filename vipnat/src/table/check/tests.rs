@@ -154,6 +154,12 @@ fn refusals_name_place_object_and_reason() {
         ("path = \"main\"", "ip = \"1.2.3.4\"", "the endpoint sets \"ip\", which vipnat fills in"),
         ("[apps.blog]", "[apps.\"a b\"]", "t:24:7: apps.a b: white space"),
         ("[apps.blog]", "[apps.\"\"]", "an empty name"),
+        ("path = \"main\"", "path = inf", "inf is no JSON number"),
+        (
+            "endpoint = { scheme = \"pgsql\", port = 5432, path = \"main\" }",
+            "endpoint = 7",
+            "the endpoint is 7, not a table",
+        ),
         ("backends = []", "", "missing field `backends`"),
         ("backends = []", "backends = [7]", "an IPv4 address in quotes"),
         ("backends = []", "backends = [{ port = 1 }]", "missing field `ip`"),
@@ -164,6 +170,39 @@ fn refusals_name_place_object_and_reason() {
         assert!(error.contains(expected), "{part} -> {instead}:\n{error}\nexpected: {expected}");
         assert!(error.lines().count() >= 2, "says what to do: {error}");
     }
+}
+
+#[test]
+fn a_round_too_long_is_refused_before_it_is_made() {
+    let backends: Vec<_> =
+        (0..100).map(|i| format!("{{ ip = \"240.0.0.{i}\", weight = {} }}", 255 + i % 2)).collect();
+    let text = GOOD.replace("backends = []", &format!("backends = [{}]", backends.join(", ")));
+    let error = parse(&text).unwrap_err().to_string();
+    assert!(
+        error.starts_with("t:9:12: services.empty.backends: the weights make 25550 turns"),
+        "{error}"
+    );
+}
+
+#[test]
+fn endpoints_are_json_of_what_was_written() {
+    let text = GOOD.replace("path = \"main\"", "since = 2024-01-02, list = [1, 2.5, true]");
+    let endpoint = &parse(&text).unwrap().apps["shop"].relationships["db"].endpoint;
+    assert_eq!(endpoint["since"], "2024-01-02");
+    assert_eq!(endpoint["list"], serde_json::json!([1, 2.5, true]));
+    let json = r#"{"services": {"s": {"backends": []}}, "apps": {"a": {"cgroup": "a",
+        "relationships": {"r": {"service": "s", "endpoint": {"password": null, "x": 1}}}}}}"#;
+    let endpoint = &parse(json).unwrap().apps["a"].relationships["r"].endpoint;
+    assert_eq!(endpoint["password"], serde_json::Value::Null);
+    let error = parse(&json.replace("\"x\"", "\"password\"")).unwrap_err().to_string();
+    assert!(error.contains("duplicate key \"password\""), "{error}");
+}
+
+#[test]
+fn a_byte_order_mark_is_ignored() {
+    assert_eq!(parse(&format!("\u{feff}{GOOD}")).unwrap(), parse(GOOD).unwrap());
+    let json = r#"{"apps": {"a": {"cgroup": "a"}}}"#;
+    assert_eq!(parse(&format!("\u{feff}{json}")).unwrap(), parse(json).unwrap());
 }
 
 #[test]

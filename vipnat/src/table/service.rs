@@ -1,0 +1,116 @@
+//! Services, and the turns their backends take.
+
+use std::{net::Ipv4Addr, num::NonZeroU16};
+
+/// What relationships point to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// The backends, in the order of their turns. Empty: connects are refused at once.
+    pub backends: Vec<Backend>,
+}
+
+/// One real address of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Never a VIP, multicast, broadcast or 0.0.0.0/8.
+    pub ip: Ipv4Addr,
+    /// The port to connect to; `None` keeps the one the application asked for.
+    pub port: Option<NonZeroU16>,
+    /// Turns in each round, 1 to [`Backend::MAX_WEIGHT`].
+    pub weight: u16,
+}
+
+impl Backend {
+    /// The largest weight.
+    pub const MAX_WEIGHT: u16 = 256;
+}
+
+impl Service {
+    /// The longest round, so that no service takes more than a small part of the kernel's slots.
+    pub const MAX_TURNS: u64 = 16_384;
+
+    /// How many turns a round has.
+    pub fn round(&self) -> u64 {
+        self.weights().sum()
+    }
+
+    /// The order of the turns of a round: each backend as often as its weight says, spread as
+    /// evenly as can be, so that with equal weights it is the list itself.
+    ///
+    /// Smooth weighted round robin: at each turn every backend gains its weight, the one that has
+    /// most goes and pays the total (nginx, commit 52327e0627f4, explains it).
+    pub fn turns(&self) -> impl Iterator<Item = &Backend> {
+        let weights: Vec<u64> = self.weights().collect();
+        let round = self.round().cast_signed();
+        let mut credits = vec![0; weights.len()];
+        (0..round).filter_map(move |_| {
+            for (credit, weight) in credits.iter_mut().zip(&weights) {
+                *credit += weight.cast_signed();
+            }
+            // The first of those that have most, hence the reversal: max_by_key takes the last.
+            let next = (0..credits.len()).rev().max_by_key(|i| credits[*i])?;
+            credits[next] -= round;
+            self.backends.get(next)
+        })
+    }
+
+    /// The weights, divided by what they have in common.
+    fn weights(&self) -> impl Iterator<Item = u64> {
+        let all = self.backends.iter().map(|backend| u64::from(backend.weight));
+        let common = all.clone().fold(0, gcd).max(1);
+        all.map(move |weight| weight / common)
+    }
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn order(weights: &[u16]) -> Vec<u8> {
+        let backend = |(i, weight): (usize, &u16)| Backend {
+            ip: Ipv4Addr::new(240, 0, 0, i as u8),
+            port: None,
+            weight: *weight,
+        };
+        let service = Service { backends: weights.iter().enumerate().map(backend).collect() };
+        let order: Vec<_> = service.turns().map(|backend| backend.ip.octets()[3]).collect();
+        assert_eq!(service.round(), order.len() as u64);
+        order
+    }
+
+    #[test]
+    fn equal_weights_are_the_list() {
+        assert!(order(&[]).is_empty());
+        assert_eq!(order(&[1, 1, 1]), [0, 1, 2]);
+        assert_eq!(order(&[7, 7]), [0, 1]);
+    }
+
+    #[test]
+    fn weights_are_spread_over_the_round() {
+        assert_eq!(order(&[2, 1]), [0, 1, 0]);
+        assert_eq!(order(&[5, 1, 1]), [0, 0, 1, 0, 2, 0, 0]);
+        assert_eq!(order(&[256, 128]), [0, 1, 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_backend_gets_its_weight(weights in proptest::collection::vec(1..=256u16, 1..6)) {
+            let mut counts: HashMap<u8, u32> = HashMap::new();
+            for backend in order(&weights) {
+                *counts.entry(backend).or_default() += 1;
+            }
+            for (i, weight) in weights.iter().enumerate() {
+                let (count, first) = (counts[&(i as u8)], counts[&0]);
+                prop_assert_eq!(count * u32::from(weights[0]), first * u32::from(*weight));
+            }
+        }
+    }
+}
