@@ -27,14 +27,14 @@ pub(super) const TOOLS: &[Package] = &[
     },
     Package {
         name: "util-linux",
-        provides: "nsenter",
-        purpose: "runs programs inside these hosts",
+        provides: "setpriv",
+        purpose: "runs programs as other users, or with fewer rights",
         seconds: 3,
     },
     Package {
         name: "bpftool",
         provides: "bpftool",
-        purpose: "reads programs and maps back from the kernel",
+        purpose: "shows programs and maps, and disassembles the programs",
         seconds: 3,
     },
     Package { name: "jq", provides: "jq", purpose: "reads JSON output", seconds: 3 },
@@ -49,12 +49,6 @@ pub(super) const TOOLS: &[Package] = &[
         provides: POSTGRES,
         purpose: "a real server with a real client",
         seconds: 20,
-    },
-    Package {
-        name: "llvm-22",
-        provides: "llvm-objdump-22",
-        purpose: "disassembles the BPF object",
-        seconds: 15,
     },
 ];
 
