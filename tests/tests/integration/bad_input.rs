@@ -33,7 +33,12 @@ fn broken_tables_exit_2_with_their_place_and_change_nothing() {
     let twin = format!("[apps.twin]\ncgroup = \"{cgroup}\"\n[apps.shop.relationships.db]");
     let cases: &[(&str, &str, &str, &str)] = &[
         ("syntax", "[apps.shop]", "[apps.shop", ":3:11: "),
-        ("unknown key", "service =", "sevrice =", ":6:1: unknown field `sevrice`"),
+        (
+            "unknown key",
+            "service =",
+            "sevrice =",
+            ":6:1: apps.shop.relationships.db.sevrice: unknown field `sevrice`",
+        ),
         (
             "unknown service",
             "service = \"s\"",
@@ -72,7 +77,7 @@ fn broken_tables_exit_2_with_their_place_and_change_nothing() {
     let random: Vec<u8> =
         (0..100_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     refused(&scene, "more garbage", &random, ":1:");
-    refused(&scene, "JSON", b"{\"apps\": {\"a\": {}}}", ":1:17: missing field `cgroup`");
+    refused(&scene, "JSON", b"{\"apps\": {\"a\": {}}}", ":1:17: apps.a: missing field `cgroup`");
 
     // The good one is still in force, to the last detail.
     assert_eq!(scene.vipnat.apply(&good), "nothing to change\n");

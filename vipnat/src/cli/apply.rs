@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Error, Result, bail};
 
-use super::list::{backend, limit};
+use super::list::{backend_list, limit};
 use crate::datapath::{Applied, Change, Rule};
 
 /// Arguments of `apply`.
@@ -79,8 +79,5 @@ fn limit_of(rule: &Rule) -> String {
 }
 
 fn backends(rule: &Rule) -> String {
-    if rule.turns.is_empty() {
-        return "no backend".to_owned();
-    }
-    rule.turns.iter().map(|turn| backend(*turn)).collect::<Vec<_>>().join(" ")
+    backend_list(&rule.backends(), "no backend", " ")
 }

@@ -39,7 +39,9 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
             crate::datapath::cgroup_mount()?.join(&app.cgroup)
         }
         None => datapath.cgroup_of(app)?.ok_or_else(|| {
-            anyhow!("no app {app:?} with a cgroup; apply a table first, or name one")
+            anyhow!(
+                "no app {app:?} is attached to a living cgroup; apply a table, or name one here"
+            )
         })?,
     };
     // A process joins by writing "0", which is itself.

@@ -30,10 +30,17 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     })
 }
 
-/// How a backend is written: with its port, if it has its own.
-pub(super) fn backend(turn: Turn) -> String {
-    let Turn { ip, port } = turn;
-    if port == 0 { ip.to_string() } else { format!("{ip}:{port}") }
+/// How backends are written: each with its port, if it has its own, and its turns, if more than one.
+pub(super) fn backend_list(backends: &[(Turn, usize)], none: &str, between: &str) -> String {
+    if backends.is_empty() {
+        return none.to_owned();
+    }
+    let backend = |(Turn { ip, port }, turns): &(Turn, usize)| {
+        let port = if *port == 0 { String::new() } else { format!(":{port}") };
+        let turns = if *turns == 1 { String::new() } else { format!(" ×{turns}") };
+        format!("{ip}{port}{turns}")
+    };
+    backends.iter().map(backend).collect::<Vec<_>>().join(between)
 }
 
 /// What follows a VIP that is limited: `:6379/tcp`.
@@ -61,17 +68,12 @@ fn as_text(listing: &Listing) -> String {
         heads.push((rows.len(), format!("{name} (cgroup {cgroup}, scope {scope}{off})")));
         for vip in vips {
             let names = vip.names.as_ref();
-            let backends = vip.backends.iter().map(|(turn, turns)| match turns {
-                1 => backend(*turn),
-                turns => format!("{} ×{turns}", backend(*turn)),
-            });
-            let backends: Vec<_> = backends.collect();
             rows.push([
                 names.map_or("?".to_owned(), |names| names.relationship.clone()),
                 format!("{}{}", vip.vip, limit(vip.port, vip.protocol)),
                 names.map_or("?".to_owned(), |names| names.service.clone()),
                 vip.connections.to_string(),
-                if backends.is_empty() { "none".to_owned() } else { backends.join("  ") },
+                backend_list(&vip.backends, "none", "  "),
             ]);
         }
     }

@@ -75,7 +75,7 @@ pub(super) fn read(
         };
         let mut vips = Vec::new();
         for rule in rules.values().filter(|rule| rule.scope == app.scope) {
-            let Rule { scope, vip, port, protocol, turns } = rule;
+            let Rule { scope, vip, port, protocol, turns: _ } = rule;
             let connections = match now.cursor_of(*scope, *vip) {
                 Some(cursor) => maps.cursor(cursor)?,
                 None => 0,
@@ -86,7 +86,7 @@ pub(super) fn read(
                 port: *port,
                 protocol: *protocol,
                 connections,
-                backends: backends(turns),
+                backends: rule.backends(),
             });
         }
         listed.push(ListedApp {
@@ -99,15 +99,4 @@ pub(super) fn read(
     }
     listed.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(Listing { apps: listed, counters: maps.counters()? })
-}
-
-fn backends(turns: &[Turn]) -> Vec<(Turn, usize)> {
-    let mut backends: Vec<(Turn, usize)> = Vec::new();
-    for turn in turns {
-        match backends.iter_mut().find(|(known, _)| known == turn) {
-            Some((_, count)) => *count += 1,
-            None => backends.push((*turn, 1)),
-        }
-    }
-    backends
 }

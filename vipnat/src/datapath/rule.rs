@@ -1,6 +1,6 @@
 //! What a VIP does, in the terms of the data path: no names, turns instead of weights.
 
-use std::net::Ipv4Addr;
+use std::{collections::HashMap, net::Ipv4Addr};
 
 use serde::Serialize;
 use vipnat_common::{
@@ -51,6 +51,20 @@ impl Rule {
             protocol: relationship.protocol.unwrap_or(ANY_PROTOCOL),
             turns: table.services[&relationship.service].turns().map(Turn::from).collect(),
         }
+    }
+
+    /// The backends in the order of their first turns, with their turns in a round.
+    pub fn backends(&self) -> Vec<(Turn, usize)> {
+        let mut backends: Vec<(Turn, usize)> = Vec::new();
+        let mut places = HashMap::new();
+        for turn in &self.turns {
+            let place = *places.entry(turn).or_insert(backends.len());
+            match backends.get_mut(place) {
+                Some((_, turns)) => *turns += 1,
+                None => backends.push((*turn, 1)),
+            }
+        }
+        backends
     }
 
     fn limited(&self) -> bool {

@@ -21,6 +21,10 @@ use super::{
 /// Longest name in bytes. App names become file names on bpffs, where a byte can take three.
 const MAX_NAME: usize = 63;
 
+/// What leaving a port out means, for a backend and for a relationship.
+const KEEPS_PORT: &str = "for the port that the application asks for";
+const EVERY_PORT: &str = "to translate every port";
+
 /// How many services are named to somebody who misses one.
 const MAX_KNOWN: usize = 10;
 
@@ -150,7 +154,7 @@ impl Checker<'_> {
         let raw::Backend { ip, port, weight } = backend;
         // A backend written as a string has no such key, and is then its own place.
         let ip = self.backend_ip(&path.key("ip"), &ip).unwrap_or(Ipv4Addr::UNSPECIFIED);
-        let port = port.and_then(|port| self.port(&path.key("port"), port));
+        let port = port.and_then(|port| self.port(&path.key("port"), port, KEEPS_PORT));
         let weight = match weight {
             None => 1,
             Some(weight) => match u16::try_from(weight) {
@@ -211,14 +215,11 @@ impl Checker<'_> {
         None
     }
 
-    fn port(&mut self, path: &Path, port: i64) -> Option<NonZeroU16> {
+    fn port(&mut self, path: &Path, port: i64, without: &str) -> Option<NonZeroU16> {
         let checked = u16::try_from(port).ok().and_then(NonZeroU16::new);
         if checked.is_none() {
-            self.problem(
-                path,
-                format!("port {port}"),
-                "use 1 to 65535; leave `port` out for every port",
-            );
+            let help = format!("use 1 to 65535; leave `port` out {without}");
+            self.problem(path, format!("port {port}"), help);
         }
         checked
     }
@@ -308,7 +309,7 @@ impl Checker<'_> {
             None => vip_of(name),
             Some(vip) => self.vip(&path.key("vip"), &vip).unwrap_or(Ipv4Addr::UNSPECIFIED),
         };
-        let port = port.and_then(|port| self.port(&path.key("port"), port));
+        let port = port.and_then(|port| self.port(&path.key("port"), port, EVERY_PORT));
         let protocol = protocol.and_then(|p| self.protocol(&path.key("protocol"), &p));
         for key in FILLED_IN {
             if endpoint.contains_key(key) {

@@ -82,6 +82,7 @@ impl Table {
             for problem in problems.iter_mut().take(error::SHOWN) {
                 problem.position = locate::locate(text, format, &problem.path);
             }
+            problems.sort_by_key(|problem| problem.position.unwrap_or((usize::MAX, 0)));
             TableError::new(file, problems)
         })
     }

@@ -21,7 +21,7 @@ pub(super) enum Format {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table of `services` and `apps`")]
 pub(super) struct Table {
     #[serde(default, with = "serde_with::rust::maps_duplicate_key_is_error")]
     pub(super) services: BTreeMap<String, Service>,
@@ -30,7 +30,7 @@ pub(super) struct Table {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table with `backends`")]
 pub(super) struct Service {
     pub(super) backends: Vec<Backend>,
 }
@@ -43,7 +43,7 @@ pub(super) struct Backend {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table with `cgroup` and `relationships`")]
 pub(super) struct App {
     pub(super) cgroup: String,
     #[serde(default, with = "serde_with::rust::maps_duplicate_key_is_error")]
@@ -51,7 +51,7 @@ pub(super) struct App {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table with `service`")]
 pub(super) struct Relationship {
     pub(super) service: String,
     pub(super) vip: Option<String>,
@@ -72,15 +72,27 @@ impl Format {
 
     pub(super) fn read(self, text: &str) -> Result<Table, Problem> {
         match self {
-            Self::Toml => toml::from_str(text).map_err(|error| {
-                let (line, column) = position(text, error.span().map_or(0, |span| span.start));
-                not_read(error.message()).at(line, column)
-            }),
-            Self::Json => serde_json::from_str(text).map_err(|error| {
-                let message = error.to_string();
-                let reason = message.split(" at line ").next().unwrap_or(&message);
-                not_read(reason).at(error.line(), error.column().max(1))
-            }),
+            Self::Toml => {
+                let at = |error: &toml::de::Error| {
+                    position(text, error.span().map_or(0, |span| span.start))
+                };
+                let document = toml::Deserializer::parse(text)
+                    .map_err(|error| not_read("", error.message(), at(&error)))?;
+                serde_path_to_error::deserialize(document).map_err(|error| {
+                    let path = error.path().to_string();
+                    not_read(&path, error.inner().message(), at(error.inner()))
+                })
+            }
+            Self::Json => {
+                let at = |error: &serde_json::Error| (error.line(), error.column().max(1));
+                let mut document = serde_json::Deserializer::from_str(text);
+                let table = serde_path_to_error::deserialize(&mut document).map_err(|error| {
+                    let path = error.path().to_string();
+                    not_read(&path, &error.inner().to_string(), at(error.inner()))
+                })?;
+                document.end().map_err(|error| not_read("", &error.to_string(), at(&error)))?;
+                Ok(table)
+            }
         }
     }
 }
@@ -107,12 +119,29 @@ pub(super) fn utf8(bytes: &[u8]) -> Result<&str, Problem> {
     })
 }
 
-fn not_read(reason: &str) -> Problem {
-    Problem::new(
-        Path::default(),
-        reason.replace('\n', ", "),
-        "correct this place; `vipnat check` tells whether the table is good",
-    )
+/// A table whose text or shape is wrong. What follows cannot be read, so this is the only problem.
+fn not_read(path: &str, reason: &str, (line, column): (usize, usize)) -> Problem {
+    // serde_json repeats the position, toml explains itself on more lines.
+    let reason = reason.split(" at line ").next().unwrap_or(reason).replace('\n', ", ");
+    // serde's words for what has others in TOML and JSON.
+    let reason = [("a sequence", "a list"), ("a map", "a table"), ("i64", "a whole number")]
+        .iter()
+        .fold(reason, |reason, (serde, ours)| reason.replace(serde, ours));
+    let help = if reason.contains("duplicate") {
+        "a key or table can stand only once; merge it with the other"
+    } else if reason.starts_with("unknown field") {
+        "correct the key, or remove it"
+    } else if reason.starts_with("missing field") {
+        "add it"
+    } else if reason.starts_with("invalid") && reason.contains("expected") {
+        "write what is expected; docs/table.md describes every key"
+    } else {
+        "the text breaks off being TOML or JSON here; look for a missing quote, bracket or comma"
+    };
+    // "." and "?" are how the root and what has no name yet are written.
+    let path = path.trim_end_matches(['.', '?']);
+    Problem::new(if path.is_empty() { Path::default() } else { Path::keys(&[path]) }, reason, help)
+        .at(line, column)
 }
 
 impl<'de> Deserialize<'de> for Backend {

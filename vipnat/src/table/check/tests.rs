@@ -67,7 +67,11 @@ fn json_is_the_same_table() {
 fn refusals_name_place_object_and_reason() {
     let cases = [
         ("[services.redis]", "[services.redis", "t:5:16: unclosed table"),
-        ("vip = ", "vpi = ", "t:20:1: unknown field `vpi`, expected one of `service`, `vip`"),
+        (
+            "vip = ",
+            "vpi = ",
+            "t:20:1: apps.shop.relationships.cache.vpi: unknown field `vpi`, expected one of `service`, `vip`",
+        ),
         (
             "service = \"redis\"",
             "service = \"reddis\"",
@@ -91,7 +95,11 @@ fn refusals_name_place_object_and_reason() {
         ("port = 6380", "port = 0", "t:6:44: services.redis.backends[0].port: port 0"),
         ("port = 6379", "port = 70000", "t:21:8: apps.shop.relationships.cache.port: port 70000"),
         ("port = 6379", "port = -1", "t:21:8: apps.shop.relationships.cache.port: port -1"),
-        ("port = 6379", "port = \"a\"", "t:21:8: invalid type: string \"a\", expected i64"),
+        (
+            "port = 6379",
+            "port = \"a\"",
+            "t:21:8: apps.shop.relationships.cache.port: invalid type: string \"a\", expected a whole number",
+        ),
         ("weight = 2", "weight = 0", "t:6:59: services.redis.backends[0].weight: weight 0"),
         (
             "169.254.17.140",
@@ -160,9 +168,24 @@ fn refusals_name_place_object_and_reason() {
             "endpoint = 7",
             "the endpoint is 7, not a table",
         ),
-        ("backends = []", "", "missing field `backends`"),
+        ("backends = []", "", "t:8:1: services.empty: missing field `backends`"),
+        (
+            "backends = []",
+            "backends = 7",
+            "services.empty.backends: invalid type: integer `7`, expected a",
+        ),
+        (
+            "[services.empty]\nbackends = []",
+            "[services]\nempty = 7",
+            "expected a table with `backends`",
+        ),
+        ("service = \"redis\"", "endpoint = 7", "apps.shop.relationships.cache"),
         ("backends = []", "backends = [7]", "an IPv4 address in quotes"),
-        ("backends = []", "backends = [{ port = 1 }]", "missing field `ip`"),
+        (
+            "backends = []",
+            "backends = [{ port = 1 }]",
+            "services.empty.backends[0]: missing field `ip`",
+        ),
     ];
     for (part, instead, expected) in cases {
         assert!(GOOD.contains(part), "{part}");
@@ -234,7 +257,7 @@ fn a_table_wrong_in_thousands_of_places_shows_twenty() {
 fn positions_in_json() {
     let cases = [
         (r#"{"apps": {}"#, "t:1:11: EOF while parsing"),
-        ("{\n \"services\": {},\n \"app\": {}}", "t:3:6: unknown field `app`"),
+        ("{\n \"services\": {},\n \"app\": {}}", "t:3:6: app: unknown field `app`"),
         ("{\n \"apps\": {\"a\": {\"cgroup\": \"/etc\"}}}", "t:2:27: apps.a.cgroup: cgroup"),
         (
             "{\"services\": {\"s\": {\"backends\": [\"1.2.3.4\",\n {\"ip\": \"x\"}]}}}",
