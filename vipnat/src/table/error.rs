@@ -28,8 +28,7 @@ impl Problem {
     }
 }
 
-/// How many problems are shown. Each is located by reading the text again, and nobody mends more
-/// at once.
+/// How many problems are located and shown; nobody mends more at once.
 pub(super) const SHOWN: usize = 20;
 
 /// A table that was not accepted. Displays as two lines for each problem, at most 20 of them:

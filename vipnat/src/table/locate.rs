@@ -3,7 +3,10 @@
 use std::{borrow::Cow, collections::HashMap};
 
 use serde_json::value::RawValue;
-use toml::de::{DeTable, DeValue};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
 
 use super::{
     error::position,
@@ -11,44 +14,58 @@ use super::{
     raw::Format,
 };
 
-/// Line and column of the value at `path`, or of what is nearest above it.
-pub(super) fn locate(text: &str, format: Format, path: &Path) -> Option<(usize, usize)> {
-    let offset = match format {
-        Format::Toml => toml_offset(text, path)?,
-        Format::Json => json_offset(text, path)?,
-    };
-    Some(position(text, offset))
+/// A table's text, read once for all the places that are asked for.
+pub(super) struct Locator<'a> {
+    text: &'a str,
+    /// Read as TOML, if that is what it is.
+    toml: Option<Spanned<DeTable<'a>>>,
 }
 
-fn toml_offset(text: &str, path: &Path) -> Option<usize> {
-    let root = DeTable::parse(text).ok()?;
-    let mut here = root.span().start;
-    let mut value = DeValue::Table(root.into_inner());
-    for step in path.steps() {
-        let next = match (step, value) {
-            (Step::Key(key), DeValue::Table(mut table)) => {
-                let Some((name, next)) = table.remove_entry(key.as_str()) else {
-                    return Some(here);
-                };
-                // A table's own place is its key or header; a value's is the value.
-                here = match next.get_ref() {
-                    DeValue::Table(_) => name.span().start,
-                    _ => next.span().start,
-                };
-                next
-            }
-            (Step::Index(index), DeValue::Array(array)) => {
-                let Some(next) = array.into_iter().nth(*index) else {
-                    return Some(here);
-                };
-                here = next.span().start;
-                next
-            }
-            _ => return Some(here),
+impl<'a> Locator<'a> {
+    pub(super) fn new(text: &'a str, format: Format) -> Self {
+        let toml = match format {
+            Format::Toml => DeTable::parse(text).ok(),
+            Format::Json => None,
         };
-        value = next.into_inner();
+        Self { text, toml }
     }
-    Some(here)
+
+    /// Line and column of the value at `path`, or of what is nearest above it.
+    pub(super) fn locate(&self, path: &Path) -> Option<(usize, usize)> {
+        let offset = match &self.toml {
+            Some(root) => toml_offset(root, path),
+            None => json_offset(self.text, path)?,
+        };
+        Some(position(self.text, offset))
+    }
+}
+
+fn toml_offset(root: &Spanned<DeTable<'_>>, path: &Path) -> usize {
+    let mut here = root.span().start;
+    let mut table = Some(root.get_ref());
+    let mut value = None;
+    for step in path.steps() {
+        let next = match step {
+            Step::Key(key) => table.and_then(|table| table.get_key_value(key.as_str())).map(
+                // A table's own place is its key or header; a value's is the value.
+                |(name, next)| match next.get_ref() {
+                    DeValue::Table(_) => (name.span().start, next),
+                    _ => (next.span().start, next),
+                },
+            ),
+            Step::Index(index) => value
+                .and_then(DeValue::as_array)
+                .and_then(|array| array.get(*index))
+                .map(|next| (next.span().start, next)),
+        };
+        let Some((start, next)) = next else {
+            return here;
+        };
+        here = start;
+        value = Some(next.get_ref());
+        table = next.get_ref().as_table();
+    }
+    here
 }
 
 fn json_offset(text: &str, path: &Path) -> Option<usize> {

@@ -24,6 +24,7 @@ use std::{
 use serde_json::{Map, Value};
 use vipnat_common::Protocol;
 
+use self::locate::Locator;
 pub use self::{
     check::check_name,
     error::{Problem, TableError},
@@ -79,8 +80,9 @@ impl Table {
         let text = raw::utf8(bytes).map_err(|problem| TableError::new(file, vec![problem]))?;
         let raw = format.read(text).map_err(|problem| TableError::new(file, vec![problem]))?;
         check::check(raw, cgroup_mount).map_err(|mut problems| {
+            let locator = Locator::new(text, format);
             for problem in problems.iter_mut().take(error::SHOWN) {
-                problem.position = locate::locate(text, format, &problem.path);
+                problem.position = locator.locate(&problem.path);
             }
             problems.sort_by_key(|problem| problem.position.unwrap_or((usize::MAX, 0)));
             TableError::new(file, problems)

@@ -234,7 +234,7 @@ fn every_problem_is_reported_at_once() {
     assert_eq!(parse(&text).unwrap_err().problems().len(), 3);
 }
 
-/// Each position costs a look through the text: locating all of 18,000 took 43 seconds.
+/// Reading the text again for the place of each of 18,000 problems took 43 seconds.
 #[test]
 fn a_table_wrong_in_thousands_of_places_shows_twenty() {
     let mut text = String::from("[services.s]\nbackends = []\n[apps.a]\ncgroup = \"a\"\n");
