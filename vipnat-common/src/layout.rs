@@ -20,6 +20,9 @@ pub const ANY_PROTOCOL: Protocol = Protocol::HopOpt;
 /// In a [`VipKey`]: every port.
 pub const ANY_PORT: u16 = 0;
 
+/// The first two bytes of every VIP: 169.254.0.0/16.
+pub const VIP_RANGE: [u8; 2] = [169, 254];
+
 /// How many elements each pinned map holds.
 pub mod capacity {
     /// Entries of `vips`; a VIP limited to a port or protocol takes two.

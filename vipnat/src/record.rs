@@ -74,12 +74,9 @@ impl Record {
     /// If it is there and stays.
     pub fn remove(state: &Path) -> io::Result<()> {
         match fs::remove_file(file(state)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
         }
-        // Unless another instance has one.
-        let _ = fs::remove_dir(RECORDS);
-        Ok(())
     }
 
     /// Forgets an app.

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use vipnat_tests::{CommandExt as _, outcome};
+use vipnat_tests::{CommandExt as _, Vipnat, outcome};
 
 use crate::scene::{Scene, ip, list};
 
@@ -228,12 +228,34 @@ fn a_directory_that_holds_anything_else_is_neither_used_nor_flushed() {
     for arguments in [&["flush"][..], &["list"]] {
         let outcome = scene.vipnat.run(arguments);
         assert_eq!(outcome.code(), Some(1), "{outcome}");
-        assert!(outcome.stderr.contains("holds \"theirs\""), "{outcome}");
+        assert!(outcome.stderr.contains("/theirs"), "{outcome}");
     }
     scene.vipnat.apply_fails(&scene.table(&list([0])), 1);
     assert!(foreign.exists());
     assert_eq!(scene.who(), "0");
     fs::remove_file(foreign).unwrap();
+
+    // Also where only the names of its directories are ours, as tools make them.
+    let theirs = Vipnat::new();
+    for place in ["maps", "progs", "apps", "new"] {
+        let directory = theirs.bpffs().join(place);
+        fs::create_dir_all(&directory).unwrap();
+        let pin = directory.join("theirs");
+        bpftool(&format!(
+            "map create {} type array key 4 value 4 entries 1 name theirs",
+            pin.display()
+        ));
+        for arguments in
+            [&["flush"][..], &["apply", scene.vipnat.table(&scene.table("[]")).to_str().unwrap()]]
+        {
+            let outcome = theirs.run(arguments);
+            assert_eq!(outcome.code(), Some(1), "{place}: {outcome}");
+            assert!(outcome.stderr.contains("is not vipnat's alone"), "{place}: {outcome}");
+        }
+        assert!(pin.exists());
+        fs::remove_file(pin).unwrap();
+        fs::remove_dir(directory).unwrap();
+    }
 
     // An instance inside the directory of another, or the whole of bpffs.
     let inner = scene.vipnat.bpffs().join("maps");

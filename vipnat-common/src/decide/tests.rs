@@ -152,6 +152,31 @@ fn a_limit_lifted_during_the_look_is_no_miss() {
     assert_eq!(decide(&maps, &to(1, VIP, 5432, TCP)), redirect(1, 5432));
 }
 
+/// Replacing a hash element is not atomic for readers: for a moment they may find neither.
+#[test]
+fn a_lookup_that_misses_an_entry_being_replaced_is_repeated() {
+    let mut maps = Simulated::default();
+    maps.add(VipKey::head(1, VIP), &[(1, 0)], 0);
+    for misses in 1..MISSES {
+        maps.stale = vec![None; misses as usize].into();
+        assert_eq!(decide(&maps, &to(1, VIP, 5432, TCP)), redirect(1, 5432), "{misses}");
+    }
+    // The same for the limited entry of a limited VIP, behind a head that stands.
+    let head = maps.add(VipKey::head(1, OTHER), &[(0, 0)], Slot::LIMITED);
+    maps.add(VipKey::new(1, OTHER, 80, TCP), &[(2, 0)], 0);
+    maps.stale = vec![None, None, None, Some(head)].into();
+    assert_eq!(decide(&maps, &to(1, OTHER, 80, TCP)), redirect(2, 80));
+}
+
+#[test]
+fn addresses_outside_the_range_of_vips_cost_no_lookup() {
+    let maps = Simulated::default();
+    // Would be served, if anybody asked.
+    maps.stale.borrow_mut().push(Some(Range { first: 0, count: 1 }));
+    assert_eq!(decide(&maps, &to(1, [240, 0, 0, 1], 5432, TCP)), Verdict::Pass);
+    assert_eq!(maps.stale.borrow().len(), 1);
+}
+
 #[test]
 fn getpeername_shows_the_vip_only_to_the_flow_it_was_stored_for() {
     let flow =

@@ -39,11 +39,11 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     if failed.is_empty() {
         return Ok(());
     }
-    let apps = failed.len();
+    let apps = super::count(failed.len(), "app");
     for error in failed {
         super::complain(&format!("{:#}", Error::from(error)));
     }
-    bail!("{apps} apps could not be attached, all else is done; mend them and apply again")
+    bail!("{apps} could not be attached, and nothing was removed; mend that and apply again")
 }
 
 /// One line: `+` comes, `-` goes, `~` changes.

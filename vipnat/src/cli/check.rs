@@ -17,12 +17,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
     super::print(&format!(
         "{}: good: {}, {}, {}\n",
         super::name_of(&args.table),
-        count(table.services.len(), "service"),
-        count(table.apps.len(), "app"),
-        count(relationships, "relationship"),
+        super::count(table.services.len(), "service"),
+        super::count(table.apps.len(), "app"),
+        super::count(relationships, "relationship"),
     ))
-}
-
-fn count(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

@@ -154,3 +154,8 @@ fn app_of<'a>(table: &'a Table, name: &str, file: &Path) -> Result<&'a crate::ta
         InvalidInput(format!("{}: no app {name:?}; it has: {known}", name_of(file))).into()
     })
 }
+
+/// `1 app`, `2 apps`.
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}

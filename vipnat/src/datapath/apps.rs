@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -42,6 +43,16 @@ impl AttachedApp {
     /// Whether every hook is attached to this cgroup, and the app has no other.
     pub(super) fn is_attached_to(&self, cgroup: u64) -> bool {
         self.cgroups.len() == 1 && self.cgroups.get(&cgroup) == Some(&true)
+    }
+
+    /// The cgroup it is translated in: with every hook attached, and switched on.
+    pub(super) fn active(&self, maps: &Maps) -> Result<Option<u64>> {
+        for (cgroup, complete) in &self.cgroups {
+            if *complete && maps.scope(*cgroup)? == Some(self.scope) {
+                return Ok(Some(*cgroup));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether it has links on this cgroup.
@@ -116,12 +127,16 @@ pub(super) fn attach(
     cgroup: u64,
     path: &Path,
 ) -> Result<()> {
+    let directory = File::open(path).attempt(|| format!("open {}", path.display()))?;
+    let opened = directory.metadata().attempt(|| format!("read {}", path.display()))?;
+    if opened.ino() != cgroup {
+        return Err(went_away(app, path));
+    }
     // Before the links, because the storage of a cgroup outlives them: new ones would see the
     // scope of whatever app was there before. After them, because only they make the storage.
     maps.set_scope(cgroup, app.scope)?;
     let links = app.links(cgroup);
     fs::create_dir_all(&links).attempt(|| format!("make {}", links.display()))?;
-    let directory = File::open(path).attempt(|| format!("open {}", path.display()))?;
     for (hook, kind) in HOOKS {
         let pin = links.join(hook);
         if is_attached(&pin, cgroup)? {
@@ -142,15 +157,15 @@ pub(super) fn attach(
         let link = FdLink::try_from(link).attempt(what)?;
         link.pin(&pin).attempt(|| format!("pin {}", pin.display()))?;
     }
-    if maps.set_scope(cgroup, app.scope)? {
-        Ok(())
-    } else {
-        Err(Error::Unsupported(format!(
-            "app {:?}: cgroup {} went away while it was attached; apply again",
-            app.name,
-            path.display()
-        )))
-    }
+    if maps.set_scope(cgroup, app.scope)? { Ok(()) } else { Err(went_away(app, path)) }
+}
+
+fn went_away(app: &AttachedApp, path: &Path) -> Error {
+    Error::Unsupported(format!(
+        "app {:?}: cgroup {} went away while it was attached; apply again",
+        app.name,
+        path.display()
+    ))
 }
 
 /// Removes an app's links on a cgroup, after turning translation off there, unless the cgroup is
@@ -162,11 +177,13 @@ pub(super) fn release(maps: &Maps, app: &AttachedApp, cgroup: u64) -> Result<()>
     remove_tree(&app.links(cgroup))
 }
 
-/// Removes an app with all its links.
-pub(super) fn remove(maps: &Maps, app: &AttachedApp) -> Result<()> {
-    for cgroup in app.cgroups() {
-        release(maps, app, cgroup)?;
-    }
+/// Removes all of an app's links.
+pub(super) fn release_all(maps: &Maps, app: &AttachedApp) -> Result<()> {
+    app.cgroups().try_for_each(|cgroup| release(maps, app, cgroup))
+}
+
+/// Removes an app, which gives its scope back: nothing in the maps may have it any more.
+pub(super) fn remove(app: &AttachedApp) -> Result<()> {
     remove_tree(&app.dir)
 }
 
@@ -174,7 +191,7 @@ fn dir_name(scope: u32, name: &str) -> String {
     format!("{scope}:{}", utf8_percent_encode(name, PLAIN))
 }
 
-fn parse_dir_name(file: &str) -> Option<(u32, String)> {
+pub(super) fn parse_dir_name(file: &str) -> Option<(u32, String)> {
     let (scope, name) = file.split_once(':')?;
     let name = percent_decode_str(name).decode_utf8().ok()?;
     Some((scope.parse().ok()?, name.into_owned()))

@@ -68,11 +68,8 @@ pub(super) fn read(
     let paths = cgroup::paths_by_id(cgroup_mount);
     let mut listed = Vec::new();
     for app in apps::read(dir)? {
-        let live = app.cgroups().find(|id| paths.contains_key(id));
-        let translating = match live {
-            Some(id) => app.is_attached_to(id) && maps.scope(id)? == Some(app.scope),
-            None => false,
-        };
+        let active = app.active(maps)?;
+        let cgroup = active.or_else(|| app.cgroups().find(|id| paths.contains_key(id)));
         let mut vips = Vec::new();
         for rule in rules.values().filter(|rule| rule.scope == app.scope) {
             let Rule { scope, vip, port, protocol, turns: _ } = rule;
@@ -92,8 +89,8 @@ pub(super) fn read(
         listed.push(ListedApp {
             name: app.name.clone(),
             scope: app.scope,
-            cgroup: live.and_then(|id| paths.get(&id).cloned()),
-            translating,
+            cgroup: cgroup.and_then(|id| paths.get(&id).cloned()),
+            translating: active.is_some(),
             vips,
         });
     }

@@ -8,7 +8,7 @@ use aya_obj::generated::bpf_map_type::{
 };
 use vipnat_common::{
     Range, Slot, VipKey,
-    layout::{Counters, Scope},
+    layout::{Counters, Scope, capacity},
 };
 
 use super::{
@@ -50,9 +50,15 @@ impl Maps {
         let mut snapshot = Snapshot::default();
         let mut foreign = None;
         self.vips
-            .for_each(|key, range| match VipKey::from_bytes(key) {
-                Some(key) => drop(snapshot.entries.insert(key, Range::from_bytes(range))),
-                None => foreign = Some("vips"),
+            .for_each(|key, range| {
+                let range = Range::from_bytes(range);
+                let end = range.first.checked_add(range.count);
+                match VipKey::from_bytes(key) {
+                    Some(key) if end.is_some_and(|end| end <= capacity::BACKENDS) => {
+                        snapshot.entries.insert(key, range);
+                    }
+                    _ => foreign = Some("vips"),
+                }
             })
             .attempt(|| "read the map vips".to_owned())?;
         self.backends

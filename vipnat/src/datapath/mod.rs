@@ -85,7 +85,8 @@ pub struct Applied {
     pub changes: Vec<Change>,
     /// What people should know.
     pub warnings: Vec<String>,
-    /// Apps that could not be attached. They are as they were before; all else is as the table says.
+    /// Why apps could not be attached. Then everything that comes is there, and what goes stays, with
+    /// whatever those apps had, until an apply does not fail.
     pub failed: Vec<Error>,
 }
 
@@ -134,18 +135,26 @@ impl Datapath {
         let work = self.work(table, &cgroups, &now, &attached, Some(&maps))?;
 
         let mut applied = Applied::default();
-        if !object::is_this_build(dir.path()) {
+        if !object::is_this_build(dir.path())? {
             applied.warnings.push(
                 "the programs in the kernel are another build's; to replace them, run `vipnat \
                  flush` and apply again: VIPs do not answer in between"
                     .to_owned(),
             );
         }
-        carry_out(&dir, &maps, &work, &attached, &mut applied)?;
+        let failed = carry_out(&dir, &maps, &work, &attached, &mut applied)?;
         if let Err(error) = Record::of(table).save(&self.dir) {
             applied.warnings.push(format!("cannot keep the names for `vipnat list`: {error}"));
         }
         applied.changes = work.changes;
+        if !failed.is_empty() {
+            applied.changes.retain(|change| match change {
+                Change::Attach { app, .. } => !failed.contains(app),
+                Change::Detach { .. } => false,
+                Change::Vip { new, .. } => new.is_some(),
+                Change::Repair => true,
+            });
+        }
         if applied.changes.is_empty() && (tidied || work.plan != Plan::default()) {
             applied.changes.push(Change::Repair);
         }
@@ -196,7 +205,7 @@ impl Datapath {
         // Off first, if the maps can be understood; unlinking does the rest.
         if let (Ok(maps), Ok(apps)) = (Maps::open(dir.path()), apps::read(&dir)) {
             for app in apps {
-                apps::remove(&maps, &app)?;
+                apps::release_all(&maps, &app)?;
             }
         }
         Record::remove(&self.dir).attempt(|| "remove the record of names".to_owned())?;
@@ -220,8 +229,9 @@ impl Datapath {
         };
         let (now, _) = settle(&maps)?;
         let plan = Plan::new(&now, &[], |scope| scope == app.scope)?;
-        apps::remove(&maps, app)?;
+        apps::release_all(&maps, app)?;
         remove_entries(&maps, &plan)?;
+        apps::remove(app)?;
         free(&maps, &plan)?;
         let mut record = Record::load(&self.dir);
         record.forget(name);
@@ -236,13 +246,15 @@ impl Datapath {
     /// As [`Datapath::list`].
     pub fn cgroup_of(&self, name: &str) -> Result<Option<PathBuf>> {
         kernel::check()?;
-        let Some(dir) = StateDir::open(&self.dir)? else {
+        let Some((dir, maps)) = self.open()? else {
             return Ok(None);
         };
         let apps = apps::read(&dir)?;
+        let Some(app) = apps.iter().find(|app| app.name == name) else {
+            return Ok(None);
+        };
         let paths = cgroup::paths_by_id(&self.cgroup_mount);
-        let app = apps.iter().find(|app| app.name == name);
-        let path = app.and_then(|app| app.cgroups().find_map(|id| paths.get(&id)));
+        let path = app.active(&maps)?.and_then(|id| paths.get(&id));
         Ok(path.map(|path| self.cgroup_mount.join(path)))
     }
 
@@ -370,17 +382,22 @@ fn settle(maps: &Maps) -> Result<(Snapshot, bool)> {
     Ok((maps.snapshot()?, true))
 }
 
-/// Makes the difference, in an order in which every connect goes where the old table or the new one
-/// says: what comes is complete before anything leads to it, and what goes is led to by nothing
-/// before it goes.
+/// Makes the difference, in an order in which every connect of an app goes where the old table or
+/// the new one says: what comes is complete before anything leads to it, and what goes is led to by
+/// nothing before it goes. Returns the apps that could not be attached.
 fn carry_out(
     dir: &StateDir,
     maps: &Maps,
     work: &Work,
     attached: &[AttachedApp],
     applied: &mut Applied,
-) -> Result<()> {
+) -> Result<BTreeSet<String>> {
     let Work { plan, changes: _, attach, owners } = work;
+    // An app's directory is there before and after all that has its scope in the maps, so that what
+    // an interrupted command leaves is found again under its name.
+    for attach in attach {
+        apps::reserve(dir, attach.scope, &attach.app)?;
+    }
     for (index, slot) in &plan.slots {
         maps.write_slot(*index, *slot)?;
     }
@@ -391,25 +408,21 @@ fn carry_out(
     let mut failed = BTreeSet::new();
     for attach in attach {
         if let Err(error) = attach_app(dir, maps, attach, attached, owners) {
-            failed.insert(attach.app.as_str());
+            failed.insert(attach.app.clone());
             applied.failed.push(error);
         }
     }
+    if !failed.is_empty() {
+        return Ok(failed);
+    }
     let wanted: BTreeSet<_> = owners.values().collect();
+    let mut gone = Vec::new();
     for app in apps::read(dir)? {
-        for cgroup in app.cgroups() {
-            let keep = match owners.get(&cgroup) {
-                // Its own, or that of an app that could not get it.
-                Some(owner) => *owner == app.name || failed.contains(owner.as_str()),
-                // An app that could not be attached elsewhere stays where it is.
-                None => failed.contains(app.name.as_str()),
-            };
-            if !keep {
-                apps::release(maps, &app, cgroup)?;
-            }
+        for cgroup in app.cgroups().filter(|cgroup| owners.get(cgroup) != Some(&app.name)) {
+            apps::release(maps, &app, cgroup)?;
         }
         if !wanted.contains(&app.name) {
-            apps::remove(maps, &app)?;
+            gone.push(app);
         }
     }
     // A program that still has the scope that its cgroup had before must find its entries.
@@ -417,7 +430,9 @@ fn carry_out(
         wait()?;
     }
     remove_entries(maps, plan)?;
-    free(maps, plan)
+    gone.iter().try_for_each(apps::remove)?;
+    free(maps, plan)?;
+    Ok(failed)
 }
 
 /// Attaches one app, with the links that another one has on its cgroup, if any.

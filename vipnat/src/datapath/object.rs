@@ -1,7 +1,7 @@
 //! The eBPF object: what is in it, pinned once, and whether pinned state fits it.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -29,8 +29,12 @@ pub(super) const HOOKS: [(&str, Hook); 4] = [
     ("connect6", Hook::Connect6),
 ];
 
+/// The maps.
+pub(super) const MAP_NAMES: [&str; 7] =
+    ["backends", "counters", "cursors", "flows", LAYOUT_MAP, "scope", "vips"];
+
 /// Holds the layout version.
-const LAYOUT_MAP: &str = "layout";
+pub(super) const LAYOUT_MAP: &str = "layout";
 
 /// The object as the linker made it. Aligned, since it is read in place.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vipnat-ebpf"));
@@ -90,7 +94,7 @@ pub(super) fn exists(dir: &StateDir) -> bool {
 pub(super) fn check_layout(path: &Path) -> Result<()> {
     let differs = |what: String| Err(Error::Layout { dir: path.to_owned(), what });
 
-    match pinned_layout(path) {
+    match pinned_layout(path)? {
         Some((LAYOUT, _)) => {}
         Some((other, _)) => return differs(format!("version {other}, this vipnat has {LAYOUT}")),
         None => return differs("it has no readable version".to_owned()),
@@ -128,8 +132,8 @@ pub(super) fn check_layout(path: &Path) -> Result<()> {
 }
 
 /// Whether the pinned programs are those of this build.
-pub(super) fn is_this_build(path: &Path) -> bool {
-    pinned_layout(path).is_some_and(|(_, pinned)| pinned == build())
+pub(super) fn is_this_build(path: &Path) -> Result<bool> {
+    Ok(pinned_layout(path)?.is_some_and(|(_, pinned)| pinned == build()))
 }
 
 /// What tells builds apart.
@@ -139,10 +143,18 @@ fn build() -> [u8; 4] {
     [a, b, c, d]
 }
 
-fn pinned_layout(path: &Path) -> Option<(u32, [u8; 4])> {
-    let value = layout_map(path).ok()?.lookup([0; 4]).ok()??;
-    let [version @ .., a, b, c, d] = value;
-    Some((u32::from_ne_bytes(version), [a, b, c, d]))
+/// Version and build in the pinned state; `None` if there is no such map, or another of its name.
+fn pinned_layout(path: &Path) -> Result<Option<(u32, [u8; 4])>> {
+    let map = match layout_map(path) {
+        Err(Error::Io { source, .. })
+            if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) =>
+        {
+            return Ok(None);
+        }
+        other => other?,
+    };
+    let value = map.lookup([0; 4]).attempt(|| "read the layout version".to_owned())?;
+    Ok(value.map(|[version @ .., a, b, c, d]| (u32::from_ne_bytes(version), [a, b, c, d])))
 }
 
 fn layout_map(path: &Path) -> Result<ByteMap<4, 8>> {

@@ -21,7 +21,11 @@ use nix::{
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
-use super::error::{Attempt as _, Error, Result};
+use super::{
+    apps,
+    error::{Attempt as _, Error, Result},
+    object,
+};
 
 /// Where bpffs is mounted by convention (`Documentation/filesystems`, libbpf, systemd).
 const BPFFS: &str = "/sys/fs/bpf";
@@ -31,7 +35,6 @@ pub(super) const MAPS: &str = "maps";
 pub(super) const PROGRAMS: &str = "progs";
 pub(super) const APPS: &str = "apps";
 pub(super) const NEW: &str = "new";
-const OURS: [&str; 4] = [MAPS, PROGRAMS, APPS, NEW];
 
 /// A state directory that exists and that no other vipnat changes as long as this lives.
 #[derive(Debug)]
@@ -47,8 +50,8 @@ impl StateDir {
     ///
     /// Also if it holds anything that is not vipnat's: it is not ours to change or remove.
     pub(super) fn open(path: &Path) -> Result<Option<Self>> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.contains('.') {
+        let below = path.strip_prefix(BPFFS).unwrap_or(Path::new(""));
+        if below.to_string_lossy().contains('.') {
             return Err(Error::Unsupported(format!(
                 "{}: bpffs allows no dots in names; use another name for --bpffs",
                 path.display()
@@ -67,10 +70,9 @@ impl StateDir {
             let lock = lock(dir).attempt(|| format!("lock {}", path.display()))?;
             // Whoever had the lock may have removed the directory.
             if fs::metadata(path).is_ok_and(|now| now.ino() == inode) {
-                if let Some(other) = names(path)?.iter().find(|name| !OURS.contains(&name.as_str()))
-                {
+                if let Some(other) = foreign(path)? {
                     return Err(Error::Unsupported(format!(
-                        "{} is not vipnat's alone: it holds {other:?}; use a directory of its own \
+                        "{} is not vipnat's alone: it holds {other}; use a directory of its own \
                          for --bpffs",
                         path.display()
                     )));
@@ -124,13 +126,44 @@ impl StateDir {
         self.remove(NEW)?;
         let maps = self.path.join(MAPS);
         if maps.exists() {
-            fs::rename(&maps, self.path.join(NEW))
-                .attempt(|| format!("rename {}", maps.display()))?;
+            let new = self.path.join(NEW);
+            fs::create_dir(&new).attempt(|| format!("make {}", new.display()))?;
+            fs::rename(&maps, new.join(MAPS)).attempt(|| format!("rename {}", maps.display()))?;
         }
         self.remove(NEW)?;
         self.remove(PROGRAMS)?;
         fs::remove_dir(&self.path).attempt(|| format!("remove {}", self.path.display()))
     }
+}
+
+/// Something in a state directory that is not vipnat's, if there is anything. Where the layout map
+/// is, maps and programs are those of some vipnat, perhaps a later one; elsewhere they have to be
+/// such as an interrupted command leaves.
+fn foreign(path: &Path) -> Result<Option<String>> {
+    let vouched = [path.join(MAPS), path.join(NEW).join(MAPS)]
+        .iter()
+        .any(|maps| maps.join(object::LAYOUT_MAP).exists());
+    let hook = |name: &str| vouched || object::HOOKS.iter().any(|(hook, _)| *hook == name);
+    let map = |name: &str| vouched || object::MAP_NAMES.contains(&name);
+    let app = |name: &str| apps::parse_dir_name(name).is_some();
+    let part = |name: &str| [MAPS, PROGRAMS].contains(&name);
+    let top = |name: &str| part(name) || [APPS, NEW].contains(&name);
+    let new = path.join(NEW);
+    let places: [(PathBuf, &dyn Fn(&str) -> bool); 7] = [
+        (path.to_owned(), &top),
+        (path.join(APPS), &app),
+        (path.join(MAPS), &map),
+        (path.join(PROGRAMS), &hook),
+        (new.join(MAPS), &map),
+        (new.join(PROGRAMS), &hook),
+        (new, &part),
+    ];
+    for (dir, ours) in places {
+        if let Some(other) = names(&dir)?.into_iter().find(|name| !ours(name)) {
+            return Ok(Some(dir.join(other).display().to_string()));
+        }
+    }
+    Ok(None)
 }
 
 /// Removes a directory of pins; it is no error if it does not exist.
