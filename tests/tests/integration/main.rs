@@ -6,5 +6,6 @@ mod connect;
 mod inspect;
 mod isolation;
 mod machine;
+mod replacing;
 mod round_robin;
 mod scene;
