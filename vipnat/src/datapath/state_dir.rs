@@ -149,7 +149,8 @@ fn foreign(path: &Path) -> Result<Option<String>> {
     let part = |name: &str| [MAPS, PROGRAMS].contains(&name);
     let top = |name: &str| part(name) || [APPS, NEW].contains(&name);
     let new = path.join(NEW);
-    let places: [(PathBuf, &dyn Fn(&str) -> bool); 7] = [
+    type Ours<'a> = &'a dyn Fn(&str) -> bool;
+    let places: [(PathBuf, Ours<'_>); 7] = [
         (path.to_owned(), &top),
         (path.join(APPS), &app),
         (path.join(MAPS), &map),
