@@ -29,7 +29,7 @@ pub(super) const HOOKS: [(&str, Hook); 4] = [
     ("connect6", Hook::Connect6),
 ];
 
-/// The maps.
+/// The maps of the object; nothing else in their directory is ours.
 pub(super) const MAP_NAMES: [&str; 7] =
     ["backends", "counters", "cursors", "flows", LAYOUT_MAP, "scope", "vips"];
 
@@ -65,8 +65,8 @@ pub(super) fn ensure(dir: &StateDir) -> Result<()> {
         map.pin(&pin).attempt(|| format!("pin {}", pin.display()))?;
     }
     let layout = layout_map(&new)?;
-    let value = [LAYOUT.to_ne_bytes(), build()].concat();
-    let value = value.try_into().unwrap_or_else(|_| unreachable!("two times four bytes are eight"));
+    let ([a, b, c, d], [e, f, g, h]) = (LAYOUT.to_ne_bytes(), build());
+    let value = [a, b, c, d, e, f, g, h];
     layout.update([0; 4], value).attempt(|| "write the layout version".to_owned())?;
     for (name, _) in HOOKS {
         let pin = new.join(PROGRAMS).join(name);
@@ -175,4 +175,22 @@ pub(super) fn program(path: &Path, name: &str, hook: Hook) -> Result<CgroupSockA
 
 fn make_dir(path: &Path) -> Result<()> {
     fs::create_dir(path).attempt(|| format!("make {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_object_has_these_maps_and_hooks() {
+        let object = aya_obj::Object::parse(OBJECT).unwrap();
+        let mut maps: Vec<_> = object.maps.keys().map(String::as_str).collect();
+        maps.sort_unstable();
+        assert_eq!(maps, MAP_NAMES);
+        let mut programs: Vec<_> = object.programs.keys().map(String::as_str).collect();
+        programs.sort_unstable();
+        let mut hooks = HOOKS.map(|(hook, _)| hook);
+        hooks.sort_unstable();
+        assert_eq!(programs, hooks);
+    }
 }

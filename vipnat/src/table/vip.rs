@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use sha2::{Digest as _, Sha256};
+use vipnat_common::layout::VIP_RANGE;
 
 /// The VIP of a relationship's name, which never changes.
 ///
@@ -26,7 +27,7 @@ pub fn vip_of(name: &str) -> Ipv4Addr {
             }
             // The number is big-endian, so modulo 65,536 leaves the third and fourth byte.
             let hash = hash.finalize();
-            Ipv4Addr::new(169, 254, hash[2], hash[3])
+            Ipv4Addr::new(VIP_RANGE[0], VIP_RANGE[1], hash[2], hash[3])
         })
         .find(|vip| reserved_for(*vip).is_none())
         .expect("a hash outside the reserved ranges")
@@ -34,7 +35,7 @@ pub fn vip_of(name: &str) -> Ipv4Addr {
 
 /// Whether an address is in the range of VIPs, reserved or not.
 pub(super) fn in_range(ip: Ipv4Addr) -> bool {
-    ip.is_link_local()
+    ip.octets()[..2] == VIP_RANGE
 }
 
 /// Whom an address of 169.254.0.0/16 belongs to, if not to us.
