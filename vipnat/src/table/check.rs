@@ -10,7 +10,7 @@ use std::{
 use vipnat_common::Protocol;
 
 use super::{
-    App, Backend, Relationship, Service, Table,
+    App, Backend, Relationship, Select, Service, Table, UdpPinning,
     endpoint::Endpoint,
     error::Problem,
     path::Path,
@@ -117,7 +117,11 @@ impl Checker<'_> {
     }
 
     fn service(&mut self, path: &Path, service: raw::Service) -> Service {
-        let raw::Service { backends } = service;
+        let raw::Service { backends, select, udp_pinning } = service;
+        let modes = [("round-robin", Select::RoundRobin), ("random", Select::Random)];
+        let select = self.word(&path.key("select"), select, &modes);
+        let modes = [("table", UdpPinning::Table), ("strict", UdpPinning::Strict)];
+        let udp_pinning = self.word(&path.key("udp-pinning"), udp_pinning, &modes);
         let mut seen = HashMap::new();
         let path = path.key("backends");
         let backends = backends
@@ -138,7 +142,7 @@ impl Checker<'_> {
                 backend
             })
             .collect();
-        let service = Service { backends };
+        let service = Service { backends, select, udp_pinning };
         let turns = service.round();
         if turns > Service::MAX_TURNS {
             self.problem(
@@ -354,6 +358,25 @@ impl Checker<'_> {
                 None
             }
         }
+    }
+
+    /// One of some words, the first of which is the default.
+    fn word<T: Copy + Default>(
+        &mut self,
+        path: &Path,
+        text: Option<String>,
+        words: &[(&str, T)],
+    ) -> T {
+        let Some(text) = text else {
+            return T::default();
+        };
+        if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
+            return *meaning;
+        }
+        let words: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
+        let help = format!("use {}; left out, it is the first", words.join(" or "));
+        self.problem(path, format!("{text:?} is not a choice here"), help);
+        T::default()
     }
 }
 

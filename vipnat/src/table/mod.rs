@@ -28,7 +28,7 @@ use self::locate::Locator;
 pub use self::{
     check::check_name,
     error::{Problem, TableError},
-    service::{Backend, Service},
+    service::{Backend, Select, Service, UdpPinning},
     vip::vip_of,
 };
 

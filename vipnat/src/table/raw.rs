@@ -33,6 +33,9 @@ pub(super) struct Table {
 #[serde(deny_unknown_fields, expecting = "a table with `backends`")]
 pub(super) struct Service {
     pub(super) backends: Vec<Backend>,
+    pub(super) select: Option<String>,
+    #[serde(rename = "udp-pinning")]
+    pub(super) udp_pinning: Option<String>,
 }
 
 /// `"247.221.80.48"`, or `{ ip = "247.221.80.48", port = 6380, weight = 2 }`.

@@ -7,6 +7,31 @@ use std::{net::Ipv4Addr, num::NonZeroU16};
 pub struct Service {
     /// The backends, in the order of their turns. Empty: connects are refused at once.
     pub backends: Vec<Backend>,
+    /// Who is next.
+    pub select: Select,
+    /// What becomes of UDP flows whose backend leaves the table.
+    pub udp_pinning: UdpPinning,
+}
+
+/// How a backend is chosen for a new flow; the modes of iptables' `statistic` match.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Select {
+    /// In turns, `--mode nth`.
+    #[default]
+    RoundRobin,
+    /// By chance, each backend as likely as its weight says, `--mode random`.
+    Random,
+}
+
+/// What becomes of a UDP flow (socket, VIP and port) whose backend leaves the table while the flow
+/// lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UdpPinning {
+    /// The next datagram goes to a backend that the table has.
+    #[default]
+    Table,
+    /// The flow stays where it is until it expires, as with connection tracking.
+    Strict,
 }
 
 /// One real address of a service.
@@ -80,7 +105,11 @@ mod tests {
             port: None,
             weight: *weight,
         };
-        let service = Service { backends: weights.iter().enumerate().map(backend).collect() };
+        let service = Service {
+            backends: weights.iter().enumerate().map(backend).collect(),
+            select: Select::default(),
+            udp_pinning: UdpPinning::default(),
+        };
         let order: Vec<_> = service.turns().map(|backend| backend.ip.octets()[3]).collect();
         assert_eq!(service.round(), order.len() as u64);
         order
