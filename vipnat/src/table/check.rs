@@ -19,7 +19,7 @@ use super::{
 };
 
 /// Longest name in bytes. App names become file names on bpffs, where a byte can take three.
-const MAX_NAME: usize = 63;
+pub(super) const MAX_NAME: usize = 63;
 
 /// What leaving a port out means, for a backend and for a relationship.
 const KEEPS_PORT: &str = "for the port that the application asks for";
@@ -182,15 +182,7 @@ impl Checker<'_> {
 
     fn backend_ip(&mut self, path: &Path, text: &str) -> Option<Ipv4Addr> {
         let ip = self.ipv4(path, text)?;
-        let reason = if in_range(ip) {
-            "is in the range of VIPs, 169.254.0.0/16"
-        } else if ip.octets()[0] == 0 {
-            "is in 0.0.0.0/8, \"this network\""
-        } else if ip.is_multicast() {
-            "is a multicast address"
-        } else if ip.is_broadcast() {
-            "is the broadcast address"
-        } else {
+        let Some(reason) = never_a_backend(ip) else {
             return Some(ip);
         };
         self.problem(
@@ -207,6 +199,9 @@ impl Checker<'_> {
         }
         let reason = if text.parse::<std::net::Ipv6Addr>().is_ok() {
             format!("{text:?} is an IPv6 address")
+        } else if text.contains('@') {
+            // What is before it may be a password.
+            "this is not an IPv4 address".to_owned()
         } else {
             format!("{text:?} is not an IPv4 address")
         };
@@ -329,17 +324,12 @@ impl Checker<'_> {
 
     fn vip(&mut self, path: &Path, text: &str) -> Option<Ipv4Addr> {
         let vip = self.ipv4(path, text)?;
-        let reason = if in_range(vip) {
-            let Some(owner) = reserved_for(vip) else {
-                return Some(vip);
-            };
-            format!("VIP {vip} is reserved: {owner}")
-        } else {
-            format!("VIP {vip} is outside 169.254.0.0/16")
+        let Some(reason) = never_a_vip(vip) else {
+            return Some(vip);
         };
         self.problem(
             path,
-            reason,
+            format!("VIP {vip} {reason}"),
             "use another address of 169.254.0.0/16, or leave `vip` out for the derived one",
         );
         None
@@ -377,6 +367,30 @@ impl Checker<'_> {
         let help = format!("use {}; left out, it is the first", words.join(" or "));
         self.problem(path, format!("{text:?} is not a choice here"), help);
         T::default()
+    }
+}
+
+/// Why an address can't be a backend, if it can't.
+pub(super) fn never_a_backend(ip: Ipv4Addr) -> Option<&'static str> {
+    if in_range(ip) {
+        Some("is in the range of VIPs, 169.254.0.0/16")
+    } else if ip.octets()[0] == 0 {
+        Some("is in 0.0.0.0/8, \"this network\"")
+    } else if ip.is_multicast() {
+        Some("is a multicast address")
+    } else if ip.is_broadcast() {
+        Some("is the broadcast address")
+    } else {
+        None
+    }
+}
+
+/// Why an address can't be a VIP, if it can't.
+pub(super) fn never_a_vip(ip: Ipv4Addr) -> Option<String> {
+    if in_range(ip) {
+        reserved_for(ip).map(|owner| format!("is reserved: {owner}"))
+    } else {
+        Some("is outside 169.254.0.0/16".to_owned())
     }
 }
 

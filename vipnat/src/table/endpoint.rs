@@ -21,12 +21,27 @@ impl<'de> Deserialize<'de> for Endpoint {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Json::deserialize(deserializer)?.0 {
             Value::Object(endpoint) => Ok(Self(endpoint)),
-            other => Err(D::Error::custom(format!("the endpoint is {other}, not a table"))),
+            other => {
+                Err(D::Error::custom(format!("invalid type: {}, expected a table", kind(&other))))
+            }
         }
     }
 }
 
-struct Json(Value);
+/// What a value is, for messages: what it says may be secret.
+pub(super) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a table",
+    }
+}
+
+/// Any JSON, read with the same care.
+pub(super) struct Json(pub(super) Value);
 
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
