@@ -12,7 +12,7 @@ use vipnat_common::Protocol;
 use super::{
     App, Backend, Relationship, Select, Service, Table, UdpPinning,
     endpoint::Endpoint,
-    error::Problem,
+    error::{Problem, TableError},
     path::Path,
     raw,
     vip::{in_range, reserved_for, vip_of},
@@ -36,6 +36,31 @@ pub(super) fn check(raw: raw::Table, cgroup_mount: &FilePath) -> Result<Table, V
     let mut checker = Checker { problems: Vec::new(), cgroup_mount };
     let table = checker.table(services, apps);
     if checker.problems.is_empty() { Ok(table) } else { Err(checker.problems) }
+}
+
+impl App {
+    /// An app without relationships. `file` is the name that errors give; `cgroup_mount` is where
+    /// cgroup v2 is mounted.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with its name or its cgroup.
+    pub fn new(
+        name: &str,
+        cgroup: &str,
+        file: &str,
+        cgroup_mount: &FilePath,
+    ) -> Result<Self, TableError> {
+        let mut checker = Checker { problems: Vec::new(), cgroup_mount };
+        let path = Path::keys(&["apps", name]);
+        checker.name(&path, name);
+        let raw = raw::App { cgroup: cgroup.to_owned(), relationships: BTreeMap::new() };
+        let app = checker.app(&path, raw, &BTreeMap::new());
+        match checker.problems {
+            problems if problems.is_empty() => Ok(app),
+            problems => Err(TableError::new(file, problems)),
+        }
+    }
 }
 
 /// Whether this can be the name of an app, service or relationship.

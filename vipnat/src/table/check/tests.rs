@@ -3,7 +3,6 @@
 mod secrets;
 
 use super::*;
-use crate::table::TableError;
 
 const GOOD: &str = r#"
 [services.postgres]

@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use super::super::{
     App, Backend, Relationship, Select, Service, Table, TableError, UdpPinning,
     check::{MAX_NAME, check_name, never_a_backend, never_a_vip},
-    endpoint::{Json, kind},
+    endpoint::{self, Json, kind},
     error::{Problem, SHOWN},
     locate::Locator,
     path::Path,
@@ -70,6 +70,26 @@ impl Table {
         }
         let apps = BTreeMap::from([(app_name.to_owned(), App { relationships, ..app })]);
         Ok(Imported { table: Self { services, apps }, notes })
+    }
+}
+
+impl Imported {
+    /// Takes the keys of endpoints out whose value is null, which TOML does not have; a note says
+    /// which. Nulls in lists stay.
+    pub fn leave_out_nulls(&mut self) {
+        for app in self.table.apps.values_mut() {
+            for (name, relationship) in &mut app.relationships {
+                let mut left_out = Vec::new();
+                endpoint::leave_out_nulls(
+                    &mut relationship.endpoint,
+                    &Path::keys(&[name]),
+                    &mut left_out,
+                );
+                self.notes.extend(left_out.iter().map(|path| {
+                    format!("{path} is null, which only JSON has: it is left out of the TOML")
+                }));
+            }
+        }
     }
 }
 
