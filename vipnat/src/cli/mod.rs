@@ -4,6 +4,7 @@ mod apply;
 mod check;
 mod env;
 mod exec;
+mod export;
 mod flush;
 mod list;
 mod vip;
@@ -55,6 +56,8 @@ enum Verb {
     Env(env::Args),
     /// Run a command inside an app's cgroup.
     Exec(exec::Args),
+    /// Print what a table means for an app as rules of iptables or nft.
+    Export(export::Args),
 }
 
 /// Input that is wrong, as opposed to something that failed: exit status 2.
@@ -86,6 +89,7 @@ pub fn main() -> ExitCode {
         Verb::Vip(args) => vip::run(&args),
         Verb::Env(args) => env::run(&args),
         Verb::Exec(args) => exec::run(&args, &bpffs),
+        Verb::Export(args) => export::run(&args),
     };
     let Err(error) = result else {
         return ExitCode::SUCCESS;

@@ -13,6 +13,7 @@ mod platform;
 mod raw;
 mod service;
 mod vip;
+mod write;
 
 use std::{
     collections::BTreeMap,
@@ -30,6 +31,7 @@ pub use self::{
     error::{Problem, TableError},
     service::{Backend, Select, Service, UdpPinning},
     vip::vip_of,
+    write::NotToml,
 };
 
 /// A checked relationship table.

@@ -91,6 +91,11 @@ impl Service {
     /// Smooth weighted round robin: at each turn every backend gains its weight, the one that has
     /// most goes and pays the total (nginx, commit 52327e0627f4, explains it).
     pub fn turns(&self) -> impl Iterator<Item = &Backend> {
+        self.order().filter_map(|turn| self.backends.get(turn))
+    }
+
+    /// The same as indices of backends.
+    pub fn order(&self) -> impl Iterator<Item = usize> + use<> {
         let weights: Vec<u64> = self.weights().collect();
         let round = self.round().cast_signed();
         let mut credits = vec![0; weights.len()];
@@ -101,12 +106,12 @@ impl Service {
             // The first of those that have most, hence the reversal: max_by_key takes the last.
             let next = (0..credits.len()).rev().max_by_key(|i| credits[*i])?;
             credits[next] -= round;
-            self.backends.get(next)
+            Some(next)
         })
     }
 
-    /// The weights, divided by what they have in common.
-    fn weights(&self) -> impl Iterator<Item = u64> {
+    /// The weights of the backends, divided by what they have in common.
+    pub fn weights(&self) -> impl Iterator<Item = u64> {
         let all = self.backends.iter().map(|backend| u64::from(backend.weight));
         let common = all.clone().fold(0, gcd).max(1);
         all.map(move |weight| weight / common)

@@ -45,6 +45,30 @@ pub(super) const TOOLS: &[Package] = &[
         seconds: 3,
     },
     Package {
+        name: "iptables",
+        provides: "iptables-restore",
+        purpose: "loads what `vipnat export iptables` prints, into both kinds of iptables",
+        seconds: 5,
+    },
+    Package {
+        name: "nftables",
+        provides: "nft",
+        purpose: "loads what `vipnat export nft` prints",
+        seconds: 3,
+    },
+    Package {
+        name: "iputils-ping",
+        provides: "ping",
+        purpose: "a client of a protocol that has no connect",
+        seconds: 3,
+    },
+    Package {
+        name: "conntrack",
+        provides: "conntrack",
+        purpose: "shows what is tracked",
+        seconds: 3,
+    },
+    Package {
         name: "postgresql",
         provides: POSTGRES,
         purpose: "a real server with a real client",

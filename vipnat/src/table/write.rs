@@ -1,0 +1,190 @@
+//! From a [`Table`] back to text, which reads as the same table again.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value, json};
+use vipnat_common::Protocol;
+
+use super::{
+    App, Backend, Relationship, Select, Service, Table, UdpPinning, path::Path, vip::vip_of,
+};
+
+/// Lists up to here are written on one line.
+const WIDTH: usize = 100;
+
+/// A value of an endpoint that TOML has no way to write: null, or a number beyond 63 bits.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path} is {value}, which TOML does not have; write the table as JSON")]
+pub struct NotToml {
+    path: String,
+    value: String,
+}
+
+impl Table {
+    /// The table as JSON. What has its default is left out.
+    pub fn to_json(&self) -> String {
+        let Self { services, apps } = self;
+        let services: Map<_, _> =
+            services.iter().map(|(name, service)| (name.clone(), service.json().into())).collect();
+        let apps: Map<_, _> = apps.iter().map(|(name, app)| (name.clone(), app.json())).collect();
+        format!("{:#}\n", json!({ "services": services, "apps": apps }))
+    }
+
+    /// The table as TOML, laid out as people write it. What has its default is left out.
+    ///
+    /// # Errors
+    ///
+    /// The first value of an endpoint that TOML does not have.
+    pub fn to_toml(&self) -> Result<String, NotToml> {
+        let Self { services, apps } = self;
+        let mut text = String::new();
+        for (name, service) in services {
+            header(&mut text, &["services", name]);
+            lines(&mut text, &service.json(), &Path::keys(&["services", name]))?;
+        }
+        for (name, app) in apps {
+            let App { cgroup, relationships } = app;
+            header(&mut text, &["apps", name]);
+            // A path that was read is UTF-8.
+            let _ = writeln!(text, "cgroup = {}", string(&cgroup.to_string_lossy()));
+            for (relationship_name, relationship) in relationships {
+                let keys = ["apps", name, "relationships", relationship_name];
+                header(&mut text, &keys);
+                lines(&mut text, &relationship.json(relationship_name), &Path::keys(&keys))?;
+            }
+        }
+        Ok(text)
+    }
+}
+
+impl Service {
+    fn json(&self) -> Map<String, Value> {
+        let Self { backends, select, udp_pinning } = self;
+        let backends: Vec<_> = backends.iter().map(Backend::json).collect();
+        let select = match select {
+            Select::RoundRobin => None,
+            Select::Random => Some("random"),
+        };
+        let udp_pinning = match udp_pinning {
+            UdpPinning::Table => None,
+            UdpPinning::Strict => Some("strict"),
+        };
+        object([
+            ("backends", Some(backends.into())),
+            ("select", select.map(Value::from)),
+            ("udp-pinning", udp_pinning.map(Value::from)),
+        ])
+    }
+}
+
+impl Backend {
+    fn json(&self) -> Value {
+        let Self { ip, port, weight } = self;
+        if port.is_none() && *weight == 1 {
+            return json!(ip);
+        }
+        let backend = object([
+            ("ip", Some(json!(ip))),
+            ("port", port.map(|port| json!(port))),
+            ("weight", (*weight != 1).then(|| json!(weight))),
+        ]);
+        backend.into()
+    }
+}
+
+impl App {
+    fn json(&self) -> Value {
+        let Self { cgroup, relationships } = self;
+        let relationships: Map<_, _> = relationships
+            .iter()
+            .map(|(name, relationship)| (name.clone(), relationship.json(name).into()))
+            .collect();
+        json!({ "cgroup": cgroup.to_string_lossy(), "relationships": relationships })
+    }
+}
+
+impl Relationship {
+    fn json(&self, name: &str) -> Map<String, Value> {
+        let Self { service, vip, port, protocol, endpoint } = self;
+        let protocol = match protocol {
+            Some(Protocol::Tcp) => Some("tcp"),
+            Some(Protocol::Udp) => Some("udp"),
+            _ => None,
+        };
+        object([
+            ("service", Some(json!(service))),
+            ("vip", (*vip != vip_of(name)).then(|| json!(vip))),
+            ("port", port.map(|port| json!(port))),
+            ("protocol", protocol.map(Value::from)),
+            ("endpoint", (!endpoint.is_empty()).then(|| json!(endpoint))),
+        ])
+    }
+}
+
+/// An object of what there is.
+fn object<const N: usize>(entries: [(&str, Option<Value>); N]) -> Map<String, Value> {
+    entries.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
+}
+
+/// `[a.b.c]`, after an empty line.
+fn header(text: &mut String, keys: &[&str]) {
+    let keys: Vec<_> = keys.iter().map(|key| self::key(key)).collect();
+    let between = if text.is_empty() { "" } else { "\n" };
+    let _ = writeln!(text, "{between}[{}]", keys.join("."));
+}
+
+/// `key = value`, a line each.
+fn lines(text: &mut String, object: &Map<String, Value>, path: &Path) -> Result<(), NotToml> {
+    for (key, value) in object {
+        let value = inline(value, &path.key(key))?;
+        let _ = writeln!(text, "{} = {value}", self::key(key));
+    }
+    Ok(())
+}
+
+/// A value of TOML; a long list takes a line for each of its elements.
+fn inline(value: &Value, path: &Path) -> Result<String, NotToml> {
+    let no_toml = |value| Err(NotToml { path: path.to_string(), value });
+    match value {
+        Value::Null => no_toml("null".to_owned()),
+        Value::Number(large) if large.is_u64() && !large.is_i64() => no_toml(large.to_string()),
+        Value::Bool(_) | Value::Number(_) => Ok(value.to_string()),
+        Value::String(value) => Ok(string(value)),
+        Value::Array(values) => {
+            let values: Result<Vec<_>, _> =
+                values.iter().enumerate().map(|(i, value)| inline(value, &path.index(i))).collect();
+            let values = values?;
+            let line = format!("[{}]", values.join(", "));
+            if line.len() <= WIDTH {
+                return Ok(line);
+            }
+            Ok(format!("[\n    {},\n]", values.join(",\n    ")))
+        }
+        Value::Object(object) => {
+            let entry = |(key, value): (&String, &Value)| {
+                Ok(format!("{} = {}", self::key(key), inline(value, &path.key(key))?))
+            };
+            let entries: Result<Vec<_>, _> = object.iter().map(entry).collect();
+            let entries = entries?;
+            Ok(if entries.is_empty() {
+                "{}".to_owned()
+            } else {
+                format!("{{ {} }}", entries.join(", "))
+            })
+        }
+    }
+}
+
+/// A key, in quotes if it needs them.
+fn key(key: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if !key.is_empty() && key.chars().all(bare) { key.to_owned() } else { string(key) }
+}
+
+/// A basic string. JSON's escapes are also TOML's, but TOML wants DEL escaped too.
+fn string(text: &str) -> String {
+    Value::from(text).to_string().replace('\u{7f}', "\\u007f")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! What is written reads as it was.
+
+use std::{net::Ipv4Addr, num::NonZeroU16};
+
+use proptest::{collection::vec, option, prelude::*};
+
+use super::*;
+
+fn name() -> impl Strategy<Value = String> {
+    "[^\\s\\p{C}]{1,15}"
+}
+
+fn backends() -> impl Strategy<Value = Vec<Backend>> {
+    let backend = (any::<u16>(), option::of(any::<NonZeroU16>()), 1..=Backend::MAX_WEIGHT);
+    vec(backend, 0..6).prop_map(|backends| {
+        let backend = |(i, (ip, port, weight)): (usize, (u16, _, _))| {
+            let [a, b] = ip.to_be_bytes();
+            Backend { ip: Ipv4Addr::new(240 + i as u8, 0, a, b), port, weight }
+        };
+        backends.into_iter().enumerate().map(backend).collect()
+    })
+}
+
+fn service() -> impl Strategy<Value = Service> {
+    let select = prop_oneof![Just(Select::RoundRobin), Just(Select::Random)];
+    let udp_pinning = prop_oneof![Just(UdpPinning::Table), Just(UdpPinning::Strict)];
+    (backends(), select, udp_pinning).prop_map(|(backends, select, udp_pinning)| Service {
+        backends,
+        select,
+        udp_pinning,
+    })
+}
+
+/// What an application can be given and TOML has.
+fn endpoint() -> impl Strategy<Value = Map<String, Value>> {
+    let leaf = prop_oneof![
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<i32>().prop_map(|eighths| Value::from(f64::from(eighths) / 8.0)),
+        ".*".prop_map(Value::from),
+        "[\u{0}-\u{9f}\"'\\\\]{0,9}".prop_map(Value::from),
+    ];
+    let value = leaf.prop_recursive(3, 12, 4, |value| {
+        prop_oneof![
+            vec(value.clone(), 0..4).prop_map(Value::from),
+            vec((".*", value), 0..4)
+                .prop_map(|entries| Value::Object(entries.into_iter().collect())),
+        ]
+    });
+    vec((".*", value), 0..4).prop_map(|entries| {
+        let mut endpoint: Map<_, _> = entries.into_iter().collect();
+        endpoint.retain(|key, _| !["ip", "instance_ips"].contains(&key.as_str()));
+        endpoint
+    })
+}
+
+type Relations =
+    Vec<(String, Option<[u8; 2]>, Option<NonZeroU16>, Option<Protocol>, Map<String, Value>)>;
+
+fn relationships() -> impl Strategy<Value = Relations> {
+    let protocol = option::of(prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)]);
+    let vip = option::of((1..=19u8, any::<u8>()).prop_map(|(a, b)| [a, b]));
+    vec((name(), vip, option::of(any::<NonZeroU16>()), protocol, endpoint()), 0..4)
+}
+
+prop_compose! {
+    fn tables()(
+        services in proptest::collection::btree_map(name(), service(), 1..4),
+        apps in proptest::collection::btree_map(name(), ("[^/\u{0}]{1,9}", relationships()), 1..3),
+    ) -> Table {
+        let names: Vec<String> = services.keys().cloned().collect();
+        let apps = apps.into_iter().enumerate().map(|(i, (name, (cgroup, relations)))| {
+            let cgroup = format!("{i}{cgroup}/x").into();
+            let mut app = App { cgroup, relationships: [].into() };
+            for (n, (name, vip, port, protocol, endpoint)) in relations.into_iter().enumerate() {
+                let vip = vip.map_or(vip_of(&name), |[a, b]| Ipv4Addr::new(169, 254, a, b));
+                if app.relationships.values().all(|other| other.vip != vip) {
+                    let service = names[n % names.len()].clone();
+                    let relationship = Relationship { service, vip, port, protocol, endpoint };
+                    app.relationships.insert(name, relationship);
+                }
+            }
+            (name, app)
+        });
+        Table { apps: apps.collect(), services }
+    }
+}
+
+fn parse(text: &str) -> Table {
+    Table::parse(text.as_bytes(), "written", std::path::Path::new("/sys/fs/cgroup"))
+        .unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_reads_as_the_same_table(table in tables()) {
+        let toml = table.to_toml().unwrap();
+        prop_assert_eq!(&parse(&toml), &table, "{}", toml);
+        let json = table.to_json();
+        prop_assert_eq!(&parse(&json), &table, "{}", json);
+    }
+}
+
+#[test]
+fn the_layout_is_the_one_of_the_documentation() {
+    let text = r#"[services.postgres]
+backends = ["247.221.80.48", "247.221.80.52"]
+
+[services.redis]
+backends = [{ ip = "247.221.80.70", port = 6380, weight = 2 }, "247.221.80.71"]
+select = "random"
+
+[apps.shop]
+cgroup = "shop.slice/shop"
+
+[apps.shop.relationships.cache]
+service = "redis"
+vip = "169.254.17.140"
+port = 6379
+protocol = "tcp"
+
+[apps.shop.relationships.db]
+service = "postgres"
+endpoint = { scheme = "pgsql", port = 5432, query = { is_master = true } }
+"#;
+    assert_eq!(parse(text).to_toml().unwrap(), text);
+}
+
+#[test]
+fn what_toml_does_not_have_is_named_and_json_has_it() {
+    let text = |value: &str| {
+        format!(
+            r#"{{"services": {{"s": {{"backends": []}}}}, "apps": {{"a": {{"cgroup": "c",
+            "relationships": {{"db": {{"service": "s", "endpoint": {{"x": [1, {value}]}}}}}}}}}}}}"#
+        )
+    };
+    for value in ["null", "18446744073709551615"] {
+        let table = parse(&text(value));
+        assert_eq!(parse(&table.to_json()), table);
+        let error = table.to_toml().unwrap_err().to_string();
+        let path = "apps.a.relationships.db.endpoint.x[1]";
+        assert!(error.starts_with(&format!("{path} is {value}, ")), "{error}");
+    }
+}
