@@ -67,9 +67,17 @@ fn tell(case: &Case, observed: &[Record], verdict: &Verdict, records: bool) {
         Verdict::Failed(what) => println!("FAILED            {name}: {what}"),
     }
     if records {
-        for (translator, record) in Translator::ALL.iter().zip(observed) {
-            println!("  {translator}");
-            record.lines().iter().for_each(|line| println!("    {line}"));
-        }
+        show(observed);
+    }
+}
+
+/// Each record once, under the names of all that have it.
+fn show(observed: &[Record]) {
+    let mut rest: Vec<_> = Translator::ALL.iter().zip(observed).collect();
+    while let Some(&(_, first)) = rest.first() {
+        let same: Vec<_> = rest.extract_if(.., |(_, record)| *record == first).collect();
+        let names: Vec<_> = same.iter().map(|(translator, _)| translator.to_string()).collect();
+        println!("  {}", names.join(", "));
+        first.lines().iter().for_each(|line| println!("    {line}"));
     }
 }

@@ -37,13 +37,17 @@ impl Translator {
                 return;
             }
         };
-        let rules = vipnat.ok([
+        let mut rules = vipnat.ok([
             "export".as_ref(),
             export.as_ref(),
             table.as_os_str(),
             "--app".as_ref(),
             "app".as_ref(),
         ]);
+        if export == "iptables" && !rules.contains("*filter") {
+            // Restoring leaves a table that is not mentioned as it was.
+            rules += "*filter\nCOMMIT\n";
+        }
         // In the container's network namespace, whose rules are its own.
         feed(app.host.command(load[0]).args(&load[1..]), &rules);
     }

@@ -15,7 +15,11 @@ const BTF: &str = "/sys/kernel/btf/vmlinux";
 /// Capabilities by number (include/uapi/linux/capability.h).
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_SYS_ADMIN: u32 = 21;
+const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
+
+/// There if the kernel has MPTCP.
+const MPTCP: &str = "/proc/sys/net/mptcp";
 
 /// Checks kernel version, BTF and privileges, in this order.
 pub(super) fn check() -> Result<()> {
@@ -38,10 +42,16 @@ pub(super) fn check() -> Result<()> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     if !may_load(effective(&status)) {
         return unsupported(
-            "missing privileges: vipnat needs CAP_BPF and CAP_NET_ADMIN; run it as root".to_owned(),
+            "missing privileges: vipnat needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; run it as root"
+                .to_owned(),
         );
     }
     Ok(())
+}
+
+/// Whether the kernel has MPTCP, and so can tell a subflow's socket from the application's.
+pub(super) fn has_mptcp() -> bool {
+    Path::new(MPTCP).exists()
 }
 
 /// Major and minor of a kernel release such as `6.1.0-18-cloud-amd64`.
@@ -56,10 +66,12 @@ fn effective(status: &str) -> u64 {
     line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
-/// CAP_SYS_ADMIN stands in for CAP_BPF, but not for CAP_NET_ADMIN.
+/// CAP_SYS_ADMIN stands in for CAP_BPF and CAP_PERFMON, but not for CAP_NET_ADMIN. Without CAP_PERFMON
+/// the verifier allows no loop over what is in a socket, and slows down what it does allow with
+/// barriers against speculation (`bypass_spec_v1` and `bypass_spec_v4` in include/linux/bpf.h).
 fn may_load(effective: u64) -> bool {
     let has = |cap: u32| effective & (1 << cap) != 0;
-    (has(CAP_BPF) || has(CAP_SYS_ADMIN)) && has(CAP_NET_ADMIN)
+    (has(CAP_BPF) && has(CAP_PERFMON) || has(CAP_SYS_ADMIN)) && has(CAP_NET_ADMIN)
 }
 
 #[cfg(test)]
@@ -91,7 +103,12 @@ mod tests {
     fn privileges() {
         assert_eq!(effective("Name:\tx\nCapEff:\t000001ffffffffff\n"), 0x1ff_ffff_ffff);
         assert_eq!(effective("nothing"), 0);
-        assert!(may_load(u64::MAX) && may_load(1 << CAP_BPF | 1 << CAP_NET_ADMIN));
-        assert!(!may_load(1 << CAP_BPF) && !may_load(1 << CAP_NET_ADMIN) && !may_load(0));
+        let enough = [CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN];
+        assert!(may_load(u64::MAX) && may_load(enough.iter().map(|cap| 1 << cap).sum()));
+        for missing in enough {
+            let rest = enough.iter().filter(|cap| **cap != missing).map(|cap| 1 << cap).sum();
+            assert!(!may_load(rest), "{missing}");
+        }
+        assert!(may_load(1 << CAP_SYS_ADMIN | 1 << CAP_NET_ADMIN) && !may_load(0));
     }
 }

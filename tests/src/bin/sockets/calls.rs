@@ -1,6 +1,12 @@
 //! Calls that make, connect and ask about a socket.
 
-use std::{io, mem, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io, mem,
+    sync::{Barrier, Mutex},
+    thread,
+    time::Duration,
+};
 
 use nix::errno::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -49,6 +55,26 @@ pub(crate) fn who(kind: &Kind, to: &SockAddr) -> io::Result<String> {
     let socket = socket(kind)?;
     socket.connect(to)?;
     ask(&socket)
+}
+
+/// The same many times from several threads at once; how often each answer came.
+pub(crate) fn many(kind: &Kind, to: &SockAddr, threads: usize, each: usize) -> String {
+    let start = Barrier::new(threads);
+    let answers = Mutex::new(BTreeMap::<String, usize>::new());
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                start.wait();
+                for _ in 0..each {
+                    let answer = who(kind, to).unwrap_or_else(|error| name(&error));
+                    *answers.lock().expect("no thread panics").entry(answer).or_default() += 1;
+                }
+            });
+        }
+    });
+    let answers = answers.into_inner().expect("no thread panics");
+    let texts: Vec<_> = answers.iter().map(|(who, count)| format!("{who} {count}")).collect();
+    texts.join(", ")
 }
 
 /// Sends a question mark, and receives.

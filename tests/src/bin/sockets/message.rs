@@ -151,8 +151,8 @@ pub(crate) fn recvmmsg(socket: &Socket, count: usize) -> io::Result<String> {
     let received = Errno::result(received)? as usize;
     let shown: Vec<_> = iter::zip(&messages[..received], &buffers)
         .map(|(message, buffer)| {
-            let (from, ()) = (name_of(&message.msg_hdr), ());
-            format!("{} from {}", show_data(&buffer[..message.msg_len as usize]), show(&from))
+            let data = &buffer[..message.msg_len as usize];
+            format!("{} from {}", show_data(data), show(&name_of(&message.msg_hdr)))
         })
         .collect();
     Ok(shown.join(", "))

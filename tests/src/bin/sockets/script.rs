@@ -60,6 +60,11 @@ impl Script {
             }
             ["child", ref rest @ ..] => self.in_child(rest),
             ["who", kind, address] => calls::who(&Kind::parse(kind), &parse(address)),
+            ["many", kind, address, threads, each] => {
+                let number = |text: &str| text.parse().expect("a number");
+                let (kind, address) = (Kind::parse(kind), parse(address));
+                Ok(calls::many(&kind, &address, number(threads), number(each)))
+            }
             ["uring", call, name, ref rest @ ..] => uring::call(self.socket(name), call, rest),
             [call, name, ref rest @ ..] => Self::of_socket(self.socket(name), call, rest),
             _ => panic!("no operation: {words:?}"),

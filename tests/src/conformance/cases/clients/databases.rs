@@ -1,15 +1,18 @@
 //! psql against PostgreSQL, and redis-cli against Redis.
 
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
 use super::{GROUP, has, note};
 use crate::{
-    Cgroup, Database, Postgres, Server, Session, TEST_PREFIX,
+    Cgroup, CommandExt as _, Database, Postgres, Server, Session, TEST_PREFIX,
     conformance::{Case, Container, DB, Record, backend, db},
 };
 
 /// Which server answers, whatever psql believes.
 const WHO: &str = "select inet_server_addr()";
+
+/// How long a session may last: longer than any does.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// Fields are dropped in this order.
 struct Databases {
@@ -83,7 +86,9 @@ pub(super) const CASES: &[Case] = &[
         behaviour: "psql: a session stays where it is while the table changes; `\\c` makes a new one",
         run: |container, record| {
             let Some(_servers) = postgres(container, record) else { return };
-            let mut session = Session::open(psql(container)).expect("start psql");
+            let mut psql_session = psql(container);
+            psql_session.limited_to(LIMIT);
+            let mut session = Session::open(psql_session).expect("start psql");
             let who = format!("{WHO};");
             ask(&mut session, &who, record);
             container.apply(&db(&[12]));
@@ -132,7 +137,10 @@ pub(super) const CASES: &[Case] = &[
             if servers.is_empty() {
                 return;
             }
-            let mut session = Session::open(redis_cli(container)).expect("start redis-cli");
+            // What it can't answer with a line it says with one, as an error.
+            let mut cli = container.app().command("sh");
+            cli.args(["-c", "exec redis-cli -h 169.254.37.209 2>&1"]).limited_to(LIMIT);
+            let mut session = Session::open(cli).expect("start redis-cli");
             ask(&mut session, "get who", record);
             container.apply(&db(&[2, 3]));
             note(record, redis_cli(container).args(["get", "who"]));
