@@ -192,11 +192,12 @@ fn bits(flags: &[&str]) -> libc::c_int {
 }
 
 /// For sending only: nothing is written through it.
-fn iovec(data: &str) -> libc::iovec {
+pub(crate) fn iovec(data: &str) -> libc::iovec {
     libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() }
 }
 
-fn header(iov: &mut libc::iovec, to: Option<&SockAddr>) -> libc::msghdr {
+/// Of a message with one part and no control messages.
+pub(crate) fn header(iov: &mut libc::iovec, to: Option<&SockAddr>) -> libc::msghdr {
     // SAFETY: all zeroes is a valid msghdr, without anything.
     let mut header: libc::msghdr = unsafe { mem::zeroed() };
     header.msg_iov = iov;
