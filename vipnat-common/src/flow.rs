@@ -175,11 +175,12 @@ impl Datagrams {
     }
 
     /// The socket sends to an address itself: what comes from there is not a VIP's, until something
-    /// is sent to the VIP again.
+    /// is sent to the VIP again. Of this app's VIPs: where cgroups nest, the outer app's hook sees the
+    /// backend that the inner one has put in place of a VIP.
     #[inline(always)]
-    pub fn hide(&mut self, ip: [u8; 4], port: u16) {
+    pub fn hide(&mut self, to: &Destination) {
         for flow in &mut self.flows {
-            if flow.comes_from(ip, port) {
+            if flow.scope == to.scope && flow.comes_from(to.ip, to.port) {
                 flow.flags |= Flow::HIDDEN;
             }
         }

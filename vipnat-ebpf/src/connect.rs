@@ -31,7 +31,7 @@ pub(crate) fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
     }
     if !to.may_be_vip() {
         if udp {
-            notes::hide(ctx, to.ip, to.port);
+            notes::hide(ctx, &to);
         }
         notes::forget(ctx, scope);
         return PROCEED;
@@ -63,6 +63,7 @@ pub(crate) fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
 #[inline(always)]
 fn part(ctx: &SockAddrContext, to: &Destination, socket: &Socket) {
     if let Some(note) = notes::note(ctx)
+        && note.scope == to.scope
         && note.is_peer_of(socket)
         && !note.leads_to(to)
     {

@@ -27,7 +27,7 @@ pub(crate) fn send(ctx: &SockAddrContext, family: Family) -> i32 {
     };
     let to = Destination { scope, ip, port: context::port(ctx), protocol: Protocol::Udp };
     if !to.may_be_vip() {
-        notes::hide(ctx, to.ip, to.port);
+        notes::hide(ctx, &to);
         return PROCEED;
     }
     let socket = context::socket(ctx);

@@ -9,7 +9,7 @@ use aya_ebpf::{
     helpers::{bpf_sk_storage_get, bpf_skc_to_mptcp_sock},
     programs::SockAddrContext,
 };
-use vipnat_common::{Datagrams, Flow, Protocol};
+use vipnat_common::{Datagrams, Destination, Flow, Protocol};
 
 use crate::{
     context,
@@ -76,10 +76,10 @@ pub(crate) fn flows_or_new(ctx: &SockAddrContext) -> Option<&mut Datagrams> {
 
 /// The socket sends or connects to an address that is no VIP: [`Datagrams::hide`].
 #[inline(always)]
-pub(crate) fn hide(ctx: &SockAddrContext, ip: [u8; 4], port: u16) {
+pub(crate) fn hide(ctx: &SockAddrContext, to: &Destination) {
     // SAFETY: null, or as large as Datagrams; see above.
     if let Some(datagrams) = unsafe { storage(&DATAGRAMS, own(ctx), 0).as_mut() } {
-        datagrams.hide(ip, port);
+        datagrams.hide(to);
     }
 }
 

@@ -97,7 +97,11 @@ fn only_answers_are_shown_as_a_vips() {
 #[test]
 fn a_backend_that_is_spoken_to_directly_answers_as_itself() {
     let mut datagrams = sent(&[(VIP, 1)]);
-    datagrams.hide([240, 0, 0, 1], 53);
+    let direct = |scope| Destination { scope, ..to([240, 0, 0, 1]) };
+    // What an outer app sees of it is not a word of the application's.
+    datagrams.hide(&direct(2));
+    assert_eq!(answered(&mut datagrams, 1, 2), Some(VIP));
+    datagrams.hide(&direct(1));
     assert_eq!(answered(&mut datagrams, 1, 2), None);
     // Until the VIP is spoken to again, which is the same flow.
     let mut again = known(&to(VIP), &socket(3), None, Some(&datagrams)).unwrap();
