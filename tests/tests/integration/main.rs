@@ -4,6 +4,7 @@ mod apply;
 mod bad_input;
 mod connect;
 mod datagrams;
+mod import_platform;
 mod inspect;
 mod isolation;
 mod machine;

@@ -29,6 +29,7 @@ use self::locate::Locator;
 pub use self::{
     check::check_name,
     error::{Problem, TableError},
+    platform::Imported,
     service::{Backend, Select, Service, UdpPinning},
     vip::vip_of,
     write::NotToml,

@@ -17,7 +17,7 @@ const WIDTH: usize = 100;
 #[error("{path} is {value}, which TOML does not have; write the table as JSON")]
 pub struct NotToml {
     path: String,
-    value: String,
+    value: &'static str,
 }
 
 impl Table {
@@ -146,8 +146,10 @@ fn lines(text: &mut String, object: &Map<String, Value>, path: &Path) -> Result<
 fn inline(value: &Value, path: &Path) -> Result<String, NotToml> {
     let no_toml = |value| Err(NotToml { path: path.to_string(), value });
     match value {
-        Value::Null => no_toml("null".to_owned()),
-        Value::Number(large) if large.is_u64() && !large.is_i64() => no_toml(large.to_string()),
+        Value::Null => no_toml("null"),
+        Value::Number(large) if large.is_u64() && !large.is_i64() => {
+            no_toml("a number beyond 63 bits")
+        }
         Value::Bool(_) | Value::Number(_) => Ok(value.to_string()),
         Value::String(value) => Ok(string(value)),
         Value::Array(values) => {
