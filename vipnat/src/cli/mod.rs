@@ -6,6 +6,7 @@ mod env;
 mod exec;
 mod export;
 mod flush;
+mod import;
 mod list;
 mod vip;
 
@@ -58,6 +59,8 @@ enum Verb {
     Exec(exec::Args),
     /// Print what a table means for an app as rules of iptables or nft.
     Export(export::Args),
+    /// Print the table that rules or other files mean.
+    Import(import::Args),
 }
 
 /// Input that is wrong, as opposed to something that failed: exit status 2.
@@ -90,6 +93,7 @@ pub fn main() -> ExitCode {
         Verb::Env(args) => env::run(&args),
         Verb::Exec(args) => exec::run(&args, &bpffs),
         Verb::Export(args) => export::run(&args),
+        Verb::Import(args) => import::run(&args),
     };
     let Err(error) = result else {
         return ExitCode::SUCCESS;
@@ -124,30 +128,40 @@ fn datapath(bpffs: &Path) -> Result<Datapath> {
     Ok(Datapath::new(bpffs, &datapath::cgroup_mount()?))
 }
 
-/// No table is larger; what is would only fill the memory.
-const MAX_TABLE: u64 = 256 << 20;
+/// No input is larger; what is would only fill the memory.
+const MAX_INPUT: u64 = 256 << 20;
 
-/// Reads and checks a table; `-` is standard input.
-fn read_table(path: &Path) -> Result<Table> {
+/// Reads a table or another input; `-` is standard input. `what` it is is for messages.
+fn read_input(path: &Path, what: &str) -> Result<Vec<u8>> {
     let unreadable =
-        |error| InvalidInput(format!("{}: cannot read the table: {error}", name_of(path)));
+        |error| InvalidInput(format!("{}: cannot read {what}: {error}", name_of(path)));
     let mut bytes = Vec::new();
     if path == Path::new("-") {
-        io::stdin().take(MAX_TABLE + 1).read_to_end(&mut bytes)
+        io::stdin().take(MAX_INPUT + 1).read_to_end(&mut bytes)
     } else {
-        std::fs::File::open(path).and_then(|file| file.take(MAX_TABLE + 1).read_to_end(&mut bytes))
+        std::fs::File::open(path).and_then(|file| file.take(MAX_INPUT + 1).read_to_end(&mut bytes))
     }
     .map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_TABLE {
+    if bytes.len() as u64 > MAX_INPUT {
         return Err(InvalidInput(format!(
             "{}: larger than {} MiB; is this the right file?",
             name_of(path),
-            MAX_TABLE >> 20
+            MAX_INPUT >> 20
         ))
         .into());
     }
+    Ok(bytes)
+}
+
+/// Reads and checks a table; `-` is standard input.
+fn read_table(path: &Path) -> Result<Table> {
+    parse_table(&read_input(path, "the table")?, &name_of(path))
+}
+
+/// Checks a table that comes from `name`.
+fn parse_table(bytes: &[u8], name: &str) -> Result<Table> {
     let mount = datapath::cgroup_mount().unwrap_or_else(|_| PathBuf::from("/sys/fs/cgroup"));
-    Ok(Table::parse(&bytes, &name_of(path), &mount)?)
+    Ok(Table::parse(bytes, name, &mount)?)
 }
 
 /// An app of a table, or an error that names those there are.

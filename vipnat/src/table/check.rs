@@ -55,6 +55,29 @@ pub fn check_name(name: &str) -> Result<(), String> {
     }
 }
 
+/// Why an address can't be that of a backend, if it can't.
+pub(crate) fn refused_as_backend(ip: Ipv4Addr) -> Option<&'static str> {
+    if in_range(ip) {
+        Some("is in the range of VIPs, 169.254.0.0/16")
+    } else if ip.octets()[0] == 0 {
+        Some("is in 0.0.0.0/8, \"this network\"")
+    } else if ip.is_multicast() {
+        Some("is a multicast address")
+    } else if ip.is_broadcast() {
+        Some("is the broadcast address")
+    } else {
+        None
+    }
+}
+
+/// Why an address can't be a VIP, if it can't.
+pub(crate) fn refused_as_vip(vip: Ipv4Addr) -> Option<String> {
+    if !in_range(vip) {
+        return Some(format!("VIP {vip} is outside 169.254.0.0/16"));
+    }
+    reserved_for(vip).map(|owner| format!("VIP {vip} is reserved: {owner}"))
+}
+
 /// Collects problems. What could not be checked gets a placeholder, since the table is not used
 /// if there is any problem.
 struct Checker<'a> {
@@ -182,15 +205,7 @@ impl Checker<'_> {
 
     fn backend_ip(&mut self, path: &Path, text: &str) -> Option<Ipv4Addr> {
         let ip = self.ipv4(path, text)?;
-        let reason = if in_range(ip) {
-            "is in the range of VIPs, 169.254.0.0/16"
-        } else if ip.octets()[0] == 0 {
-            "is in 0.0.0.0/8, \"this network\""
-        } else if ip.is_multicast() {
-            "is a multicast address"
-        } else if ip.is_broadcast() {
-            "is the broadcast address"
-        } else {
+        let Some(reason) = refused_as_backend(ip) else {
             return Some(ip);
         };
         self.problem(
@@ -329,13 +344,8 @@ impl Checker<'_> {
 
     fn vip(&mut self, path: &Path, text: &str) -> Option<Ipv4Addr> {
         let vip = self.ipv4(path, text)?;
-        let reason = if in_range(vip) {
-            let Some(owner) = reserved_for(vip) else {
-                return Some(vip);
-            };
-            format!("VIP {vip} is reserved: {owner}")
-        } else {
-            format!("VIP {vip} is outside 169.254.0.0/16")
+        let Some(reason) = refused_as_vip(vip) else {
+            return Some(vip);
         };
         self.problem(
             path,

@@ -33,6 +33,10 @@ pub use self::{
     vip::vip_of,
     write::NotToml,
 };
+pub(crate) use self::{
+    check::{refused_as_backend, refused_as_vip},
+    service::gcd,
+};
 
 /// A checked relationship table.
 #[derive(Clone, Debug, PartialEq)]
