@@ -8,4 +8,6 @@ mod isolation;
 mod machine;
 mod replacing;
 mod round_robin;
+mod rules;
+mod rules_round_trip;
 mod scene;
