@@ -8,6 +8,7 @@ mod app;
 mod backend;
 mod cgroup;
 mod command;
+pub mod conformance;
 mod leftovers;
 mod mounts;
 mod netns;

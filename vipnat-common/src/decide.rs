@@ -2,17 +2,20 @@
 
 use crate::layout::{ANY_PORT, ANY_PROTOCOL, Flow, Protocol, Range, Slot, VIP_RANGE, VipKey};
 
-/// How often [`decide()`] looks at most. A failed look means that the entry of this very VIP was
-/// replaced, and its memory reused, within the nanoseconds between two loads.
-pub const LOOKS: u32 = 8;
+/// How often [`decide()`] looks at most, when a look finds nothing or finds that something changed
+/// underneath. The kernel replaces a hash element by putting the new one first in its chain and then
+/// taking the old one out; a lookup that is between the two places finds neither
+/// (`htab_map_update_elem` in kernel/bpf/hashtab.c; seen in one of a thousand lookups when two
+/// neighbours are replaced all the time). So nothing is believed to be there only after this many
+/// looks without anything.
+pub const LOOKS: u32 = 5;
 
-/// How many looks in a row have to find nothing before that is believed. The kernel replaces a hash
-/// element by putting the new one first in its chain and then taking the old one out; a lookup that
-/// is between the two places finds neither (`htab_map_update_elem` in kernel/bpf/hashtab.c; seen in
-/// one of a thousand lookups when two neighbours are replaced all the time).
-pub const MISSES: u32 = 4;
+/// How much of a list is searched for the backend that a UDP flow had before the list was replaced.
+/// The weights' turns are spread, so this finds any backend that has one in so many; others are
+/// taken for gone.
+pub const SEARCHED: u32 = 64;
 
-/// Where an application wants to connect to.
+/// Where an application wants to connect to, or to send a datagram to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Destination {
     /// The app, from the cgroup's storage; never 0.
@@ -25,23 +28,46 @@ pub struct Destination {
     pub protocol: Protocol,
 }
 
-/// What to do with a connect.
+impl Destination {
+    /// Whether the address is in the range of VIPs.
+    #[inline(always)]
+    pub fn may_be_vip(&self) -> bool {
+        self.ip[..2] == VIP_RANGE
+    }
+
+    /// A UDP `connect` to port 0 can't lead to traffic: it is how resolvers ask which address would
+    /// be used (`getaddrinfo` of glibc).
+    #[inline(always)]
+    fn is_question(&self) -> bool {
+        self.port == 0 && matches!(self.protocol, Protocol::Udp)
+    }
+}
+
+/// What to do with a connect or a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Not a VIP of this app, or not on this port or protocol: leave it alone.
     Pass,
-    /// Connect to this address (network byte order) and port (host byte order) instead.
-    Redirect {
-        /// The backend's address.
-        ip: [u8; 4],
-        /// The backend's port, or the one asked for.
-        port: u16,
-    },
+    /// Go there instead.
+    Redirect(Target),
     /// A VIP without backends: fail at once with `EHOSTUNREACH`.
     Unreachable,
-    /// The entry changed at each of [`LOOKS`] looks: fail with `EAGAIN`, since any backend this
+    /// After [`LOOKS`] looks there is nothing to rely on: fail with `EAGAIN`, since any backend this
     /// could pick might be another VIP's.
     Unsettled,
+}
+
+/// Where a [`Verdict::Redirect`] goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The backend's address, network byte order.
+    pub ip: [u8; 4],
+    /// The backend's port, or the one asked for, host byte order.
+    pub port: u16,
+    /// The slot that named it.
+    pub slot: u32,
+    /// UDP flows stay there even when the table no longer has it.
+    pub strict: bool,
 }
 
 /// The maps, as far as the decision needs them.
@@ -52,30 +78,77 @@ pub trait Maps {
     fn slot(&self, index: u32) -> Option<Slot>;
     /// Adds one to a cursor and returns what it was before; `None` beyond the end of the map.
     fn take_turn(&self, cursor: u32) -> Option<u64>;
+    /// What [`Maps::take_turn`] would return, without taking the turn.
+    fn next_turn(&self, cursor: u32) -> Option<u64>;
+    /// Any number, each as likely as the others.
+    fn random(&self) -> u32;
 }
 
-/// Decides where a connect goes. Takes one turn of the VIP's round robin if, and only if, it
-/// answers [`Verdict::Redirect`] (but for a change of the table between two of its loads).
+/// Decides where a connect or the first datagram of a flow goes. Takes one turn of the VIP's round
+/// robin if, and only if, it answers [`Verdict::Redirect`] (but for a change of the table between two
+/// of its loads, and for UDP connects to port 0, which never take one).
 #[inline(always)]
 pub fn decide<M: Maps>(maps: &M, to: &Destination) -> Verdict {
     // Everything but the range of VIPs costs no lookup.
-    if to.ip[..2] != VIP_RANGE {
+    if !to.may_be_vip() {
         return Verdict::Pass;
     }
-    let mut misses = 0;
+    let mut changed = false;
     for _ in 0..LOOKS {
         match look(maps, to) {
             Look::Verdict(verdict) => return verdict,
-            Look::Changed => {}
-            Look::Miss => {
-                misses += 1;
-                if misses == MISSES {
-                    return Verdict::Pass;
-                }
-            }
+            Look::Changed => changed = true,
+            Look::Miss => {}
         }
     }
-    Verdict::Unsettled
+    if changed { Verdict::Unsettled } else { Verdict::Pass }
+}
+
+/// Where a UDP flow goes on to: its backend, as long as the table has it. `None`: it no longer does.
+#[inline(always)]
+pub fn follow<M: Maps>(maps: &M, to: &Destination, flow: &Flow) -> Option<Target> {
+    let strict = flow.flags & Flow::STRICT != 0;
+    let slot = if strict || maps.slot(flow.slot).is_some_and(|slot| names(&slot, to, flow)) {
+        flow.slot
+    } else {
+        moved(maps, to, flow)
+    };
+    if slot == NOWHERE {
+        return None;
+    }
+    Some(Target { ip: flow.backend, port: flow.backend_port, slot, strict })
+}
+
+/// Whether a slot gives this VIP the backend that a flow has.
+#[inline(always)]
+fn names(slot: &Slot, to: &Destination, flow: &Flow) -> bool {
+    slot.owner.scope == to.scope
+        && slot.owner.vip == to.ip
+        && slot.flags & (Slot::LIMITED | Slot::UNREACHABLE) == 0
+        && slot.ip == flow.backend
+        && port(slot, to) == flow.backend_port
+}
+
+/// No slot has this index.
+const NOWHERE: u32 = u32::MAX;
+
+/// The slot that gives a flow's VIP the flow's backend after its list was replaced, or [`NOWHERE`].
+/// A function of its own, because inlined LLVM 22 spills what was never set: "R1 !read_ok".
+#[inline(never)]
+fn moved<M: Maps>(maps: &M, to: &Destination, flow: &Flow) -> u32 {
+    let Found::Entry(range, _) = find_entry(maps, to) else {
+        return NOWHERE;
+    };
+    for i in 0..SEARCHED {
+        if i >= range.count {
+            break;
+        }
+        let index = range.first.wrapping_add(i);
+        if maps.slot(index).is_some_and(|slot| names(&slot, to, flow)) {
+            return index;
+        }
+    }
+    NOWHERE
 }
 
 /// What one look at the maps tells.
@@ -111,19 +184,23 @@ fn find<M: Maps>(maps: &M, key: &VipKey) -> Found {
 
 #[inline(always)]
 fn look<M: Maps>(maps: &M, to: &Destination) -> Look {
-    // Every VIP has a head entry: one lookup tells a VIP from anything else.
-    let mut found = find(maps, &VipKey::head(to.scope, to.ip));
-    if let Found::Entry(_, slot) = &found
-        && slot.flags & Slot::LIMITED != 0
-    {
-        found = find_limited(maps, to);
-    }
-    match found {
+    match find_entry(maps, to) {
         Found::Nothing => Look::Miss,
         Found::Changed => Look::Changed,
         Found::Entry(range, slot) => {
             choose(maps, to, range, slot).map_or(Look::Changed, Look::Verdict)
         }
+    }
+}
+
+/// The entry for a destination.
+#[inline(always)]
+fn find_entry<M: Maps>(maps: &M, to: &Destination) -> Found {
+    // Every VIP has a head entry: one lookup tells a VIP from anything else.
+    let found = find(maps, &VipKey::head(to.scope, to.ip));
+    match &found {
+        Found::Entry(_, slot) if slot.flags & Slot::LIMITED != 0 => find_limited(maps, to),
+        _ => found,
     }
 }
 
@@ -159,22 +236,32 @@ fn choose<M: Maps>(maps: &M, to: &Destination, range: Range, first: Slot) -> Opt
     if range.count == 0 {
         return None;
     }
-    let turn = maps.take_turn(first.cursor)?;
-    let step = (turn % u64::from(range.count)) as u32;
-    let slot = maps.slot(range.first.wrapping_add(step))?;
+    let turn = if to.is_question() {
+        maps.next_turn(first.cursor)?
+    } else {
+        // Also where chance decides: the cursor is how many connections there were.
+        maps.take_turn(first.cursor)?
+    };
+    let number = if first.flags & Slot::RANDOM == 0 { turn } else { u64::from(maps.random()) };
+    let index = range.first.wrapping_add((number % u64::from(range.count)) as u32);
+    let slot = maps.slot(index)?;
     // The first slot told that the list is the key's own; this tells that the turn is in it.
-    if slot.owner != first.owner || slot.flags != 0 {
+    if slot.owner != first.owner || slot.flags & (Slot::LIMITED | Slot::UNREACHABLE) != 0 {
         return None;
     }
-    Some(Verdict::Redirect { ip: slot.ip, port: if slot.port == 0 { to.port } else { slot.port } })
+    Some(Verdict::Redirect(Target {
+        ip: slot.ip,
+        port: port(&slot, to),
+        slot: index,
+        strict: slot.flags & Slot::STRICT != 0,
+    }))
 }
 
-/// The peer an application should see for a socket, given the peer the kernel sees. `None`: not
-/// translated, or the socket has moved on to another peer; leave it alone.
+/// The port to go to at a backend.
 #[inline(always)]
-pub fn shown_peer(flow: &Flow, peer_ip: [u8; 4], peer_port: u16) -> Option<([u8; 4], u16)> {
-    (flow.vip != [0; 4] && flow.backend == peer_ip && flow.backend_port == peer_port)
-        .then_some((flow.vip, flow.vip_port))
+fn port(slot: &Slot, to: &Destination) -> u16 {
+    // A question stays one: with port 0, the kernel knows no peer (`inet_getname`).
+    if slot.port == 0 || to.is_question() { to.port } else { slot.port }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ pub use network_types::ip::IpProto as Protocol;
 
 /// The version of everything in this module, kept in the pinned `layout` map. The loader refuses
 /// pinned state that has another one.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// In a [`VipKey`]: every protocol that has connect-time hooks. It is number 0, which iptables
 /// reads as "all" too (`iptables(8)`, `-p`).
@@ -105,7 +105,7 @@ pub struct Slot {
     pub ip: [u8; 4],
     /// The backend's port, host byte order; 0 keeps the port the application asked for.
     pub port: u16,
-    /// [`Slot::LIMITED`], [`Slot::UNREACHABLE`].
+    /// [`Slot::LIMITED`], [`Slot::UNREACHABLE`], [`Slot::RANDOM`], [`Slot::STRICT`].
     pub flags: u16,
     /// Index of the VIP's counter in `cursors`, the same in all its slots.
     pub cursor: u32,
@@ -117,38 +117,81 @@ impl Slot {
     pub const LIMITED: u16 = 1;
     /// The VIP is known but has no backend: refuse.
     pub const UNREACHABLE: u16 = 2;
+    /// Chance decides among the slots, not whose turn it is. The same in all slots of a list.
+    pub const RANDOM: u16 = 4;
+    /// UDP flows keep their backend when it leaves the table. The same in all slots of a list.
+    pub const STRICT: u16 = 8;
 }
 
-/// The value of the `flows` map (socket storage): what this socket was translated from and to.
+/// The value of the `flows` map (socket storage): what this socket was connected from and to; and
+/// one of the [`Datagrams`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flow {
     /// The app whose hook translated. Cgroups nest: a parent's hook runs after the child's and
     /// must not take the child's flow for a stale one of its own.
     pub scope: u32,
-    /// What the application asked for, network byte order.
+    /// What the application asked for, network byte order; all zeroes: no flow.
     pub vip: [u8; 4],
-    /// What the socket was connected to, network byte order.
+    /// What it was given, network byte order.
     pub backend: [u8; 4],
     /// The port the application asked for, host byte order.
     pub vip_port: u16,
-    /// The port the socket was connected to, host byte order.
+    /// The port it was given, host byte order.
     pub backend_port: u16,
+    /// UDP: the slot of `backends` that named the backend.
+    pub slot: u32,
+    /// UDP: the port of the socket itself, host byte order; 0 if `connect` was yet to bind it.
+    pub local_port: u16,
+    /// UDP: [`Flow::ANSWERED`], [`Flow::STRICT`], [`Flow::HIDDEN`].
+    pub flags: u16,
+    /// UDP: when the flow ends unless there is more traffic, in [`Moment`](crate::flow::Moment)s.
+    pub expires: u32,
+    /// UDP: from when on an answered flow counts as a stream, which lives longer; the same unit.
+    pub stream: u32,
+}
+
+impl Flow {
+    /// The backend has answered.
+    pub const ANSWERED: u16 = 1;
+    /// The flow keeps its backend when that leaves the table.
+    pub const STRICT: u16 = 2;
+    /// The socket has sent to the backend's own address since, so what comes from there is not shown
+    /// as the VIP's.
+    pub const HIDDEN: u16 = 4;
+}
+
+/// The value of the `datagrams` map (socket storage): the flows of a UDP socket that sends without
+/// being connected. The kernel runs all hooks of a UDP socket under its lock
+/// (`BPF_CGROUP_RUN_SA_PROG_LOCK` in include/linux/bpf-cgroup.h, `inet_getname`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Datagrams {
+    /// The one that was last sent to first; those without a VIP are free.
+    pub flows: [Flow; Datagrams::CAPACITY],
+}
+
+impl Datagrams {
+    /// How many flows one socket can have at a time.
+    pub const CAPACITY: usize = 16;
 }
 
 /// The value of the `counters` map (one per CPU): what the hooks did, since the maps were made.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Connects sent to a backend.
+    /// Connects, and first datagrams of a flow, sent to a backend.
     pub redirected: u64,
-    /// Connects refused because the VIP has no backend.
+    /// Connects and datagrams refused because the VIP has no backend.
     pub unreachable: u64,
-    /// Connects refused because the VIP's entry changed at every look.
+    /// Connects and datagrams refused because the VIP's entry changed at every look.
     pub unsettled: u64,
-    /// Connects sent to a backend of which the socket keeps no record, because the kernel had no
-    /// memory for it (`net.core.optmem_max`): `getpeername` shows the backend.
+    /// Connects and datagrams sent to a backend of which the socket keeps no record, because the
+    /// kernel had no memory for it (`net.core.optmem_max`): peers and sources show the backend, and
+    /// each datagram is a flow of its own.
     pub unrecorded: u64,
+    /// UDP flows that ended early because their socket had too many.
+    pub evicted: u64,
 }
 
 /// The value of the `layout` map, which the programs never read.
@@ -176,7 +219,8 @@ const _: () = {
     assert!(offset_of!(Slot, port) == 16);
     assert!(offset_of!(Slot, flags) == 18);
     assert!(offset_of!(Slot, cursor) == 20);
-    assert!(size_of::<Flow>() == 16);
-    assert!(size_of::<Counters>() == 32);
+    assert!(size_of::<Flow>() == 32);
+    assert!(size_of::<Datagrams>() == 512);
+    assert!(size_of::<Counters>() == 40);
     assert!(size_of::<Layout>() == 8);
 };

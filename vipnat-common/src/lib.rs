@@ -1,5 +1,6 @@
 //! What the kernel and the user-space side of vipnat agree on: the layout of the maps
-//! ([`layout`]) and the decision taken for each flow ([`mod@decide`]).
+//! ([`layout`]), the decision taken for each connection ([`mod@decide`]), and the flows of UDP
+//! ([`flow`]).
 //!
 //! Nothing here does I/O. The hooks give [`decide()`] the real maps, tests give it simulated
 //! ones, and both run the same code.
@@ -8,7 +9,9 @@
 
 mod bytes;
 pub mod decide;
+pub mod flow;
 pub mod layout;
 
-pub use decide::{Destination, Maps, Verdict, decide};
-pub use layout::{Flow, Protocol, Range, Slot, VipKey};
+pub use decide::{Destination, Maps, Target, Verdict, decide, follow};
+pub use flow::{Moment, Socket};
+pub use layout::{Datagrams, Flow, Protocol, Range, Slot, VipKey};

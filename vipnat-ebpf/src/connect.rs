@@ -1,23 +1,14 @@
-//! The connect hooks: ask for the verdict, apply it.
+//! The connect hooks: ask for the verdict, apply it, and note it in the socket.
 
-use core::ptr::addr_of_mut;
-
-use aya_ebpf::{helpers::bpf_set_retval, programs::SockAddrContext};
-use vipnat_common::{Destination, Flow, Verdict, decide};
+use aya_ebpf::programs::SockAddrContext;
+use vipnat_common::{Destination, Flow, Protocol, Socket, Verdict, decide, flow, follow};
 
 use crate::{
     context::{self, Family},
-    maps::{self, FLOWS, Pinned},
+    maps::{self, Pinned},
+    notes,
+    verdict::{PROCEED, carry_out},
 };
-
-/// The call goes on.
-const PROCEED: i32 = 1;
-/// The call fails with the error that was set.
-const FAIL: i32 = 0;
-
-/// errno numbers of include/uapi/asm-generic.
-const EAGAIN: i32 = 11;
-const EHOSTUNREACH: i32 = 113;
 
 #[inline(always)]
 pub(crate) fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
@@ -25,72 +16,58 @@ pub(crate) fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
     if scope == 0 {
         return PROCEED;
     }
+    let protocol = context::protocol(ctx);
+    let udp = matches!(protocol, Protocol::Udp);
+    let socket = context::socket(ctx);
+    // A socket that goes somewhere that is no VIP forgets what it was connected through, even if it
+    // happens to go to the same backend.
     let Some(ip) = context::ip(ctx, family) else {
-        forget(ctx, scope);
+        notes::forget(ctx, scope);
         return PROCEED;
     };
-    let to = Destination { scope, ip, port: context::port(ctx), protocol: context::protocol(ctx) };
-
-    match decide(&Pinned, &to) {
-        Verdict::Pass => {
-            forget(ctx, scope);
-            PROCEED
+    let to = Destination { scope, ip, port: context::port(ctx), protocol };
+    if udp {
+        part(ctx, &to, &socket);
+    }
+    if !to.may_be_vip() {
+        if udp {
+            notes::hide(ctx, to.ip, to.port);
         }
-        Verdict::Redirect { ip: backend, port: backend_port } => {
-            remember(ctx, &Flow { scope, vip: ip, backend, vip_port: to.port, backend_port });
-            context::set(ctx, family, backend, backend_port);
-            // SAFETY: field projection of the pointer that `count` passes.
-            maps::count(|c| unsafe { addr_of_mut!((*c).redirected) });
-            PROCEED
-        }
-        // Closed: the VIP is ours and nothing answers for it, so the connect must neither hang on
-        // an address that does not exist nor look like a permission problem (EPERM).
-        Verdict::Unreachable => {
-            // SAFETY: as above.
-            maps::count(|c| unsafe { addr_of_mut!((*c).unreachable) });
-            fail(EHOSTUNREACH)
-        }
-        // Closed: any backend picked now might be another VIP's. The application may try again.
-        Verdict::Unsettled => {
-            // SAFETY: as above.
-            maps::count(|c| unsafe { addr_of_mut!((*c).unsettled) });
-            fail(EAGAIN)
+        notes::forget(ctx, scope);
+        return PROCEED;
+    }
+    if udp {
+        let known = flow::known(&to, &socket, notes::note(ctx), notes::datagrams(ctx));
+        if let Some(mut flow) = known
+            && let Some(target) = follow(&Pinned, &to, &flow)
+        {
+            flow.sent(&target, &socket);
+            notes::remember(ctx, &flow);
+            context::set(ctx, family, target.ip, target.port);
+            return PROCEED;
         }
     }
-}
 
-#[inline(always)]
-fn fail(errno: i32) -> i32 {
-    // SAFETY: no pointers; available to connect hooks since kernel 6.1.
-    unsafe { bpf_set_retval(-errno) };
-    FAIL
-}
-
-/// Records in the socket what it was translated from, for getpeername.
-#[inline(always)]
-fn remember(ctx: &SockAddrContext, flow: &Flow) {
-    // SAFETY: the context's socket is valid while the hook runs.
-    let stored = unsafe { FLOWS.get_or_insert_ptr_mut(ctx, None) };
-    if stored.is_null() {
-        // Open: the connection matters more than what getpeername says of it.
-        // SAFETY: field projection of the pointer that `count` passes.
-        maps::count(|c| unsafe { addr_of_mut!((*c).unrecorded) });
-    } else {
-        // SAFETY: not null, and as large as a Flow.
-        unsafe { *stored = *flow };
+    let verdict = decide(&Pinned, &to);
+    match &verdict {
+        Verdict::Pass => notes::forget(ctx, scope),
+        Verdict::Redirect(target) => notes::remember(ctx, &Flow::new(&to, target, &socket)),
+        // The connect fails, and the socket stays what it was.
+        Verdict::Unreachable | Verdict::Unsettled => {}
     }
+    carry_out(ctx, family, &verdict)
 }
 
-/// The socket goes somewhere that is no VIP: what this app recorded of an earlier connect no
-/// longer holds, even if the new peer happens to be the old backend.
+/// If a UDP socket that is connected through a VIP connects elsewhere, its flow lives on: the socket
+/// keeps its port, may come back to the VIP, and stays connected if this connect fails.
 #[inline(always)]
-fn forget(ctx: &SockAddrContext, scope: u32) {
-    // SAFETY: the context's socket is valid while the hook runs.
-    let stored = unsafe { FLOWS.get_ptr_mut(ctx) };
-    // SAFETY: checked for null, and as large as a Flow.
-    unsafe {
-        if !stored.is_null() && (*stored).scope == scope {
-            (*stored).vip = [0; 4];
-        }
+fn part(ctx: &SockAddrContext, to: &Destination, socket: &Socket) {
+    if let Some(note) = notes::note(ctx)
+        && note.is_peer_of(socket)
+        && !note.leads_to(to)
+    {
+        let mut flow = *note;
+        flow.local_port = socket.local_port;
+        notes::keep(ctx, &flow, socket.now);
     }
 }

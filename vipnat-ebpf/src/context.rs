@@ -1,7 +1,9 @@
 //! The destination in a `bpf_sock_addr`, read and written the way the verifier wants it.
 
-use aya_ebpf::{bindings::bpf_sock_addr, programs::SockAddrContext};
-use vipnat_common::Protocol;
+use aya_ebpf::{
+    bindings::bpf_sock_addr, helpers::bpf_ktime_get_coarse_ns, programs::SockAddrContext,
+};
+use vipnat_common::{Moment, Protocol, Socket};
 
 /// Which of the two addresses of the context a hook deals in.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -75,5 +77,25 @@ pub(crate) fn protocol(ctx: &SockAddrContext) -> Protocol {
         6 => Protocol::Tcp,
         17 => Protocol::Udp,
         _ => Protocol::Reserved,
+    }
+}
+
+/// `TCP_ESTABLISHED` of include/net/tcp_states.h, which UDP uses for "connected".
+const ESTABLISHED: u32 = 1;
+
+/// The socket.
+#[inline(always)]
+pub(crate) fn socket(ctx: &SockAddrContext) -> Socket {
+    // SAFETY: the kernel passes a valid context and socket; each load is a whole field. The address
+    // is there for AF_INET6 sockets with an IPv4-mapped peer too (`__ip4_datagram_connect`).
+    unsafe {
+        let sk = (*ctx.sock_addr).__bindgen_anon_1.sk;
+        Socket {
+            local_port: (&raw const (*sk).src_port).read_volatile() as u16,
+            connected: (&raw const (*sk).state).read_volatile() == ESTABLISHED,
+            peer: (&raw const (*sk).dst_ip4).read_volatile().to_ne_bytes(),
+            peer_port: u16::from_be((&raw const (*sk).dst_port).read_volatile()),
+            now: Moment::from_nanos(bpf_ktime_get_coarse_ns()),
+        }
     }
 }

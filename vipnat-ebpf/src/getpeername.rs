@@ -1,32 +1,34 @@
 //! The getpeername hooks: show the VIP where the socket was connected through one.
 
 use aya_ebpf::programs::SockAddrContext;
-use vipnat_common::decide::shown_peer;
+use vipnat_common::{Protocol, flow::shown_peer};
 
 use crate::{
     context::{self, Family},
-    maps::{self, FLOWS},
+    maps, notes,
+    verdict::PROCEED,
 };
 
-/// getpeername cannot be failed from here: the verifier wants exactly 1.
-const PROCEED: i32 = 1;
-
+/// Cannot fail the call: the verifier wants exactly 1.
 #[inline(always)]
 pub(crate) fn getpeername(ctx: &SockAddrContext, family: Family) -> i32 {
     if maps::scope() == 0 {
         return PROCEED;
     }
-    // SAFETY: the context's socket is valid while the hook runs.
-    let flow = unsafe { FLOWS.get_ptr_mut(ctx) };
-    if flow.is_null() {
-        return PROCEED;
-    }
-    let Some(peer) = context::ip(ctx, family) else {
+    let Some(note) = notes::own_note(ctx) else {
         return PROCEED;
     };
-    // SAFETY: checked for null, and as large as a Flow.
-    let flow = unsafe { &*flow };
-    if let Some((vip, port)) = shown_peer(flow, peer, context::port(ctx)) {
+    let Some(ip) = context::ip(ctx, family) else {
+        return PROCEED;
+    };
+    let port = context::port(ctx);
+    let mut shown = shown_peer(note, ip, port);
+    // A UDP socket stays connected when its next connect fails, which then has taken the note.
+    if shown.is_none() && matches!(context::protocol(ctx), Protocol::Udp) {
+        let local_port = context::socket(ctx).local_port;
+        shown = notes::datagrams(ctx).and_then(|datagrams| datagrams.peer(ip, port, local_port));
+    }
+    if let Some((vip, port)) = shown {
         context::set(ctx, family, vip, port);
     }
     PROCEED

@@ -10,8 +10,11 @@
 
 mod connect;
 mod context;
+mod datagram;
 mod getpeername;
 mod maps;
+mod notes;
+mod verdict;
 
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 
@@ -25,6 +28,24 @@ pub(crate) fn connect4(ctx: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(connect6)]
 pub(crate) fn connect6(ctx: SockAddrContext) -> i32 {
     connect::connect(&ctx, context::Family::V6)
+}
+
+/// A datagram with an IPv4 address, also `::ffff:a.b.c.d` on an AF_INET6 socket.
+#[cgroup_sock_addr(sendmsg4)]
+pub(crate) fn sendmsg4(ctx: SockAddrContext) -> i32 {
+    datagram::send(&ctx, context::Family::V4)
+}
+
+/// The source of a datagram on an AF_INET socket, for a caller that asks for it.
+#[cgroup_sock_addr(recvmsg4)]
+pub(crate) fn recvmsg4(ctx: SockAddrContext) -> i32 {
+    datagram::receive(&ctx, context::Family::V4)
+}
+
+/// The source of a datagram on an AF_INET6 socket; only `::ffff:a.b.c.d` concerns us.
+#[cgroup_sock_addr(recvmsg6)]
+pub(crate) fn recvmsg6(ctx: SockAddrContext) -> i32 {
+    datagram::receive(&ctx, context::Family::V6)
 }
 
 /// `getpeername` of an AF_INET socket. Also runs inside `accept`.

@@ -5,11 +5,11 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use aya_ebpf::{
     bindings::{BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_CGROUP_STORAGE_DEPRECATED},
     btf_maps::{Array, HashMap, PerCpuArray, SkStorage},
-    helpers::bpf_get_local_storage,
+    helpers::{bpf_get_local_storage, bpf_get_prandom_u32},
     macros::btf_map,
 };
 use vipnat_common::{
-    Flow, Maps, Range, Slot, VipKey,
+    Datagrams, Flow, Maps, Range, Slot, VipKey,
     layout::{Counters, Layout, Scope, capacity},
 };
 
@@ -28,6 +28,9 @@ static CURSORS: Array<u64, { capacity::CURSORS as usize }> = Array::new();
 
 #[btf_map(name = "flows")]
 pub(crate) static FLOWS: SkStorage<Flow> = SkStorage::new();
+
+#[btf_map(name = "datagrams")]
+pub(crate) static DATAGRAMS: SkStorage<Datagrams> = SkStorage::new();
 
 #[btf_map(name = "counters")]
 static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
@@ -109,5 +112,18 @@ impl Maps for Pinned {
         // SAFETY: the pointer is into the map's value. SeqCst, because LLVM 22 drops the fetch of a
         // Relaxed one and returns the addend (llvm/llvm-project#210280).
         Some(unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(cursor, 1) })
+    }
+
+    #[inline(always)]
+    fn next_turn(&self, cursor: u32) -> Option<u64> {
+        let cursor = CURSORS.get_ptr(cursor)?;
+        // SAFETY: the pointer is into the map's value; eight aligned bytes are read in one piece.
+        Some(unsafe { cursor.read_volatile() })
+    }
+
+    #[inline(always)]
+    fn random(&self) -> u32 {
+        // SAFETY: no arguments.
+        unsafe { bpf_get_prandom_u32() }
     }
 }

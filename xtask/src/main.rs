@@ -1,7 +1,9 @@
-//! The development tasks of vipnat: `cargo xtask setup`, `build`, `test`, `lint` and `demo`.
+//! The development tasks of vipnat: `cargo xtask setup`, `build`, `test`, `lint`,
+//! `conformance` and `demo`.
 
 mod build;
 mod command;
+mod conformance;
 mod demo;
 mod lint;
 mod setup;
@@ -43,6 +45,8 @@ enum Task {
     },
     /// Checks formatting, lints (for the BPF target too) and documentation; a warning is an error.
     Lint,
+    /// Runs one workload behind iptables and behind vipnat, and compares what it sees; needs root.
+    Conformance(conformance::Conformance),
     /// Shows vipnat at work on hosts made of network namespaces; needs root.
     Demo,
 }
@@ -64,6 +68,7 @@ impl Task {
             Self::Build { release } => build::run(release),
             Self::Test { filters } => test::run(&filters),
             Self::Lint => lint::run(),
+            Self::Conformance(conformance) => conformance.run(),
             Self::Demo => {
                 setup::run()?;
                 build::vipnat()?;

@@ -165,7 +165,7 @@ fn list_shows_apps_relationships_vips_backends_and_connections() {
         "db",
         &format!("{DB}:5432/tcp"),
         &format!("{} ×2  {}:6380", ip(0), ip(1)),
-        "connects: 1 redirected, 0 without a backend",
+        "flows: 1 redirected, 0 without a backend",
     ] {
         assert!(text.contains(part), "{part} in:\n{text}");
     }
@@ -183,6 +183,8 @@ fn list_shows_apps_relationships_vips_backends_and_connections() {
             { "ip": ip(0), "port": null, "turns": 2 },
             { "ip": ip(1), "port": 6380, "turns": 1 },
         ],
+        "select": "round-robin",
+        "udp-pinning": "table",
     });
     assert_eq!(app["relationships"][0], expected);
     assert_eq!(json["counters"]["redirected"], 1);
@@ -398,7 +400,7 @@ fn programs_of_another_build_are_pointed_out() {
     let layout = scene.vipnat.bpffs().join("maps/layout");
     let mut bpftool = Command::new("bpftool");
     bpftool.args(["map", "update", "pinned"]).arg(layout);
-    bpftool.args("key 0 0 0 0 value 1 0 0 0 1 2 3 4".split(' '));
+    bpftool.args("key 0 0 0 0 value 2 0 0 0 1 2 3 4".split(' '));
     assert!(outcome(&mut bpftool).status.success());
     let file = scene.vipnat.table(&scene.table(&list([0])));
     let applied = scene.vipnat.run(["apply".as_ref(), file.as_os_str()]);

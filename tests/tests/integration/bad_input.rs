@@ -190,7 +190,7 @@ fn state_of_another_layout_is_refused_with_what_to_do() {
     assert_eq!(scene.who(), "0");
 
     // The same for a map of another size.
-    bpftool(&format!("map update pinned {maps}/layout key 0 0 0 0 value 1 0 0 0 0 0 0 0"));
+    bpftool(&format!("map update pinned {maps}/layout key 0 0 0 0 value 2 0 0 0 0 0 0 0"));
     fs::remove_file(format!("{maps}/cursors")).unwrap();
     bpftool(&format!("map create {maps}/cursors type array key 4 value 8 entries 7 name cursors"));
     let error = scene.vipnat.apply_fails(&scene.table(&list([0])), 1);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Error, Result, bail};
 
-use super::list::{backend_list, limit};
+use super::list::{backend_list, choices, limit};
 use crate::datapath::{Applied, Change, Rule};
 
 /// Arguments of `apply`.
@@ -79,5 +79,5 @@ fn limit_of(rule: &Rule) -> String {
 }
 
 fn backends(rule: &Rule) -> String {
-    backend_list(&rule.backends(), "no backend", " ")
+    backend_list(&rule.backends(), "no backend", " ") + &choices(rule.select, rule.udp_pinning)
 }

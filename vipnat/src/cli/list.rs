@@ -9,7 +9,10 @@ use vipnat_common::{
     layout::{ANY_PORT, ANY_PROTOCOL, Counters},
 };
 
-use crate::datapath::{ListedApp, ListedVip, Listing, Turn};
+use crate::{
+    datapath::{ListedApp, ListedVip, Listing, Turn},
+    table::{Select, UdpPinning},
+};
 
 /// Arguments of `list`.
 #[derive(Debug, clap::Args)]
@@ -43,6 +46,19 @@ pub(super) fn backend_list(backends: &[(Turn, usize)], none: &str, between: &str
     backends.iter().map(backend).collect::<Vec<_>>().join(between)
 }
 
+/// What follows backends that are not chosen in turns, or that UDP flows are tied to.
+pub(super) fn choices(select: Select, udp_pinning: UdpPinning) -> String {
+    let random = match select {
+        Select::RoundRobin => "",
+        Select::Random => " (random)",
+    };
+    let strict = match udp_pinning {
+        UdpPinning::Table => "",
+        UdpPinning::Strict => " (udp strict)",
+    };
+    format!("{random}{strict}")
+}
+
 /// What follows a VIP that is limited: `:6379/tcp`.
 pub(super) fn limit(port: u16, protocol: Protocol) -> String {
     let port = if port == ANY_PORT { String::new() } else { format!(":{port}") };
@@ -73,7 +89,7 @@ fn as_text(listing: &Listing) -> String {
                 format!("{}{}", vip.vip, limit(vip.port, vip.protocol)),
                 names.map_or("?".to_owned(), |names| names.service.clone()),
                 vip.connections.to_string(),
-                backend_list(&vip.backends, "none", "  "),
+                backend_list(&vip.backends, "none", "  ") + &choices(vip.select, vip.udp_pinning),
             ]);
         }
     }
@@ -93,10 +109,10 @@ fn as_text(listing: &Listing) -> String {
     for (_, head) in heads.iter().filter(|(at, _)| *at == rows.len()) {
         text += &format!("{head}\n");
     }
-    let Counters { redirected, unreachable, unsettled, unrecorded } = listing.counters;
+    let Counters { redirected, unreachable, unsettled, unrecorded, evicted } = listing.counters;
     text += &format!(
-        "connects: {redirected} redirected, {unreachable} without a backend, {unsettled} refused \
-         during a change, {unrecorded} without a record in the socket\n"
+        "flows: {redirected} redirected, {unreachable} without a backend, {unsettled} refused \
+         during a change, {unrecorded} without a record in the socket, {evicted} ended early\n"
     );
     text
 }
@@ -105,7 +121,16 @@ fn as_json(listing: &Listing) -> serde_json::Value {
     let apps = listing.apps.iter().map(|app| {
         let ListedApp { name, scope, cgroup, translating, vips } = app;
         let vips = vips.iter().map(|listed| {
-            let ListedVip { names, vip, port, protocol, connections, backends } = listed;
+            let ListedVip {
+                names,
+                vip,
+                port,
+                protocol,
+                connections,
+                backends,
+                select,
+                udp_pinning,
+            } = listed;
             let names = names.as_ref();
             let backends = backends.iter().map(|(Turn { ip, port }, turns)| {
                 json!({ "ip": ip, "port": (*port != 0).then_some(port), "turns": turns })
@@ -118,6 +143,8 @@ fn as_json(listing: &Listing) -> serde_json::Value {
                 "protocol": (*protocol != ANY_PROTOCOL).then(|| protocol_name(*protocol)).flatten(),
                 "connections": connections,
                 "backends": backends.collect::<Vec<_>>(),
+                "select": select.word(),
+                "udp-pinning": udp_pinning.word(),
             })
         });
         json!({
@@ -128,7 +155,7 @@ fn as_json(listing: &Listing) -> serde_json::Value {
             "relationships": vips.collect::<Vec<_>>(),
         })
     });
-    let Counters { redirected, unreachable, unsettled, unrecorded } = listing.counters;
+    let Counters { redirected, unreachable, unsettled, unrecorded, evicted } = listing.counters;
     json!({
         "apps": apps.collect::<Vec<_>>(),
         "counters": {
@@ -136,6 +163,7 @@ fn as_json(listing: &Listing) -> serde_json::Value {
             "unreachable": unreachable,
             "unsettled": unsettled,
             "unrecorded": unrecorded,
+            "evicted": evicted,
         },
     })
 }

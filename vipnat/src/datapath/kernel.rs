@@ -15,7 +15,11 @@ const BTF: &str = "/sys/kernel/btf/vmlinux";
 /// Capabilities by number (include/uapi/linux/capability.h).
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_SYS_ADMIN: u32 = 21;
+const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
+
+/// There if the kernel has MPTCP.
+const MPTCP: &str = "/proc/sys/net/mptcp";
 
 /// Checks kernel version, BTF and privileges, in this order.
 pub(super) fn check() -> Result<()> {
@@ -35,13 +39,24 @@ pub(super) fn check() -> Result<()> {
              CONFIG_DEBUG_INFO_BTF=y, as every distribution's is"
         ));
     }
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    if !may_load(effective(&status)) {
+    if !may_load(capabilities()) {
         return unsupported(
             "missing privileges: vipnat needs CAP_BPF and CAP_NET_ADMIN; run it as root".to_owned(),
         );
     }
     Ok(())
+}
+
+/// Whether programs can be told the MPTCP socket of a subflow, so that `getpeername` of one shows the
+/// VIP. `bpf_skc_to_mptcp_sock` is for those with CAP_PERFMON alone (`bpf_sk_base_func_proto` in
+/// net/core/filter.c), and vipnat has to work without.
+pub(super) fn tells_mptcp() -> bool {
+    Path::new(MPTCP).exists() && may_see_structures(capabilities())
+}
+
+/// Those in effect, as a bit mask.
+fn capabilities() -> u64 {
+    effective(&fs::read_to_string("/proc/self/status").unwrap_or_default())
 }
 
 /// Major and minor of a kernel release such as `6.1.0-18-cloud-amd64`.
@@ -60,6 +75,11 @@ fn effective(status: &str) -> u64 {
 fn may_load(effective: u64) -> bool {
     let has = |cap: u32| effective & (1 << cap) != 0;
     (has(CAP_BPF) || has(CAP_SYS_ADMIN)) && has(CAP_NET_ADMIN)
+}
+
+/// CAP_SYS_ADMIN stands in for CAP_PERFMON.
+fn may_see_structures(effective: u64) -> bool {
+    effective & (1 << CAP_PERFMON | 1 << CAP_SYS_ADMIN) != 0
 }
 
 #[cfg(test)]
@@ -92,6 +112,7 @@ mod tests {
         assert_eq!(effective("Name:\tx\nCapEff:\t000001ffffffffff\n"), 0x1ff_ffff_ffff);
         assert_eq!(effective("nothing"), 0);
         assert!(may_load(u64::MAX) && may_load(1 << CAP_BPF | 1 << CAP_NET_ADMIN));
+        assert!(!may_see_structures(1 << CAP_BPF) && may_see_structures(1 << CAP_PERFMON));
         assert!(!may_load(1 << CAP_BPF) && !may_load(1 << CAP_NET_ADMIN) && !may_load(0));
     }
 }

@@ -14,7 +14,10 @@ use super::{
     rule::{Rule, Turn},
     state_dir::StateDir,
 };
-use crate::record::{Names, Record};
+use crate::{
+    record::{Names, Record},
+    table::{Select, UdpPinning},
+};
 
 /// All apps of a state directory.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +58,10 @@ pub struct ListedVip {
     pub connections: u64,
     /// The backends in the order of their first turns, with their turns in a round.
     pub backends: Vec<(Turn, usize)>,
+    /// Who is next.
+    pub select: Select,
+    /// What becomes of UDP flows whose backend leaves the table.
+    pub udp_pinning: UdpPinning,
 }
 
 pub(super) fn read(
@@ -72,7 +79,7 @@ pub(super) fn read(
         let cgroup = active.or_else(|| app.cgroups().find(|id| paths.contains_key(id)));
         let mut vips = Vec::new();
         for rule in rules.values().filter(|rule| rule.scope == app.scope) {
-            let Rule { scope, vip, port, protocol, turns: _ } = rule;
+            let Rule { scope, vip, port, protocol, turns: _, select, udp_pinning } = rule;
             let connections = match now.cursor_of(*scope, *vip) {
                 Some(cursor) => maps.cursor(cursor)?,
                 None => 0,
@@ -84,6 +91,8 @@ pub(super) fn read(
                 protocol: *protocol,
                 connections,
                 backends: rule.backends(),
+                select: *select,
+                udp_pinning: *udp_pinning,
             });
         }
         listed.push(ListedApp {

@@ -24,7 +24,7 @@ pub(super) struct Maps {
     backends: ByteMap<4, 24>,
     cursors: ByteMap<4, 8>,
     scope: ByteMap<8, 8>,
-    counters: PerCpuArray<MapData, [u64; 4]>,
+    counters: PerCpuArray<MapData, [u64; 5]>,
 }
 
 impl Maps {
@@ -149,6 +149,7 @@ impl Maps {
             unreachable: sum(1),
             unsettled: sum(2),
             unrecorded: sum(3),
+            evicted: sum(4),
         })
     }
 }

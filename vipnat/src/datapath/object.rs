@@ -16,22 +16,26 @@ use vipnat_common::layout::LAYOUT;
 
 use super::{
     error::{Attempt as _, Error, Result},
+    kernel,
     state_dir::{APPS, MAPS, NEW, PROGRAMS, StateDir, names},
     sys::ByteMap,
 };
 
 /// The programs, each under the name of its hook. Listed in the order in which they are attached:
 /// what undoes a translation comes before what does it.
-pub(super) const HOOKS: [(&str, Hook); 4] = [
+pub(super) const HOOKS: [(&str, Hook); 7] = [
     ("getpeername4", Hook::GetPeerName4),
     ("getpeername6", Hook::GetPeerName6),
+    ("recvmsg4", Hook::UDPRecvMsg4),
+    ("recvmsg6", Hook::UDPRecvMsg6),
     ("connect4", Hook::Connect4),
     ("connect6", Hook::Connect6),
+    ("sendmsg4", Hook::UDPSendMsg4),
 ];
 
 /// The maps of the object; nothing else in their directory is ours.
-pub(super) const MAP_NAMES: [&str; 7] =
-    ["backends", "counters", "cursors", "flows", LAYOUT_MAP, "scope", "vips"];
+pub(super) const MAP_NAMES: [&str; 8] =
+    ["backends", "counters", "cursors", "datagrams", "flows", LAYOUT_MAP, "scope", "vips"];
 
 /// Holds the layout version.
 pub(super) const LAYOUT_MAP: &str = "layout";
@@ -53,14 +57,16 @@ pub(super) fn ensure(dir: &StateDir) -> Result<()> {
         dir.remove(name)?;
     }
 
+    let mptcp = u32::from(kernel::tells_mptcp());
     let mut object = EbpfLoader::new()
+        .override_global("MPTCP", &mptcp, true)
         .load(OBJECT)
         .attempt(|| "load the eBPF object into the kernel".to_owned())?;
     let new = path.join(NEW);
     make_dir(&new)?;
     make_dir(&new.join(MAPS))?;
     make_dir(&new.join(PROGRAMS))?;
-    for (name, map) in object.maps() {
+    for (name, map) in object.maps().filter(|(name, _)| is_pinned(name)) {
         let pin = new.join(MAPS).join(name);
         map.pin(&pin).attempt(|| format!("pin {}", pin.display()))?;
     }
@@ -100,7 +106,7 @@ pub(super) fn check_layout(path: &Path) -> Result<()> {
         None => return differs("it has no readable version".to_owned()),
     }
     let object = aya_obj::Object::parse(OBJECT).attempt(|| "read the eBPF object".to_owned())?;
-    for (name, expected) in &object.maps {
+    for (name, expected) in object.maps.iter().filter(|(name, _)| is_pinned(name)) {
         let Ok(pinned) = MapData::from_pin(map_pin(path, name)) else {
             return differs(format!("map {name} is missing"));
         };
@@ -162,6 +168,12 @@ fn layout_map(path: &Path) -> Result<ByteMap<4, 8>> {
     ByteMap::open(&pin, BPF_MAP_TYPE_ARRAY).attempt(|| format!("open {}", pin.display()))
 }
 
+/// Whether a map of the object is part of the state. The section of constants is not: each program
+/// holds its own.
+fn is_pinned(name: &str) -> bool {
+    !name.starts_with('.')
+}
+
 /// Where a map is pinned.
 pub(super) fn map_pin(path: &Path, name: &str) -> PathBuf {
     path.join(MAPS).join(name)
@@ -184,7 +196,8 @@ mod tests {
     #[test]
     fn the_object_has_these_maps_and_hooks() {
         let object = aya_obj::Object::parse(OBJECT).unwrap();
-        let mut maps: Vec<_> = object.maps.keys().map(String::as_str).collect();
+        let maps = object.maps.keys().map(String::as_str);
+        let mut maps: Vec<_> = maps.filter(|name| is_pinned(name)).collect();
         maps.sort_unstable();
         assert_eq!(maps, MAP_NAMES);
         let mut programs: Vec<_> = object.programs.keys().map(String::as_str).collect();

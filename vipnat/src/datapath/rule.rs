@@ -8,7 +8,7 @@ use vipnat_common::{
     layout::{ANY_PORT, ANY_PROTOCOL},
 };
 
-use crate::table::{Backend, Relationship, Table};
+use crate::table::{Backend, Relationship, Select, Table, UdpPinning};
 
 /// One VIP of one app.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +21,12 @@ pub struct Rule {
     pub port: u16,
     /// The only protocol translated, or [`ANY_PROTOCOL`].
     pub protocol: Protocol,
-    /// The round of the round robin. Empty: connects are refused.
+    /// The round of the round robin; with [`Select::Random`], the lots. Empty: connects are refused.
     pub turns: Vec<Turn>,
+    /// Who is next; round robin if there are no turns.
+    pub select: Select,
+    /// What becomes of UDP flows whose turn is gone; what the table says if there are no turns.
+    pub udp_pinning: UdpPinning,
 }
 
 /// Where one turn goes.
@@ -44,13 +48,40 @@ impl From<&Backend> for Turn {
 impl Rule {
     /// The rule of a relationship.
     pub(super) fn new(scope: u32, relationship: &Relationship, table: &Table) -> Self {
+        let service = &table.services[&relationship.service];
+        let turns: Vec<_> = service.turns().map(Turn::from).collect();
+        // Without turns there is no slot to keep the choice in.
+        let (select, udp_pinning) = if turns.is_empty() {
+            (Select::default(), UdpPinning::default())
+        } else {
+            (service.select, service.udp_pinning)
+        };
         Self {
             scope,
             vip: relationship.vip,
             port: relationship.port.map_or(ANY_PORT, u16::from),
             protocol: relationship.protocol.unwrap_or(ANY_PROTOCOL),
-            turns: table.services[&relationship.service].turns().map(Turn::from).collect(),
+            turns,
+            select,
+            udp_pinning,
         }
+    }
+
+    /// The flags of all its slots.
+    fn flags(&self) -> u16 {
+        let random = if self.select == Select::Random { Slot::RANDOM } else { 0 };
+        let strict = if self.udp_pinning == UdpPinning::Strict { Slot::STRICT } else { 0 };
+        random | strict
+    }
+
+    /// What flags say: the reverse of [`Rule::flags`].
+    pub(super) fn choices(flags: u16) -> (Select, UdpPinning) {
+        let random = flags & Slot::RANDOM != 0;
+        let strict = flags & Slot::STRICT != 0;
+        (
+            if random { Select::Random } else { Select::RoundRobin },
+            if strict { UdpPinning::Strict } else { UdpPinning::Table },
+        )
     }
 
     /// The backends in the order of their first turns, with their turns in a round.
@@ -80,7 +111,8 @@ impl Rule {
         let slot =
             |owner, ip: Ipv4Addr, port, flags| Slot { owner, ip: ip.octets(), port, flags, cursor };
 
-        let mut slots: Vec<_> = self.turns.iter().map(|t| slot(key, t.ip, t.port, 0)).collect();
+        let mut slots: Vec<_> =
+            self.turns.iter().map(|t| slot(key, t.ip, t.port, self.flags())).collect();
         if slots.is_empty() {
             slots.push(slot(key, Ipv4Addr::UNSPECIFIED, 0, Slot::UNREACHABLE));
         }

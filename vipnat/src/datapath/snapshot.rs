@@ -57,7 +57,8 @@ impl Snapshot {
             let reachable = slots.iter().filter(|slot| slot.flags & Slot::UNREACHABLE == 0);
             let turns =
                 reachable.map(|slot| Turn { ip: slot.ip.into(), port: slot.port }).collect();
-            let rule = Rule { scope, vip: vip.into(), port, protocol, turns };
+            let (select, udp_pinning) = Rule::choices(slots.first().map_or(0, |slot| slot.flags));
+            let rule = Rule { scope, vip: vip.into(), port, protocol, turns, select, udp_pinning };
             rules.insert((scope, rule.vip), rule);
         }
         rules

@@ -141,9 +141,9 @@ impl Checker<'_> {
 
     fn service(&mut self, path: &Path, service: raw::Service) -> Service {
         let raw::Service { backends, select, udp_pinning } = service;
-        let modes = [("round-robin", Select::RoundRobin), ("random", Select::Random)];
+        let modes = Select::ALL.map(|mode| (mode.word(), mode));
         let select = self.word(&path.key("select"), select, &modes);
-        let modes = [("table", UdpPinning::Table), ("strict", UdpPinning::Strict)];
+        let modes = UdpPinning::ALL.map(|mode| (mode.word(), mode));
         let udp_pinning = self.word(&path.key("udp-pinning"), udp_pinning, &modes);
         let mut seen = HashMap::new();
         let path = path.key("backends");

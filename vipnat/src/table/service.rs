@@ -23,6 +23,19 @@ pub enum Select {
     Random,
 }
 
+impl Select {
+    /// Every mode, the default first.
+    pub const ALL: [Self; 2] = [Self::RoundRobin, Self::Random];
+
+    /// How the table says it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round-robin",
+            Self::Random => "random",
+        }
+    }
+}
+
 /// What becomes of a UDP flow (socket, VIP and port) whose backend leaves the table while the flow
 /// lives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +45,19 @@ pub enum UdpPinning {
     Table,
     /// The flow stays where it is until it expires, as with connection tracking.
     Strict,
+}
+
+impl UdpPinning {
+    /// Both ways, the default first.
+    pub const ALL: [Self; 2] = [Self::Table, Self::Strict];
+
+    /// How the table says it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::Strict => "strict",
+        }
+    }
 }
 
 /// One real address of a service.

@@ -3,9 +3,10 @@
 use std::{cell::RefCell, collections::BTreeMap};
 
 use proptest::prelude::*;
-use vipnat_common::{Destination, Maps, Protocol, Verdict, decide};
+use vipnat_common::{Destination, Maps, Protocol, Target, Verdict, decide};
 
 use super::{super::rule::Turn, *};
+use crate::table::{Select, UdpPinning};
 
 /// A snapshot with cursors, as the hooks see it.
 #[derive(Default)]
@@ -28,6 +29,14 @@ impl Maps for Kernel {
         let turn = cursors.entry(cursor).or_default();
         *turn += 1;
         Some(*turn - 1)
+    }
+
+    fn next_turn(&self, cursor: u32) -> Option<u64> {
+        Some(self.cursors.borrow().get(&cursor).copied().unwrap_or_default())
+    }
+
+    fn random(&self) -> u32 {
+        0
     }
 }
 
@@ -69,7 +78,15 @@ const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
 
 fn rule(scope: u32, vip: Ipv4Addr, port: u16, protocol: Protocol, backends: &[u8]) -> Rule {
     let turn = |last: &u8| Turn { ip: Ipv4Addr::new(240, scope as u8, vip.octets()[3], *last), port: 0 };
-    Rule { scope, vip, port, protocol, turns: backends.iter().map(turn).collect() }
+    Rule {
+        scope,
+        vip,
+        port,
+        protocol,
+        turns: backends.iter().map(turn).collect(),
+        select: Select::RoundRobin,
+        udp_pinning: UdpPinning::Table,
+    }
 }
 
 /// Tables of two apps with up to two VIPs each, the same ones, limited or not.
@@ -102,8 +119,28 @@ fn destinations() -> Vec<Destination> {
     all
 }
 
+/// A verdict without the slot that it came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    Pass,
+    Unreachable,
+    Unsettled,
+    Redirect([u8; 4], u16),
+}
+
+impl From<Verdict> for Seen {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Pass => Self::Pass,
+            Verdict::Unreachable => Self::Unreachable,
+            Verdict::Unsettled => Self::Unsettled,
+            Verdict::Redirect(Target { ip, port, .. }) => Self::Redirect(ip, port),
+        }
+    }
+}
+
 /// What a table allows for a destination.
-fn allowed(table: &[Rule], to: &Destination) -> Vec<Verdict> {
+fn allowed(table: &[Rule], to: &Destination) -> Vec<Seen> {
     let matches = |rule: &&Rule| {
         rule.scope == to.scope
             && rule.vip.octets() == to.ip
@@ -111,19 +148,19 @@ fn allowed(table: &[Rule], to: &Destination) -> Vec<Verdict> {
             && [Protocol::HopOpt, to.protocol].contains(&rule.protocol)
     };
     match table.iter().find(matches) {
-        None => vec![Verdict::Pass],
-        Some(rule) if rule.turns.is_empty() => vec![Verdict::Unreachable],
+        None => vec![Seen::Pass],
+        Some(rule) if rule.turns.is_empty() => vec![Seen::Unreachable],
         Some(rule) => rule
             .turns
             .iter()
-            .map(|turn| Verdict::Redirect { ip: turn.ip.octets(), port: to.port })
+            .map(|turn| Seen::Redirect(turn.ip.octets(), to.port))
             .collect(),
     }
 }
 
 fn check(kernel: &Kernel, old: &[Rule], new: &[Rule]) {
     for to in destinations() {
-        let verdict = decide(kernel, &to);
+        let verdict = Seen::from(decide(kernel, &to));
         let both = [allowed(old, &to), allowed(new, &to)].concat();
         assert!(both.contains(&verdict), "{to:?} gives {verdict:?}, not one of {both:?}");
     }

@@ -1,0 +1,268 @@
+//! What fails, and how.
+
+use super::play;
+use crate::conformance::Case;
+
+const GROUP: &str = "Errors";
+
+pub(super) const CASES: &[Case] = &[
+    Case {
+        name: "tcp-unreachable",
+        group: GROUP,
+        behaviour: "connect to a backend whose host is gone: EHOSTUNREACH after the search for it",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[9],
+                "socket a tcp4
+                 connect a db:5432
+                 getpeername a
+                 SO_ERROR a",
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "tcp-unreachable-then-retried",
+        group: GROUP,
+        behaviour: "the same socket tries again and reaches the next backend",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[9, 1],
+                "socket a tcp4
+                 connect a db:5432
+                 connect a db:5432
+                 getpeername a
+                 ask a",
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "tcp-refused",
+        group: GROUP,
+        behaviour: "connect to a backend that does not listen: ECONNREFUSED",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[8],
+                "socket a tcp4
+                 connect a db:5432
+                 getpeername a
+                 SO_ERROR a
+                 who tcp6 [::ffff:db]:5432",
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "tcp-no-backend",
+        group: GROUP,
+        behaviour: "connect to a VIP without backends: EHOSTUNREACH",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[],
+                "socket a tcp4
+                 connect a db:5432
+                 getpeername a
+                 SO_ERROR a
+                 who tcp6 [::ffff:db]:5432",
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "udp-no-backend",
+        group: GROUP,
+        behaviour: "UDP connect to a VIP without backends, and send",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[],
+                "socket a udp4
+                 connect a db:5432
+                 send a ?
+                 recv a",
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "udp-no-backend-sendto",
+        group: GROUP,
+        behaviour: "UDP sendto to a VIP without backends",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[],
+                "socket a udp4
+                 sendto a ? db:5432
+                 SO_ERROR a
+                 sendto a ? backend1:5432
+                 recvfrom a",
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "udp-refused",
+        group: GROUP,
+        behaviour: "a connected UDP socket whose backend does not listen: ECONNREFUSED",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[8],
+                "socket a udp4
+                 connect a db:5432
+                 send a ?
+                 poll a in
+                 recv a
+                 send a ?
+                 sleep 100
+                 send a ?
+                 getpeername a",
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "udp-refused-unconnected",
+        group: GROUP,
+        behaviour: "an unconnected UDP socket hears nothing of a refusal",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[8],
+                "socket a udp4
+                 sendto a ? db:5432
+                 recvfrom a
+                 SO_ERROR a",
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "udp-unreachable",
+        group: GROUP,
+        behaviour: "a connected UDP socket whose backend's host is gone",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[9],
+                "socket a udp4
+                 connect a db:5432
+                 send a ?
+                 poll a in
+                 recv a
+                 getpeername a",
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "udp-error-queue",
+        group: GROUP,
+        behaviour: "`IP_RECVERR`: whom the error queue names for a refused datagram",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[8],
+                "socket a udp4
+                 setsockopt a IP_RECVERR 1
+                 connect a db:5432
+                 send a ?
+                 poll a in
+                 recv a
+                 recvmsg a MSG_ERRQUEUE",
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "udp-error-queue-unconnected",
+        group: GROUP,
+        behaviour: "the same for an unconnected socket",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[8],
+                "socket a udp4
+                 setsockopt a IP_RECVERR 1
+                 sendto a ? db:5432
+                 poll a in
+                 recvfrom a
+                 recvmsg a MSG_ERRQUEUE",
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "vip-not-in-table",
+        group: GROUP,
+        behaviour: "an address of the range that is no VIP of the app: as the route has it",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[1],
+                "socket a tcp4
+                 connect a cache:5432
+                 getpeername a
+                 socket b udp4
+                 connect b cache:5432
+                 getpeername b
+                 send b ?
+                 poll b in
+                 recv b",
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "tcp-port-0",
+        group: GROUP,
+        behaviour: "connect to port 0 of a VIP",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[1, 2],
+                "socket a tcp4
+                 connect a db:0
+                 getpeername a
+                 who tcp4 db:5432",
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "tcp-bind-loopback",
+        group: GROUP,
+        behaviour: "connect to a VIP from a socket that is bound to 127.0.0.1",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[1],
+                "socket a tcp4
+                 bind a 127.0.0.1:4000
+                 connect a db:5432
+                 getsockname a",
+            );
+        },
+        known: None,
+    },
+];

@@ -1,0 +1,190 @@
+//! UDP flows that end, by the clock.
+
+use std::time::Duration;
+
+use crate::conformance::{Case, Container, Record, Session, db};
+
+const GROUP: &str = "End of UDP flows";
+
+pub(super) const CASES: &[Case] = &[
+    Case {
+        name: "udp-flow-answered-ends-after-120-s",
+        group: GROUP,
+        behaviour: "a flow with traffic both ways for over 2 s ends after 120 s of silence",
+        run: |container, record| {
+            let mut session = two_backends(container);
+            session.play("socket a udp4\nsendto a ? db:5432\nrecvfrom a", record);
+            rest(container, record, 3);
+            session.play("sendto a ? db:5432\nrecvfrom a", record);
+            rest(container, record, 124);
+            session.play("sendto a ? db:5432\nrecvfrom a", record);
+        },
+        known: None,
+    },
+    Case {
+        name: "udp-flow-answered-lives-115-s",
+        group: GROUP,
+        behaviour: "the same flow is still there after 115 s of silence",
+        run: |container, record| {
+            let mut session = two_backends(container);
+            session.play("socket a udp4\nsendto a ? db:5432\nrecvfrom a", record);
+            rest(container, record, 3);
+            session.play("sendto a ? db:5432\nrecvfrom a", record);
+            rest(container, record, 115);
+            session.play("sendto a ? db:5432\nrecvfrom a", record);
+        },
+        known: None,
+    },
+    Case {
+        name: "udp-flow-unanswered-ends-after-30-s",
+        group: GROUP,
+        behaviour: "a flow without an answer ends after 30 s of silence",
+        run: |container, record| {
+            let mut session = two_backends(container);
+            session.play("socket a udp4\nsendto a quiet db:5432", record);
+            rest(container, record, 26);
+            session.play("sendto a quiet db:5432", record);
+            rest(container, record, 33);
+            session.play("sendto a ? db:5432\nrecvfrom a", record);
+        },
+        known: None,
+    },
+    Case {
+        name: "udp-flow-unanswered-goes-on",
+        group: GROUP,
+        behaviour: "datagrams without an answer every 20 s are one flow",
+        run: |container, record| {
+            let mut session = two_backends(container);
+            session.play("socket a udp4\nsendto a quiet db:5432", record);
+            rest(container, record, 20);
+            session.play("sendto a quiet db:5432", record);
+            rest(container, record, 20);
+            session.play("sendto a ? db:5432\nrecvfrom a", record);
+        },
+        known: None,
+    },
+    Case {
+        name: "udp-flow-answered-once",
+        group: GROUP,
+        behaviour: "one question and one answer, then 40 s of silence",
+        run: |container, record| {
+            let mut session = two_backends(container);
+            session.play("socket a udp4\nsendto a ? db:5432\nrecvfrom a", record);
+            rest(container, record, 40);
+            session.play("sendto a ? db:5432\nrecvfrom a", record);
+        },
+        known: None,
+    },
+    Case {
+        name: "udp-flow-answered-twice",
+        group: GROUP,
+        behaviour: "two questions and answers within 2 s, then 40 s of silence",
+        run: |container, record| {
+            let mut session = two_backends(container);
+            session.play(
+                "socket a udp4
+                 sendto a ? db:5432
+                 recvfrom a
+                 sendto a ? db:5432
+                 recvfrom a",
+                record,
+            );
+            rest(container, record, 40);
+            session.play("sendto a ? db:5432\nrecvfrom a", record);
+        },
+        known: None,
+    },
+    Case {
+        name: "udp-flow-answered-for-long",
+        group: GROUP,
+        behaviour: "questions and answers for over 2 s, then 40 s of silence",
+        run: |container, record| {
+            let mut session = two_backends(container);
+            session.play("socket a udp4\nsendto a ? db:5432\nrecvfrom a", record);
+            rest(container, record, 3);
+            session.play("sendto a ? db:5432\nrecvfrom a", record);
+            rest(container, record, 40);
+            session.play("sendto a ? db:5432\nrecvfrom a", record);
+        },
+        known: None,
+    },
+    Case {
+        name: "udp-flow-answered-late",
+        group: GROUP,
+        behaviour: "one question whose answer comes after 3 s, then 40 s of silence",
+        run: |container, record| {
+            let mut session = two_backends(container);
+            session.play("socket a udp4\nsendto a \"later 3000\" db:5432", record);
+            rest(container, record, 3);
+            session.play("recvfrom a", record);
+            rest(container, record, 40);
+            session.play("sendto a ? db:5432\nrecvfrom a", record);
+        },
+        known: None,
+    },
+    Case {
+        name: "udp-flow-answers-keep-it",
+        group: GROUP,
+        behaviour: "answers alone refresh a flow",
+        run: |container, record| {
+            let mut session = two_backends(container);
+            session.play(
+                "socket a udp4
+                 sendto a \"later 25000\" db:5432
+                 sendto a \"later 50000\" db:5432",
+                record,
+            );
+            rest(container, record, 26);
+            session.play("recvfrom a", record);
+            rest(container, record, 25);
+            session.play("recvfrom a\nsendto a ? db:5432\nrecvfrom a", record);
+        },
+        known: None,
+    },
+    Case {
+        name: "udp-reply-after-end-of-flow",
+        group: GROUP,
+        behaviour: "a first reply after 34 s, to an unconnected socket",
+        run: |container, record| {
+            let mut session = two_backends(container);
+            session.play("socket a udp4\nsendto a \"later 34000\" db:5432", record);
+            rest(container, record, 33);
+            session.play("recvfrom a", record);
+        },
+        known: None,
+    },
+    Case {
+        name: "udp-reply-after-end-of-flow-connected",
+        group: GROUP,
+        behaviour: "the same to a connected socket",
+        run: |container, record| {
+            let mut session = two_backends(container);
+            session.play("socket a udp4\nconnect a db:5432\nsend a \"later 34000\"", record);
+            rest(container, record, 33);
+            session.play("recvfrom a", record);
+        },
+        known: None,
+    },
+    Case {
+        name: "udp-connected-after-silence",
+        group: GROUP,
+        behaviour: "a connected socket sends again after the end of its flow",
+        run: |container, record| {
+            let mut session = two_backends(container);
+            session.play("socket a udp4\nconnect a db:5432\nask a", record);
+            rest(container, record, 40);
+            session.play("ask a", record);
+        },
+        known: None,
+    },
+];
+
+fn two_backends(container: &Container) -> Session {
+    container.apply(&db(&[1, 2]));
+    container.session()
+}
+
+fn rest(container: &Container, record: &mut Record, seconds: u64) {
+    container.wait(Duration::from_secs(seconds));
+    record.line(format!("{seconds} s later"));
+}

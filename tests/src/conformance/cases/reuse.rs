@@ -1,0 +1,311 @@
+//! Sockets that are connected more than once, and sockets that processes share.
+
+use super::play;
+use crate::conformance::Case;
+
+const GROUP: &str = "Sockets used again";
+
+pub(super) const CASES: &[Case] = &[
+    Case {
+        name: "tcp-refused-then-retried",
+        group: GROUP,
+        behaviour: "connect is refused; again on the same socket it reaches the next backend",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[8, 1],
+                "socket a tcp4
+                 connect a db:5432
+                 getpeername a
+                 connect a db:5432
+                 getpeername a
+                 ask a",
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "tcp-refused-then-retried-bound",
+        group: GROUP,
+        behaviour: "the same with a local port of one's own, which is the same flow to iptables",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[8, 1],
+                "socket a tcp4
+                 bind a app:4000
+                 connect a db:5432
+                 connect a db:5432
+                 getpeername a
+                 getsockname a
+                 ask a",
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "tcp-refused-then-elsewhere",
+        group: GROUP,
+        behaviour: "connect is refused; then the socket goes to an address that is no VIP",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[8],
+                "socket a tcp4
+                 connect a db:5432
+                 connect a backend2:5432
+                 getpeername a
+                 ask a",
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "tcp-unspec-then-vip",
+        group: GROUP,
+        behaviour: "`connect(AF_UNSPEC)` on a connected TCP socket, then the VIP again",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[1, 2],
+                "socket a tcp4
+                 connect a db:5432
+                 ask a
+                 connect a unspec
+                 getpeername a
+                 getsockname a
+                 connect a db:5432
+                 getpeername a
+                 ask a",
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "tcp-unspec-then-backend",
+        group: GROUP,
+        behaviour: "`connect(AF_UNSPEC)`, then the backend's own address: no stale VIP",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[1],
+                "socket a tcp4
+                 connect a db:5432
+                 connect a unspec
+                 getpeername a
+                 connect a backend1:5432
+                 getpeername a
+                 ask a",
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "tcp-unspec-then-listen",
+        group: GROUP,
+        behaviour: "`connect(AF_UNSPEC)`, then the socket listens and accepts: true peers",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[1],
+                "socket a tcp4
+                 bind a app:4000
+                 connect a db:5432
+                 connect a unspec
+                 bind a app:4001
+                 listen a
+                 socket b tcp4
+                 connect b app:4001
+                 accept a c
+                 getpeername c
+                 getpeername a",
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "tcp-unspec-other-vip",
+        group: GROUP,
+        behaviour: "`connect(AF_UNSPEC)`, then another VIP",
+        run: |container, record| {
+            container.apply(&super::two_services());
+            container.session().play(
+                "socket a tcp4
+                 connect a db:5432
+                 ask a
+                 connect a unspec
+                 connect a cache:5432
+                 getpeername a
+                 ask a",
+                record,
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "udp-unspec",
+        group: GROUP,
+        behaviour: "`connect(AF_UNSPEC)` on a connected UDP socket: no peer; then other addresses",
+        run: |container, record| {
+            container.apply(&super::two_services());
+            container.session().play(
+                "socket a udp4
+                 connect a db:5432
+                 ask a
+                 connect a unspec
+                 getpeername a
+                 send a ?
+                 connect a cache:5432
+                 getpeername a
+                 ask a
+                 connect a unspec
+                 connect a backend1:5432
+                 getpeername a
+                 ask a",
+                record,
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "udp-connect-elsewhere",
+        group: GROUP,
+        behaviour: "a connected UDP socket connects elsewhere: another VIP, the backend itself",
+        run: |container, record| {
+            container.apply(&super::two_services());
+            container.session().play(
+                "socket a udp4
+                 connect a db:5432
+                 ask a
+                 connect a cache:5432
+                 getpeername a
+                 ask a
+                 connect a backend1:5432
+                 getpeername a
+                 send a ?
+                 recvfrom a
+                 connect a db:5432
+                 getpeername a
+                 send a ?
+                 recvfrom a",
+                record,
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "udp-connect-same-vip",
+        group: GROUP,
+        behaviour: "a connected UDP socket connects to the same VIP again: one flow, one backend",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[1, 2, 3],
+                "socket a udp4
+                 connect a db:5432
+                 ask a
+                 connect a db:5432
+                 ask a
+                 connect a db:5432
+                 ask a
+                 who udp4 db:5432",
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "udp-connect-same-vip-bound",
+        group: GROUP,
+        behaviour: "the same after `connect(AF_UNSPEC)`, with a local port of one's own",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[1, 2, 3],
+                "socket a udp4
+                 bind a app:4000
+                 connect a db:5432
+                 ask a
+                 connect a unspec
+                 getsockname a
+                 connect a db:5432
+                 getsockname a
+                 ask a
+                 who udp4 db:5432",
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "udp-connect-fails",
+        group: GROUP,
+        behaviour: "a connected UDP socket whose next connect fails stays where it was",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[1],
+                "socket a udp4
+                 connect a db:5432
+                 ask a
+                 connect a 192.0.2.1:5432
+                 getpeername a
+                 ask a",
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "udp-port-taken-over",
+        group: GROUP,
+        behaviour: "a socket closes, and another one binds its port within 30 seconds",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[1, 2],
+                "socket a udp4
+                 bind a app:4000
+                 connect a db:5432
+                 ask a
+                 close a
+                 socket b udp4
+                 bind b app:4000
+                 connect b db:5432
+                 ask b",
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "fork",
+        group: GROUP,
+        behaviour: "a child process inherits a connected socket",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[1, 2],
+                "socket a tcp4
+                 connect a db:5432
+                 child getpeername a
+                 child ask a
+                 ask a
+                 child who tcp4 db:5432
+                 socket u udp4
+                 child sendto u ? db:5432
+                 recvfrom u
+                 child sendto u ? db:5432
+                 child recvfrom u",
+            );
+        },
+        known: None,
+    },
+];

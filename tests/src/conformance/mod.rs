@@ -1,0 +1,20 @@
+//! The comparison with iptables: each [`Case`] runs in identical containers, behind iptables-legacy,
+//! iptables-nft, nft and vipnat, and what the application observed must be the same, or differ as
+//! the case says.
+
+mod case;
+pub mod cases;
+mod container;
+mod record;
+mod report;
+mod run;
+mod session;
+mod translator;
+
+pub use case::{Case, Known};
+pub use container::{APP, Container, DB, backend, db, db_with};
+pub use record::{Difference, Record};
+pub use report::{document, write_document};
+pub use run::{Verdict, run};
+pub use session::Session;
+pub use translator::Translator;

@@ -1,0 +1,83 @@
+//! The hooks of datagrams with an address: where they go, and whom they come from.
+
+use aya_ebpf::programs::SockAddrContext;
+use vipnat_common::{
+    Destination, Flow, Protocol, Verdict, decide,
+    flow::{self, shown_peer},
+    follow,
+};
+
+use crate::{
+    context::{self, Family},
+    maps::{self, Pinned},
+    notes,
+    verdict::{PROCEED, carry_out},
+};
+
+/// `sendto` and `sendmsg`. Also runs when a connected socket sends without an address but with a
+/// control message, and then sees 0.0.0.0; and, with the peer, for each datagram of a connected
+/// AF_INET6 socket (`udpv6_sendmsg`).
+#[inline(always)]
+pub(crate) fn send(ctx: &SockAddrContext, family: Family) -> i32 {
+    let scope = maps::scope();
+    if scope == 0 {
+        return PROCEED;
+    }
+    let Some(ip) = context::ip(ctx, family) else {
+        return PROCEED;
+    };
+    let to = Destination { scope, ip, port: context::port(ctx), protocol: Protocol::Udp };
+    if !to.may_be_vip() {
+        notes::hide(ctx, to.ip, to.port);
+        return PROCEED;
+    }
+    let socket = context::socket(ctx);
+    let note = notes::own_note(ctx);
+
+    let known = flow::known(&to, &socket, note, notes::datagrams(ctx));
+    if let Some(mut flow) = known
+        && let Some(target) = follow(&Pinned, &to, &flow)
+    {
+        flow.sent(&target, &socket);
+        match note {
+            // The socket is connected through this VIP: the note says it all.
+            Some(note) if note.is_peer_of(&socket) && note.leads_to(&to) => {
+                notes::remember(ctx, &flow);
+            }
+            _ => notes::keep(ctx, &flow, socket.now),
+        }
+        context::set(ctx, family, target.ip, target.port);
+        return PROCEED;
+    }
+
+    let verdict = decide(&Pinned, &to);
+    if let Verdict::Redirect(target) = &verdict {
+        notes::keep(ctx, &Flow::new(&to, target, &socket), socket.now);
+    }
+    carry_out(ctx, family, &verdict)
+}
+
+/// `recvfrom` and `recvmsg` of callers that ask for the source.
+#[inline(always)]
+pub(crate) fn receive(ctx: &SockAddrContext, family: Family) -> i32 {
+    if maps::scope() == 0 {
+        return PROCEED;
+    }
+    let Some(ip) = context::ip(ctx, family) else {
+        return PROCEED;
+    };
+    let port = context::port(ctx);
+    let mut shown = None;
+    if let Some(note) = notes::own_note(ctx)
+        && note.is_peer_of(&context::socket(ctx))
+    {
+        shown = shown_peer(note, ip, port);
+    }
+    if shown.is_none() {
+        shown = notes::answered(ctx, ip, port);
+    }
+    if let Some((vip, port)) = shown {
+        context::set(ctx, family, vip, port);
+    }
+    PROCEED
+}

@@ -1,0 +1,138 @@
+//! What is kept in a socket: what it is connected through, and its UDP flows.
+
+use core::ptr::{addr_of_mut, null_mut};
+
+use aya_ebpf::{
+    bindings::BPF_SK_STORAGE_GET_F_CREATE,
+    btf_maps::SkStorage,
+    cty::c_void,
+    helpers::{bpf_sk_storage_get, bpf_skc_to_mptcp_sock},
+    programs::SockAddrContext,
+};
+use vipnat_common::{Datagrams, Flow, Moment, Protocol};
+
+use crate::{
+    context,
+    maps::{self, DATAGRAMS, FLOWS},
+};
+
+/// Whether the loader may, and the kernel can, tell the MPTCP socket of a subflow (kernel 5.19 with
+/// CONFIG_MPTCP, CAP_PERFMON). The loader writes it before the verifier reads it.
+#[unsafe(no_mangle)]
+static MPTCP: u32 = 0;
+
+// Every hook that reads or writes these runs under the socket's lock, so nobody else has them
+// meanwhile. References to them live only until the next call of a function that writes.
+
+/// What the socket of a connect last connected to, if that was a VIP.
+#[inline(always)]
+pub(crate) fn note(ctx: &SockAddrContext) -> Option<&Flow> {
+    // SAFETY: null, or as large as a Flow; see above.
+    unsafe { storage(&FLOWS, holder(ctx), 0).as_ref() }
+}
+
+/// The same in a hook that runs for the very socket that the application has.
+#[inline(always)]
+pub(crate) fn own_note(ctx: &SockAddrContext) -> Option<&Flow> {
+    // SAFETY: null, or as large as a Flow; see above.
+    unsafe { storage(&FLOWS, own(ctx), 0).as_ref() }
+}
+
+/// Notes in the socket what it is connected through.
+#[inline(always)]
+pub(crate) fn remember(ctx: &SockAddrContext, flow: &Flow) {
+    // SAFETY: null, or as large as a Flow; see above.
+    match unsafe { storage(&FLOWS, holder(ctx), BPF_SK_STORAGE_GET_F_CREATE).as_mut() } {
+        Some(note) => *note = *flow,
+        None => unrecorded(),
+    }
+}
+
+/// Forgets what this app noted of an earlier connect.
+#[inline(always)]
+pub(crate) fn forget(ctx: &SockAddrContext, scope: u32) {
+    // SAFETY: null, or as large as a Flow; see above.
+    if let Some(note) = unsafe { storage(&FLOWS, holder(ctx), 0).as_mut() }
+        && note.scope == scope
+    {
+        note.vip = [0; 4];
+    }
+}
+
+/// The UDP flows of the socket, if it ever had any.
+#[inline(always)]
+pub(crate) fn datagrams(ctx: &SockAddrContext) -> Option<&Datagrams> {
+    // SAFETY: null, or as large as Datagrams; see above.
+    unsafe { storage(&DATAGRAMS, own(ctx), 0).as_ref() }
+}
+
+/// Keeps a UDP flow in the socket.
+#[inline(always)]
+pub(crate) fn keep(ctx: &SockAddrContext, flow: &Flow, now: Moment) {
+    // SAFETY: null, or as large as Datagrams; see above.
+    match unsafe { storage(&DATAGRAMS, own(ctx), BPF_SK_STORAGE_GET_F_CREATE).as_mut() } {
+        Some(datagrams) => {
+            if !datagrams.keep(flow, now) {
+                // SAFETY: field projection of the pointer that `count` passes.
+                maps::count(|c| unsafe { addr_of_mut!((*c).evicted) });
+            }
+        }
+        None => unrecorded(),
+    }
+}
+
+/// The socket sends or connects to an address that is no VIP: [`Datagrams::hide`].
+#[inline(always)]
+pub(crate) fn hide(ctx: &SockAddrContext, ip: [u8; 4], port: u16) {
+    // SAFETY: null, or as large as Datagrams; see above.
+    if let Some(datagrams) = unsafe { storage(&DATAGRAMS, own(ctx), 0).as_mut() } {
+        datagrams.hide(ip, port);
+    }
+}
+
+/// A datagram comes from an address: [`Datagrams::answered`].
+#[inline(always)]
+pub(crate) fn answered(ctx: &SockAddrContext, ip: [u8; 4], port: u16) -> Option<([u8; 4], u16)> {
+    // SAFETY: null, or as large as Datagrams; see above.
+    let datagrams = unsafe { storage(&DATAGRAMS, own(ctx), 0).as_mut() }?;
+    datagrams.answered(ip, port, &context::socket(ctx))
+}
+
+/// Open: the connection matters more than what is seen of it.
+#[inline(always)]
+fn unrecorded() {
+    // SAFETY: field projection of the pointer that `count` passes.
+    maps::count(|c| unsafe { addr_of_mut!((*c).unrecorded) });
+}
+
+/// The socket whose hook runs.
+#[inline(always)]
+fn own(ctx: &SockAddrContext) -> *mut c_void {
+    // SAFETY: the kernel passes a valid context.
+    unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk.cast() }
+}
+
+/// The socket that the application has: `connect` of an MPTCP socket runs the hook of its first
+/// subflow, a TCP socket of the kernel's, but `getpeername` that of the MPTCP socket itself.
+#[inline(always)]
+fn holder(ctx: &SockAddrContext) -> *mut c_void {
+    let own = own(ctx);
+    // SAFETY: a static that is never null; volatile, because only the loader knows its value.
+    let known = unsafe { (&raw const MPTCP).read_volatile() } != 0;
+    if known && matches!(context::protocol(ctx), Protocol::Tcp) {
+        // SAFETY: the context's socket is valid while the hook runs.
+        let mptcp: *mut c_void = unsafe { bpf_skc_to_mptcp_sock(own) }.cast();
+        if !mptcp.is_null() {
+            return mptcp;
+        }
+    }
+    own
+}
+
+/// A socket's storage in a map; null if there is none, or with CREATE no memory for it.
+#[inline(always)]
+unsafe fn storage<T>(map: &SkStorage<T>, socket: *mut c_void, flags: u32) -> *mut T {
+    let map = core::ptr::from_ref(map).cast_mut().cast();
+    // SAFETY: the caller's socket is valid while the hook runs.
+    unsafe { bpf_sk_storage_get(map, socket, null_mut(), u64::from(flags)) }.cast()
+}

@@ -1,0 +1,53 @@
+//! A verdict, carried out.
+
+use core::ptr::addr_of_mut;
+
+use aya_ebpf::{helpers::bpf_set_retval, programs::SockAddrContext};
+use vipnat_common::Verdict;
+
+use crate::{
+    context::{self, Family},
+    maps,
+};
+
+/// The call goes on.
+pub(crate) const PROCEED: i32 = 1;
+/// The call fails with the error that was set.
+const FAIL: i32 = 0;
+
+/// errno numbers of include/uapi/asm-generic.
+const EAGAIN: i32 = 11;
+const EHOSTUNREACH: i32 = 113;
+
+#[inline(always)]
+pub(crate) fn carry_out(ctx: &SockAddrContext, family: Family, verdict: &Verdict) -> i32 {
+    match verdict {
+        Verdict::Pass => PROCEED,
+        Verdict::Redirect(target) => {
+            context::set(ctx, family, target.ip, target.port);
+            // SAFETY: field projection of the pointer that `count` passes.
+            maps::count(|c| unsafe { addr_of_mut!((*c).redirected) });
+            PROCEED
+        }
+        // Closed: the VIP is ours and nothing answers for it, so the call must neither hang on an
+        // address that does not exist nor look like a permission problem (EPERM).
+        Verdict::Unreachable => {
+            // SAFETY: as above.
+            maps::count(|c| unsafe { addr_of_mut!((*c).unreachable) });
+            fail(EHOSTUNREACH)
+        }
+        // Closed: any backend picked now might be another VIP's. The application may try again.
+        Verdict::Unsettled => {
+            // SAFETY: as above.
+            maps::count(|c| unsafe { addr_of_mut!((*c).unsettled) });
+            fail(EAGAIN)
+        }
+    }
+}
+
+#[inline(always)]
+fn fail(errno: i32) -> i32 {
+    // SAFETY: no pointers; available to connect and sendmsg hooks since kernel 6.1.
+    unsafe { bpf_set_retval(-errno) };
+    FAIL
+}
