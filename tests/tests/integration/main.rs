@@ -3,6 +3,7 @@
 mod apply;
 mod bad_input;
 mod connect;
+mod import_platform;
 mod inspect;
 mod isolation;
 mod machine;

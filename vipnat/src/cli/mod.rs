@@ -57,10 +57,10 @@ enum Verb {
     Env(env::Args),
     /// Run a command inside an app's cgroup.
     Exec(exec::Args),
+    /// Print a table made of what was there before.
+    Import(import::Args),
     /// Print what a table means for an app as rules of iptables or nft.
     Export(export::Args),
-    /// Print the table that rules or other files mean.
-    Import(import::Args),
 }
 
 /// Input that is wrong, as opposed to something that failed: exit status 2.
@@ -91,9 +91,9 @@ pub fn main() -> ExitCode {
         Verb::Flush(args) => flush::run(&args, &bpffs),
         Verb::Vip(args) => vip::run(&args),
         Verb::Env(args) => env::run(&args),
+        Verb::Import(args) => import::run(&args),
         Verb::Exec(args) => exec::run(&args, &bpffs),
         Verb::Export(args) => export::run(&args),
-        Verb::Import(args) => import::run(&args),
     };
     let Err(error) = result else {
         return ExitCode::SUCCESS;
@@ -131,10 +131,9 @@ fn datapath(bpffs: &Path) -> Result<Datapath> {
 /// No input is larger; what is would only fill the memory.
 const MAX_INPUT: u64 = 256 << 20;
 
-/// Reads a table or another input; `-` is standard input. `what` it is is for messages.
-fn read_input(path: &Path, what: &str) -> Result<Vec<u8>> {
-    let unreadable =
-        |error| InvalidInput(format!("{}: cannot read {what}: {error}", name_of(path)));
+/// Reads a file; `-` is standard input.
+fn read_input(path: &Path) -> Result<Vec<u8>> {
+    let unreadable = |error| InvalidInput(format!("{}: cannot read it: {error}", name_of(path)));
     let mut bytes = Vec::new();
     if path == Path::new("-") {
         io::stdin().take(MAX_INPUT + 1).read_to_end(&mut bytes)
@@ -155,13 +154,9 @@ fn read_input(path: &Path, what: &str) -> Result<Vec<u8>> {
 
 /// Reads and checks a table; `-` is standard input.
 fn read_table(path: &Path) -> Result<Table> {
-    parse_table(&read_input(path, "the table")?, &name_of(path))
-}
-
-/// Checks a table that comes from `name`.
-fn parse_table(bytes: &[u8], name: &str) -> Result<Table> {
+    let bytes = read_input(path)?;
     let mount = datapath::cgroup_mount().unwrap_or_else(|_| PathBuf::from("/sys/fs/cgroup"));
-    Ok(Table::parse(bytes, name, &mount)?)
+    Ok(Table::parse(&bytes, &name_of(path), &mount)?)
 }
 
 /// An app of a table, or an error that names those there are.

@@ -1,43 +1,29 @@
 //! `vipnat import iptables`.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
-use serde_json::json;
 
+use super::Common;
 use crate::{
-    cli::{InvalidInput, complain, count, name_of, parse_table, print, read_input},
+    cli::{InvalidInput, complain, count, name_of, read_input},
     rules::{self, Import, Remark},
+    table::Table,
 };
 
 /// Arguments of `import iptables`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The output of iptables-save in the container's network namespace; `-` for standard input.
-    #[arg(default_value = "-")]
-    file: PathBuf,
-    /// The app that the rules become.
-    #[arg(long)]
-    app: String,
-    /// The app's cgroup.
-    #[arg(long, value_name = "PATH")]
-    cgroup: String,
+    #[command(flatten)]
+    common: Common,
     /// Leave out what a table can't say, and tell what it is.
     #[arg(long)]
     skip_unsupported: bool,
-    /// As JSON instead of TOML.
-    #[arg(long)]
-    json: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
-    let Args { file, app, cgroup, skip_unsupported, json: as_json } = args;
-    let name = name_of(file);
-    // The table that is printed, as yet without its relationships: checks the other arguments.
-    let empty = json!({ "apps": { app: { "cgroup": cgroup } } }).to_string();
-    let mut table = parse_table(empty.as_bytes(), "--app and --cgroup")?;
-
-    let text = read_input(file, "the rules")?;
+    let Args { common, skip_unsupported } = args;
+    let mut app = common.empty_app()?;
+    let text = read_input(&common.file)?;
+    let name = name_of(&common.file);
     let Import { services, relationships, unsupported, notes } =
         rules::import(&String::from_utf8_lossy(&text));
     let remark = |remark: &Remark| format!("{name}:{remark}");
@@ -63,9 +49,6 @@ pub(super) fn run(args: &Args) -> Result<()> {
         ))
         .into());
     }
-    table.services = services;
-    for app in table.apps.values_mut() {
-        app.relationships.clone_from(&relationships);
-    }
-    print(&if *as_json { table.to_json() } else { table.to_toml()? })
+    app.relationships = relationships;
+    common.print(&Table { services, apps: [(common.app.clone(), app)].into() })
 }

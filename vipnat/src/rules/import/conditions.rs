@@ -106,11 +106,12 @@ impl Conditions {
             let help = "write a rule for each VIP, with `-d VIP/32`";
             ("a destination that is not one address".to_owned(), help)
         })?;
-        match crate::table::refused_as_vip(vip) {
-            Some(reason) => {
-                Err((reason, "a VIP is an address of 169.254.0.0/16 that is not reserved"))
-            }
+        match crate::table::never_a_vip(vip) {
             None => Ok(vip),
+            Some(reason) => {
+                let help = "a VIP is an address of 169.254.0.0/16 that is not reserved";
+                Err((format!("VIP {vip} {reason}"), help))
+            }
         }
     }
 

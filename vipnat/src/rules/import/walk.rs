@@ -203,7 +203,7 @@ fn backend(to: &[String]) -> Result<End, Unsupported> {
         };
         return Err((format!("`--to-destination {to}` is {what}"), help));
     };
-    if let Some(reason) = crate::table::refused_as_backend(ip) {
+    if let Some(reason) = crate::table::never_a_backend(ip) {
         return Err((format!("backend {ip} {reason}"), "use the real address of a container"));
     }
     match port.map(NonZeroU16::new) {
