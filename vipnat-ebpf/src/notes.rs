@@ -16,8 +16,8 @@ use crate::{
     maps::{self, DATAGRAMS, FLOWS},
 };
 
-/// Whether the loader may, and the kernel can, tell the MPTCP socket of a subflow (kernel 5.19 with
-/// CONFIG_MPTCP, CAP_PERFMON). The loader writes it before the verifier reads it.
+/// Whether the kernel has MPTCP; without, the verifier refuses the helper that asks for its sockets. The
+/// loader writes it before the verifier reads it.
 #[unsafe(no_mangle)]
 static MPTCP: u32 = 0;
 

@@ -137,7 +137,11 @@ fn fails_under(scene: &Scene, wrapper: &[&str], expected: &str) {
 fn missing_privileges_are_one_clear_sentence() {
     let scene = Scene::new(0);
     let drop = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
-    fails_under(&scene, &drop, "missing privileges: vipnat needs CAP_BPF and CAP_NET_ADMIN");
+    fails_under(
+        &scene,
+        &drop,
+        "missing privileges: vipnat needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN",
+    );
 }
 
 #[test]

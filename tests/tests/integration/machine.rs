@@ -51,3 +51,18 @@ fn programs_of_others_on_the_same_cgroup_stay() {
     assert_eq!(mine(), 1);
     assert_eq!(scene.who(), "0");
 }
+
+/// The verifier is stricter with programs of those who lack CAP_PERFMON.
+#[test]
+fn three_capabilities_are_enough() {
+    let scene = Scene::new(1);
+    let file = scene.vipnat.table(&scene.table(&list([0])));
+    let caps = "-all,+bpf,+perfmon,+net_admin";
+    let apply = scene.vipnat.command(["apply".as_ref(), file.as_os_str()]);
+    let mut command = Command::new("setpriv");
+    command.args([format!("--bounding-set={caps}"), format!("--inh-caps={caps}")]);
+    command.arg(apply.get_program()).args(apply.get_args());
+    let outcome = outcome(&mut command);
+    assert!(outcome.status.success(), "{outcome}");
+    assert_eq!(scene.who(), "0");
+}

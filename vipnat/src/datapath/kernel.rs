@@ -39,24 +39,19 @@ pub(super) fn check() -> Result<()> {
              CONFIG_DEBUG_INFO_BTF=y, as every distribution's is"
         ));
     }
-    if !may_load(capabilities()) {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    if !may_load(effective(&status)) {
         return unsupported(
-            "missing privileges: vipnat needs CAP_BPF and CAP_NET_ADMIN; run it as root".to_owned(),
+            "missing privileges: vipnat needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; run it as root"
+                .to_owned(),
         );
     }
     Ok(())
 }
 
-/// Whether programs can be told the MPTCP socket of a subflow, so that `getpeername` of one shows the
-/// VIP. `bpf_skc_to_mptcp_sock` is for those with CAP_PERFMON alone (`bpf_sk_base_func_proto` in
-/// net/core/filter.c), and vipnat has to work without.
-pub(super) fn tells_mptcp() -> bool {
-    Path::new(MPTCP).exists() && may_see_structures(capabilities())
-}
-
-/// Those in effect, as a bit mask.
-fn capabilities() -> u64 {
-    effective(&fs::read_to_string("/proc/self/status").unwrap_or_default())
+/// Whether the kernel has MPTCP, and so can tell a subflow's socket from the application's.
+pub(super) fn has_mptcp() -> bool {
+    Path::new(MPTCP).exists()
 }
 
 /// Major and minor of a kernel release such as `6.1.0-18-cloud-amd64`.
@@ -71,15 +66,12 @@ fn effective(status: &str) -> u64 {
     line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
-/// CAP_SYS_ADMIN stands in for CAP_BPF, but not for CAP_NET_ADMIN.
+/// CAP_SYS_ADMIN stands in for CAP_BPF and CAP_PERFMON, but not for CAP_NET_ADMIN. Without CAP_PERFMON
+/// the verifier allows no loop over what is in a socket, and slows down what it does allow with
+/// barriers against speculation (`bypass_spec_v1` and `bypass_spec_v4` in include/linux/bpf.h).
 fn may_load(effective: u64) -> bool {
     let has = |cap: u32| effective & (1 << cap) != 0;
-    (has(CAP_BPF) || has(CAP_SYS_ADMIN)) && has(CAP_NET_ADMIN)
-}
-
-/// CAP_SYS_ADMIN stands in for CAP_PERFMON.
-fn may_see_structures(effective: u64) -> bool {
-    effective & (1 << CAP_PERFMON | 1 << CAP_SYS_ADMIN) != 0
+    (has(CAP_BPF) && has(CAP_PERFMON) || has(CAP_SYS_ADMIN)) && has(CAP_NET_ADMIN)
 }
 
 #[cfg(test)]
@@ -111,8 +103,12 @@ mod tests {
     fn privileges() {
         assert_eq!(effective("Name:\tx\nCapEff:\t000001ffffffffff\n"), 0x1ff_ffff_ffff);
         assert_eq!(effective("nothing"), 0);
-        assert!(may_load(u64::MAX) && may_load(1 << CAP_BPF | 1 << CAP_NET_ADMIN));
-        assert!(!may_see_structures(1 << CAP_BPF) && may_see_structures(1 << CAP_PERFMON));
-        assert!(!may_load(1 << CAP_BPF) && !may_load(1 << CAP_NET_ADMIN) && !may_load(0));
+        let enough = [CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN];
+        assert!(may_load(u64::MAX) && may_load(enough.iter().map(|cap| 1 << cap).sum()));
+        for missing in enough {
+            let rest = enough.iter().filter(|cap| **cap != missing).map(|cap| 1 << cap).sum();
+            assert!(!may_load(rest), "{missing}");
+        }
+        assert!(may_load(1 << CAP_SYS_ADMIN | 1 << CAP_NET_ADMIN) && !may_load(0));
     }
 }

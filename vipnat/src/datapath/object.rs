@@ -57,7 +57,7 @@ pub(super) fn ensure(dir: &StateDir) -> Result<()> {
         dir.remove(name)?;
     }
 
-    let mptcp = u32::from(kernel::tells_mptcp());
+    let mptcp = u32::from(kernel::has_mptcp());
     let mut object = EbpfLoader::new()
         .override_global("MPTCP", &mptcp, true)
         .load(OBJECT)
