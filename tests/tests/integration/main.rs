@@ -10,5 +10,6 @@ mod machine;
 mod replacing;
 mod round_robin;
 mod rules;
+mod rules_import;
 mod rules_round_trip;
 mod scene;
