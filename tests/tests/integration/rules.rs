@@ -236,16 +236,19 @@ fn ping_works_beside_vipnat_while_tcp_and_udp_are_not_tracked() {
     let host = &scene.app.host;
     let table = scene.table(&list(0..2));
     scene.vipnat.apply(&table);
-    let ping = || succeeds(host.command("ping").args(["-c1", "-W5", DB]), "").stdout;
-    let mut silent = host.command("ping");
+    let ping = || succeeds(scene.app.command("ping").args(["-c1", "-W5", DB]), "").stdout;
+    let mut silent = scene.app.command("ping");
     let unanswered = outcome(silent.args(["-c1", "-W1", DB]));
     assert!(!unanswered.status.success(), "without rules: {unanswered}");
     for loader in Loader::ALL {
         let rules = exported(&scene, loader, &table, &["--only-other-protocols"]);
         loader.load(&scene, &rules, &[]);
         assert!(ping().contains(&format!("from {DB}")), "{loader:?}");
-        // Which takes turns of its own.
-        ping();
+        // Which takes turns of its own. This time with a ping socket, as where anybody may have one.
+        let ping_sockets = "/proc/sys/net/ipv4/ping_group_range";
+        host.run(|| fs::write(ping_sockets, "0 0").expect("allow ping sockets"));
+        assert!(ping().contains(&format!("from {DB}")), "{loader:?}");
+        host.run(|| fs::write(ping_sockets, "1 0").expect("forbid ping sockets"));
         for number in 0..2 {
             let icmp = tracked(host, "icmp");
             assert!(icmp.contains(&format!("src={}", ip(number))), "{loader:?}: {icmp}");
