@@ -98,22 +98,25 @@ pub fn import(text: &str) -> Import {
     import
 }
 
-/// Rules for one port and protocol.
+/// Rules for one protocol, or for both.
 struct Group<'a> {
-    port: Option<u16>,
     protocol: Option<Protocol>,
     leaves: Vec<&'a Leaf<'a>>,
 }
 
 impl Import {
     /// Takes in all rules for a VIP, which must amount to one relationship.
-    fn vip(&mut self, vip: Ipv4Addr, leaves: &[Leaf<'_>]) {
-        let mut groups = groups(leaves).into_iter();
-        let Some(Group { port, protocol, leaves }) = groups.next() else {
+    fn vip(&mut self, vip: Ipv4Addr, all: &[Leaf<'_>]) {
+        let Some(port) = all.first().map(|leaf| leaf.conditions.port) else {
+            return;
+        };
+        let mut groups = groups(all, port).into_iter();
+        let Some(Group { protocol, leaves }) = groups.next() else {
             return;
         };
         let mut told: HashSet<_> = leaves.iter().map(|leaf| leaf.rule.line).collect();
-        for leaf in groups.flat_map(|group| group.leaves) {
+        let other_ports = all.iter().filter(|leaf| leaf.conditions.port != port);
+        for leaf in groups.flat_map(|group| group.leaves).chain(other_ports) {
             if told.insert(leaf.rule.line) {
                 let reason = format!("another port, protocol or backend for VIP {vip}");
                 let help = "an app has one relationship for a VIP; give the other one its own VIP";
@@ -175,39 +178,22 @@ fn invented<T>(vip: Ipv4Addr, taken: &BTreeMap<String, T>) -> String {
     name
 }
 
-/// The rules by port and protocol. TCP and UDP are one group if they go the same way.
-fn groups<'a>(leaves: &'a [Leaf<'a>]) -> Vec<Group<'a>> {
-    let mut ports: Vec<Option<u16>> = Vec::new();
-    for leaf in leaves {
-        if !ports.contains(&leaf.conditions.port) {
-            ports.push(leaf.conditions.port);
-        }
-    }
-    let of = |port, has: fn(Protocols) -> bool| {
-        reachable(
-            leaves
-                .iter()
-                .filter(move |leaf| leaf.conditions.port == port && has(leaf.conditions.protocols)),
-        )
+/// The rules for a port, by protocol. TCP and UDP are one group if they go the same way.
+fn groups<'a>(leaves: &'a [Leaf<'a>], port: Option<u16>) -> Vec<Group<'a>> {
+    let of = |has: fn(Protocols) -> bool| {
+        let leaves = leaves.iter().filter(|leaf| leaf.conditions.port == port);
+        reachable(leaves.filter(|leaf| has(leaf.conditions.protocols)))
     };
-    let mut groups = Vec::new();
-    for port in ports {
-        let tcp = of(port, |protocols| protocols.tcp);
-        let udp = of(port, |protocols| protocols.udp);
-        let alike = tcp.iter().map(|leaf| turn(leaf)).eq(udp.iter().map(|leaf| turn(leaf)));
-        let mut push = |protocol, leaves: Vec<_>| {
-            if !leaves.is_empty() {
-                groups.push(Group { port, protocol, leaves });
-            }
-        };
-        if alike {
-            push(None, tcp);
-        } else {
-            push(Some(Protocol::Tcp), tcp);
-            push(Some(Protocol::Udp), udp);
-        }
+    let tcp = of(|protocols| protocols.tcp);
+    let udp = of(|protocols| protocols.udp);
+    if tcp.iter().map(|leaf| turn(leaf)).eq(udp.iter().map(|leaf| turn(leaf))) {
+        return vec![Group { protocol: None, leaves: tcp }];
     }
-    groups
+    [(Protocol::Tcp, tcp), (Protocol::Udp, udp)]
+        .into_iter()
+        .filter(|(_, leaves)| !leaves.is_empty())
+        .map(|(protocol, leaves)| Group { protocol: Some(protocol), leaves })
+        .collect()
 }
 
 /// Rules up to the first one that takes all that is left. Of those behind one counting rule, only the
