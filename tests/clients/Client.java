@@ -14,7 +14,13 @@ class Client {
             case "http" -> http();
             case "unconnected" -> unconnected();
             case "connected" -> connected();
+            case "reconnected" -> reconnected();
             case "channels" -> channels();
+            case "refused" -> {
+                refused(() -> new Socket(service.getAddress(), service.getPort()));
+                refused(() -> SocketChannel.open(service));
+                refused(Client::connected);
+            }
         }
     }
 
@@ -26,12 +32,16 @@ class Client {
     static void streams() throws IOException {
         for (int i = 0; i < 2; i++) {
             try (var socket = new Socket(service.getAddress(), service.getPort())) {
-                var in = new BufferedReader(new InputStreamReader(socket.getInputStream()));
-                say(in.readLine(), "peer", socket.getRemoteSocketAddress(), socket.getPort());
+                socket.getOutputStream().write('?');
+                var answer = new byte[99];
+                int length = socket.getInputStream().read(answer);
+                say(new String(answer, 0, length), "peer", socket.getRemoteSocketAddress());
             }
             try (var channel = SocketChannel.open(service)) {
-                var in = new BufferedReader(new InputStreamReader(Channels.newInputStream(channel)));
-                say(in.readLine(), "peer", channel.getRemoteAddress());
+                channel.write(ByteBuffer.wrap("?".getBytes()));
+                var answer = ByteBuffer.allocate(99);
+                channel.read(answer);
+                say(text(answer), "peer", channel.getRemoteAddress());
             }
         }
     }
@@ -47,58 +57,80 @@ class Client {
         }
     }
 
-    static String receive(DatagramSocket socket) throws IOException {
+    static String text(ByteBuffer buffer) {
+        return new String(buffer.array(), 0, buffer.position());
+    }
+
+    static void ask(DatagramSocket socket) throws IOException {
+        var question = new DatagramPacket(new byte[1], 1);
+        if (!socket.isConnected()) question.setSocketAddress(service);
+        socket.send(question);
+        socket.setSoTimeout(5000);
         var packet = new DatagramPacket(new byte[99], 99);
         socket.receive(packet);
-        return new String(packet.getData(), 0, packet.getLength()) + " from " + packet.getSocketAddress();
+        var answer = new String(packet.getData(), 0, packet.getLength());
+        say(answer, "from", packet.getSocketAddress(), "peer", socket.getRemoteSocketAddress());
     }
 
     static void unconnected() throws IOException {
         for (int i = 0; i < 3; i++) {
             try (var socket = new DatagramSocket()) {
-                socket.setSoTimeout(5000);
-                for (int j = 0; j < 2; j++) {
-                    socket.send(new DatagramPacket(new byte[1], 1, service));
-                    say(receive(socket));
-                }
+                ask(socket);
+                ask(socket);
             }
         }
     }
 
     static void connected() throws IOException {
+        for (int i = 0; i < 3; i++) {
+            try (var socket = new DatagramSocket()) {
+                socket.connect(service);
+                ask(socket);
+                ask(socket);
+            }
+        }
+    }
+
+    interface Attempt {
+        void make() throws IOException;
+    }
+
+    static void refused(Attempt attempt) {
+        try {
+            attempt.make();
+        } catch (IOException error) {
+            say(error);
+        }
+    }
+
+    /** One socket that is connected again and again, with the same port of its own. */
+    static void reconnected() throws IOException {
         try (var socket = new DatagramSocket()) {
-            socket.setSoTimeout(5000);
             for (int i = 0; i < 3; i++) {
                 socket.connect(service);
-                socket.send(new DatagramPacket(new byte[1], 1));
-                say(receive(socket), "peer", socket.getRemoteSocketAddress());
+                ask(socket);
                 socket.disconnect();
-                say("disconnected", socket.getRemoteSocketAddress());
             }
-            // Not connected any more.
-            socket.send(new DatagramPacket(new byte[1], 1, service));
-            say(receive(socket));
+            ask(socket);
         }
     }
 
     static void channels() throws IOException {
-        for (var family : StandardProtocolFamily.values()) {
-            if (family == StandardProtocolFamily.UNIX) continue;
-            var buffer = ByteBuffer.allocate(99);
+        for (var family : new ProtocolFamily[] {StandardProtocolFamily.INET, StandardProtocolFamily.INET6}) {
             try (var channel = DatagramChannel.open(family)) {
                 channel.send(ByteBuffer.wrap(new byte[1]), service);
-                var source = channel.receive(buffer);
-                say(family, new String(buffer.array(), 0, buffer.position()), "from", source);
+                var answer = ByteBuffer.allocate(99);
+                var source = channel.receive(answer);
+                say(family, text(answer), "from", source);
             }
             try (var channel = DatagramChannel.open(family)) {
                 channel.connect(service);
-                for (int i = 0; i < 2; i++) {
-                    channel.write(ByteBuffer.wrap(new byte[1]));
-                    buffer.clear();
-                    // Twice the same: read, and receive with the source.
-                    var source = i == 0 ? channel.receive(buffer) : channel.read(buffer);
-                    say(family, new String(buffer.array(), 0, buffer.position()), source, channel.getRemoteAddress());
-                }
+                channel.write(ByteBuffer.wrap(new byte[1]));
+                var answer = ByteBuffer.allocate(99);
+                channel.read(answer);
+                channel.write(ByteBuffer.wrap(new byte[1]));
+                var source = channel.receive(answer);
+                say(family, text(answer), "from", source, "peer", channel.getRemoteAddress());
             }
         }
     }

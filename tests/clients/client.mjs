@@ -11,9 +11,10 @@ const at = ({ address, port, family }) => `${address}:${port} ${family}`;
 async function streams() {
   for (let i = 0; i < 4; i++) {
     const stream = net.connect(Number(port), host);
+    stream.write("?");
     const [data] = await once(stream, "data");
-    console.log(String(data).trim(), "peer", stream.remoteAddress, stream.remotePort, stream.remoteFamily);
-    stream.end();
+    console.log(String(data), "peer", stream.remoteAddress, stream.remotePort, stream.remoteFamily);
+    stream.destroy();
     await once(stream, "close");
   }
 }
@@ -48,9 +49,21 @@ async function keepAlive() {
   agent.destroy();
 }
 
+async function refused() {
+  const stream = net.connect(Number(port), host);
+  await once(stream, "connect").catch((error) => console.log(error.message));
+  const socket = dgram.createSocket("udp4");
+  socket.connect(Number(port), host);
+  await once(socket, "connect");
+  socket.send("?");
+  await once(socket, "message").catch((error) => console.log(error.message));
+  socket.close();
+}
+
 switch (what) {
   case "streams": await streams(); break;
   case "http": await keepAlive(); break;
+  case "refused": await refused(); break;
   case "unconnected": await datagrams("udp4", false); break;
   case "unconnected6": await datagrams("udp6", false); break;
   case "connected": await datagrams("udp4", true); break;

@@ -23,8 +23,8 @@ class Ask(asyncio.DatagramProtocol):
 async def streams():
     for _ in range(4):
         reader, writer = await asyncio.open_connection(HOST, PORT)
-        banner = (await reader.readline()).decode().strip()
-        print(banner, "peer", writer.get_extra_info("peername"))
+        writer.write(b"?")
+        print((await reader.read(99)).decode(), "peer", writer.get_extra_info("peername"))
         writer.close()
         await writer.wait_closed()
 
@@ -42,23 +42,32 @@ async def datagrams(connected):
 def sockets():
     for _ in range(2):
         with socket.create_connection((HOST, PORT)) as stream:
-            print(stream.makefile().readline().strip(), "peer", stream.getpeername())
-    with socket.socket(type=socket.SOCK_DGRAM) as unconnected:
-        for _ in range(2):
-            unconnected.sendto(b"?", (HOST, PORT))
-            data, source = unconnected.recvfrom(99)
-            print(data.decode(), "from", source)
-        data, _, _, source = unconnected.recvmsg(99) if unconnected.sendto(b"?", (HOST, PORT)) else None
-        print(data.decode(), "from", source)
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as mapped:
-        mapped.sendto(b"?", ("::ffff:" + HOST, PORT))
-        data, source = mapped.recvfrom(99)
-        print(data.decode(), "from", source)
+            stream.sendall(b"?")
+            print(stream.recv(99).decode(), "peer", stream.getpeername())
+    for family, host in (socket.AF_INET, HOST), (socket.AF_INET6, "::ffff:" + HOST):
+        with socket.socket(family, socket.SOCK_DGRAM) as unconnected:
+            for _ in range(2):
+                unconnected.sendto(b"?", (host, PORT))
+                data, source = unconnected.recvfrom(99)
+                print(data.decode(), "from", source)
 
 
-if WHAT == "streams":
-    asyncio.run(streams())
-elif WHAT == "sockets":
+async def refused():
+    try:
+        await asyncio.open_connection(HOST, PORT)
+    except OSError as error:
+        print(repr(error))
+    await datagrams(connected=True)
+
+
+if WHAT == "sockets":
     sockets()
 else:
-    asyncio.run(datagrams(connected=WHAT == "connected"))
+    asyncio.run(
+        {
+            "streams": streams,
+            "connected": lambda: datagrams(connected=True),
+            "unconnected": lambda: datagrams(connected=False),
+            "refused": refused,
+        }[WHAT]()
+    )
