@@ -118,10 +118,9 @@ pub(super) const CASES: &[Case] = &[
                  bind a app:4000
                  connect a db:5432
                  connect a unspec
-                 bind a app:4001
                  listen a
                  socket b tcp4
-                 connect b app:4001
+                 connect b app:4000
                  accept a c
                  getpeername c
                  getpeername a",
