@@ -10,4 +10,7 @@ mod isolation;
 mod machine;
 mod replacing;
 mod round_robin;
+mod rules;
+mod rules_import;
+mod rules_round_trip;
 mod scene;
