@@ -1,6 +1,9 @@
 //! The programs that tests run.
 
-use std::{env, path::PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 /// The program `name` of this workspace: what `<NAME>_BIN` says, or the one built beside the
 /// running test or tool.
@@ -18,4 +21,13 @@ pub fn program(name: &str) -> PathBuf {
         .unwrap_or_else(|| {
             panic!("no {name} near {}: build it first: cargo xtask test", me.display())
         })
+}
+
+/// Where a program of the machine is: along PATH, or where Debian keeps administrators' tools.
+pub fn installed(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(|directory| Path::new(directory).to_owned()))
+        .map(|directory| directory.join(name))
+        .find(|path| path.is_file())
 }

@@ -6,6 +6,7 @@ mod env;
 mod exec;
 mod export;
 mod flush;
+mod import;
 mod list;
 mod vip;
 
@@ -56,6 +57,8 @@ enum Verb {
     Env(env::Args),
     /// Run a command inside an app's cgroup.
     Exec(exec::Args),
+    /// Print a table made of what was there before.
+    Import(import::Args),
     /// Print what a table means for an app as rules of iptables or nft.
     Export(export::Args),
 }
@@ -88,6 +91,7 @@ pub fn main() -> ExitCode {
         Verb::Flush(args) => flush::run(&args, &bpffs),
         Verb::Vip(args) => vip::run(&args),
         Verb::Env(args) => env::run(&args),
+        Verb::Import(args) => import::run(&args),
         Verb::Exec(args) => exec::run(&args, &bpffs),
         Verb::Export(args) => export::run(&args),
     };
@@ -124,28 +128,33 @@ fn datapath(bpffs: &Path) -> Result<Datapath> {
     Ok(Datapath::new(bpffs, &datapath::cgroup_mount()?))
 }
 
-/// No table is larger; what is would only fill the memory.
-const MAX_TABLE: u64 = 256 << 20;
+/// No input is larger; what is would only fill the memory.
+const MAX_INPUT: u64 = 256 << 20;
 
-/// Reads and checks a table; `-` is standard input.
-fn read_table(path: &Path) -> Result<Table> {
-    let unreadable =
-        |error| InvalidInput(format!("{}: cannot read the table: {error}", name_of(path)));
+/// Reads a file; `-` is standard input.
+fn read_input(path: &Path) -> Result<Vec<u8>> {
+    let unreadable = |error| InvalidInput(format!("{}: cannot read it: {error}", name_of(path)));
     let mut bytes = Vec::new();
     if path == Path::new("-") {
-        io::stdin().take(MAX_TABLE + 1).read_to_end(&mut bytes)
+        io::stdin().take(MAX_INPUT + 1).read_to_end(&mut bytes)
     } else {
-        std::fs::File::open(path).and_then(|file| file.take(MAX_TABLE + 1).read_to_end(&mut bytes))
+        std::fs::File::open(path).and_then(|file| file.take(MAX_INPUT + 1).read_to_end(&mut bytes))
     }
     .map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_TABLE {
+    if bytes.len() as u64 > MAX_INPUT {
         return Err(InvalidInput(format!(
             "{}: larger than {} MiB; is this the right file?",
             name_of(path),
-            MAX_TABLE >> 20
+            MAX_INPUT >> 20
         ))
         .into());
     }
+    Ok(bytes)
+}
+
+/// Reads and checks a table; `-` is standard input.
+fn read_table(path: &Path) -> Result<Table> {
+    let bytes = read_input(path)?;
     let mount = datapath::cgroup_mount().unwrap_or_else(|_| PathBuf::from("/sys/fs/cgroup"));
     Ok(Table::parse(&bytes, &name_of(path), &mount)?)
 }

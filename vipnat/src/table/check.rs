@@ -12,14 +12,14 @@ use vipnat_common::Protocol;
 use super::{
     App, Backend, Relationship, Select, Service, Table, UdpPinning,
     endpoint::Endpoint,
-    error::Problem,
+    error::{Problem, TableError},
     path::Path,
     raw,
     vip::{in_range, reserved_for, vip_of},
 };
 
 /// Longest name in bytes. App names become file names on bpffs, where a byte can take three.
-const MAX_NAME: usize = 63;
+pub(super) const MAX_NAME: usize = 63;
 
 /// What leaving a port out means, for a backend and for a relationship.
 const KEEPS_PORT: &str = "for the port that the application asks for";
@@ -36,6 +36,31 @@ pub(super) fn check(raw: raw::Table, cgroup_mount: &FilePath) -> Result<Table, V
     let mut checker = Checker { problems: Vec::new(), cgroup_mount };
     let table = checker.table(services, apps);
     if checker.problems.is_empty() { Ok(table) } else { Err(checker.problems) }
+}
+
+impl App {
+    /// An app without relationships. `file` is the name that errors give; `cgroup_mount` is where
+    /// cgroup v2 is mounted.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with its name or its cgroup.
+    pub fn new(
+        name: &str,
+        cgroup: &str,
+        file: &str,
+        cgroup_mount: &FilePath,
+    ) -> Result<Self, TableError> {
+        let mut checker = Checker { problems: Vec::new(), cgroup_mount };
+        let path = Path::keys(&["apps", name]);
+        checker.name(&path, name);
+        let raw = raw::App { cgroup: cgroup.to_owned(), relationships: BTreeMap::new() };
+        let app = checker.app(&path, raw, &BTreeMap::new());
+        match checker.problems {
+            problems if problems.is_empty() => Ok(app),
+            problems => Err(TableError::new(file, problems)),
+        }
+    }
 }
 
 /// Whether this can be the name of an app, service or relationship.
@@ -182,15 +207,7 @@ impl Checker<'_> {
 
     fn backend_ip(&mut self, path: &Path, text: &str) -> Option<Ipv4Addr> {
         let ip = self.ipv4(path, text)?;
-        let reason = if in_range(ip) {
-            "is in the range of VIPs, 169.254.0.0/16"
-        } else if ip.octets()[0] == 0 {
-            "is in 0.0.0.0/8, \"this network\""
-        } else if ip.is_multicast() {
-            "is a multicast address"
-        } else if ip.is_broadcast() {
-            "is the broadcast address"
-        } else {
+        let Some(reason) = never_a_backend(ip) else {
             return Some(ip);
         };
         self.problem(
@@ -207,6 +224,9 @@ impl Checker<'_> {
         }
         let reason = if text.parse::<std::net::Ipv6Addr>().is_ok() {
             format!("{text:?} is an IPv6 address")
+        } else if text.contains('@') {
+            // What is before it may be a password.
+            "this is not an IPv4 address".to_owned()
         } else {
             format!("{text:?} is not an IPv4 address")
         };
@@ -329,17 +349,12 @@ impl Checker<'_> {
 
     fn vip(&mut self, path: &Path, text: &str) -> Option<Ipv4Addr> {
         let vip = self.ipv4(path, text)?;
-        let reason = if in_range(vip) {
-            let Some(owner) = reserved_for(vip) else {
-                return Some(vip);
-            };
-            format!("VIP {vip} is reserved: {owner}")
-        } else {
-            format!("VIP {vip} is outside 169.254.0.0/16")
+        let Some(reason) = never_a_vip(vip) else {
+            return Some(vip);
         };
         self.problem(
             path,
-            reason,
+            format!("VIP {vip} {reason}"),
             "use another address of 169.254.0.0/16, or leave `vip` out for the derived one",
         );
         None
@@ -377,6 +392,30 @@ impl Checker<'_> {
         let help = format!("use {}; left out, it is the first", words.join(" or "));
         self.problem(path, format!("{text:?} is not a choice here"), help);
         T::default()
+    }
+}
+
+/// Why an address can't be a backend, if it can't.
+pub(crate) fn never_a_backend(ip: Ipv4Addr) -> Option<&'static str> {
+    if in_range(ip) {
+        Some("is in the range of VIPs, 169.254.0.0/16")
+    } else if ip.octets()[0] == 0 {
+        Some("is in 0.0.0.0/8, \"this network\"")
+    } else if ip.is_multicast() {
+        Some("is a multicast address")
+    } else if ip.is_broadcast() {
+        Some("is the broadcast address")
+    } else {
+        None
+    }
+}
+
+/// Why an address can't be a VIP, if it can't.
+pub(crate) fn never_a_vip(ip: Ipv4Addr) -> Option<String> {
+    if in_range(ip) {
+        reserved_for(ip).map(|owner| format!("is reserved: {owner}"))
+    } else {
+        Some("is outside 169.254.0.0/16".to_owned())
     }
 }
 

@@ -8,6 +8,8 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
+use super::path::Path;
+
 /// What an application reads back, read with more care than `serde_json::Value` itself takes: it
 /// keeps the last of two equal keys, makes null of infinity, and shows what the `toml` crate makes
 /// of a date.
@@ -21,12 +23,50 @@ impl<'de> Deserialize<'de> for Endpoint {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Json::deserialize(deserializer)?.0 {
             Value::Object(endpoint) => Ok(Self(endpoint)),
-            other => Err(D::Error::custom(format!("the endpoint is {other}, not a table"))),
+            other => {
+                Err(D::Error::custom(format!("invalid type: {}, expected a table", kind(&other))))
+            }
         }
     }
 }
 
-struct Json(Value);
+/// What a value is, for messages: what it says may be secret.
+pub(super) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a table",
+    }
+}
+
+/// Takes out the keys whose value is null, also below others, and lists them.
+pub(super) fn leave_out_nulls(object: &mut Map<String, Value>, path: &Path, out: &mut Vec<Path>) {
+    object.retain(|key, value| {
+        let path = path.key(key);
+        match value {
+            Value::Null => {
+                out.push(path);
+                return false;
+            }
+            Value::Object(object) => leave_out_nulls(object, &path, out),
+            Value::Array(list) => {
+                for (i, value) in list.iter_mut().enumerate() {
+                    if let Value::Object(object) = value {
+                        leave_out_nulls(object, &path.index(i), out);
+                    }
+                }
+            }
+            _ => {}
+        }
+        true
+    });
+}
+
+/// Any JSON, read with the same care.
+pub(super) struct Json(pub(super) Value);
 
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

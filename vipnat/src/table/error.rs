@@ -61,8 +61,10 @@ impl fmt::Display for TableError {
                 writeln!(f)?;
             }
             f.write_str(&self.file)?;
-            let (line, column) = position.unwrap_or((1, 1));
-            write!(f, ":{line}:{column}: ")?;
+            if let Some((line, column)) = position {
+                write!(f, ":{line}:{column}")?;
+            }
+            f.write_str(": ")?;
             if !path.is_empty() {
                 write!(f, "{path}: ")?;
             }

@@ -29,9 +29,14 @@ use self::locate::Locator;
 pub use self::{
     check::check_name,
     error::{Problem, TableError},
+    platform::Imported,
     service::{Backend, Select, Service, UdpPinning},
     vip::vip_of,
     write::NotToml,
+};
+pub(crate) use self::{
+    check::{never_a_backend, never_a_vip},
+    service::gcd,
 };
 
 /// A checked relationship table.

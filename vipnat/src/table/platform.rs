@@ -1,8 +1,11 @@
 //! `PLATFORM_RELATIONSHIPS`: what applications read their endpoints from.
 
+mod read;
+
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value, json};
 
+pub use self::read::Imported;
 use super::{App, Table};
 
 impl Table {

@@ -123,13 +123,14 @@ pub(super) fn utf8(bytes: &[u8]) -> Result<&str, Problem> {
 }
 
 /// A table whose text or shape is wrong. What follows cannot be read, so this is the only problem.
-fn not_read(path: &str, reason: &str, (line, column): (usize, usize)) -> Problem {
+pub(super) fn not_read(path: &str, reason: &str, (line, column): (usize, usize)) -> Problem {
     // serde_json repeats the position, toml explains itself on more lines.
     let reason = reason.split(" at line ").next().unwrap_or(reason).replace('\n', ", ");
     // serde's words for what has others in TOML and JSON.
     let reason = [("a sequence", "a list"), ("a map", "a table"), ("i64", "a whole number")]
         .iter()
         .fold(reason, |reason, (serde, ours)| reason.replace(serde, ours));
+    let reason = without_value(reason);
     let help = if reason.contains("duplicate") {
         "a key or table can stand only once; merge it with the other"
     } else if reason.starts_with("unknown field") {
@@ -145,6 +146,18 @@ fn not_read(path: &str, reason: &str, (line, column): (usize, usize)) -> Problem
     let path = path.trim_end_matches(['.', '?']);
     Problem::new(if path.is_empty() { Path::default() } else { Path::keys(&[path]) }, reason, help)
         .at(line, column)
+}
+
+/// A reason without the text that it is about: that may be a connection string with its password,
+/// at a place where none belongs.
+fn without_value(reason: String) -> String {
+    let (kind, expected) = ("string \"", "\", expected ");
+    match (reason.find(kind), reason.rfind(expected)) {
+        (Some(start), Some(end)) if start < end => {
+            format!("{}a string{}", &reason[..start], &reason[end + 1..])
+        }
+        _ => reason,
+    }
 }
 
 impl<'de> Deserialize<'de> for Backend {

@@ -17,7 +17,7 @@ const WIDTH: usize = 100;
 #[error("{path} is {value}, which TOML does not have; write the table as JSON")]
 pub struct NotToml {
     path: String,
-    value: String,
+    value: &'static str,
 }
 
 impl Table {
@@ -61,18 +61,13 @@ impl Service {
     fn json(&self) -> Map<String, Value> {
         let Self { backends, select, udp_pinning } = self;
         let backends: Vec<_> = backends.iter().map(Backend::json).collect();
-        let select = match select {
-            Select::RoundRobin => None,
-            Select::Random => Some("random"),
-        };
-        let udp_pinning = match udp_pinning {
-            UdpPinning::Table => None,
-            UdpPinning::Strict => Some("strict"),
-        };
+        let select = (*select != Select::default()).then(|| select.word().into());
+        let udp_pinning =
+            (*udp_pinning != UdpPinning::default()).then(|| udp_pinning.word().into());
         object([
             ("backends", Some(backends.into())),
-            ("select", select.map(Value::from)),
-            ("udp-pinning", udp_pinning.map(Value::from)),
+            ("select", select),
+            ("udp-pinning", udp_pinning),
         ])
     }
 }
@@ -146,8 +141,10 @@ fn lines(text: &mut String, object: &Map<String, Value>, path: &Path) -> Result<
 fn inline(value: &Value, path: &Path) -> Result<String, NotToml> {
     let no_toml = |value| Err(NotToml { path: path.to_string(), value });
     match value {
-        Value::Null => no_toml("null".to_owned()),
-        Value::Number(large) if large.is_u64() && !large.is_i64() => no_toml(large.to_string()),
+        Value::Null => no_toml("null"),
+        Value::Number(large) if large.is_u64() && !large.is_i64() => {
+            no_toml("a number beyond 63 bits")
+        }
         Value::Bool(_) | Value::Number(_) => Ok(value.to_string()),
         Value::String(value) => Ok(string(value)),
         Value::Array(values) => {

@@ -1,7 +1,5 @@
 //! The demonstration: psql keeps working through one address while PostgreSQL moves.
 
-mod postgres;
-mod session;
 mod story;
 
 use std::{
@@ -12,13 +10,11 @@ use std::{
 };
 
 use anyhow::{Result, bail, ensure};
-use vipnat_tests::{Cgroup, CommandExt as _, NetNs, Network, Vipnat, outcome, sweep};
-
-use self::{
-    postgres::{Database, Postgres},
-    session::Session,
-    story::Story,
+use vipnat_tests::{
+    Cgroup, CommandExt as _, Database, NetNs, Network, Postgres, Session, Vipnat, outcome, sweep,
 };
+
+use self::story::Story;
 
 /// What the names of everything the demo makes begin with.
 const PREFIX: &str = "vipnat-demo";
@@ -82,7 +78,7 @@ impl Demo {
         let progress = story.progress("making two data directories and starting two servers");
         let starting: Vec<_> = service_hosts
             .iter()
-            .map(|(address, host)| Postgres::start(host, *address, &machine))
+            .map(|(address, host)| Postgres::start(host, *address, &machine, PREFIX))
             .collect::<Result<_>>()?;
         let mut servers = Vec::new();
         for (server, (address, _)) in starting.into_iter().zip(&service_hosts) {
@@ -128,7 +124,7 @@ impl Demo {
             Session::open(self.exec("shop", &file, &format!("exec psql -At \"{URL}\"")))?;
         story.say("a session opened now:");
         story.prompt("psql $URL");
-        let stays = session.ask(WHO)?;
+        let stays = session.ask(&format!("{WHO};"))?;
         story.output(&stays);
         ensure!(stays.starts_with(&first.to_string()), "the session should be on {first}");
         story.say(&format!("now the service leaves {first} and lives on {second} alone:"));
@@ -138,7 +134,7 @@ impl Demo {
             self.query(story, "shop", &file, &second.to_string())?;
         }
         story.prompt("(the open session)");
-        let still = session.ask(WHO)?;
+        let still = session.ask(&format!("{WHO};"))?;
         story.output(&still);
         ensure!(still == stays, "the open session should have stayed");
         session.close()?;

@@ -1,6 +1,7 @@
 //! The cases, by topic.
 
 mod changes;
+mod clients;
 mod containers;
 mod errors;
 mod expiry;
@@ -31,7 +32,9 @@ pub fn all() -> Vec<&'static Case> {
         udp_flows::CASES,
         expiry::CASES,
     ]
-    .into_iter()
+    .iter()
+    .chain(clients::CASES)
+    .copied()
     .flatten()
     .collect()
 }

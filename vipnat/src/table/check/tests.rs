@@ -1,7 +1,8 @@
 //! What is accepted and what is refused, as tables.
 
+mod secrets;
+
 use super::*;
-use crate::table::TableError;
 
 const GOOD: &str = r#"
 [services.postgres]
@@ -104,7 +105,7 @@ fn refusals_name_place_object_and_reason() {
         (
             "port = 6379",
             "port = \"a\"",
-            "t:23:8: apps.shop.relationships.cache.port: invalid type: string \"a\", expected a whole number",
+            "t:23:8: apps.shop.relationships.cache.port: invalid type: a string, expected a whole number",
         ),
         (
             "select = \"random\"",
@@ -182,7 +183,7 @@ fn refusals_name_place_object_and_reason() {
         (
             "endpoint = { scheme = \"pgsql\", port = 5432, path = \"main\" }",
             "endpoint = 7",
-            "the endpoint is 7, not a table",
+            "apps.shop.relationships.db.endpoint: invalid type: a number, expected a table",
         ),
         ("backends = []", "", "t:8:1: services.empty: missing field `backends`"),
         (

@@ -17,20 +17,22 @@ use nix::{
     unistd::{Pid, User, chown},
 };
 use tempfile::TempDir;
-use vipnat_tests::{Cgroup, CommandExt as _, NetNs};
 
-use super::PREFIX;
+use crate::{cgroup::Cgroup, command::CommandExt as _, leftovers, netns::NetNs};
 
 /// How long a server may take to start on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A database to make, with a user and password of the same name.
-pub(super) struct Database {
-    pub(super) name: &'static str,
+#[derive(Debug)]
+pub struct Database {
+    /// The name of all three.
+    pub name: &'static str,
 }
 
 /// A data directory that is being made.
-pub(super) struct Starting<'a> {
+#[derive(Debug)]
+pub struct Starting<'a> {
     initdb: Child,
     server: Postgres,
     host: &'a NetNs,
@@ -39,23 +41,25 @@ pub(super) struct Starting<'a> {
 }
 
 /// A running server. Dropping it ends it and removes its data.
-pub(super) struct Postgres {
+#[derive(Debug)]
+pub struct Postgres {
     server: Option<Child>,
     programs: PathBuf,
     directory: TempDir,
 }
 
 impl Postgres {
-    /// Begins to make a data directory; several can be made at once.
-    pub(super) fn start<'a>(
+    /// Begins to make a data directory; several can be made at once. The server will run in the
+    /// cgroup; what is left of it when this process dies by SIGKILL has names with the prefix: see
+    /// [`sweep`](crate::sweep).
+    pub fn start<'a>(
         host: &'a NetNs,
         address: Ipv4Addr,
         machine: &'a Cgroup,
+        prefix: &str,
     ) -> Result<Starting<'a>> {
-        // Named so that the next run sweeps it away if this one dies by SIGKILL.
-        let [.., number] = address.octets();
         let directory = tempfile::Builder::new()
-            .prefix(&format!("{PREFIX}-{}-{number}", std::process::id()))
+            .prefix(&leftovers::unique(prefix))
             .rand_bytes(0)
             .tempdir()
             .context("cannot make a data directory")?;
@@ -112,7 +116,7 @@ impl Postgres {
 
 impl Starting<'_> {
     /// Waits for the data directory, starts the server, makes the databases.
-    pub(super) fn ready(self, databases: &[Database]) -> Result<Postgres> {
+    pub fn ready(self, databases: &[Database]) -> Result<Postgres> {
         let Self { mut initdb, mut server, host, address, machine } = self;
         let status = initdb.wait().context("initdb")?;
         ensure!(status.success(), "initdb ended with {status}");

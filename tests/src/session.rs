@@ -1,4 +1,4 @@
-//! A psql session that stays open.
+//! A client's session that stays open.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -7,30 +7,32 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-/// An open session. Dropping it ends the client.
-pub(super) struct Session {
+/// An open session with a client that answers a line with a line, as psql and redis-cli do.
+/// Dropping it ends the client.
+#[derive(Debug)]
+pub struct Session {
     client: Child,
     questions: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
 
 impl Session {
-    /// Starts a psql that prints bare values.
-    pub(super) fn open(mut psql: Command) -> Result<Self> {
-        let mut client = psql
+    /// Starts a client.
+    pub fn open(mut command: Command) -> Result<Self> {
+        let mut client = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .context("cannot start psql")?;
+            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
         let questions = client.stdin.take();
         let answers = BufReader::new(client.stdout.take().context("no output")?);
         Ok(Self { client, questions, answers })
     }
 
-    /// Asks for one value, and waits for it.
-    pub(super) fn ask(&mut self, query: &str) -> Result<String> {
+    /// Asks for what is answered with one line, and waits for it.
+    pub fn ask(&mut self, question: &str) -> Result<String> {
         let questions = self.questions.as_mut().context("the session is closed")?;
-        writeln!(questions, "{query};").context("the session has ended")?;
+        writeln!(questions, "{question}").context("the session has ended")?;
         let mut answer = String::new();
         self.answers.read_line(&mut answer).context("the session has ended")?;
         ensure!(!answer.is_empty(), "the session has ended");
@@ -38,10 +40,10 @@ impl Session {
     }
 
     /// Ends the session as a user would.
-    pub(super) fn close(mut self) -> Result<()> {
+    pub fn close(mut self) -> Result<()> {
         self.questions = None;
-        let status = self.client.wait().context("psql")?;
-        ensure!(status.success(), "psql ended with {status}");
+        let status = self.client.wait().context("wait for the client")?;
+        ensure!(status.success(), "the client ended with {status}");
         Ok(())
     }
 }

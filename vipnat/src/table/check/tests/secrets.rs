@@ -1,0 +1,52 @@
+//! What an error never says: the values of endpoints.
+
+use super::*;
+
+const SECRET: &str = "s3cret-hunter2";
+
+/// The good table with a password in an endpoint, where it belongs.
+fn with_password(json: bool) -> String {
+    let text = GOOD.replace("path = \"main\"", &format!("password = \"{SECRET}\""));
+    assert_ne!(text, GOOD);
+    if json { value_to_json(&toml::from_str(&text).unwrap()) } else { text }
+}
+
+#[test]
+fn a_connection_string_in_the_wrong_place_is_not_repeated() {
+    let url = format!("\"pgsql://main:{SECRET}@db.internal/\\\"main\"");
+    let endpoint = "endpoint = { scheme = \"pgsql\", port = 5432, path = \"main\" }";
+    for (part, key) in [
+        (endpoint, "endpoint = "),
+        ("port = 6379", "port = "),
+        (
+            "[apps.shop.relationships.db]\nservice = \"postgres\"",
+            "[apps.shop.relationships]\ndb = ",
+        ),
+        ("[apps.shop]", "[apps]\nshop = "),
+        ("backends = []", "backends = "),
+        ("\"247.221.80.48\"", ""),
+        ("\"247.221.80.70\"", ""),
+        ("\"169.254.17.140\"", ""),
+        ("weight = 2", "weight = "),
+    ] {
+        let text = GOOD.replacen(part, &format!("{key}{url}"), 1);
+        assert_ne!(text, GOOD, "{part}");
+        let error = parse(&text).unwrap_err().to_string();
+        assert!(!error.contains(SECRET), "{part}: {error}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_damage_makes_an_error_tell_a_secret(
+        at in 0..600_usize, len in 0..40_usize, with in r#"[\[\]{}"=':,.\n0-9a-z]{0,8}"#, json: bool,
+    ) {
+        let good = with_password(json);
+        let at = at.min(good.len());
+        let end = (at + len).min(good.len());
+        let text = format!("{}{with}{}", &good[..at], &good[end..]);
+        if let Err(error) = parse(&text) {
+            proptest::prop_assert!(!error.to_string().contains("s3cret"), "{}", error);
+        }
+    }
+}
