@@ -58,16 +58,17 @@ pub enum Verdict {
 }
 
 /// Where a [`Verdict::Redirect`] goes.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The backend's address, network byte order.
     pub ip: [u8; 4],
-    /// The backend's port, or the one asked for, host byte order.
-    pub port: u16,
     /// The slot that named it.
     pub slot: u32,
-    /// UDP flows stay there even when the table no longer has it.
-    pub strict: bool,
+    /// The backend's port, or the one asked for, host byte order.
+    pub port: u16,
+    /// [`Slot::STRICT`] or nothing: UDP flows stay there even when the table no longer has it.
+    pub flags: u16,
 }
 
 /// The maps, as far as the decision needs them.
@@ -116,7 +117,8 @@ pub fn follow<M: Maps>(maps: &M, to: &Destination, flow: &Flow) -> Option<Target
     if slot == NOWHERE {
         return None;
     }
-    Some(Target { ip: flow.backend, port: flow.backend_port, slot, strict })
+    let flags = if strict { Slot::STRICT } else { 0 };
+    Some(Target { ip: flow.backend, port: flow.backend_port, slot, flags })
 }
 
 /// Whether a slot gives this VIP the backend that a flow has.
@@ -253,7 +255,7 @@ fn choose<M: Maps>(maps: &M, to: &Destination, range: Range, first: Slot) -> Opt
         ip: slot.ip,
         port: port(&slot, to),
         slot: index,
-        strict: slot.flags & Slot::STRICT != 0,
+        flags: slot.flags & Slot::STRICT,
     }))
 }
 

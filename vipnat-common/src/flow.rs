@@ -6,7 +6,7 @@
 
 use crate::{
     decide::{Destination, Target},
-    layout::{Datagrams, Flow},
+    layout::{Datagrams, Flow, Slot},
 };
 
 /// How long a flow lives without traffic, in seconds: `nf_conntrack_udp_timeout`.
@@ -17,8 +17,9 @@ const ANSWERED: u32 = 120;
 const STREAM: u32 = 2;
 
 /// A point in time: CLOCK_MONOTONIC in units of 2^26 ns (67 ms), which wraps every nine years.
+#[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moment(u32);
+pub struct Moment(pub u32);
 
 impl Moment {
     const SHIFT: u32 = 26;
@@ -80,7 +81,7 @@ impl Flow {
         self.backend_port = target.port;
         self.slot = target.slot;
         self.flags &= Self::ANSWERED;
-        if target.strict {
+        if target.flags & Slot::STRICT != 0 {
             self.flags |= Self::STRICT;
         }
         self.refresh(socket.now);
@@ -104,6 +105,12 @@ impl Flow {
         socket.connected && self.comes_from(socket.peer, socket.peer_port)
     }
 
+    /// Whether this is what the socket is connected through, and leads to `to`.
+    #[inline(always)]
+    pub fn connects(&self, to: &Destination, socket: &Socket) -> bool {
+        self.is_peer_of(socket) && self.leads_to(to)
+    }
+
     /// Whether this is the VIP that an address and port stand for.
     #[inline(always)]
     fn comes_from(&self, ip: [u8; 4], port: u16) -> bool {
@@ -117,9 +124,7 @@ impl Flow {
 }
 
 /// The flow that what a UDP socket sends or connects to belongs to, if there is one: the one it is
-/// connected through, or one of the last minutes that had the same port.
-///
-/// `note` is what the socket last connected to.
+/// connected through, by what it noted of its last connect, or one that it kept.
 #[inline(always)]
 pub fn known(
     to: &Destination,
@@ -127,13 +132,10 @@ pub fn known(
     note: Option<&Flow>,
     datagrams: Option<&Datagrams>,
 ) -> Option<Flow> {
-    if let Some(note) = note
-        && note.leads_to(to)
-        && (note.is_peer_of(socket) || note.is_of(socket) && socket.now.is_before(note.expires))
-    {
-        return Some(*note);
+    match note {
+        Some(note) if note.connects(to, socket) => Some(*note),
+        _ => datagrams?.find(to, socket),
     }
-    datagrams?.find(to, socket)
 }
 
 /// The address and port that an application should see for a datagram's source or a socket's peer
@@ -173,11 +175,12 @@ impl Datagrams {
     }
 
     /// The socket sends to an address itself: what comes from there is not a VIP's, until something
-    /// is sent to the VIP again.
+    /// is sent to the VIP again. Of this app's VIPs: where cgroups nest, the outer app's hook sees the
+    /// backend that the inner one has put in place of a VIP.
     #[inline(always)]
-    pub fn hide(&mut self, ip: [u8; 4], port: u16) {
+    pub fn hide(&mut self, to: &Destination) {
         for flow in &mut self.flows {
-            if flow.comes_from(ip, port) {
+            if flow.scope == to.scope && flow.comes_from(to.ip, to.port) {
                 flow.flags |= Flow::HIDDEN;
             }
         }

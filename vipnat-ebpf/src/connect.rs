@@ -1,12 +1,12 @@
 //! The connect hooks: ask for the verdict, apply it, and note it in the socket.
 
 use aya_ebpf::programs::SockAddrContext;
-use vipnat_common::{Destination, Flow, Protocol, Socket, Verdict, decide, flow, follow};
+use vipnat_common::{Destination, Flow, Protocol, Socket, Verdict, flow};
 
 use crate::{
     context::{self, Family},
-    maps::{self, Pinned},
-    notes,
+    functions::{decide, follow, keep},
+    maps, notes,
     verdict::{PROCEED, carry_out},
 };
 
@@ -31,7 +31,7 @@ pub(crate) fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
     }
     if !to.may_be_vip() {
         if udp {
-            notes::hide(ctx, to.ip, to.port);
+            notes::hide(ctx, &to);
         }
         notes::forget(ctx, scope);
         return PROCEED;
@@ -39,19 +39,19 @@ pub(crate) fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
     if udp {
         let known = flow::known(&to, &socket, notes::note(ctx), notes::datagrams(ctx));
         if let Some(mut flow) = known
-            && let Some(target) = follow(&Pinned, &to, &flow)
+            && let Some(target) = follow(&to, &flow)
         {
             flow.sent(&target, &socket);
-            notes::remember(ctx, &flow);
+            note(ctx, &flow, &socket, true);
             context::set(ctx, family, target.ip, target.port);
             return PROCEED;
         }
     }
 
-    let verdict = decide(&Pinned, &to);
+    let verdict = decide(&to);
     match &verdict {
         Verdict::Pass => notes::forget(ctx, scope),
-        Verdict::Redirect(target) => notes::remember(ctx, &Flow::new(&to, target, &socket)),
+        Verdict::Redirect(target) => note(ctx, &Flow::new(&to, target, &socket), &socket, udp),
         // The connect fails, and the socket stays what it was.
         Verdict::Unreachable | Verdict::Unsettled => {}
     }
@@ -63,11 +63,22 @@ pub(crate) fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
 #[inline(always)]
 fn part(ctx: &SockAddrContext, to: &Destination, socket: &Socket) {
     if let Some(note) = notes::note(ctx)
+        && note.scope == to.scope
         && note.is_peer_of(socket)
         && !note.leads_to(to)
     {
         let mut flow = *note;
         flow.local_port = socket.local_port;
-        notes::keep(ctx, &flow, socket.now);
+        keep(ctx, &flow, socket.now);
     }
+}
+
+/// The socket is to be connected through this flow. If a UDP socket has its port already, which
+/// connect(AF_UNSPEC) may not take from it, the flow is kept for that case too.
+#[inline(always)]
+fn note(ctx: &SockAddrContext, flow: &Flow, socket: &Socket, udp: bool) {
+    if udp && socket.local_port != 0 && !flow.is_peer_of(socket) {
+        keep(ctx, flow, socket.now);
+    }
+    notes::remember(ctx, flow);
 }

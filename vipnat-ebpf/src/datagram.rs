@@ -2,15 +2,14 @@
 
 use aya_ebpf::programs::SockAddrContext;
 use vipnat_common::{
-    Destination, Flow, Protocol, Verdict, decide,
+    Destination, Flow, Protocol, Verdict,
     flow::{self, shown_peer},
-    follow,
 };
 
 use crate::{
     context::{self, Family},
-    maps::{self, Pinned},
-    notes,
+    functions::{decide, follow, keep},
+    maps, notes,
     verdict::{PROCEED, carry_out},
 };
 
@@ -28,7 +27,7 @@ pub(crate) fn send(ctx: &SockAddrContext, family: Family) -> i32 {
     };
     let to = Destination { scope, ip, port: context::port(ctx), protocol: Protocol::Udp };
     if !to.may_be_vip() {
-        notes::hide(ctx, to.ip, to.port);
+        notes::hide(ctx, &to);
         return PROCEED;
     }
     let socket = context::socket(ctx);
@@ -36,23 +35,23 @@ pub(crate) fn send(ctx: &SockAddrContext, family: Family) -> i32 {
 
     let known = flow::known(&to, &socket, note, notes::datagrams(ctx));
     if let Some(mut flow) = known
-        && let Some(target) = follow(&Pinned, &to, &flow)
+        && let Some(target) = follow(&to, &flow)
     {
         flow.sent(&target, &socket);
         match note {
             // The socket is connected through this VIP: the note says it all.
-            Some(note) if note.is_peer_of(&socket) && note.leads_to(&to) => {
+            Some(note) if note.connects(&to, &socket) => {
                 notes::remember(ctx, &flow);
             }
-            _ => notes::keep(ctx, &flow, socket.now),
+            _ => keep(ctx, &flow, socket.now),
         }
         context::set(ctx, family, target.ip, target.port);
         return PROCEED;
     }
 
-    let verdict = decide(&Pinned, &to);
+    let verdict = decide(&to);
     if let Verdict::Redirect(target) = &verdict {
-        notes::keep(ctx, &Flow::new(&to, target, &socket), socket.now);
+        keep(ctx, &Flow::new(&to, target, &socket), socket.now);
     }
     carry_out(ctx, family, &verdict)
 }

@@ -11,6 +11,7 @@
 mod connect;
 mod context;
 mod datagram;
+mod functions;
 mod getpeername;
 mod maps;
 mod notes;

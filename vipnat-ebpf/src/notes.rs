@@ -9,7 +9,7 @@ use aya_ebpf::{
     helpers::{bpf_sk_storage_get, bpf_skc_to_mptcp_sock},
     programs::SockAddrContext,
 };
-use vipnat_common::{Datagrams, Flow, Moment, Protocol};
+use vipnat_common::{Datagrams, Destination, Flow, Protocol};
 
 use crate::{
     context,
@@ -66,27 +66,20 @@ pub(crate) fn datagrams(ctx: &SockAddrContext) -> Option<&Datagrams> {
     unsafe { storage(&DATAGRAMS, own(ctx), 0).as_ref() }
 }
 
-/// Keeps a UDP flow in the socket.
+/// The UDP flows of the socket, made if it never had any; `None` if there is no memory for them.
 #[inline(always)]
-pub(crate) fn keep(ctx: &SockAddrContext, flow: &Flow, now: Moment) {
+#[expect(clippy::mut_from_ref, reason = "see above")]
+pub(crate) fn flows_or_new(ctx: &SockAddrContext) -> Option<&mut Datagrams> {
     // SAFETY: null, or as large as Datagrams; see above.
-    match unsafe { storage(&DATAGRAMS, own(ctx), BPF_SK_STORAGE_GET_F_CREATE).as_mut() } {
-        Some(datagrams) => {
-            if !datagrams.keep(flow, now) {
-                // SAFETY: field projection of the pointer that `count` passes.
-                maps::count(|c| unsafe { addr_of_mut!((*c).evicted) });
-            }
-        }
-        None => unrecorded(),
-    }
+    unsafe { storage(&DATAGRAMS, own(ctx), BPF_SK_STORAGE_GET_F_CREATE).as_mut() }
 }
 
 /// The socket sends or connects to an address that is no VIP: [`Datagrams::hide`].
 #[inline(always)]
-pub(crate) fn hide(ctx: &SockAddrContext, ip: [u8; 4], port: u16) {
+pub(crate) fn hide(ctx: &SockAddrContext, to: &Destination) {
     // SAFETY: null, or as large as Datagrams; see above.
     if let Some(datagrams) = unsafe { storage(&DATAGRAMS, own(ctx), 0).as_mut() } {
-        datagrams.hide(ip, port);
+        datagrams.hide(to);
     }
 }
 
@@ -100,7 +93,7 @@ pub(crate) fn answered(ctx: &SockAddrContext, ip: [u8; 4], port: u16) -> Option<
 
 /// Open: the connection matters more than what is seen of it.
 #[inline(always)]
-fn unrecorded() {
+pub(crate) fn unrecorded() {
     // SAFETY: field projection of the pointer that `count` passes.
     maps::count(|c| unsafe { addr_of_mut!((*c).unrecorded) });
 }

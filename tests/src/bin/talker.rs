@@ -79,11 +79,18 @@ fn serve_udp(name: &'static str, socket: &UdpSocket) {
         } else {
             socket.try_clone().expect("dup")
         };
-        thread::spawn(move || {
+        let is_slow = request.starts_with(b"later ");
+        let answer = move || {
             for answer in answers(name, &request, client) {
                 let _ = from.send_to(answer.as_bytes(), client);
             }
-        });
+        };
+        if is_slow {
+            thread::spawn(answer);
+        } else {
+            // In the order in which they were asked.
+            answer();
+        }
     }
 }
 

@@ -33,9 +33,12 @@ fn table(cases: &[&Case]) -> String {
     let mut text = String::from("## Known differences\n\n");
     let known: Vec<_> = cases.iter().filter(|case| case.known.is_some()).copied().collect();
     rows(&mut text, &known);
-    let mut groups: Vec<_> = cases.iter().map(|case| case.group).collect();
-    groups.sort_unstable();
-    groups.dedup();
+    let mut groups: Vec<&str> = Vec::new();
+    for case in cases {
+        if !groups.contains(&case.group) {
+            groups.push(case.group);
+        }
+    }
     for group in groups {
         write!(text, "\n## {group}\n\n").expect("a string takes all");
         let cases: Vec<_> = cases.iter().filter(|case| case.group == group).copied().collect();

@@ -10,7 +10,7 @@ use std::{
 use super::{case::Case, container::Container, record::Record, translator::Translator};
 
 /// How many containers are at work at once; those that only wait are not counted.
-const AT_ONCE: usize = 6;
+const AT_ONCE: isize = 6;
 
 /// What came of a case.
 #[derive(Debug)]
@@ -63,9 +63,9 @@ pub fn run<'a>(
     })
 }
 
-/// Every case with every translator.
+/// Every case with every translator. The last cases first: they wait longest.
 fn units(cases: &[&Case]) -> impl Iterator<Item = (usize, Translator)> + use<> {
-    (0..cases.len()).flat_map(|case| Translator::ALL.map(|translator| (case, translator)))
+    (0..cases.len()).rev().flat_map(|case| Translator::ALL.map(|translator| (case, translator)))
 }
 
 /// What an application observes, or what went wrong with the case.
@@ -134,19 +134,20 @@ fn verdict(case: &Case, records: &[Record]) -> Verdict {
 /// Lets only so many in at once.
 #[derive(Debug)]
 pub(super) struct Gate {
-    free: Mutex<usize>,
+    /// Less than none while those that were away come back.
+    free: Mutex<isize>,
     left: Condvar,
 }
 
 impl Gate {
-    fn new(free: usize) -> Self {
+    fn new(free: isize) -> Self {
         Self { free: Mutex::new(free), left: Condvar::new() }
     }
 
     fn enter(&self) {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let mut free =
-            self.left.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
+            self.left.wait_while(free, |free| *free <= 0).unwrap_or_else(PoisonError::into_inner);
         *free -= 1;
     }
 
@@ -155,10 +156,83 @@ impl Gate {
         self.left.notify_one();
     }
 
-    /// Makes room for another one until `work` is done.
+    /// Makes room for another one until `work` is done, and comes back at once.
     pub(super) fn while_away(&self, work: impl FnOnce()) {
         self.leave();
         work();
-        self.enter();
+        *self.free.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::case::Known;
+
+    const CASE: Case = Case { name: "case", group: "", behaviour: "", run: |_, _| {}, known: None };
+    const KNOWN: Case = Case {
+        known: Some(Known { iptables: "peer vip", vipnat: "peer backend", why: "" }),
+        ..CASE
+    };
+
+    /// What each translator's application observed.
+    fn verdict_of(case: &Case, lines: [&str; 4]) -> Verdict {
+        let records = lines.map(|lines| {
+            let mut record = Record::default();
+            record.line(lines);
+            record
+        });
+        verdict(case, &records)
+    }
+
+    #[track_caller]
+    fn fails(case: &Case, lines: [&str; 4], because: &str) {
+        match verdict_of(case, lines) {
+            Verdict::Failed(message) => assert!(message.contains(because), "{message}"),
+            verdict => panic!("{verdict:?}"),
+        }
+    }
+
+    #[test]
+    fn the_same_records_are_identical() {
+        assert!(matches!(verdict_of(&CASE, ["ok\npeer vip"; 4]), Verdict::Identical));
+    }
+
+    #[test]
+    fn an_unexpected_difference_fails() {
+        let lines = ["ok\npeer vip", "ok\npeer vip", "ok\npeer vip", "ok\npeer backend"];
+        fails(&CASE, lines, "-peer vip\n    +peer backend");
+        assert!(matches!(verdict_of(&KNOWN, lines), Verdict::Known));
+    }
+
+    #[test]
+    fn a_known_difference_that_has_gone_away_fails() {
+        fails(&KNOWN, ["peer vip"; 4], "gone away");
+    }
+
+    #[test]
+    fn another_difference_than_the_known_one_fails() {
+        let another = ["peer vip", "peer vip", "peer vip", "peer other"];
+        fails(&KNOWN, another, "another way");
+        let more = ["peer vip", "peer vip", "peer vip", "peer backend\nmore"];
+        fails(&KNOWN, more, "another way");
+    }
+
+    #[test]
+    fn iptables_that_differs_from_iptables_fails() {
+        fails(&CASE, ["a", "b", "a", "a"], "iptables-nft differs");
+        fails(&CASE, ["a", "a", "b", "a"], "nft differs");
+    }
+
+    #[test]
+    fn a_case_that_observes_nothing_fails() {
+        fails(&CASE, [""; 4], "nothing");
+    }
+
+    #[test]
+    fn a_case_that_one_translator_can_not_run_is_skipped() {
+        let mut records: [Record; 4] = std::array::from_fn(|_| Record::default());
+        records[2].skip("no psql");
+        assert!(matches!(verdict(&CASE, &records), Verdict::Skipped(why) if why == "no psql"));
     }
 }

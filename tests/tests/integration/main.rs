@@ -3,10 +3,14 @@
 mod apply;
 mod bad_input;
 mod connect;
+mod datagrams;
 mod import_platform;
 mod inspect;
 mod isolation;
 mod machine;
 mod replacing;
 mod round_robin;
+mod rules;
+mod rules_import;
+mod rules_round_trip;
 mod scene;

@@ -27,9 +27,7 @@ pub fn iptables(table: &Table, app: &App, protocols: Protocols) -> String {
         text += &untracked();
     }
     text += &nat(&entries, protocols).to_string();
-    if entries.iter().any(|entry| entry.service.backends.is_empty()) {
-        text += &filter(&entries, protocols).to_string();
-    }
+    text += &filter(&entries, protocols).to_string();
     text
 }
 
@@ -55,11 +53,17 @@ fn nat(entries: &[Entry<'_>], protocols: Protocols) -> Rules {
     nat
 }
 
-/// What becomes of connections that have no backend. Only the filter table can reject.
+/// What becomes of connections that have no backend. Only the filter table can reject. It is there
+/// also when it has nothing to say, so that what it said before goes.
 fn filter(entries: &[Entry<'_>], protocols: Protocols) -> Rules {
+    let refused: Vec<_> =
+        entries.iter().filter(|entry| entry.service.backends.is_empty()).collect();
+    if refused.is_empty() {
+        return Rules::new("filter", &[]);
+    }
     let mut filter = Rules::new("filter", &["OUTPUT"]);
     filter.skip_if(protocols);
-    for entry in entries.iter().filter(|entry| entry.service.backends.is_empty()) {
+    for entry in refused {
         let target = "-j REJECT --reject-with icmp-host-unreachable";
         filter.lead_to(target, entry, protocols);
     }

@@ -2,8 +2,9 @@
 //!
 //! [`iptables`] and [`nft`] are pure functions of a checked table. The rules do by NAT and
 //! connection tracking what vipnat does in `connect`, so they are for the machines and protocols that
-//! vipnat can't serve, and the measure that it is compared with.
+//! vipnat can't serve, and the measure that it is compared with. [`import`] reads rules.
 
+mod import;
 mod iptables;
 mod nft;
 
@@ -11,7 +12,11 @@ use std::net::Ipv4Addr;
 
 use vipnat_common::Protocol;
 
-pub use self::{iptables::iptables, nft::nft};
+pub use self::{
+    import::{Import, Remark, import},
+    iptables::iptables,
+    nft::nft,
+};
 use crate::table::{App, Relationship, Service, Table};
 
 /// What the rules are for.

@@ -1,7 +1,7 @@
 //! Rules for `nft -f`.
 //!
-//! A map finds the chain of a VIP at once, however many there are; a number generator there chooses
-//! the backend, so TCP and UDP count the same turns.
+//! A map finds the chain of a VIP at once, however many there are, for TCP and UDP the same. A number
+//! generator there chooses the backend, so both count the same turns.
 
 use super::{Entry, Protocols};
 use crate::table::{App, Backend, Select, Service, Table};
@@ -15,7 +15,7 @@ pub fn nft(table: &Table, app: &App, protocols: Protocols) -> String {
     let entries = Entry::all(table, app, protocols);
     let mut chains = Chains::default();
     if protocols == Protocols::AllOthers {
-        // Any chain of type nat turns connection tracking on.
+        // Any NAT rule turns connection tracking on.
         for hook in ["prerouting", "output"] {
             let hook_line = format!("type filter hook {hook} priority -300; policy accept;");
             let rules = [hook_line, "meta l4proto { tcp, udp } notrack".to_owned()];
@@ -28,25 +28,50 @@ pub fn nft(table: &Table, app: &App, protocols: Protocols) -> String {
         chains.backends(entry, protocols);
     }
     let mut output = vec!["type nat hook output priority -100; policy accept;".to_owned()];
-    if !served.is_empty() {
-        let vips =
-            list(served.iter().map(|entry| format!("{} : goto {}", entry.vip(), chain(entry))));
-        output.push(format!("ip daddr vmap {vips}"));
-    }
+    output.extend(dispatch(&served, protocols));
     chains.add("output", output);
     if !refused.is_empty() {
         let mut output = vec!["type filter hook output priority 0; policy accept;".to_owned()];
         output.extend(refused.iter().map(|entry| {
-            let which = which(entry, protocols);
-            let comment = comment(entry);
-            format!(
-                "ip daddr {} {which} reject with icmp type host-unreachable{comment}",
-                entry.vip()
-            )
+            let (vip, which, comment) = (entry.vip(), which(entry, protocols), comment(entry));
+            format!("ip daddr {vip} {which} reject with icmp type host-unreachable{comment}")
         }));
         chains.add("refused", output);
     }
     format!("add table ip vipnat\ndelete table ip vipnat\ntable ip vipnat {{\n{}}}\n", chains.0)
+}
+
+/// The rules that lead to the chains of VIPs.
+fn dispatch(served: &[&Entry<'_>], protocols: Protocols) -> Vec<String> {
+    let lead =
+        |entry: &Entry<'_>, more: &str| format!("{}{more} : goto {}", entry.vip(), chain(entry));
+    let rule = |key: &str, elements: Vec<String>| {
+        (!elements.is_empty()).then(|| format!("{key} vmap {}", list(elements)))
+    };
+    let rules = match protocols {
+        Protocols::AllOthers => {
+            let vips = served.iter().map(|entry| lead(entry, "")).collect();
+            vec![rule("meta l4proto != { tcp, udp } ip daddr", vips)]
+        }
+        Protocols::TcpAndUdp => {
+            let (mut any_port, mut one_port) = (Vec::new(), Vec::new());
+            for entry in served {
+                for protocol in entry.protocols() {
+                    match entry.relationship.port {
+                        None => any_port.push(lead(entry, &format!(" . {protocol}"))),
+                        Some(port) => {
+                            one_port.push(lead(entry, &format!(" . {protocol} . {port}")));
+                        }
+                    }
+                }
+            }
+            vec![
+                rule("ip daddr . meta l4proto", any_port),
+                rule("ip daddr . meta l4proto . th dport", one_port),
+            ]
+        }
+    };
+    rules.into_iter().flatten().collect()
 }
 
 /// Chains, as text.
@@ -65,17 +90,20 @@ impl Chains {
     /// The chain of a VIP that has backends.
     fn backends(&mut self, entry: &Entry<'_>, protocols: Protocols) {
         let (service, chain) = (entry.service, chain(entry));
-        let which = which(entry, protocols);
-        let ports = protocols == Protocols::TcpAndUdp
-            && service.backends.iter().any(|backend| backend.port.is_some());
+        let dnat = |backend: &Backend| match (protocols, backend.port) {
+            (Protocols::TcpAndUdp, Some(port)) => {
+                // nft wants to be told that there are ports.
+                format!("{} dnat to {}:{port}", transport(entry), backend.ip)
+            }
+            _ => format!("dnat to {}", backend.ip),
+        };
+        let ports = service.backends.iter().any(|backend| backend.port.is_some());
         let action = match service.backends.as_slice() {
-            [backend] => dnat(backend, ports),
-            backends if ports => {
+            [backend] => dnat(backend),
+            backends if ports && protocols == Protocols::TcpAndUdp => {
                 // The elements of a map are all with a port or all without, so here are chains.
                 for (i, backend) in backends.iter().enumerate() {
-                    // A port needs a match on protocols that have some in its own chain.
-                    let dnat = format!("{which} {}", dnat(backend, ports));
-                    self.add(&format!("{chain}-{}", i + 1), [dnat]);
+                    self.add(&format!("{chain}-{}", i + 1), [dnat(backend)]);
                 }
                 choose(service, "vmap", |i| format!("goto {chain}-{}", i + 1))
             }
@@ -83,7 +111,7 @@ impl Chains {
                 format!("dnat to {}", choose(service, "map", |i| backends[i].ip.to_string()))
             }
         };
-        self.add(&chain, [format!("{which} {action}{}", comment(entry))]);
+        self.add(&chain, [format!("{action}{}", comment(entry))]);
     }
 }
 
@@ -98,17 +126,14 @@ fn which(entry: &Entry<'_>, protocols: Protocols) -> String {
         return "meta l4proto != { tcp, udp }".to_owned();
     }
     let port = entry.relationship.port.map_or(String::new(), |port| format!(" th dport {port}"));
-    match entry.protocols() {
-        [protocol] => format!("meta l4proto {protocol}{port}"),
-        both => format!("meta l4proto {{ {} }}{port}", both.join(", ")),
-    }
+    format!("{}{port}", transport(entry))
 }
 
-/// `dnat to` a backend, with its port if it has one that counts.
-fn dnat(Backend { ip, port, weight: _ }: &Backend, ports: bool) -> String {
-    match port.filter(|_| ports) {
-        Some(port) => format!("dnat to {ip}:{port}"),
-        None => format!("dnat to {ip}"),
+/// The protocols of an entry.
+fn transport(entry: &Entry<'_>) -> String {
+    match entry.protocols() {
+        [protocol] => format!("meta l4proto {protocol}"),
+        both => format!("meta l4proto {{ {} }}", both.join(", ")),
     }
 }
 

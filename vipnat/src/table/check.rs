@@ -396,7 +396,7 @@ impl Checker<'_> {
 }
 
 /// Why an address can't be a backend, if it can't.
-pub(super) fn never_a_backend(ip: Ipv4Addr) -> Option<&'static str> {
+pub(crate) fn never_a_backend(ip: Ipv4Addr) -> Option<&'static str> {
     if in_range(ip) {
         Some("is in the range of VIPs, 169.254.0.0/16")
     } else if ip.octets()[0] == 0 {
@@ -411,7 +411,7 @@ pub(super) fn never_a_backend(ip: Ipv4Addr) -> Option<&'static str> {
 }
 
 /// Why an address can't be a VIP, if it can't.
-pub(super) fn never_a_vip(ip: Ipv4Addr) -> Option<String> {
+pub(crate) fn never_a_vip(ip: Ipv4Addr) -> Option<String> {
     if in_range(ip) {
         reserved_for(ip).map(|owner| format!("is reserved: {owner}"))
     } else {

@@ -34,6 +34,10 @@ pub use self::{
     vip::vip_of,
     write::NotToml,
 };
+pub(crate) use self::{
+    check::{never_a_backend, never_a_vip},
+    service::gcd,
+};
 
 /// A checked relationship table.
 #[derive(Clone, Debug, PartialEq)]

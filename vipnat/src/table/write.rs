@@ -61,18 +61,13 @@ impl Service {
     fn json(&self) -> Map<String, Value> {
         let Self { backends, select, udp_pinning } = self;
         let backends: Vec<_> = backends.iter().map(Backend::json).collect();
-        let select = match select {
-            Select::RoundRobin => None,
-            Select::Random => Some("random"),
-        };
-        let udp_pinning = match udp_pinning {
-            UdpPinning::Table => None,
-            UdpPinning::Strict => Some("strict"),
-        };
+        let select = (*select != Select::default()).then(|| select.word().into());
+        let udp_pinning =
+            (*udp_pinning != UdpPinning::default()).then(|| udp_pinning.word().into());
         object([
             ("backends", Some(backends.into())),
-            ("select", select.map(Value::from)),
-            ("udp-pinning", udp_pinning.map(Value::from)),
+            ("select", select),
+            ("udp-pinning", udp_pinning),
         ])
     }
 }

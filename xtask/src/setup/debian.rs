@@ -46,7 +46,7 @@ pub(super) const TOOLS: &[Package] = &[
     },
     Package {
         name: "iptables",
-        provides: "iptables-restore",
+        provides: "iptables-nft-restore",
         purpose: "loads what `vipnat export iptables` prints, into both kinds of iptables",
         seconds: 5,
     },

@@ -52,12 +52,18 @@ pub(crate) fn socket(kind: &Kind) -> io::Result<Socket> {
 
 /// Connects a new socket and asks who is there.
 pub(crate) fn who(kind: &Kind, to: &SockAddr) -> io::Result<String> {
-    let socket = socket(kind)?;
-    socket.connect(to)?;
-    ask(&socket)
+    connected(kind, to).map(|(_socket, answer)| answer)
 }
 
-/// The same many times from several threads at once; how often each answer came.
+fn connected(kind: &Kind, to: &SockAddr) -> io::Result<(Socket, String)> {
+    let socket = socket(kind)?;
+    socket.connect(to)?;
+    let answer = ask(&socket)?;
+    Ok((socket, answer))
+}
+
+/// The same many times from several threads at once; how often each answer came. The sockets stay
+/// open to the end: iptables takes a UDP port that is used again for the flow it was before.
 pub(crate) fn many(kind: &Kind, to: &SockAddr, threads: usize, each: usize) -> String {
     let start = Barrier::new(threads);
     let answers = Mutex::new(BTreeMap::<String, usize>::new());
@@ -65,10 +71,18 @@ pub(crate) fn many(kind: &Kind, to: &SockAddr, threads: usize, each: usize) -> S
         for _ in 0..threads {
             scope.spawn(|| {
                 start.wait();
+                let mut sockets = Vec::new();
                 for _ in 0..each {
-                    let answer = who(kind, to).unwrap_or_else(|error| name(&error));
+                    let answer = match connected(kind, to) {
+                        Ok((socket, answer)) => {
+                            sockets.push(socket);
+                            answer
+                        }
+                        Err(error) => name(&error),
+                    };
                     *answers.lock().expect("no thread panics").entry(answer).or_default() += 1;
                 }
+                start.wait();
             });
         }
     });

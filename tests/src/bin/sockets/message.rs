@@ -127,7 +127,8 @@ pub(crate) fn recvmsg(socket: &Socket, flags: &[&str]) -> io::Result<String> {
     Ok(format!("{} from {}{seen}", show_data(&buffer[..size]), show(&from)))
 }
 
-/// Receives until there are `count` messages, or none comes any more.
+/// Receives until there are `count` messages, or none comes any more. Sorted, because several
+/// servers answer in any order.
 pub(crate) fn recvmmsg(socket: &Socket, count: usize) -> io::Result<String> {
     let mut buffers = vec![[0; 2048]; count];
     // SAFETY: all zeroes is a valid sockaddr_storage.
@@ -149,12 +150,13 @@ pub(crate) fn recvmmsg(socket: &Socket, count: usize) -> io::Result<String> {
         libc::recvmmsg(fd(socket), messages.as_mut_ptr(), count as u32, 0, ptr::null_mut())
     };
     let received = Errno::result(received)? as usize;
-    let shown: Vec<_> = iter::zip(&messages[..received], &buffers)
+    let mut shown: Vec<_> = iter::zip(&messages[..received], &buffers)
         .map(|(message, buffer)| {
             let data = &buffer[..message.msg_len as usize];
             format!("{} from {}", show_data(data), show(&name_of(&message.msg_hdr)))
         })
         .collect();
+    shown.sort();
     Ok(shown.join(", "))
 }
 
@@ -190,11 +192,12 @@ fn bits(flags: &[&str]) -> libc::c_int {
 }
 
 /// For sending only: nothing is written through it.
-fn iovec(data: &str) -> libc::iovec {
+pub(crate) fn iovec(data: &str) -> libc::iovec {
     libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() }
 }
 
-fn header(iov: &mut libc::iovec, to: Option<&SockAddr>) -> libc::msghdr {
+/// Of a message with one part and no control messages.
+pub(crate) fn header(iov: &mut libc::iovec, to: Option<&SockAddr>) -> libc::msghdr {
     // SAFETY: all zeroes is a valid msghdr, without anything.
     let mut header: libc::msghdr = unsafe { mem::zeroed() };
     header.msg_iov = iov;

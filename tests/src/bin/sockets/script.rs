@@ -5,11 +5,11 @@ use std::{
     io::{self, Read, Write},
     os::fd::AsRawFd,
     process, thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use io_uring::IoUring;
 use nix::{
-    errno::Errno,
     sys::wait::waitpid,
     unistd::{ForkResult, fork},
 };
@@ -25,6 +25,8 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Script {
     sockets: HashMap<String, Socket>,
+    /// Kept, because the end of a ring interrupts later calls.
+    ring: Option<IoUring>,
 }
 
 impl Script {
@@ -32,10 +34,7 @@ impl Script {
     pub(crate) fn play(&mut self, line: &str) -> String {
         let words = words(line);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        self.call(&words).unwrap_or_else(|error| match error.raw_os_error() {
-            Some(errno) => format!("{:?}", Errno::from_raw(errno)),
-            None => error.to_string(),
-        })
+        self.call(&words).unwrap_or_else(|error| calls::name(&error))
     }
 
     fn call(&mut self, words: &[&str]) -> io::Result<String> {
@@ -58,6 +57,12 @@ impl Script {
                 thread::sleep(Duration::from_millis(milliseconds.parse().expect("a number")));
                 done()
             }
+            ["timed", ref rest @ ..] => {
+                let start = Instant::now();
+                let result = self.call(rest).unwrap_or_else(|error| calls::name(&error));
+                let at_once = start.elapsed() < Duration::from_millis(500);
+                Ok(format!("{result}, {}", if at_once { "at once" } else { "not at once" }))
+            }
             ["child", ref rest @ ..] => self.in_child(rest),
             ["who", kind, address] => calls::who(&Kind::parse(kind), &parse(address)),
             ["many", kind, address, threads, each] => {
@@ -65,7 +70,12 @@ impl Script {
                 let (kind, address) = (Kind::parse(kind), parse(address));
                 Ok(calls::many(&kind, &address, number(threads), number(each)))
             }
-            ["uring", call, name, ref rest @ ..] => uring::call(self.socket(name), call, rest),
+            ["uring", call, name, ref rest @ ..] => {
+                let mut ring = self.ring.take().map_or_else(|| IoUring::new(1), Ok)?;
+                let result = uring::call(&mut ring, self.socket(name), call, rest);
+                self.ring = Some(ring);
+                result
+            }
             [call, name, ref rest @ ..] => Self::of_socket(self.socket(name), call, rest),
             _ => panic!("no operation: {words:?}"),
         }

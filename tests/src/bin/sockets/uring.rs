@@ -5,32 +5,63 @@ use std::io;
 use io_uring::{IoUring, opcode, squeue, types};
 use socket2::Socket;
 
-use crate::{address::parse, message::show_data, script::fd};
+use crate::{
+    address::{filled, parse, show},
+    message::{header, iovec, show_data},
+    script::fd,
+};
 
-pub(crate) fn call(socket: &Socket, call: &str, rest: &[&str]) -> io::Result<String> {
+pub(crate) fn call(
+    ring: &mut IoUring,
+    socket: &Socket,
+    call: &str,
+    rest: &[&str],
+) -> io::Result<String> {
     let fd = types::Fd(fd(socket));
     match (call, rest) {
         ("connect", [to]) => {
             let to = parse(to);
-            submit(&opcode::Connect::new(fd, to.as_ptr().cast(), to.len()).build())
-                .map(|result| result.to_string())
+            let entry = opcode::Connect::new(fd, to.as_ptr().cast(), to.len()).build();
+            submit(ring, &entry).map(|result| result.to_string())
         }
         ("send", [data]) => {
-            submit(&opcode::Send::new(fd, data.as_ptr(), data.len() as u32).build())
-                .map(|result| result.to_string())
+            let entry = opcode::Send::new(fd, data.as_ptr(), data.len() as u32).build();
+            submit(ring, &entry).map(|size| size.to_string())
+        }
+        ("sendmsg", [data, to]) => {
+            let (mut iov, to) = (iovec(data), parse(to));
+            let header = header(&mut iov, Some(&to));
+            let entry = opcode::SendMsg::new(fd, &raw const header).build();
+            submit(ring, &entry).map(|size| size.to_string())
         }
         ("recv", []) => {
             let mut buffer = [0; 4096];
             let entry = opcode::Recv::new(fd, buffer.as_mut_ptr(), buffer.len() as u32).build();
-            submit(&entry).map(|size| show_data(&buffer[..size]))
+            submit(ring, &entry).map(|size| show_data(&buffer[..size]))
+        }
+        ("recvmsg", []) => {
+            let mut buffer = [0; 4096];
+            let mut iov =
+                libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+            let (size, from) = filled(|name, length| {
+                let mut header = header(&mut iov, None);
+                header.msg_name = name.cast();
+                // SAFETY: `filled` gives a length to read and write.
+                header.msg_namelen = unsafe { *length };
+                let entry = opcode::RecvMsg::new(fd, &raw mut header).build();
+                let size = submit(ring, &entry)?;
+                // SAFETY: the same; the kernel wrote the header's.
+                unsafe { *length = header.msg_namelen };
+                Ok(size)
+            })?;
+            Ok(format!("{} from {}", show_data(&buffer[..size]), show(&from)))
         }
         _ => panic!("no operation uring {call} with {rest:?}"),
     }
 }
 
 /// Submits one entry and waits for its completion.
-fn submit(entry: &squeue::Entry) -> io::Result<usize> {
-    let mut ring = IoUring::new(1)?;
+fn submit(ring: &mut IoUring, entry: &squeue::Entry) -> io::Result<usize> {
     // SAFETY: what the entry points to lives until its completion, which is awaited here.
     unsafe { ring.submission().push(entry) }.expect("room for one entry");
     ring.submit_and_wait(1)?;

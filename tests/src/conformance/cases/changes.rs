@@ -1,8 +1,13 @@
 //! The table changes while connections and flows are there.
 
-use crate::conformance::{Case, db, db_with};
+use crate::conformance::{Case, Known, db, db_with};
 
 const GROUP: &str = "Changes of the table";
+
+/// Another service. A container whose last DNAT rule goes has no connection tracking any more unless
+/// other rules need it, and what iptables had connected hangs: `last-relationship-removed`.
+const CACHE: &str = "[services.cache]\nbackends = [\"247.221.81.2\"]\n\
+                     [apps.app.relationships.cache]\nservice = \"cache\"\n";
 
 pub(super) const CASES: &[Case] = &[
     Case {
@@ -62,15 +67,32 @@ pub(super) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "a service loses its last backend, and gets one again",
         run: |container, record| {
-            container.apply(&db(&[1]));
+            container.apply(&(db(&[1]) + CACHE));
             let mut session = container.session();
             session.play("socket a tcp4\nconnect a db:5432", record);
-            container.apply(&db(&[]));
+            container.apply(&(db(&[]) + CACHE));
             session.play("socket b tcp4\nconnect b db:5432\nask a", record);
-            container.apply(&db(&[2]));
+            container.apply(&(db(&[2]) + CACHE));
             session.play("connect b db:5432\ngetpeername b\nask b\nask a", record);
         },
         known: None,
+    },
+    Case {
+        name: "last-relationship-removed",
+        group: GROUP,
+        behaviour: "the last relationship of a container goes: what is connected",
+        run: |container, record| {
+            container.apply(&db(&[1]));
+            let mut session = container.session();
+            session.play("socket a tcp4\nconnect a db:5432\nask a", record);
+            container.apply("");
+            session.play("ask a", record);
+        },
+        known: Some(Known {
+            iptables: "ask a = EAGAIN",
+            vipnat: "ask a = \"B1\"",
+            why: "without a DNAT rule the kernel ends connection tracking in the container, and what depends on it hangs; vipnat has nothing to keep",
+        }),
     },
     Case {
         name: "turn-after-other-change",
@@ -83,7 +105,11 @@ pub(super) const CASES: &[Case] = &[
             container.apply(&(db(&[1, 2]) + "[apps.app.relationships.cache]\nservice = \"db\"\n"));
             session.play("who tcp4 db:5432", record);
         },
-        known: None,
+        known: Some(Known {
+            iptables: "who tcp4 db:5432 = \"B1\"",
+            vipnat: "who tcp4 db:5432 = \"B2\"",
+            why: "loading rules resets every counter of them; the turns of a VIP that did not change go on",
+        }),
     },
     Case {
         name: "udp-backend-moves-connected",
@@ -109,7 +135,11 @@ pub(super) const CASES: &[Case] = &[
             container.apply(&db(&[2]));
             session.play("sendto a ? db:5432\nrecvfrom a", record);
         },
-        known: None,
+        known: Some(Known {
+            iptables: "recvfrom a = \"B1\" from db:5432",
+            vipnat: "recvfrom a = \"B2\" from db:5432",
+            why: "iptables would go on to a backend that may be gone; `udp-pinning = \"strict\"` does as iptables does",
+        }),
     },
     Case {
         name: "udp-backend-moves-strict",
@@ -171,7 +201,11 @@ pub(super) const CASES: &[Case] = &[
             container.apply(&db(&[1]));
             session.play("sendto a ? cache:5432\nrecvfrom a", record);
         },
-        known: None,
+        known: Some(Known {
+            iptables: "recvfrom a = \"B2\" from cache:5432",
+            vipnat: "recvfrom a = EAGAIN",
+            why: "the same: the datagram follows the table, in which the VIP is none any more",
+        }),
     },
     Case {
         name: "udp-relationship-removed-strict",
@@ -179,10 +213,10 @@ pub(super) const CASES: &[Case] = &[
         behaviour: "the same where the service had `udp-pinning = \"strict\"`",
         run: |container, record| {
             let strict = "udp-pinning = \"strict\"";
-            container.apply(&db_with(&[1], strict, ""));
+            container.apply(&(db_with(&[1], strict, "") + CACHE));
             let mut session = container.session();
             session.play("socket a udp4\nsendto a ? db:5432\nrecvfrom a", record);
-            container.apply("");
+            container.apply(CACHE);
             session.play("sendto a ? db:5432\nrecvfrom a", record);
         },
         known: None,

@@ -3,7 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::play;
-use crate::conformance::{APP, Case, db, db_with};
+use crate::conformance::{APP, Case, Container, Known, Record, db, db_with};
+use crate::outcome;
 
 const GROUP: &str = "The container";
 
@@ -161,7 +162,11 @@ pub(super) const CASES: &[Case] = &[
                 record,
             );
         },
-        known: None,
+        known: Some(Known {
+            iptables: "getsockname a = app:*\nrecv a = \"sidecar sees app:*\"",
+            vipnat: "getsockname a = 127.0.0.1:*\nrecv a = \"sidecar sees 127.0.0.1:*\"",
+            why: "the socket is connected to the backend itself, so the kernel picks the source that fits it",
+        }),
     },
     Case {
         name: "loopback-backend-udp",
@@ -183,7 +188,11 @@ pub(super) const CASES: &[Case] = &[
                 record,
             );
         },
-        known: None,
+        known: Some(Known {
+            iptables: "getsockname a = app:*\nrecvfrom a = \"sidecar sees app:*\" from db:5432\nrecvfrom b = \"sidecar sees app:*\" from db:5432",
+            vipnat: "getsockname a = 127.0.0.1:*\nrecvfrom a = \"sidecar sees 127.0.0.1:*\" from db:5432\nrecvfrom b = \"sidecar sees 127.0.0.1:*\" from db:5432",
+            why: "the socket is connected to the backend itself, so the kernel picks the source that fits it",
+        }),
     },
     Case {
         name: "explicit-vip",
@@ -200,6 +209,26 @@ pub(super) const CASES: &[Case] = &[
             );
         },
         known: None,
+    },
+    Case {
+        name: "ss",
+        group: GROUP,
+        behaviour: "`ss` inside the container: the peers of connected sockets",
+        run: |container, record| {
+            container.apply(&db(&[1]));
+            let mut session = container.session();
+            session.play("socket a tcp4\nconnect a db:5432", record);
+            let listed = outcome(container.app().command("ss").args(["-Htn"]));
+            for line in listed.stdout.lines() {
+                // State, two queues, then the addresses.
+                record.line(format!("peer {}", line.split_whitespace().nth(4).expect("a peer")));
+            }
+        },
+        known: Some(Known {
+            iptables: "peer 169.254.37.209:5432",
+            vipnat: "peer 247.221.81.1:5432",
+            why: "no hook sees what `ss` and /proc/net show",
+        }),
     },
     Case {
         name: "nothing-in-the-table",
@@ -219,9 +248,6 @@ pub(super) const CASES: &[Case] = &[
 const LOOPBACK: &str = "backends = [\"127.0.0.1\"]";
 const SIDECAR: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5432);
 
-fn play_nothing(
-    container: &crate::conformance::Container,
-    record: &mut crate::conformance::Record,
-) {
+fn play_nothing(container: &Container, record: &mut Record) {
     container.session().play("who tcp4 db:5432\nwho tcp4 backend1:5432", record);
 }

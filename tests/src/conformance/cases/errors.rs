@@ -1,7 +1,7 @@
 //! What fails, and how.
 
 use super::play;
-use crate::conformance::Case;
+use crate::conformance::{Case, Known};
 
 const GROUP: &str = "Errors";
 
@@ -75,7 +75,24 @@ pub(super) const CASES: &[Case] = &[
                  who tcp6 [::ffff:db]:5432",
             );
         },
-        known: None,
+        known: Some(Known {
+            iptables: "SO_ERROR a = EHOSTUNREACH",
+            vipnat: "SO_ERROR a = 0",
+            why: "iptables lets a packet out and rejects it, which leaves an error behind in the socket; vipnat refuses before there is a packet",
+        }),
+    },
+    Case {
+        name: "tcp-no-backend-time",
+        group: GROUP,
+        behaviour: "how long that takes",
+        run: |container, record| {
+            play(container, record, &[], "socket a tcp4\ntimed connect a db:5432");
+        },
+        known: Some(Known {
+            iptables: "timed connect a db:5432 = EHOSTUNREACH, not at once",
+            vipnat: "timed connect a db:5432 = EHOSTUNREACH, at once",
+            why: "the kernel believes only the rejection of the second packet, a second later",
+        }),
     },
     Case {
         name: "udp-no-backend",
@@ -92,7 +109,11 @@ pub(super) const CASES: &[Case] = &[
                  recv a",
             );
         },
-        known: None,
+        known: Some(Known {
+            iptables: "connect a db:5432 = 0\nsend a ? = EPERM",
+            vipnat: "connect a db:5432 = EHOSTUNREACH\nsend a ? = EDESTADDRREQ",
+            why: "a rejected datagram gives EPERM, which says nothing of the reason; vipnat says it at connect",
+        }),
     },
     Case {
         name: "udp-no-backend-sendto",
@@ -110,7 +131,11 @@ pub(super) const CASES: &[Case] = &[
                  recvfrom a",
             );
         },
-        known: None,
+        known: Some(Known {
+            iptables: "sendto a ? db:5432 = EPERM",
+            vipnat: "sendto a ? db:5432 = EHOSTUNREACH",
+            why: "the same: vipnat gives the reason",
+        }),
     },
     Case {
         name: "udp-refused",
@@ -188,7 +213,11 @@ pub(super) const CASES: &[Case] = &[
                  recvmsg a MSG_ERRQUEUE",
             );
         },
-        known: None,
+        known: Some(Known {
+            iptables: "recvmsg a MSG_ERRQUEUE = \"?\" from db:5432, error ECONNREFUSED",
+            vipnat: "recvmsg a MSG_ERRQUEUE = \"?\" from closed:5432, error ECONNREFUSED",
+            why: "no hook sees the error queue; the errors themselves are the same",
+        }),
     },
     Case {
         name: "udp-error-queue-unconnected",
@@ -207,7 +236,11 @@ pub(super) const CASES: &[Case] = &[
                  recvmsg a MSG_ERRQUEUE",
             );
         },
-        known: None,
+        known: Some(Known {
+            iptables: "recvmsg a MSG_ERRQUEUE = \"?\" from db:5432, error ECONNREFUSED",
+            vipnat: "recvmsg a MSG_ERRQUEUE = \"?\" from closed:5432, error ECONNREFUSED",
+            why: "no hook sees the error queue; the errors themselves are the same",
+        }),
     },
     Case {
         name: "vip-not-in-table",
@@ -264,5 +297,19 @@ pub(super) const CASES: &[Case] = &[
             );
         },
         known: None,
+    },
+    Case {
+        name: "vip-without-route",
+        group: GROUP,
+        behaviour: "a container whose routes don't cover the VIPs",
+        run: |container, record| {
+            container.app().host.ip("route del 169.254.0.0/16");
+            play(container, record, &[1], "who tcp4 db:5432\nsocket a udp4\nsendto a ? db:5432");
+        },
+        known: Some(Known {
+            iptables: "who tcp4 db:5432 = ENETUNREACH\nsendto a ? db:5432 = ENETUNREACH",
+            vipnat: "who tcp4 db:5432 = \"B1\"\nsendto a ? db:5432 = 1",
+            why: "rules see a packet only once it has a route; vipnat needs none to the VIP",
+        }),
     },
 ];

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::conformance::{Case, Container, Record, Session, db};
+use crate::conformance::{Case, Container, Known, Record, Session, db};
 
 const GROUP: &str = "End of UDP flows";
 
@@ -142,6 +142,24 @@ pub(super) const CASES: &[Case] = &[
         known: None,
     },
     Case {
+        name: "udp-flow-answered-without-source",
+        group: GROUP,
+        behaviour: "answers over 2 s, read without asking for the source, then 40 s of silence",
+        run: |container, record| {
+            let mut session = two_backends(container);
+            session.play("socket a udp4\nsendto a ? db:5432\nrecv a", record);
+            rest(container, record, 3);
+            session.play("sendto a ? db:5432\nrecv a", record);
+            rest(container, record, 40);
+            session.play("sendto a ? db:5432\nrecv a", record);
+        },
+        known: Some(Known {
+            iptables: "recv a = \"B1\"",
+            vipnat: "recv a = \"B2\"",
+            why: "an answer is seen only by a hook of receives that ask for the source; without, a flow lives 30 s",
+        }),
+    },
+    Case {
         name: "udp-reply-after-end-of-flow",
         group: GROUP,
         behaviour: "a first reply after 34 s, to an unconnected socket",
@@ -163,7 +181,11 @@ pub(super) const CASES: &[Case] = &[
             rest(container, record, 33);
             session.play("recvfrom a", record);
         },
-        known: None,
+        known: Some(Known {
+            iptables: "recvfrom a = EAGAIN",
+            vipnat: "recvfrom a = \"B1 late\" from db:5432",
+            why: "the socket is connected to the backend itself, and no entry has to live for it",
+        }),
     },
     Case {
         name: "udp-connected-after-silence",
@@ -175,7 +197,11 @@ pub(super) const CASES: &[Case] = &[
             rest(container, record, 40);
             session.play("ask a", record);
         },
-        known: None,
+        known: Some(Known {
+            iptables: "ask a = \"B2\"",
+            vipnat: "ask a = \"B1\"",
+            why: "the same: a connected socket keeps its backend as long as it is connected",
+        }),
     },
 ];
 

@@ -1,7 +1,7 @@
 //! Which backend is next.
 
 use super::play;
-use crate::conformance::{Case, Container, Record, db, db_with};
+use crate::conformance::{Case, Container, Known, Record, db, db_with};
 
 const GROUP: &str = "Who is next";
 /// A round for each number of backends, and more.
@@ -150,7 +150,11 @@ pub(super) const CASES: &[Case] = &[
                  who tcp4 db:5432",
             );
         },
-        known: None,
+        known: Some(Known {
+            iptables: "who tcp4 db:5432 = \"B1\"",
+            vipnat: "who tcp4 db:5432 = \"B2\"",
+            why: "vipnat picks the backend in connect, iptables with the first packet",
+        }),
     },
     Case {
         name: "udp-turn-at-first-send",
@@ -169,7 +173,11 @@ pub(super) const CASES: &[Case] = &[
                  ask a",
             );
         },
-        known: None,
+        known: Some(Known {
+            iptables: "ask b = \"B1\"\nask a = \"B2\"",
+            vipnat: "ask b = \"B2\"\nask a = \"B1\"",
+            why: "vipnat picks the backend in connect, iptables with the first packet",
+        }),
     },
     Case {
         name: "select-random",

@@ -1,7 +1,7 @@
 //! UDP: who answers, and where answers come from.
 
 use super::play;
-use crate::conformance::{Case, backend, db_with};
+use crate::conformance::{Case, Known, backend, db_with};
 
 const GROUP: &str = "UDP";
 
@@ -295,6 +295,50 @@ pub(super) const CASES: &[Case] = &[
         known: None,
     },
     Case {
+        name: "udp-two-vips-one-backend-at-once",
+        group: GROUP,
+        behaviour: "the same, asked at once: whose answer comes from where",
+        run: |container, record| {
+            let another = "[apps.app.relationships.cache]\nservice = \"db\"\n";
+            container.apply(&(db_with(&[1], "", "") + another));
+            container.session().play(
+                "socket a udp4
+                 sendto a \"later 300\" db:5432
+                 sendto a \"later 600\" cache:5432
+                 recvfrom a
+                 recvfrom a",
+                record,
+            );
+        },
+        known: Some(Known {
+            iptables: "recvfrom a = \"B1 late\" from db:5432",
+            vipnat: "recvfrom a = \"B1 late\" from cache:5432",
+            why: "both flows have the same addresses and ports on the wire, where iptables changes the port of one; what was sent last counts",
+        }),
+    },
+    Case {
+        name: "udp-vip-and-its-backend-at-once",
+        group: GROUP,
+        behaviour: "one socket that asks a VIP and that VIP's backend directly at once",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[1],
+                "socket a udp4
+                 sendto a \"later 300\" db:5432
+                 sendto a \"later 600\" backend1:5432
+                 recvfrom a
+                 recvfrom a",
+            );
+        },
+        known: Some(Known {
+            iptables: "recvfrom a = \"B1 late\" from db:5432",
+            vipnat: "recvfrom a = \"B1 late\" from backend1:5432",
+            why: "the same: what was sent last counts",
+        }),
+    },
+    Case {
         name: "udp-sendto-on-connected",
         group: GROUP,
         behaviour: "`sendto` on a connected socket: to the same VIP, another VIP, a direct address",
@@ -310,14 +354,34 @@ pub(super) const CASES: &[Case] = &[
                  recvfrom a
                  sendto a ? backend3:5432
                  recvfrom a
-                 sendto a ? backend1:5432
-                 recvfrom a
                  getpeername a
                  ask a",
                 record,
             );
         },
         known: None,
+    },
+    Case {
+        name: "udp-sendto-backend-on-connected",
+        group: GROUP,
+        behaviour: "a connected socket sends to the address of the backend it is connected to",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[1],
+                "socket a udp4
+                 connect a db:5432
+                 ask a
+                 sendto a ? backend1:5432
+                 recvfrom a",
+            );
+        },
+        known: Some(Known {
+            iptables: "recvfrom a = EAGAIN",
+            vipnat: "recvfrom a = \"B1\" from db:5432",
+            why: "a socket takes what its peer sends; to the kernel the peer is the backend",
+        }),
     },
     Case {
         name: "udp-sendto-same-vip-on-connected",

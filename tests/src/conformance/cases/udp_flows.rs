@@ -1,7 +1,7 @@
 //! UDP: which datagrams are one flow, and what may answer it.
 
 use super::play;
-use crate::conformance::Case;
+use crate::conformance::{Case, Container, Known, Record, db};
 
 const GROUP: &str = "UDP flows";
 
@@ -145,7 +145,11 @@ pub(super) const CASES: &[Case] = &[
                  recvfrom a",
             );
         },
-        known: None,
+        known: Some(Known {
+            iptables: "recvfrom a = \"B1 late\" from db:5432",
+            vipnat: "recvfrom a = \"B1 late\" from backend1:5432",
+            why: "a socket that has left its peer shows sources as they are",
+        }),
     },
     Case {
         name: "udp-reply-after-connect-elsewhere",
@@ -205,7 +209,7 @@ pub(super) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "a datagram of a backend that was not asked shows the backend",
         run: |container, record| {
-            container.apply(&crate::conformance::db(&[1]));
+            container.apply(&db(&[1]));
             let mut server = container.session_outside();
             let mut client = container.session();
             client.play("socket a udp4\nbind a app:4000\nsendto a ? db:5432\nrecvfrom a", record);
@@ -215,24 +219,43 @@ pub(super) const CASES: &[Case] = &[
         known: None,
     },
     Case {
-        name: "udp-many-flows",
+        name: "udp-sixteen-flows",
         group: GROUP,
-        behaviour: "one socket with forty flows: each keeps its backend",
-        run: |container, record| {
-            container.apply(
-                &crate::conformance::db_with(&[1, 2, 3], "", "")
-                    .replace("\"247.221.81.1\"", "{ ip = \"247.221.81.1\", port = 5432 }")
-                    .replace("\"247.221.81.2\"", "{ ip = \"247.221.81.2\", port = 5432 }")
-                    .replace("\"247.221.81.3\"", "{ ip = \"247.221.81.3\", port = 5432 }"),
-            );
-            let mut session = container.session();
-            session.play("socket a udp4", record);
-            for _ in 0..2 {
-                for port in 1..=40 {
-                    session.play(&format!("sendto a ? db:{port}\nrecvfrom a"), record);
-                }
-            }
-        },
+        behaviour: "a socket that has sent to 16 addresses: each flow keeps its backend",
+        run: |container, record| many_flows(container, record, 16),
         known: None,
     },
+    Case {
+        name: "udp-seventeen-flows",
+        group: GROUP,
+        behaviour: "a socket that has sent to 17 addresses: the oldest flow",
+        run: |container, record| many_flows(container, record, 17),
+        known: Some(Known {
+            iptables: "recvfrom a = \"B1\" from db:1",
+            vipnat: "recvfrom a = \"B3\" from db:1",
+            why: "vipnat keeps the last 16 flows of a socket; an older one starts anew, and is counted",
+        }),
+    },
 ];
+
+/// Asks so many ports of the VIP, one after the other, and the first one again.
+fn many_flows(container: &Container, record: &mut Record, count: u16) {
+    container.apply(&fixed_ports());
+    let mut session = container.session();
+    session.play("socket a udp4", record);
+    for port in 1..=count {
+        session.call(&format!("sendto a ? db:{port}"));
+        session.call("recvfrom a");
+    }
+    session.play("sendto a ? db:1\nrecvfrom a", record);
+}
+
+/// Three backends that answer whatever port is asked for.
+fn fixed_ports() -> String {
+    let mut table = db(&[1, 2, 3]);
+    for number in 1..=3 {
+        let address = format!("\"247.221.81.{number}\"");
+        table = table.replace(&address, &format!("{{ ip = {address}, port = 5432 }}"));
+    }
+    table
+}

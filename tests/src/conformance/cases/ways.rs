@@ -208,7 +208,35 @@ pub(super) const CASES: &[Case] = &[
                  socket b tcp4
                  uring connect b db:5432
                  getpeername b
-                 who tcp4 db:5432",
+                 socket c tcp6
+                 uring connect c [::ffff:db]:5432
+                 getpeername c
+                 uring send c ?
+                 uring recv c",
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "io-uring-udp",
+        group: GROUP,
+        behaviour: "UDP through io_uring: connected, and `sendmsg` and `recvmsg` with addresses",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[1, 2, 3],
+                "socket a udp4
+                 uring connect a db:5432
+                 getpeername a
+                 uring send a ?
+                 uring recv a
+                 socket b udp4
+                 uring sendmsg b ? db:5432
+                 uring recvmsg b
+                 socket c udp6
+                 uring sendmsg c ? [::ffff:db]:5432
+                 uring recvmsg c",
             );
         },
         known: None,
@@ -247,6 +275,28 @@ pub(super) const CASES: &[Case] = &[
                  getsockname a
                  ask a
                  getpeername a
+                 who tcp4 db:5432",
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "mptcp-nonblocking",
+        group: GROUP,
+        behaviour: "a non-blocking connect of an MPTCP socket",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[1, 2],
+                "socket a mptcp4
+                 nonblocking a
+                 connect a db:5432
+                 poll a out
+                 SO_ERROR a
+                 getpeername a
+                 blocking a
+                 ask a
                  who tcp4 db:5432",
             );
         },

@@ -1,5 +1,6 @@
 //! `vipnat import`: tables from what was there before.
 
+mod iptables;
 mod platform;
 
 use std::path::PathBuf;
@@ -24,6 +25,8 @@ pub(super) struct Args {
 enum From {
     /// Make a table of a value of PLATFORM_RELATIONSHIPS.
     Platform(platform::Args),
+    /// Make a table of the output of iptables-save.
+    Iptables(iptables::Args),
 }
 
 /// Arguments of every import.
@@ -46,6 +49,7 @@ struct Common {
 pub(super) fn run(args: &Args) -> Result<()> {
     match &args.from {
         From::Platform(args) => platform::run(args),
+        From::Iptables(args) => iptables::run(args),
     }
 }
 

@@ -134,11 +134,13 @@ fn what_toml_does_not_have_is_named_and_json_has_it() {
             "relationships": {{"db": {{"service": "s", "endpoint": {{"x": [1, {value}]}}}}}}}}}}}}"#
         )
     };
-    for value in ["null", "18446744073709551615"] {
+    // Endpoints hold passwords, so a value is described and not repeated.
+    let large = "a number beyond 63 bits";
+    for (value, shown) in [("null", "null"), ("18446744073709551615", large)] {
         let table = parse(&text(value));
         assert_eq!(parse(&table.to_json()), table);
         let error = table.to_toml().unwrap_err().to_string();
         let path = "apps.a.relationships.db.endpoint.x[1]";
-        assert!(error.starts_with(&format!("{path} is {value}, ")), "{error}");
+        assert!(error.starts_with(&format!("{path} is {shown}, ")), "{error}");
     }
 }

@@ -1,0 +1,208 @@
+//! Datagrams: flows as vipnat alone has them. What applications see beside iptables is compared in
+//! `conformance`.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::{Child, ChildStdin, ChildStdout, Stdio},
+};
+
+use serde_json::Value;
+use vipnat_tests::{App, program};
+
+use crate::scene::{DB, Scene, list, table};
+
+/// A running `sockets`, a client told one operation after the other. `Drop` ends it.
+struct Sockets {
+    process: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Sockets {
+    fn of(app: &App) -> Self {
+        let mut process = app
+            .command(program("sockets"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("start sockets");
+        let stdin = process.stdin.take().expect("stdin is piped");
+        let stdout = BufReader::new(process.stdout.take().expect("stdout is piped"));
+        Self { process, stdin, stdout }
+    }
+
+    /// What an operation gave.
+    fn call(&mut self, operation: &str) -> String {
+        writeln!(self.stdin, "{operation}").expect("write to sockets");
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).expect("read from sockets");
+        let result = line.trim_end().strip_prefix(operation).and_then(|r| r.strip_prefix(" = "));
+        result.unwrap_or_else(|| panic!("{operation}: {line:?}")).to_owned()
+    }
+
+    /// Who answers a datagram to this port of `db`, as whom.
+    fn ask(&mut self, socket: &str, port: u16) -> String {
+        assert_eq!(self.call(&format!("sendto {socket} ? {DB}:{port}")), "1");
+        self.call(&format!("recvfrom {socket}"))
+    }
+}
+
+impl Drop for Sockets {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The answer of a backend, as the application should see it.
+fn from_db(name: u8) -> String {
+    format!("\"{name}\" from {DB}:5432")
+}
+
+fn listing(scene: &Scene) -> Value {
+    serde_json::from_str(&scene.vipnat.ok(["list", "--json"])).unwrap()
+}
+
+fn counter(scene: &Scene, name: &str) -> u64 {
+    listing(scene)["counters"][name].as_u64().unwrap()
+}
+
+#[test]
+fn a_flow_takes_one_turn_however_many_datagrams_it_has() {
+    let scene = Scene::new(3);
+    scene.apply_first(3);
+    let mut sockets = Sockets::of(&scene.app);
+    for name in 0..3 {
+        sockets.call(&format!("socket s{name} udp4"));
+        for _ in 0..3 {
+            assert_eq!(sockets.ask(&format!("s{name}"), 5432), from_db(name));
+        }
+    }
+    assert_eq!(listing(&scene)["apps"][0]["relationships"][0]["connections"], 3);
+    assert_eq!(counter(&scene, "redirected"), 3);
+}
+
+#[test]
+fn a_socket_with_too_many_flows_ends_the_one_longest_unused_and_counts_it() {
+    let scene = Scene::new(2);
+    scene.apply_first(2);
+    let mut sockets = Sockets::of(&scene.app);
+    sockets.call("socket a udp4");
+    // The first takes the first turn; the others only fill the socket.
+    assert_eq!(sockets.ask("a", 5432), from_db(0));
+    for port in 1..16 {
+        assert_eq!(sockets.call(&format!("sendto a ? {DB}:{port}")), "1");
+    }
+    assert_eq!(counter(&scene, "evicted"), 0);
+    // Still there, and from now on not the one longest unused.
+    assert_eq!(sockets.ask("a", 5432), from_db(0));
+    for port in [16, 17] {
+        assert_eq!(sockets.call(&format!("sendto a ? {DB}:{port}")), "1");
+    }
+    assert_eq!(counter(&scene, "evicted"), 2);
+    assert_eq!(sockets.ask("a", 5432), from_db(0));
+    assert_eq!(counter(&scene, "redirected"), 18);
+}
+
+#[test]
+fn a_flow_stays_while_the_table_has_its_backend_and_then_moves() {
+    let scene = Scene::new(4);
+    scene.apply_first(2);
+    let mut sockets = Sockets::of(&scene.app);
+    sockets.call("socket a udp4");
+    sockets.call("socket b udp4");
+    assert_eq!(sockets.ask("a", 5432), from_db(0));
+    assert_eq!(sockets.ask("b", 5432), from_db(1));
+    // Other lists, in which the backend of `b` has other places.
+    for backends in [&[1, 2, 3][..], &[3, 1], &[1], &[0, 1, 2]] {
+        scene.vipnat.apply(&scene.table(&list(backends.iter().copied())));
+        assert_eq!(sockets.ask("b", 5432), from_db(1), "{backends:?}");
+    }
+    scene.vipnat.apply(&scene.table(&list([3])));
+    assert_eq!(sockets.ask("b", 5432), from_db(3));
+    scene.vipnat.apply(&scene.table("[]"));
+    assert_eq!(sockets.call(&format!("sendto b ? {DB}:5432")), "EHOSTUNREACH");
+    assert_eq!(counter(&scene, "unreachable"), 1);
+    scene.apply_first(1);
+    assert_eq!(sockets.ask("b", 5432), from_db(0));
+}
+
+#[test]
+fn a_flow_of_a_strict_service_stays_where_it_is() {
+    let scene = Scene::new(2);
+    let strict = |backends: &str| {
+        let table = scene.table(backends);
+        table.replacen("backends", "udp-pinning = \"strict\"\nbackends", 1)
+    };
+    scene.vipnat.apply(&strict(&list([0])));
+    let mut sockets = Sockets::of(&scene.app);
+    sockets.call("socket a udp4");
+    assert_eq!(sockets.ask("a", 5432), from_db(0));
+    let moved = scene.vipnat.apply(&strict(&list([1])));
+    assert!(moved.contains("(udp strict)"), "{moved}");
+    assert_eq!(sockets.ask("a", 5432), from_db(0));
+    scene.vipnat.apply(&strict("[]"));
+    assert_eq!(sockets.ask("a", 5432), from_db(0));
+    // New flows go where the table says.
+    sockets.call("socket b udp4");
+    assert_eq!(sockets.call(&format!("sendto b ? {DB}:5432")), "EHOSTUNREACH");
+}
+
+#[test]
+fn two_apps_with_one_vip_have_their_own_flows() {
+    let scene = Scene::new(2);
+    let other = App::new(scene.app.host.clone());
+    scene.vipnat.apply(&table(&[
+        ("shop", scene.app.cgroup.relative(), &list([0]), ""),
+        ("blog", other.cgroup.relative(), &list([1]), ""),
+    ]));
+    for (app, name) in [(&scene.app, 0), (&other, 1)] {
+        let mut sockets = Sockets::of(app);
+        sockets.call("socket a udp4");
+        assert_eq!(sockets.ask("a", 5432), from_db(name));
+    }
+}
+
+/// The outer app's hook runs after the inner one's, and sees the backend in place of the VIP.
+#[test]
+fn a_flow_of_an_app_inside_an_app_is_shown_by_its_own_vip() {
+    let scene = Scene::new(2);
+    let inner = App { host: scene.app.host.clone(), cgroup: scene.app.cgroup.child("inner") };
+    let outer_table = table(&[
+        ("shop", scene.app.cgroup.relative(), &list([0]), ""),
+        ("inner", inner.cgroup.relative(), &list([1]), ""),
+    ]);
+    let outer_table = outer_table.replacen("relationships.db", "relationships.cache", 1);
+    scene.vipnat.apply(&outer_table);
+    let mut sockets = Sockets::of(&inner);
+    sockets.call("socket a udp4");
+    for _ in 0..2 {
+        assert_eq!(sockets.ask("a", 5432), from_db(1));
+        // The VIP of the outer app.
+        assert_eq!(sockets.call("sendto a ? 169.254.206.224:5432"), "1");
+        assert_eq!(sockets.call("recvfrom a"), "\"0\" from 169.254.206.224:5432");
+    }
+}
+
+/// The kernel has no memory for what is kept in a socket: `net.core.optmem_max`.
+#[test]
+fn without_memory_for_its_flows_a_socket_still_reaches_the_backend() {
+    const LIMIT: &str = "/proc/sys/net/core/optmem_max";
+
+    let scene = Scene::new(1);
+    scene.apply_first(1);
+    let limited = scene.app.host.run(|| {
+        let before = std::fs::read_to_string(LIMIT)?;
+        std::fs::write(LIMIT, "8")?;
+        Ok::<_, std::io::Error>(before)
+    });
+    // Older kernels have one limit for the machine, which is not ours to change.
+    if limited.is_err() {
+        eprintln!("skipped: {LIMIT} is not there in a network namespace");
+        return;
+    }
+    let mut sockets = Sockets::of(&scene.app);
+    sockets.call("socket a udp4");
+    assert_eq!(sockets.ask("a", 5432), format!("\"0\" from {}:5432", crate::scene::ip(0)));
+    assert_eq!(counter(&scene, "unrecorded"), 1);
+}

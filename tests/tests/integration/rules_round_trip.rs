@@ -1,0 +1,153 @@
+//! Table, export, a real iptables, iptables-save, import: the same table, for random tables.
+
+use proptest::{
+    collection::vec,
+    option,
+    prelude::*,
+    test_runner::{Config, TestRunner},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    rules::{Loader, exported},
+    scene::Scene,
+};
+
+/// How many tables for each kind of iptables.
+const TABLES: u32 = 24;
+
+/// A name that can be anything but white space and control characters.
+fn name() -> impl Strategy<Value = String> {
+    prop_oneof!["[a-z][a-z0-9-]{0,9}", "[^\\s\\p{C}]{1,15}", "[-\"'\\\\`$#;:!{}()%*]{1,9}"]
+}
+
+fn service() -> impl Strategy<Value = Value> {
+    let backend = (any::<[u8; 2]>(), option::of(1..=u16::MAX), option::of(1..=9_u16));
+    let backends = vec(backend, 0..6).prop_map(|backends| {
+        let backend = |(i, ([a, b], port, weight)): (usize, ([u8; 2], _, _))| {
+            json!({ "ip": format!("{}.0.{a}.{b}", 240 + i), "port": port, "weight": weight })
+        };
+        backends.into_iter().enumerate().map(backend).collect::<Vec<_>>()
+    });
+    let select = prop_oneof![Just("round-robin"), Just("random")];
+    let udp_pinning = prop_oneof![Just("table"), Just("strict")];
+    (backends, select, udp_pinning).prop_map(|(backends, select, udp_pinning)| {
+        json!({ "backends": backends, "select": select, "udp-pinning": udp_pinning })
+    })
+}
+
+/// Tables of one app, with everything that a table can have.
+fn table() -> impl Strategy<Value = Value> {
+    let port = option::of(1..=u16::MAX);
+    let protocol = option::of(prop_oneof![Just("tcp"), Just("udp")]);
+    let relationship = (any::<prop::sample::Index>(), any::<u8>(), port, protocol);
+    let services = prop::collection::hash_map(name(), service(), 1..5);
+    let relationships = prop::collection::hash_map(name(), relationship, 1..6);
+    (services, relationships).prop_map(|(services, relationships)| {
+        let names: Vec<_> = services.keys().collect();
+        let relationships =
+            (1..=99).zip(relationships).map(|(i, (name, (service, vip, port, protocol)))| {
+                let relationship = json!({
+                    "service": service.get(&names),
+                    "vip": format!("169.254.{i}.{vip}"),
+                    "port": port,
+                    "protocol": protocol,
+                    "endpoint": { "scheme": "pgsql" },
+                });
+                (name, relationship)
+            });
+        let relationships: serde_json::Map<_, _> = relationships.collect();
+        json!({
+            "services": services,
+            "apps": { "shop": { "cgroup": "x", "relationships": relationships } },
+        })
+    })
+}
+
+/// A table without what rules can't say, written as vipnat writes tables:
+///
+/// - services that no relationship has;
+/// - `endpoint` and `udp-pinning`;
+/// - what weights have in common, and how a single backend is selected;
+/// - values that are the default.
+fn as_rules_say(mut table: Value) -> Value {
+    let mut used = Vec::new();
+    for relationship in table["apps"]["shop"]["relationships"].as_object_mut().unwrap().values_mut()
+    {
+        let relationship = relationship.as_object_mut().unwrap();
+        relationship.remove("endpoint");
+        relationship.retain(|_, value| !value.is_null());
+        used.push(relationship["service"].as_str().unwrap().to_owned());
+    }
+    let services = table["services"].as_object_mut().unwrap();
+    services.retain(|name, _| used.contains(name));
+    for service in services.values_mut() {
+        let service = service.as_object_mut().unwrap();
+        service.remove("udp-pinning");
+        let backends = service["backends"].as_array_mut().unwrap();
+        let weight = |backend: &Value| backend["weight"].as_u64().unwrap_or(1);
+        let divides = |by: u64| backends.iter().all(|backend| weight(backend) % by == 0);
+        let common = (1..=9).rev().find(|by| divides(*by)).unwrap();
+        for backend in backends.iter_mut() {
+            let weight = weight(backend) / common;
+            let backend_object = backend.as_object_mut().unwrap();
+            backend_object["weight"] = if weight == 1 { Value::Null } else { weight.into() };
+            backend_object.retain(|_, value| !value.is_null());
+            if backend_object.len() == 1 {
+                *backend = backend["ip"].take();
+            }
+        }
+        if backends.len() < 2 || service["select"] == "round-robin" {
+            service.remove("select");
+        }
+    }
+    table
+}
+
+#[test]
+fn a_table_survives_export_iptables_and_import() {
+    let scene = Scene::new(0);
+    for loader in Loader::IPTABLES {
+        let config = Config { cases: TABLES, failure_persistence: None, ..Config::default() };
+        let survives = |table: Value| {
+            let rules = exported(&scene, loader, &without_null(&table).to_string(), &[]);
+            loader.load(&scene, &rules, &[]);
+            let saved = scene.vipnat.table(&loader.saved(&scene.app.host));
+            let mut import = scene.vipnat.command(["import", "iptables"]);
+            import.arg(saved).args(["--app", "shop", "--cgroup", "x", "--json"]);
+            let import = vipnat_tests::outcome(&mut import);
+            prop_assert!(import.status.success() && import.stderr.is_empty(), "{import}\n{rules}");
+            let again: Value = serde_json::from_str(&import.stdout).unwrap();
+            prop_assert_eq!(again, as_rules_say(table), "{:?}\n{}", loader, rules);
+            Ok(())
+        };
+        TestRunner::new(config).run(&table(), survives).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+#[test]
+fn nft_takes_the_rules_of_any_table() {
+    let scene = Scene::new(0);
+    let config = Config { cases: TABLES, failure_persistence: None, ..Config::default() };
+    let taken = |table: Value| {
+        for options in [&[][..], &["--only-other-protocols"]] {
+            let table = without_null(&table).to_string();
+            let rules = exported(&scene, Loader::Nft, &table, options);
+            Loader::Nft.load(&scene, &rules, &[]);
+        }
+        Ok(())
+    };
+    TestRunner::new(config).run(&table(), taken).unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// The keys whose value is null, left out: a table has no null but in an endpoint.
+fn without_null(value: &Value) -> Value {
+    match value {
+        Value::Object(object) => {
+            let entries = object.iter().filter(|(_, value)| !value.is_null());
+            entries.map(|(key, value)| (key.clone(), without_null(value))).collect()
+        }
+        Value::Array(values) => values.iter().map(without_null).collect(),
+        value => value.clone(),
+    }
+}

@@ -1,0 +1,54 @@
+//! `vipnat import iptables`.
+
+use anyhow::Result;
+
+use super::Common;
+use crate::{
+    cli::{InvalidInput, complain, count, name_of, read_input},
+    rules::{self, Import, Remark},
+    table::Table,
+};
+
+/// Arguments of `import iptables`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// Leave out what a table can't say, and tell what it is.
+    #[arg(long)]
+    skip_unsupported: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<()> {
+    let Args { common, skip_unsupported } = args;
+    let mut app = common.empty_app()?;
+    let text = read_input(&common.file)?;
+    let name = name_of(&common.file);
+    let Import { services, relationships, unsupported, notes } =
+        rules::import(&String::from_utf8_lossy(&text));
+    let remark = |remark: &Remark| format!("{name}:{remark}");
+    if !unsupported.is_empty() && !skip_unsupported {
+        let mut lines: Vec<_> = unsupported.iter().map(remark).collect();
+        lines.push(format!(
+            "{name}: {} can't be said in a table; `--skip-unsupported` leaves them out",
+            count(unsupported.len(), "rule")
+        ));
+        return Err(InvalidInput(lines.join("\n")).into());
+    }
+    for unsupported in &unsupported {
+        complain(&format!("skipped: {}", remark(unsupported)));
+    }
+    for note in &notes {
+        complain(&remark(note));
+    }
+    if relationships.is_empty() {
+        return Err(InvalidInput(format!(
+            "{name}: no rules for VIPs in the OUTPUT chain of the nat table\n    \
+             run iptables-save in the network namespace of the container; there are two kinds, \
+             iptables-legacy-save and iptables-nft-save"
+        ))
+        .into());
+    }
+    app.relationships = relationships;
+    common.print(&Table { services, apps: [(common.app.clone(), app)].into() })
+}

@@ -1,0 +1,133 @@
+//! The conditions on the way to a rule.
+
+use std::net::Ipv4Addr;
+
+use super::save::{Prefix, Protocol, Rule, Statistic};
+use crate::rules::iptables::COMMENT;
+
+/// A reason, and what to do.
+pub(super) type Unsupported = (String, &'static str);
+
+/// What a packet must meet.
+#[derive(Clone, Debug)]
+pub(super) struct Conditions {
+    pub(super) destination: Option<Prefix>,
+    pub(super) protocols: Protocols,
+    pub(super) port: Option<u16>,
+    /// With the line of the rule that counts.
+    pub(super) statistic: Option<(Statistic, usize)>,
+    pub(super) foreign: Vec<String>,
+    /// The relationship and its service, if a comment of vipnat tells.
+    pub(super) names: Option<(String, String)>,
+    /// The place of the backend in its service, if a comment of vipnat tells.
+    pub(super) number: Option<usize>,
+}
+
+/// A set of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Protocols {
+    pub(super) tcp: bool,
+    pub(super) udp: bool,
+}
+
+impl Protocols {
+    pub(super) const BOTH: Self = Self { tcp: true, udp: true };
+
+    fn of(rule: &Rule<'_>) -> Self {
+        match rule.protocol {
+            None => Self::BOTH,
+            Some(protocol) => {
+                Self { tcp: protocol == Protocol::Tcp, udp: protocol == Protocol::Udp }
+            }
+        }
+    }
+
+    pub(super) fn and(self, other: Self) -> Self {
+        Self { tcp: self.tcp && other.tcp, udp: self.udp && other.udp }
+    }
+
+    pub(super) fn without(self, other: Self) -> Self {
+        Self { tcp: self.tcp && !other.tcp, udp: self.udp && !other.udp }
+    }
+
+    pub(super) fn is_empty(self) -> bool {
+        !self.tcp && !self.udp
+    }
+}
+
+impl Conditions {
+    pub(super) const NONE: Self = Self {
+        destination: None,
+        protocols: Protocols::BOTH,
+        port: None,
+        statistic: None,
+        foreign: Vec::new(),
+        names: None,
+        number: None,
+    };
+
+    /// These and those of a rule, unless they exclude each other.
+    pub(super) fn and(&self, rule: &Rule<'_>) -> Option<Self> {
+        let mut both = self.clone();
+        both.protocols = self.protocols.and(Protocols::of(rule));
+        if rule.never || both.protocols.is_empty() {
+            return None;
+        }
+        both.destination = match (self.destination, rule.destination) {
+            (Some(a), Some(b)) => Some(a.and(b)?),
+            (a, b) => a.or(b),
+        };
+        if self.port.is_some_and(|a| rule.port.is_some_and(|b| a != b)) {
+            return None;
+        }
+        both.port = self.port.or(rule.port);
+        both.foreign.extend_from_slice(&rule.foreign);
+        if let Some(statistic) = rule.statistic
+            && both.statistic.replace((statistic, rule.line)).is_some()
+        {
+            both.foreign.push("a second statistic on the way to this rule".to_owned());
+        }
+        if let Some(comment) = &rule.comment {
+            both.names = both.names.or_else(|| names(comment));
+            both.number = both.number.or_else(|| number(comment));
+        }
+        Some(both)
+    }
+
+    /// The VIP that a rule is for.
+    pub(super) fn vip(&self) -> Result<Ipv4Addr, Unsupported> {
+        let Self { destination, foreign, .. } = self;
+        if let Some(foreign) = foreign.first() {
+            let help =
+                "a relationship has a VIP, a port and a protocol; write the rule with these alone";
+            return Err((foreign.clone(), help));
+        }
+        let vip = destination.and_then(Prefix::single).ok_or_else(|| {
+            let help = "write a rule for each VIP, with `-d VIP/32`";
+            ("a destination that is not one address".to_owned(), help)
+        })?;
+        match crate::table::never_a_vip(vip) {
+            None => Ok(vip),
+            Some(reason) => {
+                let help = "a VIP is an address of 169.254.0.0/16 that is not reserved";
+                Err((format!("VIP {vip} {reason}"), help))
+            }
+        }
+    }
+
+    /// Whether addresses of VIPs are among those meant.
+    pub(super) fn concern_vips(&self) -> bool {
+        self.destination.is_none_or(|destination| destination.and(Prefix::VIPS).is_some())
+    }
+}
+
+/// The names in a comment of [`iptables`](crate::rules::iptables).
+fn names(comment: &str) -> Option<(String, String)> {
+    let (relationship, service) = comment.strip_prefix(COMMENT)?.split_once(": ")?;
+    Some((relationship.to_owned(), service.to_owned()))
+}
+
+/// The number in `backend 2 of 3`.
+fn number(comment: &str) -> Option<usize> {
+    comment.strip_prefix("backend ")?.split_once(" of ")?.0.parse().ok()
+}

@@ -1,0 +1,302 @@
+//! Reads the text that `iptables-save` prints.
+
+use std::{collections::HashMap, net::Ipv4Addr, str::FromStr as _};
+
+use super::Remark;
+
+/// Rules by table and chain, and what is no line of `iptables-save`.
+#[derive(Default)]
+pub(super) struct Saved<'a> {
+    pub(super) chains: HashMap<(&'a str, &'a str), Vec<Rule<'a>>>,
+    pub(super) bad: Vec<Remark>,
+}
+
+/// A rule, as much of it as can matter.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rule<'a> {
+    /// Its line in the file, from 1.
+    pub(super) line: usize,
+    pub(super) text: &'a str,
+    pub(super) destination: Option<Prefix>,
+    /// TCP or UDP alone, or neither.
+    pub(super) protocol: Option<Protocol>,
+    pub(super) port: Option<u16>,
+    pub(super) statistic: Option<Statistic>,
+    pub(super) comment: Option<String>,
+    /// Its conditions can't hold for the first packet of a connection, the only one that the nat
+    /// table sees.
+    pub(super) never: bool,
+    /// Conditions and options that a relationship doesn't have, as written, each with what it is.
+    pub(super) foreign: Vec<String>,
+    pub(super) target: Option<String>,
+    pub(super) to_destination: Vec<String>,
+    pub(super) reject_with: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Tcp,
+    Udp,
+    Other,
+}
+
+/// How a rule decides that it is its turn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Statistic {
+    Nth { every: u32, packet: u32 },
+    Random { probability: f64 },
+}
+
+/// Addresses with some bits in common, which are those of the mask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Prefix {
+    bits: u32,
+    mask: u32,
+}
+
+impl Prefix {
+    /// 169.254.0.0/16.
+    pub(super) const VIPS: Self = Self { bits: 0xa9fe_0000, mask: 0xffff_0000 };
+
+    fn parse(text: &str) -> Option<Self> {
+        let (ip, mask) = text.split_once('/').unwrap_or((text, "32"));
+        let mask = match mask.parse() {
+            Ok(length @ 0..=32_u32) => u32::MAX.checked_shl(32 - length).unwrap_or(0),
+            _ => Ipv4Addr::from_str(mask).ok()?.to_bits(),
+        };
+        Some(Self { bits: Ipv4Addr::from_str(ip).ok()?.to_bits() & mask, mask })
+    }
+
+    /// What both have, if anything.
+    pub(super) fn and(self, other: Self) -> Option<Self> {
+        let differs = (self.bits ^ other.bits) & self.mask & other.mask != 0;
+        let both = Self { bits: self.bits | other.bits, mask: self.mask | other.mask };
+        (!differs).then_some(both)
+    }
+
+    /// The only address.
+    pub(super) fn single(self) -> Option<Ipv4Addr> {
+        (self.mask == u32::MAX).then(|| Ipv4Addr::from_bits(self.bits))
+    }
+}
+
+impl<'a> Saved<'a> {
+    pub(super) fn read(text: &'a str) -> Self {
+        let mut saved = Self::default();
+        let mut table = None;
+        for (line, text) in (1..).zip(text.lines()) {
+            let mut bad = |reason: &str| {
+                let help = "give the output of iptables-save, unchanged";
+                saved.bad.push(Remark::new(line, text, reason, help));
+            };
+            let rule = text.trim();
+            match rule.chars().next() {
+                None | Some('#' | ':') => {}
+                Some('*') => table = Some(&rule[1..]),
+                _ if rule == "COMMIT" => table = None,
+                _ => match (table, Rule::parse(line, text)) {
+                    (_, Err(reason)) => bad(reason),
+                    (None, Ok(_)) => bad("a rule outside of any table"),
+                    (Some(table), Ok((chain, rule))) => {
+                        saved.chains.entry((table, chain)).or_default().push(rule);
+                    }
+                },
+            }
+        }
+        saved
+    }
+}
+
+impl<'a> Rule<'a> {
+    /// The chain of a rule, and the rule.
+    fn parse(line: usize, text: &'a str) -> Result<(&'a str, Self), &'static str> {
+        // With `iptables-save -c`, counters come first.
+        let rest = match text.trim_start().strip_prefix('[') {
+            Some(rest) => rest.split_once(']').ok_or("counters without an end")?.1,
+            None => text,
+        };
+        let rest = rest.trim_start();
+        let rest = rest.strip_prefix("-A ").ok_or("neither a rule (-A …) nor a table")?;
+        let (chain, rest) = rest.trim_start().split_once(' ').unwrap_or((rest.trim(), ""));
+        let mut rule = Self { line, text: text.trim(), ..Self::default() };
+        let mut words = words(rest)?.into_iter().peekable();
+        let mut negated = false;
+        while let Some(word) = words.next() {
+            if word == "!" {
+                negated = true;
+                continue;
+            }
+            let values = match arguments(&word) {
+                Some(0) => Vec::new(),
+                Some(_) => vec![words.next().ok_or("an option without its value")?],
+                // An option that is not known has what follows up to the next one.
+                None => {
+                    let mut values = Vec::new();
+                    while let Some(value) = words.next_if(|word| !word.starts_with(['-', '!'])) {
+                        values.push(value);
+                    }
+                    values
+                }
+            };
+            if negated {
+                rule.foreign.push(format!("a negation (`! {word} {}`)", values.join(" ")));
+            } else {
+                rule.option(&word, values);
+            }
+            negated = false;
+        }
+        Ok((chain, rule))
+    }
+
+    fn option(&mut self, name: &str, values: Vec<String>) {
+        let value = values.first().map_or("", String::as_str);
+        let foreign = match name {
+            "-d" | "--destination" | "--dst" => {
+                self.destination = Prefix::parse(value);
+                self.destination.is_none().then_some("an address that is not IPv4")
+            }
+            "-p" | "--protocol" | "--proto" => {
+                self.protocol = match value.to_ascii_lowercase().as_str() {
+                    "tcp" | "6" => Some(Protocol::Tcp),
+                    "udp" | "17" => Some(Protocol::Udp),
+                    "all" | "0" => None,
+                    _ => Some(Protocol::Other),
+                };
+                None
+            }
+            "--dport" | "--destination-port" => {
+                self.port = value.parse().ok().filter(|port| *port > 0);
+                self.port.is_none().then_some("more than one port, or none")
+            }
+            "--mode" | "--every" | "--packet" | "--probability" => {
+                self.statistic(name, value).is_none().then_some("an unknown statistic")
+            }
+            "--ctstate" | "--state" => {
+                self.never |= !value.split(',').any(|state| state == "NEW");
+                None
+            }
+            "-m" | "--match" => {
+                const KNOWN: [&str; 6] =
+                    ["tcp", "udp", "statistic", "comment", "conntrack", "state"];
+                (!KNOWN.contains(&value)).then_some("a match that vipnat doesn't have")
+            }
+            "-s" | "--source" | "--src" => (value != "0.0.0.0/0").then_some("a source"),
+            "-i" | "--in-interface" | "-o" | "--out-interface" => Some("an interface"),
+            "--mark" => Some("a mark"),
+            "--sport" | "--source-port" => Some("a source port"),
+            "--comment" => {
+                self.comment = values.into_iter().next();
+                return;
+            }
+            "-j" | "--jump" | "-g" | "--goto" => {
+                self.target = values.into_iter().next();
+                return;
+            }
+            "--to-destination" => {
+                self.to_destination.extend(values);
+                return;
+            }
+            "--reject-with" => {
+                self.reject_with = values.into_iter().next();
+                return;
+            }
+            // They choose among the addresses or ports of a range.
+            "--random" | "--persistent" => None,
+            _ => Some("an option that vipnat doesn't have"),
+        };
+        if let Some(what) = foreign {
+            self.foreign.push(format!("{what} (`{name} {}`)", values.join(" ")));
+        }
+    }
+
+    fn statistic(&mut self, name: &str, value: &str) -> Option<()> {
+        match (name, value, &mut self.statistic) {
+            ("--mode", "nth", statistic) => {
+                *statistic = Some(Statistic::Nth { every: 1, packet: 0 });
+            }
+            ("--mode", "random", statistic) => {
+                *statistic = Some(Statistic::Random { probability: 1.0 });
+            }
+            ("--every", value, Some(Statistic::Nth { every, .. })) => {
+                *every = value.parse().ok().filter(|every| *every > 0)?;
+            }
+            ("--packet", value, Some(Statistic::Nth { packet, .. })) => {
+                *packet = value.parse().ok()?;
+            }
+            ("--probability", value, Some(Statistic::Random { probability })) => {
+                *probability = value.parse().ok().filter(|p| (0.0..=1.0).contains(p))?;
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+/// How many words follow an option, if that is known.
+fn arguments(option: &str) -> Option<usize> {
+    match option {
+        "-d" | "--destination" | "--dst" | "-p" | "--protocol" | "--proto" | "--dport"
+        | "--destination-port" | "--mode" | "--every" | "--packet" | "--probability"
+        | "--ctstate" | "--state" | "-m" | "--match" | "-s" | "--source" | "--src" | "-i"
+        | "--in-interface" | "-o" | "--out-interface" | "--mark" | "--sport" | "--source-port"
+        | "--comment" | "-j" | "--jump" | "-g" | "--goto" | "--to-destination"
+        | "--reject-with" => Some(1),
+        "--random" | "--persistent" => Some(0),
+        _ => None,
+    }
+}
+
+/// Words as iptables-restore takes them apart: quotation marks hold words together, and inside them
+/// a backslash takes the next character's meaning away.
+fn words(text: &str) -> Result<Vec<String>, &'static str> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut chars = text.chars();
+    let mut quoted = false;
+    while let Some(c) = chars.next() {
+        match c {
+            '"' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
+            }
+            '\\' if quoted => {
+                word.get_or_insert_default()
+                    .push(chars.next().ok_or("a quotation without an end")?);
+            }
+            c if c.is_ascii_whitespace() && !quoted => words.extend(word.take()),
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    if quoted {
+        return Err("a quotation without an end");
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_taken_apart_as_iptables_restore_does() {
+        let text = r#"-m comment --comment "a \"b\" \\ \'c" -j  X"#;
+        let expected = ["-m", "comment", "--comment", r#"a "b" \ 'c"#, "-j", "X"];
+        assert_eq!(words(text).unwrap(), expected);
+        assert_eq!(words("\"\" x").unwrap(), ["", "x"]);
+        assert!(words("\"x").is_err() && words("\"x\\").is_err());
+    }
+
+    #[test]
+    fn prefixes() {
+        let prefix = |text| Prefix::parse(text).unwrap();
+        assert_eq!(prefix("169.254.0.0/16"), Prefix::VIPS);
+        assert_eq!(prefix("169.254.3.4/255.255.0.0"), Prefix::VIPS);
+        assert_eq!(prefix("1.2.3.4").single(), Some(Ipv4Addr::new(1, 2, 3, 4)));
+        assert_eq!(prefix("0.0.0.0/0").and(prefix("1.2.3.4")), Some(prefix("1.2.3.4/32")));
+        assert_eq!(Prefix::VIPS.and(prefix("1.2.3.4")), None);
+        for text in ["", "1.2.3.4/33", "1.2.3.4/", "::1", "1.2.3.4/x", "db/32"] {
+            assert_eq!(Prefix::parse(text), None, "{text}");
+        }
+    }
+}
