@@ -12,7 +12,7 @@ use crate::{
 const WHO: &str = "select inet_server_addr()";
 
 /// How long a session may last: longer than any does.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Fields are dropped in this order.
 struct Databases {
@@ -94,9 +94,6 @@ pub(super) const CASES: &[Case] = &[
             container.apply(&db(&[12]));
             note(record, psql(container).args(["-c", WHO]));
             ask(&mut session, &who, record);
-            container.apply(&db(&[]));
-            ask(&mut session, &who, record);
-            container.apply(&db(&[12]));
             ask(&mut session, &format!("\\c - - - -\n{who}"), record);
             session.close().expect("end psql");
         },
