@@ -69,6 +69,46 @@ pub(super) const TOOLS: &[Package] = &[
         seconds: 3,
     },
     Package {
+        name: "redis-tools",
+        provides: "redis-check-rdb",
+        purpose: "a real server with a real client; the service is another package",
+        seconds: 3,
+    },
+    Package {
+        name: "dnsmasq-base",
+        provides: "dnsmasq",
+        purpose: "a small name server; the service is another package",
+        seconds: 3,
+    },
+    Package { name: "bind9-dnsutils", provides: "dig", purpose: "a real client of it", seconds: 4 },
+    Package {
+        name: "busybox-static",
+        provides: "busybox",
+        purpose: "a static client of it",
+        seconds: 3,
+    },
+    Package {
+        name: "musl-tools",
+        provides: "musl-gcc",
+        purpose: "compiles a client with another C library",
+        seconds: 4,
+    },
+    Package { name: "curl", provides: "curl", purpose: "a real client of HTTP", seconds: 3 },
+    Package {
+        name: "python3",
+        provides: "python3",
+        purpose: "a small web server, and clients in Python",
+        seconds: 5,
+    },
+    Package { name: "nodejs", provides: "node", purpose: "clients in JavaScript", seconds: 10 },
+    Package {
+        // It has the compiler that runs a source file, which a JDK has once more.
+        name: "openjdk-17-jre-headless",
+        provides: "java",
+        purpose: "clients in Java, whose sockets are IPv6",
+        seconds: 20,
+    },
+    Package {
         name: "postgresql",
         provides: POSTGRES,
         purpose: "a real server with a real client",
