@@ -13,8 +13,8 @@ use std::{
 };
 
 use vipnat_tests::{
-    App, Backend, Cgroup, CommandExt, NetNs, Network, Report, Vipnat, outcome, probe::Listening,
-    program, sweep,
+    App, Backend, Cgroup, CommandExt, NetNs, Network, Report, Server, Vipnat, outcome,
+    probe::Listening, program, sweep,
 };
 
 const CLIENT: Ipv4Addr = Ipv4Addr::new(240, 0, 0, 10);
@@ -318,6 +318,29 @@ fn a_command_that_takes_too_long_is_ended() {
     let mut sleep = Command::new("sleep");
     let status = sleep.arg("60").limited_to(Duration::from_secs(1)).status().unwrap();
     assert_eq!(status.signal(), Some(libc::SIGALRM));
+}
+
+#[test]
+fn real_servers_say_who_they_are_and_end_with_all_they_made() {
+    let (_network, app, _backend) = client_and_server();
+    let (host, ip) = (app.host.clone(), CLIENT);
+    let web = SocketAddrV4::new(ip, 80);
+    let servers =
+        [Server::redis(&host, ip, "R1"), Server::dns(&host, ip, 7), Server::http(&host, web, "W1")];
+    for (command, expected) in [
+        ("redis-cli -h 240.0.0.10 get who", "R1"),
+        ("dig @240.0.0.10 +short who.test", "10.0.0.7"),
+        ("dig @240.0.0.10 +tcp +short who.test txt", "\"7\""),
+        ("curl --silent http://240.0.0.10/who", "W1"),
+    ] {
+        let (program, arguments) = command.split_once(' ').unwrap();
+        let said = outcome(app.command(program).args(arguments.split(' ')));
+        assert_eq!(said.stdout.trim(), expected, "{command}: {said}");
+    }
+    drop(servers);
+    for port in [6379, 53, 80] {
+        assert_eq!(app.probe(&format!("tcp {ip}:{port}")).error(), "ECONNREFUSED");
+    }
 }
 
 #[test]

@@ -2,12 +2,17 @@
 
 use std::{fs, process::Command};
 
+use tempfile::TempDir;
+
 use super::{GROUP, has, note, source};
 use crate::{
     Server,
-    conformance::{Case, Container, Record, backend, db},
+    conformance::{Case, Container, Known, Record, backend, db},
     leftovers, outcome,
 };
+
+/// What runs a program where the name `two.test` is two VIPs.
+const WITH_HOSTS: &str = "mount --bind \"$0/hosts\" /etc/hosts && exec \"$@\"";
 
 /// What runs a program where the name server is the VIP.
 const WITH_RESOLV_CONF: &str = "mount --bind \"$0/resolv.conf\" /etc/resolv.conf && exec \"$@\"";
@@ -39,11 +44,7 @@ fn resolve(container: &Container, record: &mut Record, compiler: &str) {
     if servers.is_empty() {
         return;
     }
-    let files = tempfile::Builder::new()
-        .prefix(&leftovers::test_name())
-        .rand_bytes(0)
-        .tempdir()
-        .expect("make a directory");
+    let files = directory();
     let program = files.path().join("lookup");
     let compiled = outcome(Command::new(compiler).arg("-o").arg(&program).arg(source("lookup.c")));
     assert!(compiled.status.success(), "{compiler}: {compiled}");
@@ -54,6 +55,29 @@ fn resolve(container: &Container, record: &mut Record, compiler: &str) {
         lookup.args(["--mount", "sh", "-c", WITH_RESOLV_CONF]).arg(files.path());
         note(record, lookup.arg(&program).arg("who.test"));
     }
+}
+
+/// A client of a name that is two VIPs, of the relationships `db` and `cache`.
+fn connect_by_name(container: &Container, record: &mut Record, interpreter: &str, what: &str) {
+    if !has(record, &[interpreter]) {
+        return;
+    }
+    container.apply(&(db(&[1, 2]) + "[apps.app.relationships.cache]\nservice = \"db\"\n"));
+    let files = directory();
+    fs::write(files.path().join("hosts"), "169.254.37.209 two.test\n169.254.206.224 two.test\n")
+        .expect("write hosts");
+    let (file, what) = what.split_once(' ').expect("a file and what it does");
+    let mut client = container.app().command("unshare");
+    client.args(["--mount", "sh", "-c", WITH_HOSTS]).arg(files.path()).arg(interpreter);
+    note(record, client.arg(source(file)).args([what, "two.test", "5432"]));
+}
+
+fn directory() -> TempDir {
+    tempfile::Builder::new()
+        .prefix(&leftovers::test_name())
+        .rand_bytes(0)
+        .tempdir()
+        .expect("make a directory")
 }
 
 pub(super) const CASES: &[Case] = &[
@@ -100,5 +124,36 @@ pub(super) const CASES: &[Case] = &[
         behaviour: "musl's getaddrinfo with the VIP as name server, which takes replies from it alone",
         run: |container, record| resolve(container, record, "musl-gcc"),
         known: None,
+    },
+    Case {
+        name: "java-by-name",
+        group: GROUP,
+        behaviour: "a name with several addresses in Java, which looks it up without a port",
+        run: |container, record| {
+            connect_by_name(container, record, "java", "Client.java streams");
+        },
+        known: None,
+    },
+    Case {
+        name: "node-by-name",
+        group: GROUP,
+        behaviour: "a name with several addresses in Node, which looks it up without a port",
+        run: |container, record| {
+            connect_by_name(container, record, "node", "client.mjs streams");
+        },
+        known: None,
+    },
+    Case {
+        name: "python-by-name",
+        group: GROUP,
+        behaviour: "a name with several addresses in Python, whose lookup connects to the port over UDP",
+        run: |container, record| {
+            connect_by_name(container, record, "python3", "client.py streams");
+        },
+        known: Some(Known {
+            iptables: "B1 peer ('169.254.37.209', 5432)\nB1 peer ('169.254.37.209', 5432)",
+            vipnat: "B2 peer ('169.254.37.209', 5432)\nB2 peer ('169.254.37.209', 5432)",
+            why: "to sort several addresses glibc connects a UDP socket to each, and where it knows the port a turn goes with it; names of one address are not sorted",
+        }),
     },
 ];
