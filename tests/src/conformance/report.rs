@@ -28,20 +28,22 @@ fn path() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/semantics.md")
 }
 
-/// Known differences first, then every group.
+/// The known differences, then what is identical, by group.
 fn table(cases: &[&Case]) -> String {
-    let mut text = String::from("## Known differences\n\n");
-    let known: Vec<_> = cases.iter().filter(|case| case.known.is_some()).copied().collect();
+    let (known, identical): (Vec<&Case>, Vec<_>) =
+        cases.iter().copied().partition(|case| case.known.is_some());
+    let mut text = format!("## {} known differences\n\n", known.len());
     rows(&mut text, &known);
+    write!(text, "\n## {} identical behaviours\n", identical.len()).expect("a string takes all");
     let mut groups: Vec<&str> = Vec::new();
-    for case in cases {
+    for case in &identical {
         if !groups.contains(&case.group) {
             groups.push(case.group);
         }
     }
     for group in groups {
-        write!(text, "\n## {group}\n\n").expect("a string takes all");
-        let cases: Vec<_> = cases.iter().filter(|case| case.group == group).copied().collect();
+        write!(text, "\n### {group}\n\n").expect("a string takes all");
+        let cases: Vec<_> = identical.iter().filter(|case| case.group == group).copied().collect();
         rows(&mut text, &cases);
     }
     text

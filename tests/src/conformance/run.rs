@@ -27,7 +27,7 @@ pub enum Verdict {
 
 /// Runs cases; `tell` hears of each as it ends. In the order of `cases`.
 pub fn run<'a>(
-    cases: &'a [&'a Case],
+    cases: &[&'a Case],
     tell: impl Fn(&Case, &[Record], &Verdict),
 ) -> Vec<(&'a Case, Verdict)> {
     let gate = Arc::new(Gate::new(AT_ONCE));

@@ -204,7 +204,7 @@ pub(super) const CASES: &[Case] = &[
         known: Some(Known {
             iptables: "recvfrom a = \"B2\" from cache:5432",
             vipnat: "recvfrom a = EAGAIN",
-            why: "the same: the datagram follows the table, in which the VIP is none any more",
+            why: "the datagram follows the table, in which the VIP is none any more; `udp-pinning = \"strict\"` does as iptables does",
         }),
     },
     Case {

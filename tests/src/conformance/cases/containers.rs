@@ -148,7 +148,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "loopback-backend-tcp",
         group: GROUP,
-        behaviour: "a backend on 127.0.0.1, a sidecar",
+        behaviour: "a backend on 127.0.0.1, such as a sidecar",
         run: |container, record| {
             container.apply(&db(&[]).replace("backends = []", LOOPBACK));
             let _server = container.serve_inside(&[("sidecar", SIDECAR)]);
@@ -171,7 +171,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "loopback-backend-udp",
         group: GROUP,
-        behaviour: "the same with UDP, connected and not",
+        behaviour: "a backend on 127.0.0.1, with UDP, connected and not",
         run: |container, record| {
             container.apply(&db(&[]).replace("backends = []", LOOPBACK));
             let _server = container.serve_inside(&[("sidecar", SIDECAR)]);

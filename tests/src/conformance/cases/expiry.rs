@@ -174,7 +174,7 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "udp-reply-after-end-of-flow-connected",
         group: GROUP,
-        behaviour: "the same to a connected socket",
+        behaviour: "a first reply after 34 s, to a connected socket",
         run: |container, record| {
             let mut session = two_backends(container);
             session.play("socket a udp4\nconnect a db:5432\nsend a \"later 34000\"", record);
@@ -200,7 +200,7 @@ pub(super) const CASES: &[Case] = &[
         known: Some(Known {
             iptables: "ask a = \"B2\"",
             vipnat: "ask a = \"B1\"",
-            why: "the same: a connected socket keeps its backend as long as it is connected",
+            why: "a connected socket keeps its backend as long as it is connected",
         }),
     },
 ];

@@ -4,15 +4,19 @@ mod changes;
 mod clients;
 mod containers;
 mod errors;
+mod errors_udp;
 mod expiry;
 mod limits;
 mod reuse;
+mod reuse_udp;
 mod tcp;
 mod turns;
 mod udp;
+mod udp_addresses;
 mod udp_flows;
 mod udp_messages;
 mod ways;
+mod ways_mptcp;
 
 use super::{Case, Container, Record, db};
 
@@ -21,19 +25,23 @@ pub fn all() -> Vec<&'static Case> {
     [
         tcp::CASES,
         ways::CASES,
+        ways_mptcp::CASES,
         reuse::CASES,
+        reuse_udp::CASES,
         errors::CASES,
+        errors_udp::CASES,
         limits::CASES,
         turns::CASES,
         changes::CASES,
         containers::CASES,
         udp::CASES,
+        udp_addresses::CASES,
         udp_messages::CASES,
         udp_flows::CASES,
-        expiry::CASES,
     ]
     .iter()
     .chain(clients::CASES)
+    .chain([&expiry::CASES])
     .copied()
     .flatten()
     .collect()
