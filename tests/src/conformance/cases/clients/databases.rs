@@ -2,7 +2,7 @@
 
 use std::{process::Command, time::Duration};
 
-use super::{GROUP, has, note};
+use super::{GROUP, has, note, note_exit};
 use crate::{
     Cgroup, CommandExt as _, Database, Postgres, Server, Session, TEST_PREFIX,
     conformance::{Case, Container, DB, Record, backend, db},
@@ -64,7 +64,7 @@ fn redis_cli(container: &Container) -> Command {
 }
 
 fn ask(session: &mut Session, question: &str, record: &mut Record) {
-    record.line(session.ask(question).unwrap_or_else(|error| error.to_string()));
+    record.line(session.ask(question).expect("an answer"));
 }
 
 pub(super) const CASES: &[Case] = &[
@@ -106,9 +106,9 @@ pub(super) const CASES: &[Case] = &[
         run: |container, record| {
             let Some(_servers) = postgres(container, record) else { return };
             let url = format!("postgresql://main:wrong@{DB}/main");
-            note(record, container.app().command("psql").arg(url));
+            note_exit(record, container.app().command("psql").arg(url), 2);
             container.apply(&db(&[8]));
-            note(record, psql(container).args(["-c", WHO]));
+            note_exit(record, psql(container).args(["-c", WHO]), 2);
         },
         known: None,
     },

@@ -31,6 +31,7 @@ fn look_up(container: &Container, record: &mut Record, client: &str, arguments: 
     let servers = serve(container, record, client);
     for _ in 0..=servers.len() {
         let outcome = outcome(container.app().command(client).args(arguments));
+        assert!(outcome.status.success(), "{client}: {outcome}");
         let changing = [";; Query time:", ";; WHEN:", ";; MSG SIZE"];
         let lasting = |line: &&str| !changing.iter().any(|start| line.starts_with(start));
         outcome.stdout.lines().filter(lasting).for_each(|line| record.line(line));
