@@ -3,7 +3,7 @@
 //! By hand and checked, because a pinned map can hold anything by the time it is read back, and a
 //! [`Protocol`] made of an unassigned number would be undefined behaviour.
 
-use crate::layout::{ANY_PROTOCOL, Protocol, Range, Scope, Slot, VipKey};
+use crate::layout::{ANY_PROTOCOL, Cursor, Protocol, Range, Scope, Slot, VipKey};
 
 impl VipKey {
     /// As the kernel stores it.
@@ -83,6 +83,17 @@ impl Slot {
     }
 }
 
+impl Cursor {
+    /// From how the kernel stores it.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
+        Self {
+            sent: u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+            udp_connects: u64::from_ne_bytes([i, j, k, l, m, n, o, p]),
+        }
+    }
+}
+
 impl Scope {
     /// As the kernel stores it.
     pub fn to_bytes(self) -> [u8; 8] {
@@ -123,6 +134,10 @@ mod tests {
             let memory: [u8; 8] = unsafe { core::mem::transmute(range) };
             prop_assert_eq!(range.to_bytes(), memory);
             prop_assert_eq!(Range::from_bytes(memory), range);
+            let cursor = Cursor { sent: u64::from(range.first), udp_connects: u64::MAX };
+            // SAFETY: as above.
+            let memory: [u8; 16] = unsafe { core::mem::transmute(cursor) };
+            prop_assert_eq!(Cursor::from_bytes(memory), cursor);
         }
 
         #[test]

@@ -26,6 +26,8 @@ pub struct Destination {
     pub port: u16,
     /// Protocol of the socket.
     pub protocol: Protocol,
+    /// It connects; otherwise it sends a datagram.
+    pub connect: bool,
 }
 
 impl Destination {
@@ -39,7 +41,12 @@ impl Destination {
     /// be used (`getaddrinfo` of glibc).
     #[inline(always)]
     fn is_question(&self) -> bool {
-        self.port == 0 && matches!(self.protocol, Protocol::Udp)
+        self.port == 0 && self.is_udp_connect()
+    }
+
+    #[inline(always)]
+    fn is_udp_connect(&self) -> bool {
+        self.connect && matches!(self.protocol, Protocol::Udp)
     }
 }
 
@@ -71,16 +78,26 @@ pub struct Target {
     pub flags: u16,
 }
 
+/// Which count of a [`Cursor`](crate::layout::Cursor).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Count {
+    /// [`Cursor::sent`](crate::layout::Cursor::sent)
+    Sent,
+    /// [`Cursor::udp_connects`](crate::layout::Cursor::udp_connects)
+    UdpConnects,
+}
+
 /// The maps, as far as the decision needs them.
 pub trait Maps {
     /// The entry of `key` in `vips`. What it returns may belong to another key by then.
     fn range(&self, key: &VipKey) -> Option<Range>;
     /// The slot at `index` of `backends`; `None` beyond the end of the map.
     fn slot(&self, index: u32) -> Option<Slot>;
-    /// Adds one to a cursor and returns what it was before; `None` beyond the end of the map.
-    fn take_turn(&self, cursor: u32) -> Option<u64>;
-    /// What [`Maps::take_turn`] would return, without taking the turn.
-    fn next_turn(&self, cursor: u32) -> Option<u64>;
+    /// Adds one to a count of a cursor and returns what it was before; `None` beyond the end of the
+    /// map.
+    fn take_turn(&self, cursor: u32, count: Count) -> Option<u64>;
+    /// What [`Maps::take_turn`] would return for [`Count::UdpConnects`], without taking the turn.
+    fn next_udp_connect(&self, cursor: u32) -> Option<u64>;
     /// Any number, each as likely as the others.
     fn random(&self) -> u32;
 }
@@ -238,11 +255,13 @@ fn choose<M: Maps>(maps: &M, to: &Destination, range: Range, first: Slot) -> Opt
     if range.count == 0 {
         return None;
     }
+    // Also where chance decides: the cursor is how many connections there were.
     let turn = if to.is_question() {
-        maps.next_turn(first.cursor)?
+        maps.next_udp_connect(first.cursor)?
+    } else if to.is_udp_connect() {
+        maps.take_turn(first.cursor, Count::UdpConnects)?
     } else {
-        // Also where chance decides: the cursor is how many connections there were.
-        maps.take_turn(first.cursor)?
+        maps.take_turn(first.cursor, Count::Sent)?
     };
     let number = if first.flags & Slot::RANDOM == 0 { turn } else { u64::from(maps.random()) };
     let index = range.first.wrapping_add((number % u64::from(range.count)) as u32);

@@ -29,7 +29,7 @@ pub mod capacity {
     pub const VIPS: u32 = 1 << 17;
     /// Slots of `backends`. A change needs the old and the new list at once.
     pub const BACKENDS: u32 = 1 << 18;
-    /// Round-robin cursors, one for each (app, VIP).
+    /// Cursors, one for each (app, VIP).
     pub const CURSORS: u32 = 1 << 17;
 }
 
@@ -121,6 +121,18 @@ impl Slot {
     pub const RANDOM: u16 = 4;
     /// UDP flows keep their backend when it leaves the table. The same in all slots of a list.
     pub const STRICT: u16 = 8;
+}
+
+/// The value of the `cursors` map: how many turns a VIP has given.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// To whatever sends at once: connections, and flows of datagrams.
+    pub sent: u64,
+    /// To UDP sockets that connect. Nobody can tell whether they will ever send: resolvers connect
+    /// them to each address of a name, only to sort the addresses. So they take turns among
+    /// themselves, and whose turn it is otherwise does not depend on them.
+    pub udp_connects: u64,
 }
 
 /// The value of the `flows` map (socket storage): what this socket was connected from and to; and
@@ -219,6 +231,8 @@ const _: () = {
     assert!(offset_of!(Slot, port) == 16);
     assert!(offset_of!(Slot, flags) == 18);
     assert!(offset_of!(Slot, cursor) == 20);
+    assert!(size_of::<Cursor>() == 16);
+    assert!(offset_of!(Cursor, udp_connects) == 8);
     assert!(size_of::<Flow>() == 32);
     assert!(size_of::<Datagrams>() == 512);
     assert!(size_of::<Counters>() == 40);

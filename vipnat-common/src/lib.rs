@@ -12,6 +12,6 @@ pub mod decide;
 pub mod flow;
 pub mod layout;
 
-pub use decide::{Destination, Maps, Target, Verdict, decide, follow};
+pub use decide::{Count, Destination, Maps, Target, Verdict, decide, follow};
 pub use flow::{Moment, Socket};
 pub use layout::{Datagrams, Flow, Protocol, Range, Slot, VipKey};

@@ -25,7 +25,7 @@ pub(crate) fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
         notes::forget(ctx, scope);
         return PROCEED;
     };
-    let to = Destination { scope, ip, port: context::port(ctx), protocol };
+    let to = Destination { scope, ip, port: context::port(ctx), protocol, connect: true };
     if udp {
         part(ctx, &to, &socket);
     }

@@ -25,7 +25,13 @@ pub(crate) fn send(ctx: &SockAddrContext, family: Family) -> i32 {
     let Some(ip) = context::ip(ctx, family) else {
         return PROCEED;
     };
-    let to = Destination { scope, ip, port: context::port(ctx), protocol: Protocol::Udp };
+    let to = Destination {
+        scope,
+        ip,
+        port: context::port(ctx),
+        protocol: Protocol::Udp,
+        connect: false,
+    };
     if !to.may_be_vip() {
         notes::hide(ctx, &to);
         return PROCEED;

@@ -23,13 +23,11 @@ const UNSETTLED: u32 = 3;
 /// [`vipnat_common::decide()`] with the maps of the kernel.
 #[inline(always)]
 pub(crate) fn decide(to: &Destination) -> Verdict {
-    let Destination { scope, ip, port, protocol } = *to;
+    let Destination { scope, ip, .. } = *to;
     // SAFETY: plain numbers, for which zeroes are valid.
     let mut target: Target = unsafe { zeroed() };
     // SAFETY: the pointer is valid for the call.
-    match unsafe {
-        vipnat_decide(scope, u32::from_ne_bytes(ip), wire(port, protocol), &raw mut target)
-    } {
+    match unsafe { vipnat_decide(scope, u32::from_ne_bytes(ip), packed(to), &raw mut target) } {
         PASS => Verdict::Pass,
         REDIRECT => Verdict::Redirect(target),
         UNREACHABLE => Verdict::Unreachable,
@@ -40,13 +38,12 @@ pub(crate) fn decide(to: &Destination) -> Verdict {
 /// [`vipnat_common::follow()`] with the maps of the kernel.
 #[inline(always)]
 pub(crate) fn follow(to: &Destination, flow: &Flow) -> Option<Target> {
-    let Destination { scope, ip, port, protocol } = *to;
+    let Destination { scope, ip, .. } = *to;
     // SAFETY: plain numbers, for which zeroes are valid.
     let mut target: Target = unsafe { zeroed() };
     // SAFETY: the pointers are valid for the call.
-    let found = unsafe {
-        vipnat_follow(scope, u32::from_ne_bytes(ip), wire(port, protocol), flow, &raw mut target)
-    };
+    let found =
+        unsafe { vipnat_follow(scope, u32::from_ne_bytes(ip), packed(to), flow, &raw mut target) };
     (found != 0).then_some(target)
 }
 
@@ -57,39 +54,37 @@ pub(crate) fn keep(ctx: &SockAddrContext, flow: &Flow, now: Moment) {
     unsafe { vipnat_keep(ctx.sock_addr, flow, now.0) };
 }
 
-/// Port and protocol in one register.
+/// All but scope and address, in one register.
 #[inline(always)]
-fn wire(port: u16, protocol: Protocol) -> u32 {
-    u32::from(port) << 8 | protocol as u32
+fn packed(to: &Destination) -> u32 {
+    let Destination { scope: _, ip: _, port, protocol, connect } = *to;
+    u32::from(connect) << 24 | u32::from(port) << 8 | protocol as u32
 }
 
+/// The reverse of [`packed`].
 #[inline(always)]
-fn destination(scope: u32, ip: u32, port_and_protocol: u32) -> Destination {
+fn destination(scope: u32, ip: u32, rest: u32) -> Destination {
     Destination {
         scope,
         ip: ip.to_ne_bytes(),
-        port: (port_and_protocol >> 8) as u16,
-        protocol: match port_and_protocol & 0xff {
+        port: (rest >> 8) as u16,
+        protocol: match rest & 0xff {
             6 => Protocol::Tcp,
             17 => Protocol::Udp,
             _ => Protocol::Reserved,
         },
+        connect: rest >> 24 != 0,
     }
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-unsafe extern "C" fn vipnat_decide(
-    scope: u32,
-    ip: u32,
-    port_and_protocol: u32,
-    target: *mut Target,
-) -> u32 {
+unsafe extern "C" fn vipnat_decide(scope: u32, ip: u32, rest: u32, target: *mut Target) -> u32 {
     // SAFETY: null, which the verifier takes for possible, or as large as a Target.
     let Some(target) = (unsafe { target.as_mut() }) else {
         return UNSETTLED;
     };
-    match vipnat_common::decide(&Pinned, &destination(scope, ip, port_and_protocol)) {
+    match vipnat_common::decide(&Pinned, &destination(scope, ip, rest)) {
         Verdict::Pass => PASS,
         Verdict::Redirect(found) => {
             *target = found;
@@ -105,7 +100,7 @@ unsafe extern "C" fn vipnat_decide(
 unsafe extern "C" fn vipnat_follow(
     scope: u32,
     ip: u32,
-    port_and_protocol: u32,
+    rest: u32,
     flow: *const Flow,
     target: *mut Target,
 ) -> u32 {
@@ -113,7 +108,7 @@ unsafe extern "C" fn vipnat_follow(
     let (Some(flow), Some(target)) = (unsafe { flow.as_ref() }, unsafe { target.as_mut() }) else {
         return 0;
     };
-    let to = destination(scope, ip, port_and_protocol);
+    let to = destination(scope, ip, rest);
     match vipnat_common::follow(&Pinned, &to, flow) {
         Some(found) => {
             *target = found;

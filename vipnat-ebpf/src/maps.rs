@@ -1,6 +1,9 @@
 //! The pinned maps, under the names that `bpftool` and the loader know them by.
 
-use core::intrinsics::{AtomicOrdering, atomic_xadd};
+use core::{
+    intrinsics::{AtomicOrdering, atomic_xadd},
+    ptr::{addr_of, addr_of_mut},
+};
 
 use aya_ebpf::{
     bindings::{BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_CGROUP_STORAGE_DEPRECATED},
@@ -9,8 +12,8 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use vipnat_common::{
-    Datagrams, Flow, Maps, Range, Slot, VipKey,
-    layout::{Counters, Layout, Scope, capacity},
+    Count, Datagrams, Flow, Maps, Range, Slot, VipKey,
+    layout::{Counters, Cursor, Layout, Scope, capacity},
 };
 
 #[btf_map(name = "scope")]
@@ -24,7 +27,7 @@ static VIPS: HashMap<VipKey, Range, { capacity::VIPS as usize }, { BPF_F_NO_PREA
 static BACKENDS: Array<Slot, { capacity::BACKENDS as usize }> = Array::new();
 
 #[btf_map(name = "cursors")]
-static CURSORS: Array<u64, { capacity::CURSORS as usize }> = Array::new();
+static CURSORS: Array<Cursor, { capacity::CURSORS as usize }> = Array::new();
 
 #[btf_map(name = "flows")]
 pub(crate) static FLOWS: SkStorage<Flow> = SkStorage::new();
@@ -107,18 +110,25 @@ impl Maps for Pinned {
     }
 
     #[inline(always)]
-    fn take_turn(&self, cursor: u32) -> Option<u64> {
+    fn take_turn(&self, cursor: u32, count: Count) -> Option<u64> {
         let cursor = CURSORS.get_ptr_mut(cursor)?;
-        // SAFETY: the pointer is into the map's value. SeqCst, because LLVM 22 drops the fetch of a
-        // Relaxed one and returns the addend (llvm/llvm-project#210280).
-        Some(unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(cursor, 1) })
+        // SAFETY: the pointer is into the map's value.
+        let count = unsafe {
+            match count {
+                Count::Sent => addr_of_mut!((*cursor).sent),
+                Count::UdpConnects => addr_of_mut!((*cursor).udp_connects),
+            }
+        };
+        // SAFETY: as above. SeqCst, because LLVM 22 drops the fetch of a Relaxed one and returns the
+        // addend (llvm/llvm-project#210280).
+        Some(unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(count, 1) })
     }
 
     #[inline(always)]
-    fn next_turn(&self, cursor: u32) -> Option<u64> {
+    fn next_udp_connect(&self, cursor: u32) -> Option<u64> {
         let cursor = CURSORS.get_ptr(cursor)?;
         // SAFETY: the pointer is into the map's value; eight aligned bytes are read in one piece.
-        Some(unsafe { cursor.read_volatile() })
+        Some(unsafe { addr_of!((*cursor).udp_connects).read_volatile() })
     }
 
     #[inline(always)]

@@ -23,7 +23,7 @@ const UDP: Protocol = Protocol::Udp;
 struct Simulated {
     vips: HashMap<VipKey, Range>,
     slots: Vec<Slot>,
-    cursors: RefCell<HashMap<u32, u64>>,
+    cursors: RefCell<HashMap<(u32, Count), u64>>,
     stale: RefCell<Vec<Option<Range>>>,
     chance: Cell<u32>,
 }
@@ -59,15 +59,16 @@ impl Maps for Simulated {
         self.slots.get(index as usize).copied()
     }
 
-    fn take_turn(&self, cursor: u32) -> Option<u64> {
+    fn take_turn(&self, cursor: u32, count: Count) -> Option<u64> {
         let mut cursors = self.cursors.borrow_mut();
-        let turn = cursors.entry(cursor).or_default();
+        let turn = cursors.entry((cursor, count)).or_default();
         *turn = turn.wrapping_add(1);
         Some(turn.wrapping_sub(1))
     }
 
-    fn next_turn(&self, cursor: u32) -> Option<u64> {
-        Some(self.cursors.borrow().get(&cursor).copied().unwrap_or_default())
+    fn next_udp_connect(&self, cursor: u32) -> Option<u64> {
+        let cursors = self.cursors.borrow();
+        Some(cursors.get(&(cursor, Count::UdpConnects)).copied().unwrap_or_default())
     }
 
     fn random(&self) -> u32 {
@@ -82,7 +83,7 @@ impl Maps for Simulated {
 }
 
 fn to(scope: u32, ip: [u8; 4], port: u16, protocol: Protocol) -> Destination {
-    Destination { scope, ip, port, protocol }
+    Destination { scope, ip, port, protocol, connect: true }
 }
 
 /// What an application would notice of a verdict.
@@ -239,8 +240,27 @@ fn a_udp_connect_to_port_0_takes_no_turn() {
     }
     assert_eq!(maps.turns(), 0);
     assert_eq!(decided(&maps, to(1, VIP, 0, TCP)), Seen::Redirect(1, 6432));
-    assert_eq!(decided(&maps, to(1, VIP, 0, UDP)), Seen::Redirect(2, 0));
-    assert_eq!(maps.turns(), 1);
+}
+
+/// With a port, `getaddrinfo` connects them to that. With two backends every TCP connection of curl,
+/// psql and Python then came to the same one, since lookup and connection took a turn each.
+#[test]
+fn udp_connects_do_not_shift_the_turns_of_what_sends() {
+    let mut maps = Simulated::default();
+    maps.add(VipKey::head(1, VIP), &[(1, 0), (2, 0)], 0);
+    let datagram = Destination { connect: false, ..to(1, VIP, 53, UDP) };
+    let turns = [
+        (to(1, VIP, 53, UDP), 1),
+        (to(1, VIP, 53, TCP), 1),
+        (to(1, VIP, 53, UDP), 2),
+        (datagram, 2),
+        (to(1, VIP, 53, UDP), 1),
+        (to(1, VIP, 53, TCP), 1),
+        (datagram, 2),
+    ];
+    for (i, (destination, last)) in turns.into_iter().enumerate() {
+        assert_eq!(decided(&maps, destination), Seen::Redirect(last, 53), "{i}");
+    }
 }
 
 #[test]
@@ -347,7 +367,7 @@ proptest! {
         let mut maps = Simulated::default();
         let list: Vec<_> = (0..backends).map(|i| (i, ports[usize::from(i % 2)])).collect();
         maps.add(VipKey::head(1, VIP), &list, 0);
-        maps.cursors.borrow_mut().insert(u32::from(VIP[3]), start);
+        maps.cursors.borrow_mut().insert((u32::from(VIP[3]), Count::Sent), start);
         for flow in 0..flows {
             let (last, port) = list[((start + flow as u64) % u64::from(backends)) as usize];
             let port = if port == 0 { 5432 } else { port };

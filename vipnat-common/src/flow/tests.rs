@@ -23,7 +23,7 @@ fn connected(seconds: u64, last: u8) -> Socket {
 }
 
 fn to(ip: [u8; 4]) -> Destination {
-    Destination { scope: 1, ip, port: 53, protocol: Protocol::Udp }
+    Destination { scope: 1, ip, port: 53, protocol: Protocol::Udp, connect: false }
 }
 
 fn target(last: u8) -> Target {

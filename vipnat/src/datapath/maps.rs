@@ -8,7 +8,7 @@ use aya_obj::generated::bpf_map_type::{
 };
 use vipnat_common::{
     Range, Slot, VipKey,
-    layout::{Counters, Scope, capacity},
+    layout::{Counters, Cursor, Scope, capacity},
 };
 
 use super::{
@@ -22,7 +22,7 @@ use super::{
 pub(super) struct Maps {
     vips: ByteMap<12, 8>,
     backends: ByteMap<4, 24>,
-    cursors: ByteMap<4, 8>,
+    cursors: ByteMap<4, 16>,
     scope: ByteMap<8, 8>,
     counters: PerCpuArray<MapData, [u64; 5]>,
 }
@@ -108,17 +108,18 @@ impl Maps {
         self.vips.remove(key.to_bytes()).attempt(|| format!("remove {key:?} from the map vips"))
     }
 
-    /// How many turns a cursor has given.
+    /// How many turns a cursor has given, of both kinds.
     pub(super) fn cursor(&self, index: u32) -> Result<u64> {
         let turns = self.cursors.lookup(index.to_ne_bytes());
         let turns = turns.attempt(|| format!("read cursor {index}"))?;
-        Ok(turns.map_or(0, u64::from_ne_bytes))
+        let Cursor { sent, udp_connects } = Cursor::from_bytes(turns.unwrap_or_default());
+        Ok(sent.wrapping_add(udp_connects))
     }
 
     /// Sets a cursor, which no slot in use may point to, back to the first turn.
     pub(super) fn reset_cursor(&self, index: u32) -> Result<()> {
         self.cursors
-            .update(index.to_ne_bytes(), [0; 8])
+            .update(index.to_ne_bytes(), [0; 16])
             .map(drop)
             .attempt(|| format!("reset cursor {index}"))
     }

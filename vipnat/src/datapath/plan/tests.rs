@@ -3,7 +3,7 @@
 use std::{cell::RefCell, collections::BTreeMap};
 
 use proptest::prelude::*;
-use vipnat_common::{Destination, Maps, Protocol, Target, Verdict, decide};
+use vipnat_common::{Count, Destination, Maps, Protocol, Target, Verdict, decide};
 
 use super::{super::rule::Turn, *};
 use crate::table::{Select, UdpPinning};
@@ -24,14 +24,14 @@ impl Maps for Kernel {
         self.maps.slots.get(&index).copied().or(Slot::from_bytes(Slot::FREE))
     }
 
-    fn take_turn(&self, cursor: u32) -> Option<u64> {
+    fn take_turn(&self, cursor: u32, _: Count) -> Option<u64> {
         let mut cursors = self.cursors.borrow_mut();
         let turn = cursors.entry(cursor).or_default();
         *turn += 1;
         Some(*turn - 1)
     }
 
-    fn next_turn(&self, cursor: u32) -> Option<u64> {
+    fn next_udp_connect(&self, cursor: u32) -> Option<u64> {
         Some(self.cursors.borrow().get(&cursor).copied().unwrap_or_default())
     }
 
@@ -111,7 +111,13 @@ fn destinations() -> Vec<Destination> {
         for vip in VIPS {
             for port in PORTS {
                 for protocol in PROTOCOLS {
-                    all.push(Destination { scope, ip: vip.octets(), port, protocol });
+                    all.push(Destination {
+                        scope,
+                        ip: vip.octets(),
+                        port,
+                        protocol,
+                        connect: true,
+                    });
                 }
             }
         }
@@ -218,7 +224,7 @@ fn cursors_stay_with_their_vip_and_are_not_shared() {
     let cursor = |kernel: &Kernel, scope, vip| kernel.maps.cursor_of(scope, vip).unwrap();
     let (first, second, third) = (cursor(&kernel, 1, a), cursor(&kernel, 1, b), cursor(&kernel, 2, a));
     assert!(first != second && second != third && first != third);
-    let to = Destination { scope: 1, ip: a.octets(), port: 80, protocol: Protocol::Tcp };
+    let to = Destination { scope: 1, ip: a.octets(), port: 80, protocol: Protocol::Tcp, connect: true };
     for _ in 0..4 {
         decide(&kernel, &to);
     }
