@@ -16,6 +16,7 @@ class Client {
             case "connected" -> connected();
             case "reconnected" -> reconnected();
             case "channels" -> channels();
+            case "connected-channels" -> connectedChannels();
             case "refused" -> {
                 refused(() -> new Socket(service.getAddress(), service.getPort()));
                 refused(() -> SocketChannel.open(service));
@@ -115,14 +116,21 @@ class Client {
         }
     }
 
+    static final ProtocolFamily[] FAMILIES = {StandardProtocolFamily.INET, StandardProtocolFamily.INET6};
+
     static void channels() throws IOException {
-        for (var family : new ProtocolFamily[] {StandardProtocolFamily.INET, StandardProtocolFamily.INET6}) {
+        for (var family : FAMILIES) {
             try (var channel = DatagramChannel.open(family)) {
                 channel.send(ByteBuffer.wrap(new byte[1]), service);
                 var answer = ByteBuffer.allocate(99);
                 var source = channel.receive(answer);
                 say(family, text(answer), "from", source);
             }
+        }
+    }
+
+    static void connectedChannels() throws IOException {
+        for (var family : FAMILIES) {
             try (var channel = DatagramChannel.open(family)) {
                 channel.connect(service);
                 channel.write(ByteBuffer.wrap(new byte[1]));

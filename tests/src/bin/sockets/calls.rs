@@ -55,6 +55,13 @@ pub(crate) fn who(kind: &Kind, to: &SockAddr) -> io::Result<String> {
     connected(kind, to).map(|(_socket, answer)| answer)
 }
 
+/// Sends a question mark from a new socket that does not connect, and receives from whoever answers.
+pub(crate) fn reach(kind: &Kind, to: &SockAddr) -> io::Result<String> {
+    let socket = socket(kind)?;
+    socket.send_to(b"?", to)?;
+    message::recv(&socket, &[])
+}
+
 fn connected(kind: &Kind, to: &SockAddr) -> io::Result<(Socket, String)> {
     let socket = socket(kind)?;
     socket.connect(to)?;

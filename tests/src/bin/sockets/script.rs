@@ -65,6 +65,7 @@ impl Script {
             }
             ["child", ref rest @ ..] => self.in_child(rest),
             ["who", kind, address] => calls::who(&Kind::parse(kind), &parse(address)),
+            ["reach", kind, address] => calls::reach(&Kind::parse(kind), &parse(address)),
             ["many", kind, address, threads, each] => {
                 let number = |text: &str| text.parse().expect("a number");
                 let (kind, address) = (Kind::parse(kind), parse(address));

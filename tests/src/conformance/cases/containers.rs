@@ -36,7 +36,7 @@ pub(super) const CASES: &[Case] = &[
                  connect a db:5432
                  getpeername a
                  ask a
-                 who udp4 db:5432",
+                 reach udp4 db:5432",
                 record,
             );
             container.session().play("who tcp4 db:5432", record);

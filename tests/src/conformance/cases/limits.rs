@@ -13,7 +13,7 @@ pub(super) const CASES: &[Case] = &[
             container.apply(&db_with(&[1, 2], "", "port = 5432"));
             container.session().play(
                 "who tcp4 db:5432
-                 who udp4 db:5432
+                 reach udp4 db:5432
                  who tcp6 [::ffff:db]:5432
                  socket a udp4
                  sendto a ? db:5432
@@ -96,10 +96,26 @@ pub(super) const CASES: &[Case] = &[
                  recvfrom u
                  sendto u ? db:5432
                  recvfrom u
-                 socket v udp4
-                 connect v db:5432
-                 getpeername v
-                 ask v",
+                 reach udp4 db:5432",
+                record,
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "port-limited-and-changed-connected",
+        group: GROUP,
+        behaviour: "the same for UDP sockets that connect",
+        run: |container, record| {
+            let backends = "backends = [{ ip = \"247.221.81.1\", port = 6380 }, \"247.221.81.2\"]";
+            let table = db_with(&[], "", "port = 5432").replace("backends = []", backends);
+            container.apply(&table);
+            container.session().play(
+                "socket a udp4
+                 connect a db:5432
+                 getpeername a
+                 ask a
+                 who udp4 db:5432",
                 record,
             );
         },

@@ -235,7 +235,7 @@ pub(super) const CASES: &[Case] = &[
                  connect a db:5432
                  ask a
                  getpeername a
-                 who udp4 db:5432",
+                 reach udp4 db:5432",
             );
         },
         known: None,

@@ -19,7 +19,21 @@ pub(super) const CASES: &[Case] = &[
                  sendto a x*50 db:5432 MSG_MORE
                  sendto a x*50 db:5432
                  recvfrom a
-                 socket b udp4
+                 reach udp4 db:5432",
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "udp-msg-more-connected",
+        group: GROUP,
+        behaviour: "the same on a connected socket",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[1, 2],
+                "socket b udp4
                  connect b db:5432
                  send b x*50 MSG_MORE
                  send b x*50 MSG_MORE
@@ -50,7 +64,21 @@ pub(super) const CASES: &[Case] = &[
                  recvmsg a
                  recvmsg a
                  recvmsg a
-                 socket b udp4
+                 reach udp4 db:5432",
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "udp-gso-connected",
+        group: GROUP,
+        behaviour: "the same on a connected socket",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[1, 2],
+                "socket b udp4
                  setsockopt b UDP_SEGMENT 100
                  connect b db:5432
                  send b x*300
@@ -74,7 +102,7 @@ pub(super) const CASES: &[Case] = &[
                  sendmsg a x*300 [::ffff:db]:5432 segment=100
                  sleep 200
                  recvmmsg a 3
-                 who udp4 db:5432",
+                 reach udp4 db:5432",
             );
         },
         known: None,
@@ -171,7 +199,7 @@ pub(super) const CASES: &[Case] = &[
             play(
                 container,
                 record,
-                &[1, 2],
+                &[1],
                 "socket a udp4
                  sendto a \"\" db:5432
                  recvfrom a
