@@ -123,8 +123,8 @@ impl Flow {
     }
 }
 
-/// The flow that what a UDP socket sends or connects to belongs to, if there is one: the one it is
-/// connected through, by what it noted of its last connect, or one that it kept.
+/// The flow that a connect of a UDP socket belongs to, if there is one: the one it is connected
+/// through already, by what it noted of that, or one that it kept.
 #[inline(always)]
 pub fn known(
     to: &Destination,
@@ -146,8 +146,9 @@ pub fn shown_peer(note: &Flow, ip: [u8; 4], port: u16) -> Option<([u8; 4], u16)>
 }
 
 impl Datagrams {
+    /// The flow that what a socket sends to `to` belongs to, if there is one that lives.
     #[inline(always)]
-    fn find(&self, to: &Destination, socket: &Socket) -> Option<Flow> {
+    pub fn find(&self, to: &Destination, socket: &Socket) -> Option<Flow> {
         for flow in &self.flows {
             if flow.leads_to(to) && flow.is_of(socket) && socket.now.is_before(flow.expires) {
                 return Some(*flow);

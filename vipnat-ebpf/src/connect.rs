@@ -19,12 +19,8 @@ pub(crate) fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
     let protocol = context::protocol(ctx);
     let udp = matches!(protocol, Protocol::Udp);
     let socket = context::socket(ctx);
-    // A socket that goes somewhere that is no VIP forgets what it was connected through, even if it
-    // happens to go to the same backend.
-    let Some(ip) = context::ip(ctx, family) else {
-        notes::forget(ctx, scope);
-        return PROCEED;
-    };
+    // An address that is IPv6 alone is as good as any that is no VIP.
+    let ip = context::ip(ctx, family).unwrap_or_default();
     let to = Destination { scope, ip, port: context::port(ctx), protocol, connect: true };
     if udp {
         part(ctx, &to, &socket);
@@ -33,6 +29,7 @@ pub(crate) fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
         if udp {
             notes::hide(ctx, &to);
         }
+        // Even if it happens to be the backend that the socket was connected to.
         notes::forget(ctx, scope);
         return PROCEED;
     }

@@ -1,10 +1,7 @@
 //! The hooks of datagrams with an address: where they go, and whom they come from.
 
 use aya_ebpf::programs::SockAddrContext;
-use vipnat_common::{
-    Destination, Flow, Protocol, Verdict,
-    flow::{self, shown_peer},
-};
+use vipnat_common::{Destination, Flow, Protocol, Verdict, flow::shown_peer};
 
 use crate::{
     context::{self, Family},
@@ -33,24 +30,26 @@ pub(crate) fn send(ctx: &SockAddrContext, family: Family) -> i32 {
         connect: false,
     };
     if !to.may_be_vip() {
-        notes::hide(ctx, &to);
+        if !context::is_connected_to(ctx, &to) {
+            notes::hide(ctx, &to);
+        }
         return PROCEED;
     }
     let socket = context::socket(ctx);
-    let note = notes::own_note(ctx);
-
-    let known = flow::known(&to, &socket, note, notes::datagrams(ctx));
-    if let Some(mut flow) = known
+    // The socket is connected through this VIP. Only its peer's answers reach it, so it goes on there
+    // also when the table no longer has that, as it does without an address.
+    if let Some(note) = notes::own_note(ctx)
+        && note.connects(&to, &socket)
+    {
+        context::set(ctx, family, note.backend, note.backend_port);
+        return PROCEED;
+    }
+    if let Some(datagrams) = notes::datagrams(ctx)
+        && let Some(mut flow) = datagrams.find(&to, &socket)
         && let Some(target) = follow(&to, &flow)
     {
         flow.sent(&target, &socket);
-        match note {
-            // The socket is connected through this VIP: the note says it all.
-            Some(note) if note.connects(&to, &socket) => {
-                notes::remember(ctx, &flow);
-            }
-            _ => keep(ctx, &flow, socket.now),
-        }
+        keep(ctx, &flow, socket.now);
         context::set(ctx, family, target.ip, target.port);
         return PROCEED;
     }

@@ -127,6 +127,47 @@ fn a_flow_stays_while_the_table_has_its_backend_and_then_moves() {
     assert_eq!(sockets.ask("b", 5432), from_db(0));
 }
 
+/// Only its peer's answers reach a connected socket.
+#[test]
+fn a_connected_socket_that_names_the_vip_goes_on_where_it_is_connected_to() {
+    let scene = Scene::new(2);
+    scene.apply_first(1);
+    let mut sockets = Sockets::of(&scene.app);
+    sockets.call("socket a udp4");
+    sockets.call(&format!("connect a {DB}:5432"));
+    scene.vipnat.apply(&scene.table(&list([1])));
+    assert_eq!(sockets.ask("a", 5432), from_db(0));
+    assert_eq!(sockets.call("ask a"), "\"0\"");
+    // It is a socket that has left its peer which goes where the table says.
+    sockets.call("connect a unspec");
+    assert_eq!(sockets.ask("a", 5432), from_db(1));
+}
+
+/// Each datagram of a connected AF_INET6 socket shows its peer to the hook, as if it had been named.
+#[test]
+fn what_a_mapped_socket_sends_to_its_peer_hides_nothing() {
+    let scene = Scene::new(1);
+    scene.apply_first(1);
+    let mut sockets = Sockets::of(&scene.app);
+    sockets.call("socket a udp6");
+    assert_eq!(sockets.call("bind a [::ffff:247.221.80.10]:4000"), "0");
+    assert_eq!(sockets.call(&format!("connect a [::ffff:{DB}]:5432")), "0");
+    assert_eq!(sockets.call("send a ?"), "1");
+    assert_eq!(sockets.call("connect a unspec"), "0");
+    assert_eq!(sockets.call("recvfrom a"), format!("\"0\" from [::ffff:{DB}]:5432"));
+}
+
+#[test]
+fn a_failed_connect_to_an_ipv6_address_leaves_the_peer_as_it_was() {
+    let scene = Scene::new(1);
+    scene.apply_first(1);
+    let mut sockets = Sockets::of(&scene.app);
+    sockets.call("socket a udp6");
+    sockets.call(&format!("connect a [::ffff:{DB}]:5432"));
+    assert_eq!(sockets.call("connect a [2001:db8::1]:5432"), "ENETUNREACH");
+    assert_eq!(sockets.call("getpeername a"), format!("[::ffff:{DB}]:5432"));
+}
+
 #[test]
 fn a_flow_of_a_strict_service_stays_where_it_is() {
     let scene = Scene::new(2);
