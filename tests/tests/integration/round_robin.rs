@@ -41,20 +41,16 @@ fn several_threads_at_once_share_the_turns_exactly() {
 }
 
 #[test]
-fn all_ways_to_connect_share_one_cursor() {
+fn all_ways_to_connect_over_tcp_share_one_cursor_and_udp_sockets_have_their_own() {
     let scene = Scene::new(3);
     scene.apply_first(3);
-    let vip = format!("{DB}:{PORT}");
-    let probes = [
-        format!("tcp {vip}"),
-        format!("tcp {vip} --mapped"),
-        format!("udp {vip}"),
-        format!("udp {vip} --mapped"),
-        format!("nonblocking {vip}"),
-        format!("fastopen {vip}"),
-    ];
-    for (turn, probe) in probes.iter().cycle().take(12).enumerate() {
-        assert_eq!(banner(&scene.app.probe(probe)), (turn % 3).to_string(), "{probe}");
+    let tcp = ["tcp VIP", "tcp VIP --mapped", "nonblocking VIP", "fastopen VIP"];
+    let udp = ["udp VIP", "udp VIP --mapped"];
+    for turn in 0..12 {
+        for ways in [&tcp[..], &udp] {
+            let way = ways[turn % ways.len()].replace("VIP", &format!("{DB}:{PORT}"));
+            assert_eq!(banner(&scene.app.probe(&way)), (turn % 3).to_string(), "{way}");
+        }
     }
 }
 
