@@ -59,8 +59,8 @@ pub enum Verdict {
     Redirect(Target),
     /// A VIP without backends: fail at once with `EHOSTUNREACH`.
     Unreachable,
-    /// After [`LOOKS`] looks there is nothing to rely on: fail with `EAGAIN`, since any backend this
-    /// could pick might be another VIP's.
+    /// [`LOOKS`] looks found nothing to rely on, and not nothing each time: fail with `EAGAIN`, since
+    /// any backend this could pick might be another VIP's.
     Unsettled,
 }
 
@@ -100,6 +100,14 @@ pub trait Maps {
     fn next_udp_connect(&self, cursor: u32) -> Option<u64>;
     /// Any number, each as likely as the others.
     fn random(&self) -> u32;
+    /// [`moved`] with these maps; where it pays, in a function that is checked on its own.
+    #[inline(always)]
+    fn moved(&self, to: &Destination, flow: &Flow) -> u32
+    where
+        Self: Sized,
+    {
+        moved(self, to, flow)
+    }
 }
 
 /// Decides where a connect or the first datagram of a flow goes. Takes one turn of the VIP's round
@@ -125,20 +133,28 @@ pub fn decide<M: Maps>(maps: &M, to: &Destination) -> Verdict {
 /// Where a UDP flow goes on to: its backend, as long as the table has it. `None`: it no longer does.
 #[inline(always)]
 pub fn follow<M: Maps>(maps: &M, to: &Destination, flow: &Flow) -> Option<Target> {
-    let strict = flow.flags & Flow::STRICT != 0;
-    let slot = if strict || maps.slot(flow.slot).is_some_and(|slot| names(&slot, to, flow)) {
-        flow.slot
-    } else {
-        moved(maps, to, flow)
-    };
-    if slot == NOWHERE {
-        return None;
+    let target = |slot, flags| Target { ip: flow.backend, port: flow.backend_port, slot, flags };
+    let named = |index| maps.slot(index).filter(|slot| serves(slot, to) && names(slot, to, flow));
+    if let Some(slot) = named(flow.slot) {
+        return Some(target(flow.slot, slot.flags & Slot::STRICT));
     }
-    let flags = if strict { Slot::STRICT } else { 0 };
-    Some(Target { ip: flow.backend, port: flow.backend_port, slot, flags })
+    let index = maps.moved(to, flow);
+    if let Some(slot) = named(index) {
+        return Some(target(index, slot.flags & Slot::STRICT));
+    }
+    (flow.flags & Flow::STRICT != 0).then(|| target(flow.slot, Slot::STRICT))
 }
 
-/// Whether a slot gives this VIP the backend that a flow has.
+/// Whether a slot's owner is not limited to other ports or another protocol.
+#[inline(always)]
+fn serves(slot: &Slot, to: &Destination) -> bool {
+    let VipKey { scope: _, vip: _, port, protocol, reserved: _ } = slot.owner;
+    (port == ANY_PORT || port == to.port) && (protocol == ANY_PROTOCOL || protocol == to.protocol)
+}
+
+/// Whether a slot gives this VIP the backend that a flow has. A socket may have kept its index
+/// for long, so it may be any VIP's by now, or half-written: nothing of it is used but what agrees with
+/// the flow.
 #[inline(always)]
 fn names(slot: &Slot, to: &Destination, flow: &Flow) -> bool {
     slot.owner.scope == to.scope
@@ -149,15 +165,12 @@ fn names(slot: &Slot, to: &Destination, flow: &Flow) -> bool {
 }
 
 /// No slot has this index.
-const NOWHERE: u32 = u32::MAX;
+pub const NOWHERE: u32 = u32::MAX;
 
 /// The slot that gives a flow's VIP the flow's backend after its list was replaced, or [`NOWHERE`].
-/// A function of its own, because inlined LLVM 22 spills what was never set: "R1 !read_ok".
-#[inline(never)]
-fn moved<M: Maps>(maps: &M, to: &Destination, flow: &Flow) -> u32 {
-    let Found::Entry(range, _) = find_entry(maps, to) else {
-        return NOWHERE;
-    };
+#[inline(always)]
+pub fn moved<M: Maps>(maps: &M, to: &Destination, flow: &Flow) -> u32 {
+    let range = list(maps, to);
     for i in 0..SEARCHED {
         if i >= range.count {
             break;
@@ -168,6 +181,22 @@ fn moved<M: Maps>(maps: &M, to: &Destination, flow: &Flow) -> u32 {
         }
     }
     NOWHERE
+}
+
+/// Where a destination's list may be; empty if there is none. What is in it has to be checked. One look
+/// only, unlike [`decide()`]: what a miss costs is a flow that moves while its list is replaced.
+#[inline(always)]
+fn list<M: Maps>(maps: &M, to: &Destination) -> Range {
+    let head = maps.range(&VipKey::head(to.scope, to.ip)).unwrap_or_default();
+    if maps.slot(head.first).is_none_or(|slot| slot.flags & Slot::LIMITED == 0) {
+        return head;
+    }
+    for key in limited_keys(to) {
+        if let Some(range) = maps.range(&key) {
+            return range;
+        }
+    }
+    Range::default()
 }
 
 /// What one look at the maps tells.
@@ -238,9 +267,11 @@ fn find_limited<M: Maps>(maps: &M, to: &Destination) -> Found {
 /// The entries that may serve a destination of a limited VIP, most specific first.
 #[inline(always)]
 fn limited_keys(to: &Destination) -> [VipKey; 3] {
+    // With port 0 it would be the head.
+    let any_protocol = if to.port == ANY_PORT { to.protocol } else { ANY_PROTOCOL };
     [
         VipKey::new(to.scope, to.ip, to.port, to.protocol),
-        VipKey::new(to.scope, to.ip, to.port, ANY_PROTOCOL),
+        VipKey::new(to.scope, to.ip, to.port, any_protocol),
         VipKey::new(to.scope, to.ip, ANY_PORT, to.protocol),
     ]
 }

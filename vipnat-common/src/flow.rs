@@ -16,9 +16,10 @@ const ANSWERED: u32 = 120;
 /// From which age on, in seconds.
 const STREAM: u32 = 2;
 
-/// A point in time: CLOCK_MONOTONIC in units of 2^26 ns (67 ms), which wraps every nine years.
+/// A point in time: CLOCK_MONOTONIC in units of 2^26 ns (67 ms), which is right for four years and
+/// a half, half of the time in which it wraps.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moment(pub u32);
 
 impl Moment {
@@ -44,7 +45,7 @@ impl Moment {
 }
 
 /// What there is to know of a socket when a hook runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Socket {
     /// Its own port, host byte order; 0 if it has none yet.
     pub local_port: u16,
@@ -84,6 +85,14 @@ impl Flow {
         if target.flags & Slot::STRICT != 0 {
             self.flags |= Self::STRICT;
         }
+        self.refresh(socket.now);
+    }
+
+    /// A socket that was connected through this flow connects elsewhere. How long ago it last sent
+    /// nobody knows; it is taken for now.
+    #[inline(always)]
+    pub fn left(&mut self, socket: &Socket) {
+        self.local_port = socket.local_port;
         self.refresh(socket.now);
     }
 

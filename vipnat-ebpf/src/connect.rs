@@ -18,7 +18,7 @@ pub(crate) fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
     }
     let protocol = context::protocol(ctx);
     let udp = matches!(protocol, Protocol::Udp);
-    let socket = context::socket(ctx);
+    let socket = if udp { context::socket(ctx) } else { Socket::default() };
     // An address that is IPv6 alone is as good as any that is no VIP.
     let ip = context::ip(ctx, family).unwrap_or_default();
     let to = Destination { scope, ip, port: context::port(ctx), protocol, connect: true };
@@ -30,7 +30,7 @@ pub(crate) fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
             notes::hide(ctx, &to);
         }
         // Even if it happens to be the backend that the socket was connected to.
-        notes::forget(ctx, scope);
+        notes::forget(ctx, &to);
         return PROCEED;
     }
     if udp {
@@ -47,7 +47,7 @@ pub(crate) fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
 
     let verdict = decide(&to);
     match &verdict {
-        Verdict::Pass => notes::forget(ctx, scope),
+        Verdict::Pass => notes::forget(ctx, &to),
         Verdict::Redirect(target) => note(ctx, &Flow::new(&to, target, &socket), &socket, udp),
         // The connect fails, and the socket stays what it was.
         Verdict::Unreachable | Verdict::Unsettled => {}
@@ -65,16 +65,17 @@ fn part(ctx: &SockAddrContext, to: &Destination, socket: &Socket) {
         && !note.leads_to(to)
     {
         let mut flow = *note;
-        flow.local_port = socket.local_port;
+        flow.left(socket);
         keep(ctx, &flow, socket.now);
     }
 }
 
 /// The socket is to be connected through this flow. If a UDP socket has its port already, which
-/// connect(AF_UNSPEC) may not take from it, the flow is kept for that case too.
+/// connect(AF_UNSPEC) may not take from it, the flow is kept for that case too; with port 0 nothing can
+/// follow.
 #[inline(always)]
 fn note(ctx: &SockAddrContext, flow: &Flow, socket: &Socket, udp: bool) {
-    if udp && socket.local_port != 0 && !flow.is_peer_of(socket) {
+    if udp && flow.vip_port != 0 && socket.local_port != 0 && !flow.is_peer_of(socket) {
         keep(ctx, flow, socket.now);
     }
     notes::remember(ctx, flow);

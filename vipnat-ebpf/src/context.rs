@@ -54,7 +54,10 @@ pub(crate) fn port(ctx: &SockAddrContext) -> u16 {
 /// IPv4-mapped one already.
 #[inline(always)]
 pub(crate) fn set(ctx: &SockAddrContext, family: Family, ip: [u8; 4], port: u16) {
-    let addr = ctx.sock_addr;
+    // Volatile, or LLVM keeps a pointer to the field from an earlier load, which the verifier refuses:
+    // "dereference of modified ctx ptr R1 off=4 disallowed".
+    // SAFETY: a field of a reference.
+    let addr = unsafe { (&raw const ctx.sock_addr).read_volatile() };
     let word = u32::from_ne_bytes(ip);
     // SAFETY: the kernel passes a valid context; these fields are writable in these hooks.
     // Volatile, because a store combined with its neighbour is wider than the verifier allows:

@@ -22,17 +22,15 @@ pub(crate) fn send(ctx: &SockAddrContext, family: Family) -> i32 {
     let Some(ip) = context::ip(ctx, family) else {
         return PROCEED;
     };
-    let to = Destination {
-        scope,
-        ip,
-        port: context::port(ctx),
-        protocol: Protocol::Udp,
-        connect: false,
-    };
+    let protocol = context::protocol(ctx);
+    let to = Destination { scope, ip, port: context::port(ctx), protocol, connect: false };
+    // Not UDP-Lite, whose connects have no hook. And not what a connected socket sends to its peer, as
+    // an AF_INET6 one does each time: that goes on to where it is connected to.
+    if !matches!(protocol, Protocol::Udp) || context::is_connected_to(ctx, &to) {
+        return PROCEED;
+    }
     if !to.may_be_vip() {
-        if !context::is_connected_to(ctx, &to) {
-            notes::hide(ctx, &to);
-        }
+        notes::hide(ctx, &to);
         return PROCEED;
     }
     let socket = context::socket(ctx);

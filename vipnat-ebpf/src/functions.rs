@@ -7,7 +7,7 @@
 use core::{mem::zeroed, ptr::addr_of_mut};
 
 use aya_ebpf::{bindings::bpf_sock_addr, programs::SockAddrContext};
-use vipnat_common::{Destination, Flow, Moment, Protocol, Target, Verdict};
+use vipnat_common::{Destination, Flow, Moment, Protocol, Target, Verdict, decide::NOWHERE};
 
 use crate::{
     maps::{self, Pinned},
@@ -45,6 +45,14 @@ pub(crate) fn follow(to: &Destination, flow: &Flow) -> Option<Target> {
     let found =
         unsafe { vipnat_follow(scope, u32::from_ne_bytes(ip), packed(to), flow, &raw mut target) };
     (found != 0).then_some(target)
+}
+
+/// [`vipnat_common::decide::moved()`] with the maps of the kernel.
+#[inline(always)]
+pub(crate) fn moved(to: &Destination, flow: &Flow) -> u32 {
+    let Destination { scope, ip, .. } = *to;
+    // SAFETY: the pointer is valid for the call.
+    unsafe { vipnat_moved(scope, u32::from_ne_bytes(ip), packed(to), flow) }
 }
 
 /// Keeps a UDP flow in the socket.
@@ -116,6 +124,16 @@ unsafe extern "C" fn vipnat_follow(
         }
         None => 0,
     }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+unsafe extern "C" fn vipnat_moved(scope: u32, ip: u32, rest: u32, flow: *const Flow) -> u32 {
+    // SAFETY: null, which the verifier takes for possible, or as large as a Flow.
+    let Some(flow) = (unsafe { flow.as_ref() }) else {
+        return NOWHERE;
+    };
+    vipnat_common::decide::moved(&Pinned, &destination(scope, ip, rest), flow)
 }
 
 #[unsafe(no_mangle)]

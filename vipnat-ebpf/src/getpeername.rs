@@ -23,8 +23,10 @@ pub(crate) fn getpeername(ctx: &SockAddrContext, family: Family) -> i32 {
     };
     let port = context::port(ctx);
     let mut shown = shown_peer(note, ip, port);
-    // A UDP socket stays connected when its next connect fails, which then has taken the note.
-    if shown.is_none() && matches!(context::protocol(ctx), Protocol::Udp) {
+    // A UDP socket stays connected when its next connect fails, which then has taken the note. What was
+    // connected to without a VIP is noted too.
+    let noted = note.backend == ip && note.backend_port == port;
+    if !noted && matches!(context::protocol(ctx), Protocol::Udp) {
         let local_port = context::socket(ctx).local_port;
         shown = notes::datagrams(ctx).and_then(|datagrams| datagrams.peer(ip, port, local_port));
     }

@@ -12,9 +12,11 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use vipnat_common::{
-    Count, Datagrams, Flow, Maps, Range, Slot, VipKey,
+    Count, Datagrams, Destination, Flow, Maps, Range, Slot, VipKey,
     layout::{Counters, Cursor, Layout, Scope, capacity},
 };
+
+use crate::functions;
 
 #[btf_map(name = "scope")]
 static SCOPE: SharedCgroupStorage<Scope> = SharedCgroupStorage::new();
@@ -135,5 +137,10 @@ impl Maps for Pinned {
     fn random(&self) -> u32 {
         // SAFETY: no arguments.
         unsafe { bpf_get_prandom_u32() }
+    }
+
+    #[inline(always)]
+    fn moved(&self, to: &Destination, flow: &Flow) -> u32 {
+        functions::moved(to, flow)
     }
 }

@@ -21,8 +21,8 @@ use crate::{
 #[unsafe(no_mangle)]
 static MPTCP: u32 = 0;
 
-// Every hook that reads or writes these runs under the socket's lock, so nobody else has them
-// meanwhile. References to them live only until the next call of a function that writes.
+// Every hook that reads or writes these runs under the socket's lock, those of an MPTCP socket's subflow
+// under that of both, so nobody else has them meanwhile. References to them live only until the next call of a function that writes.
 
 /// What the socket of a connect last connected to, if that was a VIP.
 #[inline(always)]
@@ -48,14 +48,19 @@ pub(crate) fn remember(ctx: &SockAddrContext, flow: &Flow) {
     }
 }
 
-/// Forgets what this app noted of an earlier connect.
+/// Forgets what this app noted of an earlier connect, since the socket connects to what is no VIP.
+///
+/// Not for MPTCP, where more subflows connect to the peer later on, which this can't tell from the first.
+/// A note that is not true any more shows only if the socket then connects to the same backend itself.
 #[inline(always)]
-pub(crate) fn forget(ctx: &SockAddrContext, scope: u32) {
+pub(crate) fn forget(ctx: &SockAddrContext, to: &Destination) {
     // SAFETY: null, or as large as a Flow; see above.
-    if let Some(note) = unsafe { storage(&FLOWS, holder(ctx), 0).as_mut() }
-        && note.scope == scope
+    if let Some(note) = unsafe { storage(&FLOWS, own(ctx), 0).as_mut() }
+        && note.scope == to.scope
     {
         note.vip = [0; 4];
+        note.backend = to.ip;
+        note.backend_port = to.port;
     }
 }
 

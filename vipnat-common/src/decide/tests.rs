@@ -333,6 +333,50 @@ fn a_flow_keeps_its_backend_while_the_table_has_it() {
     assert_eq!(maps.turns(), turns);
 }
 
+/// `getaddrinfo` asks for port 0, and a TCP connect to it is possible. Both took the head entry for the
+/// limited one, and found it changed at each look.
+#[test]
+fn port_0_of_a_limited_vip_is_not_translated() {
+    for limit in [(53, ANY_PROTOCOL), (53, UDP), (ANY_PORT, UDP)] {
+        let mut maps = Simulated::default();
+        maps.add(VipKey::head(1, VIP), &[(99, 0)], Slot::LIMITED);
+        maps.add(VipKey::new(1, VIP, limit.0, limit.1), &[(1, 0)], 0);
+        assert_eq!(decided(&maps, to(1, VIP, 0, TCP)), Seen::Pass, "{limit:?}");
+        let all_ports = limit.0 == ANY_PORT;
+        let udp = if all_ports { Seen::Redirect(1, 0) } else { Seen::Pass };
+        assert_eq!(decided(&maps, to(1, VIP, 0, UDP)), udp, "{limit:?}");
+        assert_eq!(maps.turns(), 0);
+    }
+}
+
+/// The index that a socket kept may be the same VIP's again, limited to something else.
+#[test]
+fn a_flow_to_what_is_no_longer_translated_ends() {
+    let mut maps = Simulated::default();
+    maps.add(VipKey::head(1, VIP), &[(1, 0)], 0);
+    let to = to(1, VIP, 53, UDP);
+    let flow = flow(&maps, to);
+    maps.slots[0].owner = VipKey::new(1, VIP, 80, TCP);
+    maps.vips.clear();
+    assert_eq!(follow(&maps, &to, &flow), None);
+    maps.slots[0].owner = VipKey::new(1, VIP, 53, UDP);
+    assert!(follow(&maps, &to, &flow).is_some());
+}
+
+#[test]
+fn a_service_that_becomes_strict_pins_the_flows_it_has() {
+    let mut maps = Simulated::default();
+    let key = VipKey::head(1, VIP);
+    maps.add(key, &[(1, 0)], 0);
+    let to = to(1, VIP, 53, UDP);
+    let mut flow = flow(&maps, to);
+    maps.slots[0].flags = Slot::STRICT;
+    assert_eq!(follow(&maps, &to, &flow).unwrap().flags, Slot::STRICT);
+    flow.flags |= Flow::STRICT;
+    maps.slots[0].flags = 0;
+    assert_eq!(follow(&maps, &to, &flow).unwrap().flags, 0);
+}
+
 #[test]
 fn a_flow_of_a_limited_vip_is_followed_too() {
     let mut maps = Simulated::default();
