@@ -214,6 +214,8 @@ pub struct Layout {
     pub version: u32,
     /// The first four bytes of the SHA-256 of the object they were made of, to tell builds apart.
     pub build: [u8; 4],
+    /// The highest scope that an app was given. None is given twice: sockets keep flows of theirs.
+    pub last_scope: u32,
 }
 
 // Sizes and offsets are part of the pinned state: a change here is a new LAYOUT.
@@ -236,5 +238,6 @@ const _: () = {
     assert!(size_of::<Flow>() == 32);
     assert!(size_of::<Datagrams>() == 512);
     assert!(size_of::<Counters>() == 40);
-    assert!(size_of::<Layout>() == 8);
+    assert!(size_of::<Layout>() == 12);
+    assert!(offset_of!(Layout, last_scope) == 8);
 };

@@ -186,7 +186,7 @@ fn state_of_another_layout_is_refused_with_what_to_do() {
     scene.apply_first(1);
     let maps = scene.vipnat.bpffs().join("maps");
     let maps = maps.to_str().unwrap();
-    bpftool(&format!("map update pinned {maps}/layout key 0 0 0 0 value 99 0 0 0 0 0 0 0"));
+    bpftool(&format!("map update pinned {maps}/layout key 0 0 0 0 value 99 0 0 0 0 0 0 0 0 0 0 0"));
     let error = scene.vipnat.apply_fails(&scene.table(&list([0])), 1);
     assert!(error.contains("version 99") && error.contains("vipnat flush"), "{error}");
     assert_eq!(scene.vipnat.run(["list"]).code(), Some(1));
@@ -194,7 +194,7 @@ fn state_of_another_layout_is_refused_with_what_to_do() {
     assert_eq!(scene.who(), "0");
 
     // The same for a map of another size.
-    bpftool(&format!("map update pinned {maps}/layout key 0 0 0 0 value 2 0 0 0 0 0 0 0"));
+    bpftool(&format!("map update pinned {maps}/layout key 0 0 0 0 value 2 0 0 0 0 0 0 0 0 0 0 0"));
     fs::remove_file(format!("{maps}/cursors")).unwrap();
     bpftool(&format!("map create {maps}/cursors type array key 4 value 8 entries 7 name cursors"));
     let error = scene.vipnat.apply_fails(&scene.table(&list([0])), 1);

@@ -225,6 +225,32 @@ fn a_flow_of_an_app_inside_an_app_is_shown_by_its_own_vip() {
     }
 }
 
+/// Its number was given to the next app, whose hooks then took the old flow for theirs.
+#[test]
+fn a_strict_flow_of_an_app_that_is_gone_is_not_the_next_apps() {
+    let scene = Scene::new(2);
+    let cgroup = scene.app.cgroup.relative();
+    let strict = table(&[("shop", cgroup, &list([0]), "")]);
+    scene.vipnat.apply(&strict.replacen("backends", "udp-pinning = \"strict\"\nbackends", 1));
+    let mut sockets = Sockets::of(&scene.app);
+    sockets.call("socket a udp4");
+    assert_eq!(sockets.ask("a", 5432), from_db(0));
+    scene.vipnat.ok(["flush", "--app", "shop"]);
+    scene.vipnat.apply(&table(&[("blog", cgroup, &list([1]), "")]));
+    assert_eq!(sockets.ask("a", 5432), from_db(1));
+}
+
+/// A probe of `getaddrinfo` on a limited VIP.
+#[test]
+fn a_udp_connect_to_port_0_of_a_limited_vip_is_not_translated() {
+    let scene = Scene::new(1);
+    scene.vipnat.apply(&scene.table_with(&list([0]), "port = 5432"));
+    let mut sockets = Sockets::of(&scene.app);
+    sockets.call("socket a udp4");
+    // As the route to an address that is not there has it.
+    assert_eq!(sockets.call(&format!("connect a {DB}:0")), "ENETUNREACH");
+}
+
 /// The kernel has no memory for what is kept in a socket: `net.core.optmem_max`.
 #[test]
 fn without_memory_for_its_flows_a_socket_still_reaches_the_backend() {

@@ -24,6 +24,7 @@ pub(super) struct Maps {
     backends: ByteMap<4, 24>,
     cursors: ByteMap<4, 16>,
     scope: ByteMap<8, 8>,
+    layout: ByteMap<4, 12>,
     counters: PerCpuArray<MapData, [u64; 5]>,
 }
 
@@ -41,6 +42,7 @@ impl Maps {
                 .attempt(|| open("cursors"))?,
             scope: ByteMap::open(&pin("scope"), BPF_MAP_TYPE_CGROUP_STORAGE_DEPRECATED)
                 .attempt(|| open("scope"))?,
+            layout: object::layout_map(path)?,
             counters: counters.and_then(PerCpuArray::try_from).attempt(|| open("counters"))?,
         })
     }
@@ -139,6 +141,24 @@ impl Maps {
         self.scope
             .update(cgroup.to_ne_bytes(), value)
             .attempt(|| format!("write the scope of cgroup {cgroup}"))
+    }
+
+    /// The highest scope that an app was ever given; 0 if none was.
+    pub(super) fn last_scope(&self) -> Result<u32> {
+        let value = self.layout.lookup([0; 4]).attempt(|| "read the map layout".to_owned())?;
+        let [.., a, b, c, d] = value.unwrap_or_default();
+        Ok(u32::from_ne_bytes([a, b, c, d]))
+    }
+
+    /// Notes the highest scope that an app is given, before it is.
+    pub(super) fn set_last_scope(&self, scope: u32) -> Result<()> {
+        let value = self.layout.lookup([0; 4]).attempt(|| "read the map layout".to_owned())?;
+        let mut value = value.unwrap_or_default();
+        value[8..].copy_from_slice(&scope.to_ne_bytes());
+        self.layout
+            .update([0; 4], value)
+            .map(drop)
+            .attempt(|| "write the last scope to the map layout".to_owned())
     }
 
     /// The counters, summed over all CPUs.

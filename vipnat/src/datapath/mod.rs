@@ -312,7 +312,8 @@ impl Datapath {
         let by_name: HashMap<_, _> = attached.iter().map(|app| (app.name.as_str(), app)).collect();
         let mut names: BTreeMap<u32, String> =
             attached.iter().map(|app| (app.scope, app.name.clone())).collect();
-        let mut scopes = FreeScopes::new(now, attached);
+        let last = maps.map_or(Ok(0), Maps::last_scope)?;
+        let mut scopes = FreeScopes::new(now, attached, last);
         let gone = attached.iter().filter(|app| !table.apps.contains_key(&app.name));
         let mut changes: Vec<_> =
             gone.map(|app| Change::Detach { app: app.name.clone() }).collect();
@@ -347,19 +348,23 @@ impl Datapath {
     }
 }
 
-/// Scopes that no app, entry or slot has, lowest first.
+/// Scopes that no app ever had, lowest first, nor has any entry or slot: a socket may keep flows of an
+/// app that is gone, and must not take them to another one.
 struct FreeScopes {
     taken: BTreeSet<u32>,
     next: u32,
 }
 
 impl FreeScopes {
-    fn new(now: &Snapshot, attached: &[AttachedApp]) -> Self {
+    fn new(now: &Snapshot, attached: &[AttachedApp], last: u32) -> Self {
         let entries = now.entries.keys().map(|key| key.scope);
         let slots = now.slots.values().map(|slot| slot.owner.scope);
         let attached = attached.iter().map(|app| app.scope);
         // 0 is "no app".
-        Self { taken: attached.chain(entries).chain(slots).collect(), next: 1 }
+        Self {
+            taken: attached.chain(entries).chain(slots).collect(),
+            next: last.wrapping_add(1).max(1),
+        }
     }
 
     fn take(&mut self) -> u32 {
@@ -395,6 +400,10 @@ fn carry_out(
     let Work { plan, changes: _, attach, owners } = work;
     // An app's directory is there before and after all that has its scope in the maps, so that what
     // an interrupted command leaves is found again under its name.
+    let highest = attach.iter().map(|attach| attach.scope).max().unwrap_or(0);
+    if highest > maps.last_scope()? {
+        maps.set_last_scope(highest)?;
+    }
     for attach in attach {
         apps::reserve(dir, attach.scope, &attach.app)?;
     }

@@ -72,7 +72,7 @@ pub(super) fn ensure(dir: &StateDir) -> Result<()> {
     }
     let layout = layout_map(&new)?;
     let ([a, b, c, d], [e, f, g, h]) = (LAYOUT.to_ne_bytes(), build());
-    let value = [a, b, c, d, e, f, g, h];
+    let value = [a, b, c, d, e, f, g, h, 0, 0, 0, 0];
     layout.update([0; 4], value).attempt(|| "write the layout version".to_owned())?;
     for (name, _) in HOOKS {
         let pin = new.join(PROGRAMS).join(name);
@@ -160,10 +160,10 @@ fn pinned_layout(path: &Path) -> Result<Option<(u32, [u8; 4])>> {
         other => other?,
     };
     let value = map.lookup([0; 4]).attempt(|| "read the layout version".to_owned())?;
-    Ok(value.map(|[version @ .., a, b, c, d]| (u32::from_ne_bytes(version), [a, b, c, d])))
+    Ok(value.map(|[a, b, c, d, build @ .., _, _, _, _]| (u32::from_ne_bytes([a, b, c, d]), build)))
 }
 
-fn layout_map(path: &Path) -> Result<ByteMap<4, 8>> {
+pub(super) fn layout_map(path: &Path) -> Result<ByteMap<4, 12>> {
     let pin = map_pin(path, LAYOUT_MAP);
     ByteMap::open(&pin, BPF_MAP_TYPE_ARRAY).attempt(|| format!("open {}", pin.display()))
 }
