@@ -9,8 +9,8 @@
 //! | `elsewhere` | its name, on UDP from another port |
 //! | `quiet` | nothing |
 //! | `close`, `reset` | nothing; on TCP it closes, or resets |
-//! | the end (TCP) | its name, then closes |
-//! | more than 64 bytes | its name, and how many bytes |
+//! | the end (TCP) | its name, and how many bytes there were; then closes |
+//! | more than 64 bytes | its name, and how many bytes; on TCP nothing |
 //! | anything else | its name |
 
 use std::{
@@ -51,14 +51,18 @@ fn serve_tcp(name: &'static str, listener: &TcpListener) {
 
 fn talk(name: &str, mut stream: TcpStream) -> io::Result<()> {
     let client = stream.peer_addr()?;
+    let mut total = 0;
     loop {
         let mut buffer = [0; 65536];
         let size = stream.read(&mut buffer)?;
+        total += size;
         let request = &buffer[..size];
         match request {
-            b"" => return stream.write_all(format!("{name} saw the end").as_bytes()),
+            b"" => return stream.write_all(format!("{name} got {total} bytes").as_bytes()),
             b"close" => return Ok(()),
             b"reset" => return socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)),
+            // In how many parts it comes is an accident.
+            _ if is_large(request) => continue,
             _ => {}
         }
         for answer in answers(name, request, client) {
@@ -94,6 +98,10 @@ fn serve_udp(name: &'static str, socket: &UdpSocket) {
     }
 }
 
+fn is_large(request: &[u8]) -> bool {
+    request.len() > 64
+}
+
 fn answers(name: &str, request: &[u8], client: SocketAddr) -> Vec<String> {
     let text = String::from_utf8_lossy(request);
     let words: Vec<_> = text.split(' ').collect();
@@ -106,7 +114,7 @@ fn answers(name: &str, request: &[u8], client: SocketAddr) -> Vec<String> {
             thread::sleep(Duration::from_millis(number(milliseconds)));
             vec![format!("{name} late")]
         }
-        _ if request.len() > 64 => vec![format!("{name} got {} bytes", request.len())],
+        _ if is_large(request) => vec![format!("{name} got {} bytes", request.len())],
         _ => vec![name.to_owned()],
     }
 }

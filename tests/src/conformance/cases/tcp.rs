@@ -248,8 +248,10 @@ pub(super) const CASES: &[Case] = &[
                 "socket a tcp4
                  connect a db:5432
                  send a x*60000
-                 poll a in
-                 getpeername a",
+                 getpeername a
+                 shutdown a
+                 recv a
+                 recv a",
             );
         },
         known: None,
