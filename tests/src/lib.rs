@@ -9,6 +9,7 @@ mod backend;
 mod cgroup;
 mod command;
 pub mod conformance;
+pub mod faults;
 mod leftovers;
 mod mounts;
 mod netns;
@@ -18,6 +19,7 @@ pub mod probe;
 mod programs;
 mod server;
 mod session;
+pub mod state;
 mod vipnat;
 
 pub use app::App;

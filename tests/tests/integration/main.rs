@@ -3,6 +3,7 @@
 mod apply;
 mod bad_input;
 mod connect;
+mod crash_points;
 mod datagrams;
 mod import_platform;
 mod inspect;
