@@ -8,7 +8,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     ffi::CString,
-    fmt::Write as _,
     fs::{self, File},
     io,
     net::Ipv4Addr,
@@ -17,6 +16,9 @@ use std::{
         unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     },
     path::{Path, PathBuf},
+    ptr,
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use vipnat_common::{
@@ -41,6 +43,9 @@ const SOCK_ADDR: [u32; 12] = [8, 9, 10, 11, 14, 15, 19, 20, 29, 30, 31, 32];
 /// Cursors are given out from the lowest, so those of small tables are among these.
 const CURSORS: usize = 4096;
 
+/// How long a link may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Where the names of relationships are kept.
 const RECORDS: &str = "/run/vipnat";
 
@@ -55,11 +60,15 @@ pub fn dump(vipnat: &Vipnat, cgroups: &[&Cgroup]) -> String {
     for cgroup in cgroups {
         let attached = attached(cgroup, &pins.programs);
         if !attached.is_empty() {
-            writeln!(text, "attached to {}: {attached}", cgroup.relative()).unwrap();
+            text += &format!("attached to {}: {attached:?}\n", cgroup.relative());
         }
     }
-    if let Some(maps) = Maps::open(&vipnat.bpffs().join("maps")) {
-        text += &maps.text(&pins.apps, &names);
+    // Also those that a crash kept from their place.
+    for place in ["maps", "new/maps"] {
+        let path = vipnat.bpffs().join(place);
+        if path.exists() {
+            text += &format!("{place}:\n{}", Maps::read(&path).text(&pins.apps, &names));
+        }
     }
     text + &records(vipnat.bpffs())
 }
@@ -172,23 +181,34 @@ fn files(root: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The names of the programs that are attached to a cgroup.
-fn attached(cgroup: &Cgroup, programs: &HashMap<u32, String>) -> String {
+/// The names of the programs that are attached to a cgroup, once those of links whose pins are gone
+/// are detached. That takes an RCU grace period (`bpf_free_inode` in kernel/bpf/inode.c).
+fn attached(cgroup: &Cgroup, programs: &HashMap<u32, String>) -> Vec<String> {
+    const UNKNOWN: &str = "another's";
     let Ok(directory) = File::open(cgroup.path()) else {
-        return "it is gone".to_owned();
+        return Vec::new();
     };
-    let mut names = Vec::new();
-    for kind in SOCK_ADDR {
-        let mut ids = [0_u32; 64];
-        let mut attr = Attr::default();
-        attr.u32(0, directory.as_raw_fd() as u32).u32(4, kind);
-        attr.u64(16, ids.as_mut_ptr() as u64).u32(24, ids.len() as u32);
-        attr.call(BPF_PROG_QUERY).expect("query a cgroup");
-        let ids = &ids[..attr.read(24) as usize];
-        let name = |id| programs.get(id).map_or("another's", String::as_str);
-        names.extend(ids.iter().map(|id| format!("{} at {kind}", name(id))));
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let ids = SOCK_ADDR.iter().flat_map(|kind| query(&directory, *kind));
+        let names = ids.map(|id| programs.get(&id).map_or(UNKNOWN, String::as_str).to_owned());
+        let names: Vec<_> = names.collect();
+        if !names.iter().any(|name| name == UNKNOWN) || Instant::now() > deadline {
+            return names;
+        }
+        sleep(Duration::from_millis(2));
     }
-    names.join(", ")
+}
+
+/// The ids of the programs of a kind that are attached to a cgroup.
+fn query(cgroup: &File, kind: u32) -> Vec<u32> {
+    let mut ids = vec![0_u32; 64];
+    let mut attr = Attr::default();
+    attr.u32(0, cgroup.as_raw_fd() as u32).u32(4, kind);
+    attr.u64(16, ids.as_mut_ptr() as u64).u32(24, ids.len() as u32);
+    attr.call(BPF_PROG_QUERY).expect("query a cgroup");
+    ids.truncate(attr.read(24) as usize);
+    ids
 }
 
 /// The record of names, and other files with its name.
@@ -203,7 +223,7 @@ fn records(bpffs: &Path) -> String {
         if let Some(extension) = file.strip_prefix(&format!("{name}.")) {
             // Not ours any more, if it is gone.
             let content = fs::read_to_string(&path).unwrap_or_default();
-            writeln!(text, "record .{extension}:\n{content}").unwrap();
+            text += &format!("record .{extension}:\n{content}\n");
         }
     }
     text
@@ -215,29 +235,28 @@ struct Maps {
     slots: BTreeMap<u32, Slot>,
     cursors: Vec<Cursor>,
     scopes: BTreeMap<u64, Scope>,
-    layout: Vec<u8>,
+    layout: [u8; 12],
 }
 
 impl Maps {
-    /// `None` unless all of them are there.
-    fn open(path: &Path) -> Option<Self> {
+    /// Those that are not there are empty.
+    fn read(path: &Path) -> Self {
         let open = |name: &str| open(&path.join(name)).ok();
-        let (vips, backends, cursors) = (open("vips")?, open("backends")?, open("cursors")?);
-        let (scope, layout) = (open("scope")?, open("layout")?);
-        let entries = batch::<12, 8>(&vips, 4096).into_iter();
-        let slots = batch::<4, 24>(&backends, capacity::BACKENDS as usize).into_iter();
-        let slots = slots.filter(|(_, slot)| *slot != Slot::FREE);
-        let slot = |(index, slot): ([u8; 4], [u8; 24])| {
-            (u32::from_ne_bytes(index), Slot::from_bytes(slot).expect("a slot"))
-        };
-        let cursors = batch::<4, 16>(&cursors, CURSORS).into_iter();
-        Some(Self {
-            entries: entries.map(|(key, range)| (key, Range::from_bytes(range))).collect(),
-            slots: slots.map(slot).collect(),
-            cursors: cursors.map(|(_, cursor)| Cursor::from_bytes(cursor)).collect(),
-            scopes: scopes(&scope),
-            layout: lookup::<12>(&layout, &[0; 4]).expect("an array").to_vec(),
-        })
+        let entries = open("vips").map(|map| batch::<12, 8>(&map, 4096)).unwrap_or_default();
+        let entries = entries.into_iter().map(|(key, range)| (key, Range::from_bytes(range)));
+        let slots = open("backends").map(|map| mapped::<24>(&map, capacity::BACKENDS as usize));
+        let slots = (0..).zip(slots.unwrap_or_default()).filter(|(_, slot)| *slot != Slot::FREE);
+        let slots = slots.map(|(index, slot)| (index, Slot::from_bytes(slot).expect("a slot")));
+        let cursors = open("cursors").map(|map| batch::<4, 16>(&map, CURSORS)).unwrap_or_default();
+        let cursors = cursors.into_iter().map(|(_, cursor)| Cursor::from_bytes(cursor));
+        let layout = open("layout").map(|map| lookup::<12>(&map, &[0; 4]).expect("an array"));
+        Self {
+            entries: entries.collect(),
+            slots: slots.collect(),
+            cursors: cursors.collect(),
+            scopes: open("scope").map(|map| scopes(&map)).unwrap_or_default(),
+            layout: layout.unwrap_or_default(),
+        }
     }
 
     fn text(&self, apps: &HashMap<u32, String>, cgroups: &Cgroups) -> String {
@@ -280,13 +299,13 @@ impl Maps {
         for (cgroup, Scope { id, reserved }) in scopes.iter().filter(|(_, scope)| scope.id != 0) {
             lines.insert(format!("scope: {} {}, {reserved}", cgroups.name(*cgroup), app(*id)));
         }
-        let (made_by, last) = layout.split_at(8);
-        let last = u32::from_ne_bytes(last.try_into().expect("four bytes"));
+        let [made_by @ .., a, b, c, d] = layout;
+        let last = u32::from_ne_bytes([*a, *b, *c, *d]);
         if let Some(scope) = apps.keys().find(|scope| **scope > last) {
             lines.insert(format!("layout: scope {scope} may be given twice, the last is {last}"));
         }
         lines.insert(format!("layout: {made_by:?}"));
-        lines.into_iter().map(|line| line + "\n").collect()
+        lines.into_iter().map(|line| format!("  {line}\n")).collect()
     }
 }
 
@@ -344,6 +363,21 @@ fn batch<const K: usize, const V: usize>(map: &OwnedFd, count: usize) -> Vec<([u
     }
     keys.truncate(attr.read(32) as usize);
     keys.into_iter().zip(values).collect()
+}
+
+/// All elements of an array that can be mapped into memory.
+fn mapped<const V: usize>(map: &OwnedFd, count: usize) -> Vec<[u8; V]> {
+    let mut values = vec![[0; V]; count];
+    let length = size_of_val(values.as_slice());
+    // SAFETY: a new mapping of that length, which is gone afterwards; what is in it is bytes.
+    unsafe {
+        let (access, fd) = (libc::PROT_READ, map.as_raw_fd());
+        let array = libc::mmap(ptr::null_mut(), length, access, libc::MAP_SHARED, fd, 0);
+        assert_ne!(array, libc::MAP_FAILED, "{}", io::Error::last_os_error());
+        ptr::copy_nonoverlapping(array.cast(), values.as_mut_ptr(), count);
+        libc::munmap(array, length);
+    }
+    values
 }
 
 /// `struct bpf_map_info`, `bpf_prog_info` or `bpf_link_info` of a pin.

@@ -57,11 +57,10 @@ impl Record {
     ///
     /// If the directory or file cannot be written.
     pub fn save(&self, state: &Path) -> io::Result<()> {
+        let (file, new) = (file(state), new_file(state));
         if *self == Self::load(state) {
-            return Ok(());
+            return remove(&new);
         }
-        let file = file(state);
-        let new = file.with_extension("new");
         fs::create_dir_all(RECORDS)?;
         fs::write(&new, serde_json::to_vec_pretty(self)?)?;
         fs::rename(new, file)
@@ -73,10 +72,8 @@ impl Record {
     ///
     /// If it is there and stays.
     pub fn remove(state: &Path) -> io::Result<()> {
-        match fs::remove_file(file(state)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        remove(&new_file(state))?;
+        remove(&file(state))
     }
 
     /// Forgets an app.
@@ -87,6 +84,18 @@ impl Record {
     /// What people call a VIP of an app.
     pub fn names(&self, app: &str, vip: Ipv4Addr) -> Option<&Names> {
         self.0.get(app)?.get(&vip)
+    }
+}
+
+/// A record that is yet to take its place, or was, when a crash came.
+fn new_file(state: &Path) -> PathBuf {
+    file(state).with_extension("new")
+}
+
+fn remove(file: &Path) -> io::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -64,10 +64,10 @@ impl Maps {
             })
             .attempt(|| "read the map vips".to_owned())?;
         self.backends
-            .for_each(|index, slot| {
-                if slot != Slot::FREE {
-                    match Slot::from_bytes(slot) {
-                        Some(slot) => drop(snapshot.slots.insert(u32::from_ne_bytes(index), slot)),
+            .for_each_mapped(|index, slot| {
+                if *slot != Slot::FREE {
+                    match Slot::from_bytes(*slot) {
+                        Some(slot) => drop(snapshot.slots.insert(index, slot)),
                         None => foreign = Some("backends"),
                     }
                 }
@@ -123,7 +123,7 @@ impl Maps {
         self.cursors
             .update(index.to_ne_bytes(), [0; 16])
             .map(drop)
-            .attempt(|| format!("reset cursor {index}"))
+            .attempt(|| format!("reset cursor {index} in the map cursors"))
     }
 
     /// The app that a cgroup belongs to in the kernel's eyes: 0 if translation is off, `None` if no

@@ -146,6 +146,7 @@ impl Datapath {
         if let Err(error) = Record::of(table).save(&self.dir) {
             applied.warnings.push(format!("cannot keep the names for `vipnat list`: {error}"));
         }
+        dir.is_still_there()?;
         applied.changes = work.changes;
         if !failed.is_empty() {
             applied.changes.retain(|change| match change {
@@ -199,9 +200,7 @@ impl Datapath {
         let Some(dir) = StateDir::open(&self.dir)? else {
             return Ok(false);
         };
-        if dir.is_empty()? {
-            return Ok(false);
-        }
+        let found = !dir.is_empty()?;
         // Off first, if the maps can be understood; unlinking does the rest.
         if let (Ok(maps), Ok(apps)) = (Maps::open(dir.path()), apps::read(&dir)) {
             for app in apps {
@@ -210,7 +209,7 @@ impl Datapath {
         }
         Record::remove(&self.dir).attempt(|| "remove the record of names".to_owned())?;
         dir.remove_all()?;
-        Ok(true)
+        Ok(found)
     }
 
     /// Removes one app. Returns `false` if there is no such app.
@@ -231,11 +230,13 @@ impl Datapath {
         let plan = Plan::new(&now, &[], |scope| scope == app.scope)?;
         apps::release_all(&maps, app)?;
         remove_entries(&maps, &plan)?;
-        apps::remove(app)?;
         free(&maps, &plan)?;
         let mut record = Record::load(&self.dir);
         record.forget(name);
         record.save(&self.dir).attempt(|| "keep the record of names".to_owned())?;
+        // Last, since without it there is no such app, and so nobody to do the rest for.
+        apps::remove(app)?;
+        dir.is_still_there()?;
         Ok(true)
     }
 

@@ -50,13 +50,16 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vi
 pub(super) fn ensure(dir: &StateDir) -> Result<()> {
     let path = dir.path();
     if path.join(MAPS).exists() {
-        return check_layout(path);
+        check_layout(path)?;
+        // What an interrupted command left once everything was in its place.
+        return dir.remove(NEW);
     }
     // What a crash in the middle of the following left. Links without these maps know nothing.
     for name in [NEW, PROGRAMS, APPS] {
         dir.remove(name)?;
     }
 
+    kernel::check_features().attempt(|| "load the eBPF object into the kernel".to_owned())?;
     let mptcp = u32::from(kernel::has_mptcp());
     let mut object = EbpfLoader::new()
         .override_global("MPTCP", &mptcp, true)
@@ -66,7 +69,8 @@ pub(super) fn ensure(dir: &StateDir) -> Result<()> {
     make_dir(&new)?;
     make_dir(&new.join(MAPS))?;
     make_dir(&new.join(PROGRAMS))?;
-    for (name, map) in object.maps().filter(|(name, _)| is_pinned(name)) {
+    for name in MAP_NAMES {
+        let map = object.map(name).unwrap_or_else(|| panic!("the object has a map {name}"));
         let pin = new.join(MAPS).join(name);
         map.pin(&pin).attempt(|| format!("pin {}", pin.display()))?;
     }
@@ -116,16 +120,18 @@ pub(super) fn check_layout(path: &Path) -> Result<()> {
             info.key_size(),
             info.value_size(),
             info.max_entries(),
+            info.map_flags(),
         );
         let wanted = (
             expected.map_type(),
             expected.key_size(),
             expected.value_size(),
             expected.max_entries(),
+            expected.map_flags(),
         );
         if found != wanted {
             return differs(format!(
-                "map {name} has (kind, key size, value size, entries) {found:?}, not {wanted:?}"
+                "map {name} has (kind, key size, value size, entries, flags) {found:?}, not {wanted:?}"
             ));
         }
     }

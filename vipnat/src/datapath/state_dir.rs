@@ -8,7 +8,7 @@
 //! ```
 
 use std::{
-    fs::{self, DirBuilder, File},
+    fs::{self, DirBuilder, File, Metadata},
     io,
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
@@ -40,7 +40,7 @@ pub(super) const NEW: &str = "new";
 #[derive(Debug)]
 pub(super) struct StateDir {
     path: PathBuf,
-    _lock: Flock<File>,
+    lock: Flock<File>,
 }
 
 impl StateDir {
@@ -66,10 +66,9 @@ impl StateDir {
             if !on_bpffs(path) {
                 return Err(not_bpffs(path));
             }
-            let inode = dir.metadata().attempt(|| format!("read {}", path.display()))?.ino();
             let lock = lock(dir).attempt(|| format!("lock {}", path.display()))?;
             // Whoever had the lock may have removed the directory.
-            if fs::metadata(path).is_ok_and(|now| now.ino() == inode) {
+            if is_at(&lock, path) {
                 if let Some(other) = foreign(path)? {
                     return Err(Error::Unsupported(format!(
                         "{} is not vipnat's alone: it holds {other}; use a directory of its own \
@@ -77,7 +76,7 @@ impl StateDir {
                         path.display()
                     )));
                 }
-                return Ok(Some(Self { path: path.to_owned(), _lock: lock }));
+                return Ok(Some(Self { path: path.to_owned(), lock }));
             }
         }
     }
@@ -110,6 +109,23 @@ impl StateDir {
         &self.path
     }
 
+    /// Whether the path still leads to it: otherwise what was read of it last may have been nothing
+    /// at all, and what was to be removed may be there.
+    ///
+    /// # Errors
+    ///
+    /// If it does not.
+    pub(super) fn is_still_there(&self) -> Result<()> {
+        if is_at(&self.lock, &self.path) {
+            return Ok(());
+        }
+        Err(Error::Unsupported(format!(
+            "{} went away meanwhile: its file system was unmounted, or hidden by another one; run \
+             the command again",
+            self.path.display()
+        )))
+    }
+
     /// Whether it holds anything.
     pub(super) fn is_empty(&self) -> Result<bool> {
         Ok(names(&self.path)?.is_empty())
@@ -132,7 +148,11 @@ impl StateDir {
         }
         self.remove(NEW)?;
         self.remove(PROGRAMS)?;
-        fs::remove_dir(&self.path).attempt(|| format!("remove {}", self.path.display()))
+        match fs::remove_dir(&self.path) {
+            // The root of a bpffs.
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(()),
+            removed => removed.attempt(|| format!("remove {}", self.path.display())),
+        }
     }
 }
 
@@ -201,6 +221,12 @@ fn lock(dir: File) -> nix::Result<Flock<File>> {
         }
         Err((_, errno)) => Err(errno),
     }
+}
+
+/// Whether a path leads to an open directory.
+fn is_at(dir: &File, path: &Path) -> bool {
+    let id = |file: Metadata| (file.dev(), file.ino());
+    dir.metadata().is_ok_and(|open| fs::metadata(path).is_ok_and(|there| id(there) == id(open)))
 }
 
 fn on_bpffs(path: &Path) -> bool {
