@@ -67,6 +67,9 @@ pub struct Traced {
     pub outcome: Outcome,
     /// The operations that succeeded, in their order.
     pub operations: Vec<Operation>,
+    /// The one that a fault came to. Not always what it was in a run before: the maps of an object,
+    /// say, are made in the order of a hash table.
+    pub struck: Option<Operation>,
 }
 
 /// Runs a command, and tells what it changed.
@@ -87,6 +90,11 @@ pub fn killed(command: &Command, at: &Operation) -> Traced {
 /// Runs a command in which an operation fails with this error, and does not happen.
 pub fn failed(command: &Command, at: &Operation, error: &str) -> Traced {
     run(command, Some(&inject(at, &format!("error={error}"))))
+}
+
+/// The same, and so does every later call of that name.
+pub fn failed_from(command: &Command, at: &Operation, error: &str) -> Traced {
+    run(command, Some(&(inject(at, &format!("error={error}")) + "+")))
 }
 
 /// A command that has just done an operation, and is stopped. Dropping it ends it.
@@ -162,7 +170,8 @@ fn run(command: &Command, injection: Option<&str>) -> Traced {
     let log = files.path().join("log");
     let outcome = outcome(&mut strace(command, &log, injection));
     let text = fs::read_to_string(&log).expect("read the log of strace");
-    Traced { outcome, operations: Log::default().read(&text) }
+    let Log { operations, struck, .. } = Log::of(&text);
+    Traced { outcome, operations, struck }
 }
 
 /// Where strace writes what it sees.
@@ -194,32 +203,33 @@ struct Log {
     calls: HashMap<String, usize>,
     /// What file descriptors stand for.
     files: HashMap<String, String>,
+    operations: Vec<Operation>,
+    struck: Option<Operation>,
 }
 
 impl Log {
-    fn read(mut self, text: &str) -> Vec<Operation> {
-        text.lines().filter_map(|line| self.operation(line)).collect()
+    fn of(text: &str) -> Self {
+        let mut log = Self::default();
+        for line in text.lines() {
+            // Not those about signals, and how it ended.
+            let line = line.split_once(' ').map_or("", |(_process, line)| line.trim_start());
+            if line.starts_with(|c: char| c.is_ascii_lowercase()) {
+                log.read(line).unwrap_or_else(|| panic!("no line of strace: {line}"));
+            }
+        }
+        log
     }
 
-    /// Reads a line such as `123 mkdir("/a", 0700) = 0`.
-    fn operation(&mut self, line: &str) -> Option<Operation> {
-        let (_process, line) = line.split_once(' ')?;
-        let line = line.trim_start();
-        // Signals, and how it ended.
-        if line.starts_with("---") || line.starts_with("+++") {
-            return None;
-        }
+    /// Reads a line such as `mkdir("/a", 0700) = 0`.
+    fn read(&mut self, line: &str) -> Option<()> {
         assert!(!line.contains("<unfinished"), "more than one process: {line}");
         let (call, rest) = line.split_once('(')?;
         let (arguments, result) = rest.rsplit_once(" = ")?;
         let nth = self.calls.entry(call.to_owned()).or_default();
         *nth += 1;
         let nth = *nth;
-        let result = result.split(' ').next()?;
-        // Failed, or killed in it.
-        if result.starts_with('-') || result == "?" {
-            return None;
-        }
+        let killed = result.starts_with('?');
+        let struck = killed || result.ends_with("(INJECTED)");
         let object = self.object(call, arguments);
         let mut words = arguments.split([',', ')']).map(str::trim);
         let what = match call {
@@ -227,7 +237,7 @@ impl Log {
             "flock" => format!("flock {}", words.nth(1)?),
             _ => call.to_owned(),
         };
-        if ["open", "openat"].contains(&call) || call == "bpf" {
+        if ["open", "openat", "bpf"].contains(&call) {
             self.files.insert(result.to_owned(), object.clone());
         }
         let changes = match call {
@@ -235,7 +245,13 @@ impl Log {
             "open" | "openat" => arguments.contains("O_CREAT") || arguments.contains("O_TRUNC"),
             _ => true,
         };
-        changes.then(|| Operation { what, object, call: call.to_owned(), nth })
+        let operation = Operation { what, object, call: call.to_owned(), nth };
+        if struck {
+            self.struck.get_or_insert(operation);
+        } else if changes && !result.starts_with('-') {
+            self.operations.push(operation);
+        }
+        Some(())
     }
 
     /// What a call is done to. Of rename(2), what is renamed.
@@ -280,7 +296,8 @@ mod tests {
 7 unlinkat(4, "f", 0) = ?
 7 +++ killed by SIGKILL +++
 "#;
-        let operations = Log::default().read(log);
+        let Log { operations, struck, .. } = Log::of(log);
+        assert_eq!(struck.unwrap().to_string(), "unlinkat /a/d/f");
         let seen: Vec<_> =
             operations.iter().map(|it| (it.to_string(), it.call.as_str(), it.nth)).collect();
         let expected = [
@@ -290,6 +307,15 @@ mod tests {
             ("unlinkat /a/d/e", "unlinkat", 1),
         ];
         assert_eq!(seen, expected.map(|(what, call, nth)| (what.to_owned(), call, nth)));
+    }
+
+    #[test]
+    fn an_injected_error_is_told_from_one_that_came_by_itself() {
+        let log = "7 mkdir(\"/b\", 0777) = -1 EEXIST (File exists)\n\
+                   7 mkdir(\"/c\", 0777) = -1 ENOMEM (Cannot allocate memory) (INJECTED)\n";
+        let Log { operations, struck, .. } = Log::of(log);
+        assert!(operations.is_empty());
+        assert_eq!(struck.unwrap().to_string(), "mkdir /c");
     }
 
     #[test]
