@@ -2,8 +2,8 @@
 //!
 //! Three things are numbered anew, by names, since they depend on what was there before: scopes
 //! (none is given twice), slots and cursors (those in use are not available). How many turns a
-//! cursor has given is left out, and so are the counters and what sockets keep. A cgroup that no
-//! hook is switched on for is one without a scope: the kernel keeps the storage as long as it likes.
+//! cursor has given is left out, and so are the counters and what sockets keep. A cgroup whose scope is
+//! 0 is one without a scope, and one that is gone has none: the kernel keeps the storage for a while.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -44,13 +44,13 @@ const SOCK_ADDR: [u32; 12] = [8, 9, 10, 11, 14, 15, 19, 20, 29, 30, 31, 32];
 const CURSORS: usize = 4096;
 
 /// How long a link may take to be gone.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where the names of relationships are kept.
 const RECORDS: &str = "/run/vipnat";
 
 /// Everything of an instance: the tree of its pins, what each pin is, what the maps hold, what is
-/// attached to these cgroups, the record of names, and whatever else has its name. Empty if there is
+/// attached to these cgroups besides, the record of names, and whatever else has its name. Empty if there is
 /// nothing.
 pub fn dump(vipnat: &Vipnat, cgroups: &[&Cgroup]) -> String {
     let mut text = String::new();
@@ -58,9 +58,8 @@ pub fn dump(vipnat: &Vipnat, cgroups: &[&Cgroup]) -> String {
     let pins = Pins::read(vipnat.bpffs(), &names);
     text += &pins.text;
     for cgroup in cgroups {
-        let attached = attached(cgroup, &pins.programs);
-        if !attached.is_empty() {
-            text += &format!("attached to {}: {attached:?}\n", cgroup.relative());
+        if let Some(what) = unaccounted(cgroup, &pins.links) {
+            text += &format!("attached to {}: {what}\n", cgroup.relative());
         }
     }
     // Also those that a crash kept from their place.
@@ -97,6 +96,15 @@ struct Pins {
     maps: HashMap<u32, String>,
     /// The names of apps, by scope.
     apps: HashMap<u32, String>,
+    links: Vec<Link>,
+}
+
+/// A pinned link.
+struct Link {
+    cgroup: u64,
+    /// The attach type.
+    at: u32,
+    program: u32,
 }
 
 impl Pins {
@@ -147,8 +155,9 @@ impl Pins {
                     [id] => format!("apps/{app}/{}", cgroup(id).unwrap_or_default()),
                     [id, link @ ..] => {
                         let info = Info::of(path);
-                        let program = self.program(info.u32(8));
-                        let (on, at) = (cgroups.name(info.u64(16)), info.u32(24));
+                        let (program, on, at) = (info.u32(8), info.u64(16), info.u32(24));
+                        self.links.push(Link { cgroup: on, at, program });
+                        let (program, on) = (self.program(program), cgroups.name(on));
                         let place = cgroup(id).unwrap_or_default();
                         let link = link.join("/");
                         format!("apps/{app}/{place}/{link}: {program} on {on} at {at}")
@@ -181,20 +190,23 @@ fn files(root: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The names of the programs that are attached to a cgroup, once those of links whose pins are gone
-/// are detached. That takes an RCU grace period (`bpf_free_inode` in kernel/bpf/inode.c).
-fn attached(cgroup: &Cgroup, programs: &HashMap<u32, String>) -> Vec<String> {
-    const UNKNOWN: &str = "another's";
-    let Ok(directory) = File::open(cgroup.path()) else {
-        return Vec::new();
-    };
+/// What is attached to a cgroup and is not as the pinned links say. A link whose pin is gone is only
+/// detached after an RCU grace period (`bpf_free_inode` in kernel/bpf/inode.c), so that this waits.
+fn unaccounted(cgroup: &Cgroup, links: &[Link]) -> Option<String> {
+    let directory = File::open(cgroup.path()).ok()?;
+    let id = directory.metadata().expect("inspect a cgroup").ino();
+    let links = links.iter().filter(|link| link.cgroup == id);
+    let pinned: BTreeSet<_> = links.map(|link| (link.at, link.program)).collect();
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let ids = SOCK_ADDR.iter().flat_map(|kind| query(&directory, *kind));
-        let names = ids.map(|id| programs.get(&id).map_or(UNKNOWN, String::as_str).to_owned());
-        let names: Vec<_> = names.collect();
-        if !names.iter().any(|name| name == UNKNOWN) || Instant::now() > deadline {
-            return names;
+        let at = |at: &u32| query(&directory, *at).into_iter().map(|id| (*at, id)).collect();
+        let attached: Vec<Vec<_>> = SOCK_ADDR.iter().map(at).collect();
+        let attached = attached.concat();
+        if attached.len() == pinned.len() && attached.iter().all(|it| pinned.contains(it)) {
+            return None;
+        }
+        if Instant::now() > deadline {
+            return Some(format!("(place, program): {attached:?}, by pinned links: {pinned:?}"));
         }
         sleep(Duration::from_millis(2));
     }
@@ -270,7 +282,7 @@ impl Maps {
         let mut owners: BTreeMap<u32, BTreeSet<_>> = BTreeMap::new();
         for (key, range) in entries {
             let key = VipKey::from_bytes(*key).expect("a key");
-            let mut line = format!("vips: {}", entry(&key, &app));
+            let mut line = format!("vips: {}", entry(&key, app));
             for index in range.first..range.first + range.count {
                 // Another entry has it as well, or it is free.
                 let Some(slot) = rest.remove(&index) else {
@@ -286,7 +298,7 @@ impl Maps {
             lines.insert(line);
         }
         for slot in rest.values() {
-            lines.insert(format!("leftover slot of {}:{}", entry(&slot.owner, &app), target(slot)));
+            lines.insert(format!("leftover slot of {}:{}", entry(&slot.owner, app), target(slot)));
         }
         for owners in owners.values().filter(|owners| owners.len() > 1) {
             lines.insert(format!("one cursor for {owners:?}"));
@@ -297,7 +309,9 @@ impl Maps {
             }
         }
         for (cgroup, Scope { id, reserved }) in scopes.iter().filter(|(_, scope)| scope.id != 0) {
-            lines.insert(format!("scope: {} {}, {reserved}", cgroups.name(*cgroup), app(*id)));
+            if let Some(cgroup) = cgroups.0.get(cgroup) {
+                lines.insert(format!("scope: {cgroup} {}, {reserved}", app(*id)));
+            }
         }
         let [made_by @ .., a, b, c, d] = layout;
         let last = u32::from_ne_bytes([*a, *b, *c, *d]);
