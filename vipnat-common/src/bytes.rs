@@ -3,7 +3,7 @@
 //! By hand and checked, because a pinned map can hold anything by the time it is read back, and a
 //! [`Protocol`] made of an unassigned number would be undefined behaviour.
 
-use crate::layout::{ANY_PROTOCOL, Cursor, Protocol, Range, Scope, Slot, VipKey};
+use crate::layout::{ANY_PROTOCOL, Cursor, Layout, Protocol, Range, Scope, Slot, VipKey};
 
 impl VipKey {
     /// As the kernel stores it.
@@ -84,7 +84,16 @@ impl Slot {
 }
 
 impl Cursor {
-    /// From how the kernel stores it.
+    /// As the kernel stores it.
+    pub fn to_bytes(self) -> [u8; 16] {
+        let Self { sent, udp_connects } = self;
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&sent.to_ne_bytes());
+        bytes[8..].copy_from_slice(&udp_connects.to_ne_bytes());
+        bytes
+    }
+
+    /// The reverse of [`Cursor::to_bytes`].
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
         Self {
@@ -105,6 +114,28 @@ impl Scope {
     pub fn from_bytes(bytes: [u8; 8]) -> Self {
         let Range { first, count } = Range::from_bytes(bytes);
         Self { id: first, reserved: count }
+    }
+}
+
+impl Layout {
+    /// As the kernel stores it.
+    pub fn to_bytes(self) -> [u8; 12] {
+        let Self { version, build, last_scope } = self;
+        let mut bytes = [0; 12];
+        bytes[..4].copy_from_slice(&version.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&build);
+        bytes[8..].copy_from_slice(&last_scope.to_ne_bytes());
+        bytes
+    }
+
+    /// The reverse of [`Layout::to_bytes`].
+    pub fn from_bytes(bytes: [u8; 12]) -> Self {
+        let [a, b, c, d, build @ .., w, x, y, z] = bytes;
+        Self {
+            version: u32::from_ne_bytes([a, b, c, d]),
+            build,
+            last_scope: u32::from_ne_bytes([w, x, y, z]),
+        }
     }
 }
 
@@ -137,6 +168,7 @@ mod tests {
             let cursor = Cursor { sent: u64::from(range.first), udp_connects: u64::MAX };
             // SAFETY: as above.
             let memory: [u8; 16] = unsafe { core::mem::transmute(cursor) };
+            prop_assert_eq!(cursor.to_bytes(), memory);
             prop_assert_eq!(Cursor::from_bytes(memory), cursor);
         }
 

@@ -135,6 +135,13 @@ pub struct Cursor {
     pub udp_connects: u64,
 }
 
+impl Cursor {
+    /// Turns of both kinds.
+    pub const fn total(&self) -> u64 {
+        self.sent.wrapping_add(self.udp_connects)
+    }
+}
+
 /// The value of the `flows` map (socket storage): what this socket was connected from and to; and
 /// one of the [`Datagrams`].
 #[repr(C)]
@@ -207,12 +214,15 @@ pub struct Counters {
 }
 
 /// The value of the `layout` map, which the programs never read.
+///
+/// **Frozen for ever**, so that any vipnat can tell what state is another's, and take it over.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// [`LAYOUT`] of the program that made the maps.
     pub version: u32,
-    /// The first four bytes of the SHA-256 of the object they were made of, to tell builds apart.
+    /// The first four bytes of the SHA-256 of the object that the programs were made of, to tell
+    /// builds apart; zeroes while they are replaced.
     pub build: [u8; 4],
     /// The highest scope that an app was given. None is given twice: sockets keep flows of theirs.
     pub last_scope: u32,

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::table::Table;
 
-/// Where the records are, one for each state directory.
-const RECORDS: &str = "/run/vipnat";
+/// Where the files of vipnat are that live as long as bpffs does, some for each state directory.
+pub(crate) const DIRECTORY: &str = "/run/vipnat";
 
 /// Names by app and VIP.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,7 +47,7 @@ impl Record {
 
     /// The record of a state directory; empty if there is none that can be read.
     pub fn load(state: &Path) -> Self {
-        let text = fs::read_to_string(file(state)).unwrap_or_default();
+        let text = fs::read_to_string(file(state, "json")).unwrap_or_default();
         serde_json::from_str(&text).unwrap_or_default()
     }
 
@@ -60,9 +60,9 @@ impl Record {
         if *self == Self::load(state) {
             return Ok(());
         }
-        let file = file(state);
+        let file = file(state, "json");
         let new = file.with_extension("new");
-        fs::create_dir_all(RECORDS)?;
+        fs::create_dir_all(DIRECTORY)?;
         fs::write(&new, serde_json::to_vec_pretty(self)?)?;
         fs::rename(new, file)
     }
@@ -73,7 +73,7 @@ impl Record {
     ///
     /// If it is there and stays.
     pub fn remove(state: &Path) -> io::Result<()> {
-        match fs::remove_file(file(state)) {
+        match fs::remove_file(file(state, "json")) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
@@ -91,10 +91,10 @@ impl Record {
 }
 
 /// `/sys/fs/bpf/vipnat` has `/run/vipnat/sys-fs-bpf-vipnat.json`.
-fn file(state: &Path) -> PathBuf {
+pub(crate) fn file(state: &Path, extension: &str) -> PathBuf {
     const KEEP: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'/');
     let state = std::path::absolute(state).unwrap_or_else(|_| state.to_owned());
     let state = state.to_string_lossy();
     let name = utf8_percent_encode(state.trim_matches('/'), KEEP).to_string();
-    Path::new(RECORDS).join(name.replace('/', "-")).with_added_extension("json")
+    Path::new(DIRECTORY).join(name.replace('/', "-")).with_added_extension(extension)
 }

@@ -67,6 +67,11 @@ impl Rule {
         }
     }
 
+    /// The same for another app.
+    pub(super) fn of_scope(&self, scope: u32) -> Self {
+        Self { scope, ..self.clone() }
+    }
+
     /// The flags of all its slots.
     fn flags(&self) -> u16 {
         let random = if self.select == Select::Random { Slot::RANDOM } else { 0 };

@@ -12,7 +12,9 @@ use std::{
     path::Path,
 };
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info, bpf_map_info, bpf_map_type};
+use aya_obj::generated::{
+    bpf_attr, bpf_cmd, bpf_link_info, bpf_map_info, bpf_map_type, bpf_prog_info,
+};
 
 /// A pinned map whose keys and values are of exactly these sizes, and not one value for each CPU:
 /// the kernel copies as much as the map says, not as much as the caller has room for.
@@ -104,16 +106,45 @@ impl<const K: usize, const V: usize> ByteMap<K, V> {
     }
 }
 
-/// The cgroup that a pinned link is attached to, by id, which is its inode number; 0 once it is
-/// gone.
-pub(super) fn cgroup_of_link(pin: &Path) -> io::Result<u64> {
+/// What a link connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LinkInfo {
+    /// The cgroup, by id, which is its inode number; 0 once it is gone.
+    pub(super) cgroup: u64,
+    /// The id of the program.
+    pub(super) program: u32,
+}
+
+/// What a pinned link connects.
+pub(super) fn link_info(pin: &Path) -> io::Result<LinkInfo> {
     let link = open_pin(pin)?;
     // SAFETY: plain data, for which zeroes are valid.
     let mut info: bpf_link_info = unsafe { zeroed() };
     read_info(&link, &mut info)?;
     // SAFETY: the kernel filled in this part of the union if it is a cgroup link; it left zeroes
     // if the object is a smaller one, and any bits make a u64.
-    Ok(unsafe { info.__bindgen_anon_1.cgroup.cgroup_id })
+    let cgroup = unsafe { info.__bindgen_anon_1.cgroup.cgroup_id };
+    Ok(LinkInfo { cgroup, program: info.prog_id })
+}
+
+/// The id of a pinned program.
+pub(super) fn program_id(pin: &Path) -> io::Result<u32> {
+    let program = open_pin(pin)?;
+    // SAFETY: plain data, for which zeroes are valid.
+    let mut info: bpf_prog_info = unsafe { zeroed() };
+    read_info(&program, &mut info)?;
+    Ok(info.id)
+}
+
+/// Makes a pinned link run a pinned program from now on. No call is made without a program: each
+/// runs the old one or the new one (`__cgroup_bpf_replace` in kernel/bpf/cgroup.c, kernel 5.7).
+pub(super) fn update_link(link: &Path, program: &Path) -> io::Result<()> {
+    let (link, program) = (open_pin(link)?, open_pin(program)?);
+    // SAFETY: bpf_attr is plain data, for which zeroes are valid.
+    let mut attr: bpf_attr = unsafe { zeroed() };
+    attr.link_update.link_fd = link.as_raw_fd() as u32;
+    attr.link_update.__bindgen_anon_1.new_prog_fd = program.as_raw_fd() as u32;
+    bpf(bpf_cmd::BPF_LINK_UPDATE, &mut attr).map(drop)
 }
 
 /// Waits until every BPF program that runs now has ended.

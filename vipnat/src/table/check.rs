@@ -10,7 +10,7 @@ use std::{
 use vipnat_common::Protocol;
 
 use super::{
-    App, Backend, Relationship, Select, Service, Table, UdpPinning,
+    App, Backend, Cgroups, Relationship, Select, Service, Table, UdpPinning,
     endpoint::Endpoint,
     error::{Problem, TableError},
     path::Path,
@@ -54,7 +54,7 @@ impl App {
         let mut checker = Checker { problems: Vec::new(), cgroup_mount };
         let path = Path::keys(&["apps", name]);
         checker.name(&path, name);
-        let raw = raw::App { cgroup: cgroup.to_owned(), relationships: BTreeMap::new() };
+        let raw = raw::App { cgroup: Some(cgroup.to_owned()), relationships: BTreeMap::new() };
         let app = checker.app(&path, raw, &BTreeMap::new());
         match checker.problems {
             problems if problems.is_empty() => Ok(app),
@@ -120,8 +120,8 @@ impl Checker<'_> {
                 let path = Path::keys(&["apps", &name]);
                 self.name(&path, &name);
                 let app = self.app(&path, app, &services);
-                if let Some(other) = cgroups.insert(app.cgroup.clone(), name.clone())
-                    && app.cgroup != PathBuf::new()
+                if let Some(cgroup) = &app.cgroup
+                    && let Some(other) = cgroups.insert(cgroup.clone(), name.clone())
                 {
                     self.problem(
                         &path.key("cgroup"),
@@ -250,7 +250,7 @@ impl Checker<'_> {
 
     fn app(&mut self, path: &Path, app: raw::App, services: &BTreeMap<String, Service>) -> App {
         let raw::App { cgroup, relationships } = app;
-        let cgroup = self.cgroup(&path.key("cgroup"), &cgroup).unwrap_or_default();
+        let cgroup = cgroup.and_then(|cgroup| self.cgroup(&path.key("cgroup"), &cgroup));
         let path = path.key("relationships");
         let mut vips: HashMap<Ipv4Addr, String> = HashMap::new();
         let relationships = relationships
@@ -275,7 +275,7 @@ impl Checker<'_> {
         App { cgroup, relationships }
     }
 
-    fn cgroup(&mut self, path: &Path, text: &str) -> Option<PathBuf> {
+    fn cgroup(&mut self, path: &Path, text: &str) -> Option<Cgroups> {
         let mount = self.cgroup_mount;
         let below = if text.starts_with('/') {
             FilePath::new(text).strip_prefix(mount).ok()
@@ -295,7 +295,7 @@ impl Checker<'_> {
             return None;
         }
         let below: PathBuf = below.components().filter(|c| *c != Component::CurDir).collect();
-        if below == PathBuf::new() {
+        if below == PathBuf::new() || below == FilePath::new("*") {
             self.problem(
                 path,
                 format!("cgroup {text:?} is the whole machine"),
@@ -303,7 +303,18 @@ impl Checker<'_> {
             );
             return None;
         }
-        Some(below)
+        match Cgroups::parse(&below) {
+            Ok(cgroups) => Some(cgroups),
+            Err(reason) => {
+                self.problem(
+                    path,
+                    format!("cgroup pattern {text:?}: {reason}"),
+                    "use * for any part of one name, as in \"lxc/shop-*\", ? for one character, \
+                     [a-z] for one of some",
+                );
+                None
+            }
+        }
     }
 
     fn relationship(

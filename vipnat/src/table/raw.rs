@@ -48,7 +48,7 @@ pub(super) struct Backend {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table with `cgroup` and `relationships`")]
 pub(super) struct App {
-    pub(super) cgroup: String,
+    pub(super) cgroup: Option<String>,
     #[serde(default, with = "serde_with::rust::maps_duplicate_key_is_error")]
     pub(super) relationships: BTreeMap<String, Relationship>,
 }

@@ -45,8 +45,9 @@ impl Table {
         for (name, app) in apps {
             let App { cgroup, relationships } = app;
             header(&mut text, &["apps", name]);
-            // A path that was read is UTF-8.
-            let _ = writeln!(text, "cgroup = {}", string(&cgroup.to_string_lossy()));
+            if let Some(cgroup) = cgroup {
+                let _ = writeln!(text, "cgroup = {}", string(&cgroup.to_string()));
+            }
             for (relationship_name, relationship) in relationships {
                 let keys = ["apps", name, "relationships", relationship_name];
                 header(&mut text, &keys);
@@ -90,11 +91,12 @@ impl Backend {
 impl App {
     fn json(&self) -> Value {
         let Self { cgroup, relationships } = self;
+        let cgroup = cgroup.as_ref().map(|cgroup| cgroup.to_string().into());
         let relationships: Map<_, _> = relationships
             .iter()
             .map(|(name, relationship)| (name.clone(), relationship.json(name).into()))
             .collect();
-        json!({ "cgroup": cgroup.to_string_lossy(), "relationships": relationships })
+        object([("cgroup", cgroup), ("relationships", Some(relationships.into()))]).into()
     }
 }
 

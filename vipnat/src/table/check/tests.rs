@@ -45,8 +45,10 @@ fn parse_bytes(bytes: &[u8]) -> Result<Table, TableError> {
 fn a_good_table() {
     let table = parse(GOOD).unwrap();
     let shop = &table.apps["shop"];
-    assert_eq!(shop.cgroup, FilePath::new("shop.slice/shop"));
-    assert_eq!(table.apps["blog"].cgroup, FilePath::new("blog/a"));
+    let cgroup = shop.cgroup.as_ref().and_then(Cgroups::path);
+    assert_eq!(cgroup.as_deref(), Some(FilePath::new("shop.slice/shop")));
+    let cgroup = table.apps["blog"].cgroup.as_ref().and_then(Cgroups::path);
+    assert_eq!(cgroup.as_deref(), Some(FilePath::new("blog/a")));
     assert_eq!(shop.relationships["db"].vip, Ipv4Addr::new(169, 254, 37, 209));
     assert_eq!(shop.relationships["db"].port, None);
     let cache = &shop.relationships["cache"];

@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, num::NonZeroU16};
 
 use proptest::{collection::vec, option, prelude::*};
 
-use super::*;
+use super::{super::Cgroups, *};
 
 fn name() -> impl Strategy<Value = String> {
     "[^\\s\\p{C}]{1,15}"
@@ -70,7 +70,8 @@ prop_compose! {
     ) -> Table {
         let names: Vec<String> = services.keys().cloned().collect();
         let apps = apps.into_iter().enumerate().map(|(i, (name, (cgroup, relations)))| {
-            let cgroup = format!("{i}{cgroup}/x").into();
+            // A name with brackets may be no pattern.
+            let cgroup = Cgroups::parse(format!("{i}{cgroup}/x").as_ref()).ok();
             let mut app = App { cgroup, relationships: [].into() };
             for (n, (name, vip, port, protocol, endpoint)) in relations.into_iter().enumerate() {
                 let vip = vip.map_or(vip_of(&name), |[a, b]| Ipv4Addr::new(169, 254, a, b));

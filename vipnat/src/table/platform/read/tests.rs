@@ -9,7 +9,7 @@ use super::*;
 const SECRET: &str = "s3cret-hunter2";
 
 fn app() -> App {
-    App { cgroup: "shop.slice/shop".into(), relationships: BTreeMap::new() }
+    App { cgroup: None, relationships: BTreeMap::new() }
 }
 
 fn read(value: impl AsRef<[u8]>) -> Result<Imported, TableError> {
