@@ -11,7 +11,7 @@ pub use network_types::ip::IpProto as Protocol;
 
 /// The version of everything in this module, kept in the pinned `layout` map. The loader refuses
 /// pinned state that has another one.
-pub const LAYOUT: u32 = 2;
+pub const LAYOUT: u32 = if cfg!(feature = "other-layout") { 1002 } else { 2 };
 
 /// In a [`VipKey`]: every protocol that has connect-time hooks. It is number 0, which iptables
 /// reads as "all" too (`iptables(8)`, `-p`).
@@ -26,9 +26,9 @@ pub const VIP_RANGE: [u8; 2] = [169, 254];
 /// How many elements each pinned map holds.
 pub mod capacity {
     /// Entries of `vips`; a VIP limited to a port or protocol takes two.
-    pub const VIPS: u32 = 1 << 17;
+    pub const VIPS: u32 = if cfg!(feature = "other-layout") { 1 << 16 } else { 1 << 17 };
     /// Slots of `backends`. A change needs the old and the new list at once.
-    pub const BACKENDS: u32 = 1 << 18;
+    pub const BACKENDS: u32 = if cfg!(feature = "other-layout") { 1 << 17 } else { 1 << 18 };
     /// Cursors, one for each (app, VIP).
     pub const CURSORS: u32 = 1 << 17;
 }

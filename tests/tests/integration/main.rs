@@ -2,8 +2,11 @@
 
 mod apply;
 mod bad_input;
+mod churn;
+mod confirm;
 mod connect;
 mod datagrams;
+mod follow;
 mod import_platform;
 mod inspect;
 mod isolation;
@@ -14,3 +17,4 @@ mod rules;
 mod rules_import;
 mod rules_round_trip;
 mod scene;
+mod upgrade;

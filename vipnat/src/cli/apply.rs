@@ -82,7 +82,9 @@ pub(super) fn describe(change: &Change) -> String {
             format!("~ state of another layout taken over: {what}")
         }
         Change::Expect { app } => format!("+ app {app}, which has no cgroup yet"),
-        Change::Attach { app, cgroup } => format!("+ app {app} in cgroup {}", cgroup.display()),
+        Change::Attach { app, cgroup, id: _ } => {
+            format!("+ app {app} in cgroup {}", cgroup.display())
+        }
         Change::Leave { app, cgroup: Some(cgroup) } => {
             format!("- app {app} in cgroup {}", cgroup.display())
         }

@@ -131,6 +131,7 @@ impl Follower {
         self.table = Some(self.read()?);
         let failed = self.reconcile()?;
         let mut next = self.account(failed);
+        let _ = super::print(&format!("following {}\n", self.source.path().display()));
         notify_manager(&[NotifyState::Ready]);
         loop {
             match events.recv_timeout(next.at.saturating_duration_since(Instant::now())) {

@@ -2,12 +2,12 @@
 //! the new one says. What comes is complete before anything leads to it, and what goes is led to by
 //! nothing before it goes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
-    Absent, Applied,
+    Absent,
     apps::{self, AttachedApp},
-    error::{Attempt as _, Result},
+    error::{Attempt as _, Error, Result},
     maps::Maps,
     plan::Plan,
     snapshot::Snapshot,
@@ -54,20 +54,28 @@ pub(super) fn write_lists(maps: &Maps, plan: &Plan) -> Result<()> {
     plan.switches.iter().try_for_each(|(key, range)| maps.switch(*key, *range))
 }
 
-/// Does all of it. Returns the apps that could not be attached.
+/// What came of it.
+#[derive(Default)]
+pub(super) struct Done {
+    /// Why apps could not be attached, by name.
+    pub(super) failed: BTreeMap<String, Error>,
+    /// The cgroups that went while they were attached.
+    pub(super) vanished: BTreeSet<u64>,
+}
+
+/// Does all of it, or all but what goes if an app can't be attached.
 pub(super) fn carry_out(
     dir: &StateDir,
     maps: &Maps,
     work: &Work,
     attached: &[AttachedApp],
     absent: Absent,
-    applied: &mut Applied,
-) -> Result<BTreeSet<String>> {
+) -> Result<Done> {
     let Work { plan, changes: _, attach, owners, scopes } = work;
     reserve_scopes(dir, maps, work, attached)?;
     write_lists(maps, plan)?;
     // One write for each cgroup makes it the new app's.
-    let mut failed = BTreeSet::new();
+    let mut done = Done::default();
     for attach in attach {
         let Err(error) = attach_app(dir, maps, attach, attached, owners) else {
             continue;
@@ -76,13 +84,13 @@ pub(super) fn carry_out(
             // A container that ends while it is attached is no failure, and leaves nothing.
             let own = apps::reserve(dir, attach.scope, &attach.app)?;
             apps::release(maps, &own, attach.cgroup)?;
+            done.vanished.insert(attach.cgroup);
         } else {
-            failed.insert(attach.app.clone());
-            applied.failed.push(error);
+            done.failed.insert(attach.app.clone(), error);
         }
     }
-    if !failed.is_empty() {
-        return Ok(failed);
+    if !done.failed.is_empty() {
+        return Ok(done);
     }
     let mut gone = Vec::new();
     for app in apps::read(dir)? {
@@ -100,7 +108,7 @@ pub(super) fn carry_out(
     remove_entries(maps, plan)?;
     gone.iter().try_for_each(apps::remove)?;
     free(maps, plan)?;
-    Ok(failed)
+    Ok(done)
 }
 
 /// Attaches one app, with the links that another one has on its cgroup, if any.

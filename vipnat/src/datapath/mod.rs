@@ -30,7 +30,7 @@ use std::{
 
 use self::{
     apps::AttachedApp,
-    carry_out::{carry_out, free, remove_entries, reserve_scopes, settle, write_lists},
+    carry_out::{Done, carry_out, free, remove_entries, reserve_scopes, settle, write_lists},
     error::Attempt as _,
     maps::Maps,
     object::Condition,
@@ -83,6 +83,8 @@ pub enum Change {
         app: String,
         /// The cgroup, below the mount.
         cgroup: PathBuf,
+        /// Its id.
+        id: u64,
     },
     /// An app is no longer translated in a cgroup.
     Leave {
@@ -202,17 +204,22 @@ impl Datapath {
         let present = self.describe(Some(&maps), &now, &attached, &names)?;
         let work = Work::new(desired, &present)?;
 
-        let failed = carry_out(&dir, &maps, &work, &attached, absent, &mut applied)?;
+        let Done { failed, vanished } = carry_out(&dir, &maps, &work, &attached, absent)?;
         if let Err(error) = desired.names.save(&self.dir) {
             applied.warnings.push(format!("cannot keep the names for `vipnat list`: {error}"));
         }
         applied.changes.extend(work.changes.into_iter().filter(|change| match change {
+            Change::Attach { id, .. } if vanished.contains(id) => false,
             _ if failed.is_empty() => true,
-            Change::Attach { app, .. } => !failed.contains(app),
+            Change::Attach { app, .. } => !failed.contains_key(app),
             Change::Detach { .. } | Change::Leave { .. } => false,
             Change::Vip { new, .. } => new.is_some(),
             Change::Upgrade { .. } | Change::Expect { .. } | Change::Repair => true,
         }));
+        let gone = work.attach.into_iter().filter(|attach| vanished.contains(&attach.cgroup));
+        let leave = gone.map(|attach| Change::Leave { app: attach.app, cgroup: None });
+        applied.changes.extend(leave);
+        applied.failed.extend(failed.into_values());
         if applied.changes.is_empty() && (tidied || work.plan != Plan::default()) {
             applied.changes.push(Change::Repair);
         }

@@ -90,7 +90,9 @@ impl Work {
                 };
                 if !(on && existing.is_some_and(|app| app.is_attached_to(*cgroup))) {
                     let (app, path) = (name.clone(), mount.join(below));
-                    changes.push(Change::Attach { app: app.clone(), cgroup: below.clone() });
+                    let change =
+                        Change::Attach { app: app.clone(), cgroup: below.clone(), id: *cgroup };
+                    changes.push(change);
                     attach.push(Attach { app, scope, cgroup: *cgroup, path });
                 }
             }
