@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::{App, Backend, Load, NetNs, Network, Tally, Vipnat, program};
@@ -40,6 +41,19 @@ pub struct Churned {
     /// How long that took.
     pub took: Duration,
     /// What each app saw.
+    pub tallies: Vec<Tally>,
+}
+
+/// What came of a soak.
+#[derive(Debug, Default)]
+pub struct Soaked {
+    /// How many lists of backends changed, as far as it was said.
+    pub changes: u64,
+    /// How often `vipnat run` was killed.
+    pub kills: u64,
+    /// How long it took.
+    pub took: Duration,
+    /// What each app saw; at the end.
     pub tallies: Vec<Tally>,
 }
 
@@ -146,6 +160,50 @@ impl Churn {
         churned.took = begun.elapsed();
         churned.tallies = loads.into_iter().map(Load::stop).collect();
         churned
+    }
+
+    /// The same with `vipnat run` killed again and again, at any moment, and started again, now of
+    /// this build, now of the other. `tell` is called now and then with what there was so far.
+    pub fn soak(&mut self, time: Duration, mut tell: impl FnMut(&Self, &Soaked)) -> Soaked {
+        let mut soaked = Soaked::default();
+        let loads = self.loads();
+        let begun = Instant::now();
+        let mut random = 1_u32;
+        while begun.elapsed() < time {
+            let table = self.next_table();
+            let file = self.vipnat.table(&table);
+            let arguments = ["run".as_ref(), file.as_os_str()];
+            let mut following = crate::Following::start(if soaked.kills % 4 == 3 {
+                self.vipnat.command_of("other-build", arguments)
+            } else {
+                self.vipnat.command(arguments)
+            });
+            // xorshift32, so that each run is the same as far as it can be.
+            random ^= random << 13;
+            random ^= random >> 17;
+            random ^= random << 5;
+            let life = Duration::from_millis(u64::from(random % 3000));
+            let born = Instant::now();
+            while born.elapsed() < life {
+                let said = following.says_meanwhile(Duration::from_millis(u64::from(random % 50)));
+                soaked.changes += said.iter().filter(|line| line.starts_with("~ ")).count() as u64;
+                let table = self.next_table();
+                self.vipnat.replace_table(&table);
+            }
+            following.signal(Signal::SIGKILL);
+            following.ends();
+            soaked.kills += 1;
+            soaked.took = begun.elapsed();
+            tell(self, &soaked);
+        }
+        soaked.tallies = loads.into_iter().map(Load::stop).collect();
+        soaked
+    }
+
+    /// Panics unless one more apply repairs whatever is left, and there is nothing to do for another.
+    pub fn assert_repaired(&self) {
+        self.vipnat.apply(&self.table());
+        assert_eq!(self.vipnat.apply(&self.table()), "nothing to change\n");
     }
 
     /// Panics unless the cursors have counted every connection since the first table, once.

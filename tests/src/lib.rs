@@ -26,7 +26,7 @@ mod vipnat;
 pub use app::App;
 pub use backend::Backend;
 pub use cgroup::Cgroup;
-pub use churn::{Churn, Churned};
+pub use churn::{Churn, Churned, Soaked};
 pub use command::{CommandExt, Outcome, outcome};
 pub use following::Following;
 pub use leftovers::{TEST_PREFIX, sweep};

@@ -16,7 +16,7 @@ use signal_hook::{
 
 use super::{InvalidInput, apply::describe};
 use crate::{
-    datapath::{Absent, Applied, Datapath},
+    datapath::{Absent, Applied, Datapath, Surroundings},
     running::Running,
     source::{FileSource, Notice, Watch},
     table::Table,
@@ -68,6 +68,8 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
         datapath,
         watch,
         table: None,
+        around: Surroundings::default(),
+        problems: 0,
         pause: RETRY.0,
         refusal: None,
         complaints: Vec::new(),
@@ -105,6 +107,10 @@ struct Follower {
     watch: Watch,
     /// The last table that was good.
     table: Option<Table>,
+    /// The cgroups that were there when it was applied, and where others show.
+    around: Surroundings,
+    /// How many things failed the last time.
+    problems: usize,
     /// How long to wait after the next failure.
     pause: Duration,
     /// Why the file is not what is in force, if it is not.
@@ -151,6 +157,9 @@ impl Follower {
 
     /// Reads what may have changed and makes it so, or says why not.
     fn catch_up(&mut self, read: bool) -> Next {
+        if !read && self.problems == 0 && self.same_cgroups() {
+            return Next { at: Instant::now() + REVIEW, read: true };
+        }
         let mut problems = Vec::new();
         if let Err(error) = self.watch_places() {
             problems.push(format!("{error:#}"));
@@ -171,17 +180,22 @@ impl Follower {
         self.account(problems)
     }
 
+    /// Whether the cgroups that came or went are none of ours.
+    fn same_cgroups(&self) -> bool {
+        let around = self.table.as_ref().map(|table| self.datapath.surroundings(table));
+        around.and_then(Result::ok).is_some_and(|around| around == self.around)
+    }
+
     /// Watches where changes show, before looking at what there is: what comes in between is told.
     fn watch_places(&mut self) -> Result<()> {
         loop {
             let files = self.source.places_to_watch();
-            let cgroups = match &self.table {
-                Some(table) => self.datapath.places_to_watch(table)?,
-                None => Default::default(),
-            };
+            if let Some(table) = &self.table {
+                self.around = self.datapath.surroundings(table)?;
+            }
             let limit = "cannot watch more directories (see fs.inotify.max_user_watches)";
             // What is there now may lead elsewhere than a moment ago.
-            if !self.watch.set(&files, &cgroups).context(limit)? {
+            if !self.watch.set(&files, &self.around.places).context(limit)? {
                 return Ok(());
             }
         }
@@ -209,7 +223,8 @@ impl Follower {
     /// Tells what is wrong, once, and decides when to try again: a refused table is as good as any until
     /// its file changes.
     fn account(&mut self, problems: Vec<String>) -> Next {
-        let failed = !problems.is_empty();
+        self.problems = problems.len();
+        let failed = self.problems > 0;
         let complaints: Vec<_> = self.refusal.iter().cloned().chain(problems).collect();
         for new in complaints.iter().filter(|complaint| !self.complaints.contains(complaint)) {
             super::complain(new);

@@ -64,6 +64,15 @@ pub enum Absent {
     Await,
 }
 
+/// The cgroups around a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// The directories in whose entries it shows when cgroups come or go.
+    pub places: BTreeSet<PathBuf>,
+    /// The ids of those that are there, and of those that were attached by hand.
+    pub cgroups: BTreeSet<u64>,
+}
+
 /// One difference that [`Datapath::apply`] makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -383,32 +392,35 @@ impl Datapath {
         Ok(true)
     }
 
-    /// The directories in whose entries it shows when cgroups of a table's apps, or those that were
-    /// attached by hand, come or go.
+    /// The cgroups that exist now for the apps of a table, and where to watch for others.
     ///
     /// # Errors
     ///
-    /// As [`Datapath::list`].
-    pub fn places_to_watch(&self, table: &Table) -> Result<BTreeSet<PathBuf>> {
-        let mut places = BTreeSet::new();
-        for cgroups in table.apps.values().filter_map(|app| app.cgroup.as_ref()) {
-            cgroup::find(&self.cgroup_mount, cgroups, |path| {
+    /// Cgroups or pins that can't be read.
+    pub fn surroundings(&self, table: &Table) -> Result<Surroundings> {
+        let mut around = Surroundings::default();
+        let Surroundings { places, cgroups } = &mut around;
+        for pattern in table.apps.values().filter_map(|app| app.cgroup.as_ref()) {
+            let found = cgroup::find(&self.cgroup_mount, pattern, |path| {
                 places.insert(path.to_owned());
-            })
-            .attempt(|| format!("read the cgroups {cgroups}"))?;
+            });
+            cgroups.extend(found.attempt(|| format!("read the cgroups {pattern}"))?.into_keys());
         }
         let Some(dir) = StateDir::open(&self.dir)? else {
-            return Ok(places);
+            return Ok(around);
         };
-        let by_hand: BTreeSet<_> =
-            apps::read(&dir)?.iter().flat_map(|app| app.by_hand().collect::<Vec<_>>()).collect();
+        let mut by_hand = BTreeSet::new();
+        for app in apps::read(&dir)? {
+            by_hand.extend(app.by_hand());
+        }
         if !by_hand.is_empty() {
             let paths = cgroup::paths_by_id(&self.cgroup_mount);
             let attached = by_hand.iter().filter_map(|id| paths.get(id));
             let parents = attached.filter_map(|path| path.parent());
             places.extend(parents.map(|path| self.cgroup_mount.join(path)));
         }
-        Ok(places)
+        cgroups.extend(by_hand);
+        Ok(around)
     }
 
     /// Removes all of it: translation stops, nothing is left. Returns `false` if there was nothing.
