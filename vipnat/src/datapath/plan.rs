@@ -193,4 +193,6 @@ pub(super) fn changes(now: &Snapshot, rules: &[Rule]) -> Vec<RuleChange> {
 }
 
 #[cfg(test)]
+mod interleavings;
+#[cfg(test)]
 mod tests;

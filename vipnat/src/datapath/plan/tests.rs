@@ -72,11 +72,18 @@ impl Kernel {
 }
 
 const SCOPES: [u32; 2] = [1, 2];
-const VIPS: [Ipv4Addr; 2] = [Ipv4Addr::new(169, 254, 1, 1), Ipv4Addr::new(169, 254, 1, 2)];
+pub(super) const VIPS: [Ipv4Addr; 2] =
+    [Ipv4Addr::new(169, 254, 1, 1), Ipv4Addr::new(169, 254, 1, 2)];
 const PORTS: [u16; 2] = [53, 80];
 const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
 
-fn rule(scope: u32, vip: Ipv4Addr, port: u16, protocol: Protocol, backends: &[u8]) -> Rule {
+pub(super) fn rule(
+    scope: u32,
+    vip: Ipv4Addr,
+    port: u16,
+    protocol: Protocol,
+    backends: &[u8],
+) -> Rule {
     let turn =
         |last: &u8| Turn { ip: Ipv4Addr::new(240, scope as u8, vip.octets()[3], *last), port: 0 };
     Rule {
@@ -128,7 +135,7 @@ fn destinations() -> Vec<Destination> {
 
 /// A verdict without the slot that it came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Seen {
+pub(super) enum Seen {
     Pass,
     Unreachable,
     Unsettled,
@@ -147,7 +154,7 @@ impl From<Verdict> for Seen {
 }
 
 /// What a table allows for a destination.
-fn allowed(table: &[Rule], to: &Destination) -> Vec<Seen> {
+pub(super) fn allowed(table: &[Rule], to: &Destination) -> Vec<Seen> {
     let matches = |rule: &&Rule| {
         rule.scope == to.scope
             && rule.vip.octets() == to.ip
