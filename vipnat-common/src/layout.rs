@@ -81,8 +81,9 @@ impl VipKey {
 ///
 /// It is only a hint. The kernel recycles hash elements at once, so by the time a program reads
 /// it, it may be another VIP's; the owner in the slot decides. Eight aligned bytes are read in one
-/// piece, so first and count belong together unless the kernel copies them in smaller ones, which
-/// the owner of the chosen slot then tells.
+/// piece, so first and count belong together unless the kernel copies them in smaller ones. Then the
+/// owner of the chosen slot tells a count that is too large; one that is too small picks another
+/// backend of the list.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Range {
