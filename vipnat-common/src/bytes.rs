@@ -3,7 +3,7 @@
 //! By hand and checked, because a pinned map can hold anything by the time it is read back, and a
 //! [`Protocol`] made of an unassigned number would be undefined behaviour.
 
-use crate::layout::{ANY_PROTOCOL, Cursor, Protocol, Range, Scope, Slot, VipKey};
+use crate::layout::{ANY_PROTOCOL, Cursor, Flow, Protocol, Range, Scope, Slot, VipKey};
 
 impl VipKey {
     /// As the kernel stores it.
@@ -94,6 +94,26 @@ impl Cursor {
     }
 }
 
+impl Flow {
+    /// From how the kernel stores it.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Self {
+        let four = |at: usize| [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
+        let two = |at: usize| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
+        Self {
+            scope: u32::from_ne_bytes(four(0)),
+            vip: four(4),
+            backend: four(8),
+            vip_port: two(12),
+            backend_port: two(14),
+            slot: u32::from_ne_bytes(four(16)),
+            local_port: two(20),
+            flags: two(22),
+            expires: u32::from_ne_bytes(four(24)),
+            stream: u32::from_ne_bytes(four(28)),
+        }
+    }
+}
+
 impl Scope {
     /// As the kernel stores it.
     pub fn to_bytes(self) -> [u8; 8] {
@@ -138,6 +158,13 @@ mod tests {
             // SAFETY: as above.
             let memory: [u8; 16] = unsafe { core::mem::transmute(cursor) };
             prop_assert_eq!(Cursor::from_bytes(memory), cursor);
+        }
+
+        #[test]
+        fn a_flow_is_what_is_in_memory(memory: [u8; 32]) {
+            // SAFETY: a Flow has no padding, and any bits make its numbers.
+            let flow: Flow = unsafe { core::mem::transmute(memory) };
+            prop_assert_eq!(Flow::from_bytes(&memory), flow);
         }
 
         #[test]

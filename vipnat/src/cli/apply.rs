@@ -1,11 +1,14 @@
 //! `vipnat apply`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::{Error, Result, bail};
 
 use super::list::{backend_list, choices, limit};
-use crate::datapath::{Applied, Change, Rule};
+use crate::datapath::{Applied, Change, Connections, Departed, Rule};
 
 /// Arguments of `apply`.
 #[derive(Debug, clap::Args)]
@@ -25,13 +28,15 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     } else {
         datapath.apply(&table)?
     };
-    let Applied { changes, warnings, failed } = applied;
+    let Applied { changes, ended, draining, warnings, failed } = applied;
     let mut text: String = changes.iter().map(|change| describe(change) + "\n").collect();
     if changes.is_empty() {
         text += "nothing to change\n";
     } else if args.dry_run {
         text += "dry run: nothing was changed\n";
     }
+    text.extend(ended.iter().map(|connections| describe_ended(connections) + "\n"));
+    text.extend(draining.iter().map(|(of, until)| describe_draining(of, *until) + "\n"));
     for warning in warnings {
         super::complain(&warning);
     }
@@ -67,6 +72,34 @@ fn describe(change: &Change) -> String {
             }
         }
     }
+}
+
+/// `x shop db 169.254.37.209: ended 3 connections to 247.221.81.0`
+pub(super) fn describe_ended(connections: &Connections) -> String {
+    let (whose, what) = describe_connections(connections);
+    format!("x {whose}: ended {what}")
+}
+
+fn describe_draining(connections: &Connections, until: SystemTime) -> String {
+    let (whose, what) = describe_connections(connections);
+    let seconds = until.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (hours, minutes) = (seconds / 3600 % 24, seconds / 60 % 60);
+    let verb = if connections.count == 1 { "drains" } else { "drain" };
+    format!(
+        "x {whose}: {what} {verb} until {hours:02}:{minutes:02}:{:02} UTC; `vipnat run`, or the \
+         next apply after that, ends what is left",
+        seconds % 60
+    )
+}
+
+/// Whose they are, how many, and where to.
+fn describe_connections(connections: &Connections) -> (String, String) {
+    let Connections { departed, count } = connections;
+    let Departed { app, relationship, scope: _, vip, backend } = departed;
+    let name = relationship.as_deref().unwrap_or("?");
+    let backend = backend_list(&[(*backend, 1)], "", "");
+    let connections = super::count(*count, "connection");
+    (format!("{app} {name} {vip}"), format!("{connections} to {backend}"))
 }
 
 /// What follows a VIP: its limit, and where it goes.

@@ -6,6 +6,8 @@
 
 mod apps;
 mod cgroup;
+mod departed;
+mod ending;
 mod error;
 mod kernel;
 mod listing;
@@ -14,6 +16,7 @@ mod object;
 mod plan;
 mod rule;
 mod snapshot;
+mod sockets;
 mod state_dir;
 mod sys;
 
@@ -21,6 +24,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::Ipv4Addr,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use self::{
@@ -33,11 +37,13 @@ use self::{
 };
 pub use self::{
     cgroup::mount as cgroup_mount,
+    departed::Departed,
+    ending::{Connections, Drained},
     error::{Error, Result},
     listing::{ListedApp, ListedVip, Listing},
     rule::{Rule, Turn},
 };
-use crate::{record::Record, table::Table};
+use crate::{drains::Drains, record::Record, table::Table};
 
 /// The state in one directory of bpffs.
 #[derive(Clone, Debug)]
@@ -83,6 +89,10 @@ pub enum Change {
 pub struct Applied {
     /// What it changed.
     pub changes: Vec<Change>,
+    /// Connections that were ended, since their backend left the table.
+    pub ended: Vec<Connections>,
+    /// Connections that will be, and when.
+    pub draining: Vec<(Connections, SystemTime)>,
     /// What people should know.
     pub warnings: Vec<String>,
     /// Why apps could not be attached. Then everything that comes is there, and what goes stays, with
@@ -142,7 +152,9 @@ impl Datapath {
                     .to_owned(),
             );
         }
+        let leaving = self.leaving(table, &work, &attached, &mut applied.warnings);
         let failed = carry_out(&dir, &maps, &work, &attached, &mut applied)?;
+        self.left(leaving, &maps, &mut applied)?;
         if let Err(error) = Record::of(table).save(&self.dir) {
             applied.warnings.push(format!("cannot keep the names for `vipnat list`: {error}"));
         }
@@ -209,6 +221,7 @@ impl Datapath {
             }
         }
         Record::remove(&self.dir).attempt(|| "remove the record of names".to_owned())?;
+        Drains::default().save(&self.dir).attempt(|| "forget what is to end".to_owned())?;
         dir.remove_all()?;
         Ok(true)
     }
@@ -236,6 +249,9 @@ impl Datapath {
         let mut record = Record::load(&self.dir);
         record.forget(name);
         record.save(&self.dir).attempt(|| "keep the record of names".to_owned())?;
+        let mut drains = Drains::load(&self.dir);
+        drains.cancel(|departed| departed.app == name);
+        drains.save(&self.dir).attempt(|| "forget what is to end".to_owned())?;
         Ok(true)
     }
 

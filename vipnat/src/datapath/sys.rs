@@ -40,6 +40,11 @@ impl<const K: usize, const V: usize> ByteMap<K, V> {
         Ok(Self { fd, sizes: PhantomData })
     }
 
+    /// For system calls that take a map.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
     /// Reads one element; `None` if there is none.
     pub(super) fn lookup(&self, key: [u8; K]) -> io::Result<Option<[u8; V]>> {
         let mut value = [0; V];
