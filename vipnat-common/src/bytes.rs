@@ -3,7 +3,7 @@
 //! By hand and checked, because a pinned map can hold anything by the time it is read back, and a
 //! [`Protocol`] made of an unassigned number would be undefined behaviour.
 
-use crate::layout::{ANY_PROTOCOL, Cursor, Flow, Protocol, Range, Scope, Slot, VipKey};
+use crate::layout::{ANY_PROTOCOL, Cursor, Flow, Protocol, Range, Scope, Slot, SocketFlow, VipKey};
 
 impl VipKey {
     /// As the kernel stores it.
@@ -114,6 +114,17 @@ impl Flow {
     }
 }
 
+impl SocketFlow {
+    /// From how the kernel writes it.
+    pub fn from_bytes(bytes: &[u8; 40]) -> Self {
+        let (cookie, flow) = bytes.split_at(8);
+        // Both parts are as long as that.
+        let cookie = cookie.try_into().unwrap_or_default();
+        let flow = flow.first_chunk().map_or_else(Flow::default, Flow::from_bytes);
+        Self { cookie: u64::from_ne_bytes(cookie), flow }
+    }
+}
+
 impl Scope {
     /// As the kernel stores it.
     pub fn to_bytes(self) -> [u8; 8] {
@@ -130,7 +141,7 @@ impl Scope {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use proptest::{collection::vec, prelude::*};
 
     use super::*;
 
@@ -161,10 +172,11 @@ mod tests {
         }
 
         #[test]
-        fn a_flow_is_what_is_in_memory(memory: [u8; 32]) {
-            // SAFETY: a Flow has no padding, and any bits make its numbers.
-            let flow: Flow = unsafe { core::mem::transmute(memory) };
-            prop_assert_eq!(Flow::from_bytes(&memory), flow);
+        fn a_flow_is_what_is_in_memory(memory in vec(any::<u8>(), 40)) {
+            let memory: [u8; 40] = memory.try_into().unwrap();
+            // SAFETY: a SocketFlow has no padding, and any bits make its numbers.
+            let flow: SocketFlow = unsafe { core::mem::transmute(memory) };
+            prop_assert_eq!(SocketFlow::from_bytes(&memory), flow);
         }
 
         #[test]

@@ -7,15 +7,17 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use vipnat_common::Flow;
+
 use super::{
     Applied, Datapath, Work,
     apps::AttachedApp,
     cgroup,
     departed::{Departed, Rules, departed},
-    error::Result,
+    error::{Error, Result},
     kernel,
     maps::Maps,
-    sockets::Search,
+    sockets::{Found, Search},
     wait,
 };
 use crate::{
@@ -131,15 +133,9 @@ impl Datapath {
         wait()?;
         let rules = maps.snapshot()?.rules();
         applied.ended = self.end_due(&mut drains, &rules, &mut applied.warnings);
-        for drains in by_app(later) {
-            let which = |flow: &_| drains.iter().position(|d| d.departed.was_given(flow, &rules));
-            let counts = Search::of(&self.dir, &cgroups(&drains))
-                .and_then(|search| search.count(drains.len(), which))?;
-            let counted = drains.into_iter().zip(counts).filter(|(_, count)| *count > 0);
-            applied.draining.extend(counted.map(|(drain, count)| {
-                let until = UNIX_EPOCH + Duration::from_secs(drain.due);
-                (Connections { departed: drain.departed, count }, until)
-            }));
+        match count(&self.dir, &by_app(later), &rules) {
+            Ok(draining) => applied.draining = draining,
+            Err(error) => applied.warnings.push(uncertain(error)),
         }
         Ok(())
     }
@@ -153,7 +149,11 @@ impl Datapath {
     ) -> Vec<Connections> {
         drains.cancel(|departed| departed.is_back(rules));
         let due = by_app(drains.due(now().as_secs()));
-        let ended = end(&self.dir, due, rules, warnings);
+        let ended = end(&self.dir, &due, rules, warnings);
+        let ended = ended.unwrap_or_else(|error| {
+            warnings.push(uncertain(error));
+            Vec::new()
+        });
         if let Err(error) = drains.save(&self.dir) {
             warnings.push(format!("cannot keep which connections are to end later: {error}"));
         }
@@ -164,44 +164,76 @@ impl Datapath {
 /// Ends connections, of each app for itself.
 fn end(
     state: &Path,
-    apps: Vec<Vec<Drain>>,
+    apps: &[Vec<Drain>],
     rules: &Rules,
     warnings: &mut Vec<String>,
-) -> Vec<Connections> {
+) -> Result<Vec<Connections>> {
+    if apps.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut search = Search::new(state)?;
     let mut counts: Vec<_> = apps.iter().map(|drains| vec![0; drains.len()]).collect();
-    let mut told = BTreeSet::new();
+    let mut closed = BTreeSet::new();
     for pass in 0..PASSES {
         let mut more = false;
-        for (drains, counts) in apps.iter().zip(&mut counts) {
+        let noted = search.noted(apps.len(), |flow| place(apps, rules, flow))?;
+        for ((drains, counts), noted) in apps.iter().zip(&mut counts).zip(noted) {
+            let found = Found::of(&noted, &cgroups(drains))?;
             let app = &drains[0].departed.app;
-            let which = |flow: &_| drains.iter().position(|d| d.departed.was_given(flow, rules));
-            let mut tell = |why: String| {
-                if told.insert(app) {
-                    warnings.push(format!(
-                        "app {app:?}: connections to backends that left the table may stay: {why}"
-                    ));
-                }
-            };
-            let ended = Search::of(state, &cgroups(drains)).and_then(|search| {
-                search.closed().for_each(&mut tell);
-                search.end(drains.len(), which)
-            });
-            match ended {
-                Ok(ended) => {
-                    more |= ended.iter().any(|count| *count > 0);
-                    counts.iter_mut().zip(ended).for_each(|(count, ended)| *count += ended);
-                }
-                Err(error) => tell(format!("{:#}", anyhow::Error::from(error))),
+            closed.extend(found.closed().map(|why| {
+                format!("app {app:?}: what is connected to backends that left may stay: {why}")
+            }));
+            for sort in found.end()? {
+                counts[sort] += 1;
+                more = true;
             }
         }
-        if apps.is_empty() || (pass > 0 && !more) {
+        if pass > 0 && !more {
             break;
         }
         thread::sleep(PAUSE);
     }
-    let all = apps.into_iter().flatten().zip(counts.into_iter().flatten());
+    warnings.extend(closed);
+    let all = apps.iter().flatten().zip(counts.into_iter().flatten());
     let ended = all.filter(|(_, count)| *count > 0);
-    ended.map(|(drain, count)| Connections { departed: drain.departed, count }).collect()
+    Ok(ended
+        .map(|(drain, count)| Connections { departed: drain.departed.clone(), count })
+        .collect())
+}
+
+/// Counts connections that drain, and tells until when.
+fn count(
+    state: &Path,
+    apps: &[Vec<Drain>],
+    rules: &Rules,
+) -> Result<Vec<(Connections, SystemTime)>> {
+    let mut draining = Vec::new();
+    if apps.is_empty() {
+        return Ok(draining);
+    }
+    let noted = Search::new(state)?.noted(apps.len(), |flow| place(apps, rules, flow))?;
+    for (drains, noted) in apps.iter().zip(noted) {
+        let found = Found::of(&noted, &cgroups(drains))?;
+        for (sort, drain) in drains.iter().enumerate() {
+            let count = found.sorts().filter(|found| *found == sort).count();
+            if count > 0 {
+                let until = UNIX_EPOCH + Duration::from_secs(drain.due);
+                draining.push((Connections { departed: drain.departed.clone(), count }, until));
+            }
+        }
+    }
+    Ok(draining)
+}
+
+/// Whose a flow is, and which of its backends it was given, by their places in the lists.
+fn place(apps: &[Vec<Drain>], rules: &Rules, flow: &Flow) -> Option<(usize, usize)> {
+    let of = |drains: &Vec<Drain>| drains.iter().position(|d| d.departed.was_given(flow, rules));
+    apps.iter().enumerate().find_map(|(app, drains)| Some((app, of(drains)?)))
+}
+
+fn uncertain(error: Error) -> String {
+    let error = anyhow::Error::from(error);
+    format!("what is connected to backends that left may stay: {error:#}")
 }
 
 fn by_app(drains: Vec<Drain>) -> Vec<Vec<Drain>> {
@@ -212,9 +244,8 @@ fn by_app(drains: Vec<Drain>) -> Vec<Vec<Drain>> {
     apps.into_values().collect()
 }
 
-fn cgroups(drains: &[Drain]) -> Vec<PathBuf> {
-    let all: BTreeSet<_> = drains.iter().flat_map(|drain| &drain.cgroups).cloned().collect();
-    all.into_iter().collect()
+fn cgroups(drains: &[Drain]) -> BTreeSet<PathBuf> {
+    drains.iter().flat_map(|drain| &drain.cgroups).cloned().collect()
 }
 
 /// The apps that get the cgroup of one that goes.

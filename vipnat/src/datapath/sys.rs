@@ -2,6 +2,7 @@
 
 use std::{
     ffi::CString,
+    fs::File,
     io,
     marker::PhantomData,
     mem::{size_of, zeroed},
@@ -12,7 +13,9 @@ use std::{
     path::Path,
 };
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info, bpf_map_info, bpf_map_type};
+use aya_obj::generated::{
+    bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_map_info, bpf_map_type,
+};
 
 /// A pinned map whose keys and values are of exactly these sizes, and not one value for each CPU:
 /// the kernel copies as much as the map says, not as much as the caller has room for.
@@ -119,6 +122,23 @@ pub(super) fn cgroup_of_link(pin: &Path) -> io::Result<u64> {
     // SAFETY: the kernel filled in this part of the union if it is a cgroup link; it left zeroes
     // if the object is a smaller one, and any bits make a u64.
     Ok(unsafe { info.__bindgen_anon_1.cgroup.cgroup_id })
+}
+
+/// What a loaded iterator writes about the elements of a map (kernel 5.9).
+pub(super) fn iterate(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> io::Result<File> {
+    // `union bpf_iter_link_info` with a map in it.
+    let info = map.as_raw_fd();
+    // SAFETY: bpf_attr is plain data, for which zeroes are valid.
+    let mut attr: bpf_attr = unsafe { zeroed() };
+    attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
+    attr.link_create.attach_type = bpf_attach_type::BPF_TRACE_ITER as u32;
+    attr.link_create.__bindgen_anon_3.__bindgen_anon_1.iter_info = (&raw const info) as u64;
+    attr.link_create.__bindgen_anon_3.__bindgen_anon_1.iter_info_len = size_of_val(&info) as u32;
+    let link = bpf_fd(bpf_cmd::BPF_LINK_CREATE, &mut attr)?;
+    // SAFETY: as above.
+    let mut attr: bpf_attr = unsafe { zeroed() };
+    attr.iter_create.link_fd = link.as_raw_fd() as u32;
+    bpf_fd(bpf_cmd::BPF_ITER_CREATE, &mut attr).map(File::from)
 }
 
 /// Waits until every BPF program that runs now has ended.

@@ -6,26 +6,24 @@
 
 mod diag;
 mod netns;
+mod notes;
 
 use std::{
+    collections::{BTreeSet, HashMap},
     io,
     path::{Path, PathBuf},
 };
 
-use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_SK_STORAGE;
-use vipnat_common::{Flow, flow::shown_peer};
+use vipnat_common::{Flow, flow::shown_peer, layout::SocketFlow};
 
 use self::{
     diag::{Diag, Kind, SocketId},
     netns::Closed,
+    notes::Notes,
 };
-use super::{
-    error::{Attempt as _, Result},
-    object,
-    sys::ByteMap,
-};
+use super::error::{Attempt as _, Result};
 
-/// States of include/net/tcp_states.h. A connection that waits in TIME_WAIT has no socket any more.
+/// States of include/net/tcp_states.h. What waits in TIME_WAIT is no socket any more.
 const ESTABLISHED: u32 = 1 << 1;
 const SYN_SENT: u32 = 1 << 2;
 const SYN_RECV: u32 = 1 << 3;
@@ -45,81 +43,101 @@ const KINDS: [Kind; 4] = {
     ]
 };
 
-/// A search for sockets in the network namespaces of some cgroups.
+/// A search for the sockets that one state directory's hooks have connected.
 #[derive(Debug)]
-pub(super) struct Search {
-    flows: ByteMap<4, 32>,
+pub(super) struct Search(Notes);
+
+/// Sockets of an app by cookie: what is noted in each, and which of the sorts that are looked for it is.
+pub(super) type Noted = HashMap<u64, (Flow, usize)>;
+
+impl Search {
+    /// In a state directory.
+    pub(super) fn new(state: &Path) -> Result<Self> {
+        Notes::open(state).map(Self)
+    }
+
+    /// Reads the notes anew, for each of so many apps. `which` tells whose flow it is, and of which sort,
+    /// if it is one that is looked for.
+    pub(super) fn noted(
+        &mut self,
+        apps: usize,
+        which: impl Fn(&Flow) -> Option<(usize, usize)>,
+    ) -> Result<Vec<Noted>> {
+        let mut noted = vec![Noted::new(); apps];
+        for SocketFlow { cookie, flow } in self.0.read()? {
+            if let Some((app, sort)) = which(&flow) {
+                noted[app].insert(cookie, (flow, sort));
+            }
+        }
+        Ok(noted)
+    }
+}
+
+/// The sockets among some noted ones that are connected to what is noted, in the network namespaces
+/// of the processes of some cgroups and of those below them.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    sockets: Vec<Socket>,
     namespaces: Vec<Diag>,
     closed: Vec<Closed>,
 }
 
-/// A socket that was found.
-struct Found<'a> {
-    namespace: &'a Diag,
+#[derive(Debug)]
+struct Socket {
+    /// Index of its namespace.
+    namespace: usize,
     kind: Kind,
     id: SocketId,
-    /// What [`Search::find`] was told that it is.
-    what: usize,
+    sort: usize,
 }
 
-impl Search {
-    /// In the namespaces of all processes of these cgroups, and of those below them. `state` is the
-    /// state directory.
-    pub(super) fn of(state: &Path, cgroups: &[PathBuf]) -> Result<Self> {
-        let pin = object::map_pin(state, "flows");
-        let flows = ByteMap::open(&pin, BPF_MAP_TYPE_SK_STORAGE);
-        let flows = flows.attempt(|| format!("open {}", pin.display()))?;
+impl Found {
+    /// Looks for them. No namespace is entered if there is nothing to look for.
+    pub(super) fn of(noted: &Noted, cgroups: &BTreeSet<PathBuf>) -> Result<Self> {
+        if noted.is_empty() {
+            return Ok(Self::default());
+        }
         let (namespaces, closed) = netns::enter(cgroups);
-        Ok(Self { flows, namespaces, closed })
+        let mut sockets = Vec::new();
+        for (namespace, diag) in namespaces.iter().enumerate() {
+            for kind in KINDS {
+                let ids = diag.list(kind);
+                let ids = ids.attempt(|| "list the sockets of a network namespace".to_owned())?;
+                sockets.extend(ids.into_iter().filter_map(|id| {
+                    let (flow, sort) = noted.get(&id.cookie())?;
+                    let (ip, port) = id.peer(kind)?;
+                    shown_peer(flow, ip, port)?;
+                    Some(Socket { namespace, kind, id, sort: *sort })
+                }));
+            }
+        }
+        Ok(Self { sockets, namespaces, closed })
     }
 
     /// What could not be searched, and why.
     pub(super) fn closed(&self) -> impl Iterator<Item = String> {
         self.closed.iter().map(|Closed { pid, missing, error }| {
-            format!("the network namespace of process {pid} is closed to it ({error}): it lacks {missing}")
+            format!(
+                "the network namespace of process {pid} is closed ({error}): vipnat lacks {missing}"
+            )
         })
     }
 
-    /// How many sockets there are of each sort that `which` tells apart, 0 to `sorts`.
-    pub(super) fn count(
-        &self,
-        sorts: usize,
-        which: impl Fn(&Flow) -> Option<usize>,
-    ) -> Result<Vec<usize>> {
-        let mut counts = vec![0; sorts];
-        self.find(which)?.iter().for_each(|found| counts[found.what] += 1);
-        Ok(counts)
+    /// The sort of each.
+    pub(super) fn sorts(&self) -> impl Iterator<Item = usize> {
+        self.sockets.iter().map(|socket| socket.sort)
     }
 
-    /// Ends them. Returns how many were there.
-    pub(super) fn end(
-        &self,
-        sorts: usize,
-        which: impl Fn(&Flow) -> Option<usize>,
-    ) -> Result<Vec<usize>> {
-        let mut counts = vec![0; sorts];
-        for Found { namespace, kind, id, what } in self.find(which)? {
-            let ended = namespace.end(kind, id).map_err(without_destroy);
-            counts[what] += usize::from(ended.attempt(|| "end a connection".to_owned())?);
-        }
-        Ok(counts)
-    }
-
-    fn find(&self, which: impl Fn(&Flow) -> Option<usize>) -> Result<Vec<Found<'_>>> {
-        let mut all = Vec::new();
-        for namespace in &self.namespaces {
-            for kind in KINDS {
-                let listed = namespace.with_storage(kind, self.flows.fd(), |id, note| {
-                    let flow = Flow::from_bytes(note);
-                    let there = id.peer(kind).and_then(|(ip, port)| shown_peer(&flow, ip, port));
-                    if let (Some(_), Some(what)) = (there, which(&flow)) {
-                        all.push(Found { namespace, kind, id, what });
-                    }
-                });
-                listed.attempt(|| "list the sockets of a network namespace".to_owned())?;
+    /// Ends them. Returns the sort of each that was still there.
+    pub(super) fn end(&self) -> Result<Vec<usize>> {
+        let mut ended = Vec::new();
+        for Socket { namespace, kind, id, sort } in &self.sockets {
+            let there = self.namespaces[*namespace].end(*kind, *id).map_err(without_destroy);
+            if there.attempt(|| "end a connection".to_owned())? {
+                ended.push(*sort);
             }
         }
-        Ok(all)
+        Ok(ended)
     }
 }
 

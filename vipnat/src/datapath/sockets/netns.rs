@@ -26,7 +26,7 @@ pub(super) struct Closed {
 
 /// A way to the sockets of each network namespace that a process of these cgroups is in, or of those
 /// below them. What ends while we look has no sockets either.
-pub(super) fn enter(cgroups: &[PathBuf]) -> (Vec<Diag>, Vec<Closed>) {
+pub(super) fn enter(cgroups: &BTreeSet<PathBuf>) -> (Vec<Diag>, Vec<Closed>) {
     let (mut open, mut closed) = (Vec::new(), Vec::new());
     let mut seen = BTreeSet::new();
     let mut pids = BTreeSet::new();
