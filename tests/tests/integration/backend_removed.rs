@@ -1,12 +1,14 @@
 //! What becomes of connections whose backend leaves the table: whose end, how, and whose don't.
 
 use std::{
-    net::Ipv4Addr,
-    thread::sleep,
-    time::{Duration, Instant},
+    io::{ErrorKind, Read},
+    net::{Ipv4Addr, TcpListener},
+    process::Command,
+    thread,
+    time::Duration,
 };
 
-use vipnat_tests::App;
+use vipnat_tests::{App, outcome};
 
 use crate::{
     scene::{DB, PORT, Scene, ip, list, table},
@@ -94,7 +96,7 @@ fn kill_ends_what_was_translated_to_the_backend_and_nothing_else() {
     assert_eq!(sockets.call("recv t6-0"), "ECONNABORTED");
     assert_eq!(sockets.call("send t4-0 ?"), "EPIPE");
     for name in ["u4-0", "u6-0"] {
-        assert_eq!(sockets.call(&format!("send {name} ?")), "ECONNABORTED");
+        assert_eq!(sockets.call(&format!("recv {name}")), "ECONNABORTED");
         assert_eq!(sockets.call(&format!("send {name} ?")), "EDESTADDRREQ");
         assert_eq!(sockets.call(&format!("getpeername {name}")), "ENOTCONN");
     }
@@ -110,4 +112,242 @@ fn kill_ends_what_was_translated_to_the_backend_and_nothing_else() {
     // An ended UDP socket goes on through the VIP.
     assert_eq!(sockets.call(&format!("connect u4-0 {v4}")), "0");
     assert_eq!(sockets.call("ask u4-0"), "\"1\"");
+}
+
+/// `psql` and the like wait in recv for what never comes.
+#[test]
+fn kill_wakes_who_waits_and_resets_the_server() {
+    let scene = Scene::new(1);
+    scene.service_host.add_address(ip(1));
+    let listener = scene.service_host.run(|| TcpListener::bind((ip(1), PORT)).unwrap());
+    scene.vipnat.apply(&shop(&scene, [1], KILL));
+    let mut sockets = Sockets::of(&scene.app);
+    sockets.call("socket a tcp4");
+    assert_eq!(sockets.call(&format!("connect a {DB}:{PORT}")), "0");
+    let (mut server, _) = listener.accept().unwrap();
+    server.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let (woken, printed) = thread::scope(|scope| {
+        let waiting = scope.spawn(|| sockets.call("recv a"));
+        thread::sleep(Duration::from_millis(200));
+        let printed = scene.vipnat.apply(&shop(&scene, [0], KILL));
+        (waiting.join().unwrap(), printed)
+    });
+    assert_eq!(woken, "ECONNABORTED");
+    let line = format!("x shop db {DB}: ended 1 connection to {}\n", ip(1));
+    assert!(printed.ends_with(&line), "{printed}");
+    let reset = server.read(&mut [0; 8]).unwrap_err();
+    assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn without_a_policy_everything_stays() {
+    let scene = Scene::new(2);
+    let (v4, _) = db();
+    scene.vipnat.apply(&shop(&scene, [0], ""));
+    let mut sockets = Sockets::of(&scene.app);
+    connect(&mut sockets, "a", "tcp4", &v4, 0);
+    let printed = scene.vipnat.apply(&shop(&scene, [1], ""));
+    assert!(!printed.contains("x shop"), "{printed}");
+    assert!(works(&mut sockets, "a"));
+    // The policy of the table that takes the backend away counts.
+    connect(&mut sockets, "b", "tcp4", &v4, 1);
+    assert_eq!(scene.vipnat.apply(&shop(&scene, [1], KILL)), "nothing to change\n");
+    let printed = scene.vipnat.apply(&shop(&scene, [0], ""));
+    assert!(!printed.contains("x shop"), "{printed}");
+    assert!(works(&mut sockets, "b"));
+}
+
+#[test]
+fn a_service_that_loses_every_backend_and_a_relationship_that_is_removed() {
+    let scene = Scene::new(2);
+    let (v4, _) = db();
+    let cgroup = scene.app.cgroup.relative();
+    let without = format!("[apps.shop]\ncgroup = \"{cgroup}\"\n");
+    let other = App::new(scene.app.host.clone());
+    let gone = format!("[apps.other]\ncgroup = \"{}\"\n", other.cgroup.relative());
+    for (what, table) in [
+        ("no backends", shop(&scene, [], KILL)),
+        ("the relationship is gone", without),
+        ("the app is gone", gone),
+    ] {
+        scene.vipnat.apply(&shop(&scene, [0], KILL));
+        let mut sockets = Sockets::of(&scene.app);
+        connect(&mut sockets, "a", "tcp4", &v4, 0);
+        let printed = scene.vipnat.apply(&table);
+        let line = format!("x shop db {DB}: ended 1 connection to {}\n", ip(0));
+        assert!(printed.ends_with(&line), "{what}: {printed}");
+        assert_eq!(sockets.call("recv a"), "ECONNABORTED", "{what}");
+    }
+}
+
+#[test]
+fn another_name_for_the_app_ends_nothing_and_neither_do_weights_ports_and_order() {
+    let scene = Scene::new(2);
+    let (v4, _) = db();
+    let cgroup = scene.app.cgroup.relative();
+    scene.vipnat.apply(&shop(&scene, [0, 1], KILL));
+    let mut sockets = Sockets::of(&scene.app);
+    connect(&mut sockets, "a", "tcp4", &v4, 0);
+    let [a, b] = [ip(0), ip(1)];
+    for backends in [
+        format!("[\"{b}\", \"{a}\"]"),
+        format!("[{{ ip = \"{a}\", weight = 3 }}, \"{b}\"]"),
+        format!("[{{ ip = \"{a}\", port = {PORT} }}]"),
+        format!("[\"{a}\", {{ ip = \"{b}\", port = {PORT} }}]"),
+    ] {
+        let printed = scene.vipnat.apply(&with_policy(&[("shop", cgroup, &backends)], KILL));
+        assert!(printed.starts_with("~ shop") && !printed.contains("x shop"), "{printed}");
+        assert!(works(&mut sockets, "a"), "{backends}");
+    }
+    let printed = scene.vipnat.apply(&with_policy(&[("store", cgroup, &list([0]))], KILL));
+    assert!(printed.starts_with("- app shop") && !printed.contains("x "), "{printed}");
+    assert!(works(&mut sockets, "a"));
+}
+
+/// Both apps' processes are in one network namespace, the inner one's cgroup is below the outer one's,
+/// and it connects through the outer one's VIP as well.
+#[test]
+fn cgroups_that_nest_and_two_namespaces() {
+    let scene = Scene::new(2);
+    let (v4, _) = db();
+    let inner = App { host: scene.app.host.clone(), cgroup: scene.app.cgroup.child("inner") };
+    let away = App {
+        host: scene.network.host(Ipv4Addr::new(247, 221, 80, 12)),
+        cgroup: scene.app.cgroup.child("away"),
+    };
+    let (outer_cgroup, inner_cgroup) = (scene.app.cgroup.relative(), inner.cgroup.relative());
+    let apps = |outer: u8, inner: u8| {
+        let (outer, inner) = (list([outer]), list([inner]));
+        let text = table(&[
+            ("shop", outer_cgroup, &outer, "[apps.shop.relationships.cache]\nservice = \"shop\""),
+            ("inner", inner_cgroup, &inner, ""),
+        ]);
+        text.replace("backends =", &format!("{KILL}\nbackends ="))
+    };
+    scene.vipnat.apply(&apps(0, 0));
+    let mut sockets = [Sockets::of(&scene.app), Sockets::of(&inner), Sockets::of(&away)];
+    let cache = format!("169.254.206.224:{PORT}");
+    for sockets in &mut sockets {
+        connect(sockets, "db", "tcp4", &v4, 0);
+        connect(sockets, "cache", "tcp4", &cache, 0);
+    }
+    let printed = scene.vipnat.apply(&apps(1, 0));
+    assert!(
+        printed
+            .contains(&format!("x shop cache 169.254.206.224: ended 3 connections to {}\n", ip(0))),
+        "{printed}"
+    );
+    assert!(
+        printed.contains(&format!("x shop db {DB}: ended 2 connections to {}\n", ip(0))),
+        "{printed}"
+    );
+    assert!(works(&mut sockets[1], "db"), "the inner app's own VIP, of the same address");
+    for (number, name) in [(0, "db"), (0, "cache"), (1, "cache"), (2, "db"), (2, "cache")] {
+        assert_eq!(
+            sockets[number].call(&format!("recv {name}")),
+            "ECONNABORTED",
+            "{number} {name}"
+        );
+    }
+}
+
+#[test]
+fn drain_ends_connections_after_its_time() {
+    let scene = Scene::new(2);
+    let (v4, v6) = db();
+    let drain = "on-backend-removed = \"drain\"\ndrain-seconds = 1";
+    scene.vipnat.apply(&shop(&scene, [0], drain));
+    let mut sockets = Sockets::of(&scene.app);
+    connect(&mut sockets, "a", "tcp4", &v4, 0);
+    connect(&mut sockets, "b", "udp6", &v6, 0);
+    let printed = scene.vipnat.apply(&shop(&scene, [1], drain));
+    let line = format!("x shop db {DB}: 2 connections to {} drain until ", ip(0));
+    assert!(printed.contains(&line), "{printed}");
+    assert!(works(&mut sockets, "a") && works(&mut sockets, "b"));
+    thread::sleep(Duration::from_millis(2100));
+    assert!(works(&mut sockets, "a"), "nobody ends it by itself");
+    assert_eq!(
+        scene.vipnat.apply(&shop(&scene, [1], drain)),
+        format!("x shop db {DB}: ended 2 connections to {}\n", ip(0))
+    );
+    assert_eq!(sockets.call("recv b"), "ECONNABORTED");
+    assert_eq!(scene.vipnat.apply(&shop(&scene, [1], drain)), "nothing to change\n");
+}
+
+#[test]
+fn a_backend_that_comes_back_keeps_what_drains() {
+    let scene = Scene::new(2);
+    let (v4, _) = db();
+    let drain = "on-backend-removed = \"drain\"\ndrain-seconds = 1";
+    scene.vipnat.apply(&shop(&scene, [0], drain));
+    let mut sockets = Sockets::of(&scene.app);
+    connect(&mut sockets, "a", "tcp4", &v4, 0);
+    scene.vipnat.apply(&shop(&scene, [1], drain));
+    scene.vipnat.apply(&shop(&scene, [0, 1], drain));
+    thread::sleep(Duration::from_millis(2100));
+    assert_eq!(scene.vipnat.apply(&shop(&scene, [0, 1], drain)), "nothing to change\n");
+    assert!(works(&mut sockets, "a"));
+}
+
+/// What is to be ended is noted before the change is made.
+#[test]
+fn what_a_killed_apply_did_not_end_the_next_one_ends() {
+    let scene = Scene::new(2);
+    let (v4, _) = db();
+    let mut kills = 0;
+    // One in seven, to be done in seconds.
+    for nth in (1..).step_by(7) {
+        scene.vipnat.apply(&shop(&scene, [0], KILL));
+        let mut sockets = Sockets::of(&scene.app);
+        connect(&mut sockets, "a", "tcp4", &v4, 0);
+        let file = scene.vipnat.table(&shop(&scene, [1], KILL));
+        let apply = scene.vipnat.command(["apply".as_ref(), file.as_os_str()]);
+        let calls = "bpf,rename,unlink,unlinkat,sendto";
+        let inject = format!("inject={calls}:signal=KILL:when={nth}");
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-e", &format!("trace={calls}"), "-e", &inject]);
+        let killed = outcome(strace.arg(apply.get_program()).args(apply.get_args()));
+        if !killed.status.success() {
+            kills += 1;
+            scene.vipnat.ok(["apply".as_ref(), file.as_os_str()]);
+        }
+        assert_eq!(sockets.call("recv a"), "ECONNABORTED", "kill {nth}");
+        if killed.status.success() {
+            break;
+        }
+    }
+    assert!(kills > 5, "{kills}");
+}
+
+/// Whoever connects while the table changes is led by the old list or the new one; what the old one led
+/// is ended, however late it comes to be.
+#[test]
+fn connects_during_the_change_leave_nothing_at_the_old_backend() {
+    let scene = Scene::new(2);
+    scene.vipnat.apply(&shop(&scene, [0], KILL));
+    let old = scene.backends[0].connections();
+    thread::scope(|scope| {
+        let many = scope.spawn(|| {
+            let mut sockets = Sockets::of(&scene.app);
+            (0..400)
+                .map(|number| {
+                    let name = format!("s{number}");
+                    sockets.call(&format!("socket {name} tcp4"));
+                    sockets.call(&format!("connect {name} {DB}:{PORT}"));
+                    name
+                })
+                .collect::<Vec<_>>()
+                .into_iter()
+                .filter(|name| sockets.call(&format!("getpeername {name}")) != "ENOTCONN")
+                .count()
+        });
+        while scene.backends[0].connections() < old + 20 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        scene.vipnat.apply(&shop(&scene, [1], KILL));
+        let alive = many.join().unwrap();
+        let led = scene.backends[1].connections();
+        println!("{} ended, {led} led to the new backend", 400 - alive);
+        assert_eq!(alive, led);
+    });
 }

@@ -30,7 +30,7 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     };
     let Applied { changes, ended, draining, warnings, failed } = applied;
     let mut text: String = changes.iter().map(|change| describe(change) + "\n").collect();
-    if changes.is_empty() {
+    if changes.is_empty() && ended.is_empty() {
         text += "nothing to change\n";
     } else if args.dry_run {
         text += "dry run: nothing was changed\n";
