@@ -94,10 +94,11 @@ impl Datapath {
         if !departed.is_empty() {
             let paths = cgroup::paths_by_id(&self.cgroup_mount);
             for (departed, policy) in departed {
-                let seconds = match policy {
+                let due = match policy {
                     OnBackendRemoved::Keep => continue,
+                    // At once, also if a later command does it.
                     OnBackendRemoved::Kill => 0,
-                    OnBackendRemoved::Drain(seconds) => seconds.into(),
+                    OnBackendRemoved::Drain(seconds) => end_of_second() + u64::from(seconds),
                 };
                 let before = attached.iter().filter(|app| app.scope == departed.scope);
                 let before = before.flat_map(AttachedApp::cgroups).filter_map(|id| paths.get(&id));
@@ -105,11 +106,8 @@ impl Datapath {
                 let cgroups: BTreeSet<_> = before.chain(after).collect();
                 let cgroups =
                     cgroups.into_iter().map(|path| self.cgroup_mount.join(path)).collect();
-                // Never earlier than said.
-                let due = (now() + Duration::from_millis(999)).as_secs() + seconds;
-                let due = if seconds == 0 { 0 } else { due };
                 let drain = Drain { departed, cgroups, due };
-                if due > 0 {
+                if policy != OnBackendRemoved::Kill {
                     later.push(drain.clone());
                 }
                 drains.push(drain);
@@ -260,6 +258,11 @@ fn heirs<'a>(
         Some((app.name.as_str(), heir.as_str()))
     })
     .collect()
+}
+
+/// So that nothing ends earlier than said.
+fn end_of_second() -> u64 {
+    (now() + Duration::from_millis(999)).as_secs()
 }
 
 fn now() -> Duration {
