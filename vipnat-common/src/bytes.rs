@@ -3,7 +3,9 @@
 //! By hand and checked, because a pinned map can hold anything by the time it is read back, and a
 //! [`Protocol`] made of an unassigned number would be undefined behaviour.
 
-use crate::layout::{ANY_PROTOCOL, Cursor, Layout, Protocol, Range, Scope, Slot, VipKey};
+use crate::layout::{
+    ANY_PROTOCOL, Cursor, Flow, Layout, Protocol, Range, Scope, Slot, SocketFlow, VipKey,
+};
 
 impl VipKey {
     /// As the kernel stores it.
@@ -103,6 +105,37 @@ impl Cursor {
     }
 }
 
+impl Flow {
+    /// From how the kernel stores it.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Self {
+        let four = |at: usize| [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
+        let two = |at: usize| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
+        Self {
+            scope: u32::from_ne_bytes(four(0)),
+            vip: four(4),
+            backend: four(8),
+            vip_port: two(12),
+            backend_port: two(14),
+            slot: u32::from_ne_bytes(four(16)),
+            local_port: two(20),
+            flags: two(22),
+            expires: u32::from_ne_bytes(four(24)),
+            stream: u32::from_ne_bytes(four(28)),
+        }
+    }
+}
+
+impl SocketFlow {
+    /// From how the kernel writes it.
+    pub fn from_bytes(bytes: &[u8; 40]) -> Self {
+        let (cookie, flow) = bytes.split_at(8);
+        // Both parts are as long as that.
+        let cookie = cookie.try_into().unwrap_or_default();
+        let flow = flow.first_chunk().map_or_else(Flow::default, Flow::from_bytes);
+        Self { cookie: u64::from_ne_bytes(cookie), flow }
+    }
+}
+
 impl Scope {
     /// As the kernel stores it.
     pub fn to_bytes(self) -> [u8; 8] {
@@ -141,7 +174,7 @@ impl Layout {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use proptest::{collection::vec, prelude::*};
 
     use super::*;
 
@@ -170,6 +203,14 @@ mod tests {
             let memory: [u8; 16] = unsafe { core::mem::transmute(cursor) };
             prop_assert_eq!(cursor.to_bytes(), memory);
             prop_assert_eq!(Cursor::from_bytes(memory), cursor);
+        }
+
+        #[test]
+        fn a_flow_is_what_is_in_memory(memory in vec(any::<u8>(), 40)) {
+            let memory: [u8; 40] = memory.try_into().unwrap();
+            // SAFETY: a SocketFlow has no padding, and any bits make its numbers.
+            let flow: SocketFlow = unsafe { core::mem::transmute(memory) };
+            prop_assert_eq!(SocketFlow::from_bytes(&memory), flow);
         }
 
         #[test]

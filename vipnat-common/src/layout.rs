@@ -181,6 +181,16 @@ impl Flow {
     pub const HIDDEN: u16 = 4;
 }
 
+/// What the iterator over `flows` writes for each socket; it is in no map.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketFlow {
+    /// The socket's cookie, which no other socket ever has.
+    pub cookie: u64,
+    /// What is noted in it.
+    pub flow: Flow,
+}
+
 /// The value of the `datagrams` map (socket storage): the flows of a UDP socket that sends without
 /// being connected. The kernel runs all hooks of a UDP socket under its lock
 /// (`BPF_CGROUP_RUN_SA_PROG_LOCK` in include/linux/bpf-cgroup.h, `inet_getname`).
@@ -247,6 +257,7 @@ const _: () = {
     assert!(size_of::<Cursor>() == 16);
     assert!(offset_of!(Cursor, udp_connects) == 8);
     assert!(size_of::<Flow>() == 32);
+    assert!(size_of::<SocketFlow>() == 40);
     assert!(size_of::<Datagrams>() == 512);
     assert!(size_of::<Counters>() == 40);
     assert!(size_of::<Layout>() == 12);

@@ -73,7 +73,7 @@ fn holder_in(file: &mut File) -> String {
 }
 
 fn file(state: &Path) -> PathBuf {
-    record::file(state, "run")
+    record::beside(state, "run")
 }
 
 #[cfg(test)]

@@ -187,6 +187,8 @@ fn list_shows_apps_relationships_vips_backends_and_connections() {
         ],
         "select": "round-robin",
         "udp-pinning": "table",
+        "on-backend-removed": "keep",
+        "drain-seconds": null,
     });
     assert_eq!(app["relationships"][0], expected);
     assert_eq!(json["counters"]["redirected"], 1);

@@ -1,6 +1,7 @@
 //! vipnat as its users meet it: the built program, real hooks, real sockets, on hosts of its own.
 
 mod apply;
+mod backend_removed;
 mod bad_input;
 mod churn;
 mod confirm;
@@ -17,4 +18,5 @@ mod rules;
 mod rules_import;
 mod rules_round_trip;
 mod scene;
+mod sockets;
 mod upgrade;

@@ -4,7 +4,7 @@ mod confirm;
 
 use std::{
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Error, Result, bail};
@@ -13,7 +13,9 @@ use super::{
     InvalidInput,
     list::{backend_list, choices, limit},
 };
-use crate::datapath::{Absent, Applied, Change, Rule};
+use crate::datapath::{Absent, Applied, Change, Connections, Departed, Rule};
+
+const NOTHING: &str = "nothing to change\n";
 
 /// Arguments of `apply`.
 #[derive(Debug, clap::Args)]
@@ -40,8 +42,11 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     let datapath = super::datapath(bpffs)?;
     if *dry_run {
         let changes = datapath.dry_run(&table)?;
-        let end = if changes.is_empty() { "" } else { "dry run: nothing was changed\n" };
-        return super::print(&(tell(&changes) + end));
+        return super::print(&if changes.is_empty() {
+            NOTHING.to_owned()
+        } else {
+            tell(&changes) + "dry run: nothing was changed\n"
+        });
     }
     super::refuse_if_kept(bpffs)?;
     match confirm_timeout {
@@ -52,11 +57,12 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
 
 /// Prints what an apply did; fails if it could not do all of it.
 fn report(applied: Applied) -> Result<()> {
-    let Applied { changes, warnings, failed } = applied;
+    let text = describe_applied(&applied);
+    let Applied { changes: _, ended: _, draining: _, warnings, failed } = applied;
     for warning in warnings {
         super::complain(&warning);
     }
-    super::print(&tell(&changes))?;
+    super::print(if text.is_empty() { NOTHING } else { &text })?;
     if failed.is_empty() {
         return Ok(());
     }
@@ -67,15 +73,21 @@ fn report(applied: Applied) -> Result<()> {
     bail!("{apps} could not be attached, and nothing was removed; mend that and apply again")
 }
 
+/// What an apply did, a line each; nothing if it did nothing.
+pub(super) fn describe_applied(applied: &Applied) -> String {
+    let Applied { changes, ended, draining, warnings: _, failed: _ } = applied;
+    let mut text = tell(changes);
+    text.extend(ended.iter().map(|connections| describe_ended(connections) + "\n"));
+    text.extend(draining.iter().map(|(of, until)| describe_draining(of, *until) + "\n"));
+    text
+}
+
 fn tell(changes: &[Change]) -> String {
-    if changes.is_empty() {
-        return "nothing to change\n".to_owned();
-    }
     changes.iter().map(|change| describe(change) + "\n").collect()
 }
 
 /// One line: `+` comes, `-` goes, `~` changes.
-pub(super) fn describe(change: &Change) -> String {
+fn describe(change: &Change) -> String {
     match change {
         Change::Upgrade { layout: None } => "~ programs replaced by those of this build".to_owned(),
         Change::Upgrade { layout: Some(what) } => {
@@ -106,6 +118,34 @@ pub(super) fn describe(change: &Change) -> String {
             }
         }
     }
+}
+
+/// `x shop db 169.254.37.209: ended 3 connections to 247.221.81.0`
+pub(super) fn describe_ended(connections: &Connections) -> String {
+    let (whose, what) = describe_connections(connections);
+    format!("x {whose}: ended {what}")
+}
+
+fn describe_draining(connections: &Connections, until: SystemTime) -> String {
+    let (whose, what) = describe_connections(connections);
+    let seconds = until.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (hours, minutes) = (seconds / 3600 % 24, seconds / 60 % 60);
+    let verb = if connections.count == 1 { "drains" } else { "drain" };
+    format!(
+        "x {whose}: {what} {verb} until {hours:02}:{minutes:02}:{:02} UTC; `vipnat run`, or the \
+         next apply after that, ends what is left",
+        seconds % 60
+    )
+}
+
+/// Whose they are, how many, and where to.
+fn describe_connections(connections: &Connections) -> (String, String) {
+    let Connections { departed, count } = connections;
+    let Departed { app, relationship, scope: _, vip, backend } = departed;
+    let name = relationship.as_deref().unwrap_or("?");
+    let backend = backend_list(&[(*backend, 1)], "", "");
+    let connections = super::count(*count, "connection");
+    (format!("{app} {name} {vip}"), format!("{connections} to {backend}"))
 }
 
 /// What follows a VIP: its limit, and where it goes.

@@ -167,6 +167,8 @@ fn as_json(listing: &Listing) -> serde_json::Value {
                 "backends": backends.collect::<Vec<_>>(),
                 "select": select.word(),
                 "udp-pinning": udp_pinning.word(),
+                "on-backend-removed": names.map(|names| names.on_backend_removed.word()),
+                "drain-seconds": names.and_then(|names| names.on_backend_removed.drain_seconds()),
             })
         });
         json!({

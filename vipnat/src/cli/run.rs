@@ -14,9 +14,12 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use super::{InvalidInput, apply::describe};
+use super::{
+    InvalidInput,
+    apply::{describe_applied, describe_ended},
+};
 use crate::{
-    datapath::{Absent, Applied, Datapath, Surroundings},
+    datapath::{Absent, Applied, Datapath, Drained, Surroundings},
     running::Running,
     source::{FileSource, Notice, Watch},
     table::Table,
@@ -69,6 +72,7 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
         watch,
         table: None,
         around: Surroundings::default(),
+        drained: None,
         problems: 0,
         pause: RETRY.0,
         refusal: None,
@@ -109,6 +113,8 @@ struct Follower {
     table: Option<Table>,
     /// The cgroups that were there when it was applied, and where others show.
     around: Surroundings,
+    /// When the next connections have had their time to drain.
+    drained: Option<Instant>,
     /// How many things failed the last time.
     problems: usize,
     /// How long to wait after the next failure.
@@ -122,8 +128,10 @@ struct Follower {
 /// What to do next, and when.
 struct Next {
     at: Instant,
-    /// Read the file, not only look at the cgroups.
-    read: bool,
+    /// The file changed.
+    file: bool,
+    /// Nothing but cgroups did. If it is neither, everything is looked at.
+    only_cgroups: bool,
 }
 
 impl Follower {
@@ -150,15 +158,16 @@ impl Follower {
                     notify_manager(&[NotifyState::Ready]);
                 }
                 Ok(Event::Notice(notice)) => next.hear(notice),
-                Err(RecvTimeoutError::Timeout) => next = self.catch_up(next.read),
+                Err(RecvTimeoutError::Timeout) => next = self.catch_up(!next.only_cgroups),
             }
         }
     }
 
     /// Reads what may have changed and makes it so, or says why not.
     fn catch_up(&mut self, read: bool) -> Next {
-        if !read && self.problems == 0 && self.same_cgroups() {
-            return Next { at: Instant::now() + REVIEW, read: true };
+        let due = self.drained.is_some_and(|due| due <= Instant::now());
+        if !read && !due && self.problems == 0 && self.same_cgroups() {
+            return self.at(REVIEW);
         }
         let mut problems = Vec::new();
         if let Err(error) = self.watch_places() {
@@ -212,11 +221,16 @@ impl Follower {
         let Some(table) = &self.table else {
             return Ok(Vec::new());
         };
-        let Applied { changes, warnings, failed } = self.datapath.apply(table, Absent::Await)?;
-        let text: String = changes.iter().map(|change| describe(change) + "\n").collect();
+        let applied = self.datapath.apply(table, Absent::Await)?;
         // A journal that is gone is no reason to stop.
-        let _ = super::print(&text);
+        let _ = super::print(&describe_applied(&applied));
+        let Applied { warnings, failed, .. } = applied;
         warnings.iter().for_each(|warning| super::complain(warning));
+        let Drained { ended, warnings, next } = self.datapath.end_drained()?;
+        warnings.iter().for_each(|warning| super::complain(warning));
+        let ended: String = ended.iter().map(|of| describe_ended(of) + "\n").collect();
+        let _ = super::print(&ended);
+        self.drained = next.map(|time| Instant::now() + time);
         Ok(failed.into_iter().map(|error| format!("{:#}", Error::from(error))).collect())
     }
 
@@ -235,7 +249,13 @@ impl Follower {
         self.complaints = complaints;
         let pause = if failed { self.pause } else { REVIEW };
         self.pause = if failed { (self.pause * 2).min(RETRY.1) } else { RETRY.0 };
-        Next { at: Instant::now() + pause, read: true }
+        self.at(pause)
+    }
+
+    /// Looks at everything after a pause, or when connections have had their time to drain.
+    fn at(&self, pause: Duration) -> Next {
+        let at = Instant::now() + pause;
+        Next { at: self.drained.map_or(at, |due| at.min(due)), file: false, only_cgroups: false }
     }
 
     fn status(&self) -> String {
@@ -255,14 +275,19 @@ impl Next {
         let now = Instant::now();
         match notice {
             Notice::FileBeingWritten => {
-                self.read = true;
+                (self.file, self.only_cgroups) = (true, false);
                 self.at = now + WRITING;
             }
             Notice::FileChanged | Notice::Unsure => {
-                self.read = true;
+                (self.file, self.only_cgroups) = (true, false);
                 self.at = now + SETTLE;
             }
-            Notice::CgroupsChanged => self.at = self.at.min(now),
+            // Whatever is to happen to the file happens at its time.
+            Notice::CgroupsChanged if self.file => {}
+            Notice::CgroupsChanged => {
+                self.only_cgroups = true;
+                self.at = now;
+            }
         }
     }
 }

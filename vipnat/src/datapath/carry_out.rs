@@ -154,6 +154,7 @@ pub(super) fn free(maps: &Maps, plan: &Plan) -> Result<()> {
     freed.iter().try_for_each(|index| maps.free_slot(*index))
 }
 
-fn wait() -> Result<()> {
+/// Waits until no program decides by what the maps held when this was called.
+pub(super) fn wait() -> Result<()> {
     sys::wait_for_programs().attempt(|| "wait for running programs".to_owned())
 }

@@ -46,7 +46,7 @@ impl Desired {
         mount: &Path,
         absent: Absent,
     ) -> Result<(Self, Vec<Error>)> {
-        let mut apps = BTreeMap::new();
+        let mut desired = Self::without_cgroups(table);
         let mut missing = Vec::new();
         let mut owners: HashMap<u64, (&str, bool)> = HashMap::new();
         let mut contested: BTreeMap<u64, (PathBuf, Vec<String>)> = BTreeMap::new();
@@ -75,14 +75,12 @@ impl Desired {
                     }
                 }
             }
-            let relationships = app.relationships.values();
-            let rules = relationships.map(|relationship| Rule::new(0, relationship, table));
-            apps.insert(name.clone(), DesiredApp { rules: rules.collect(), cgroups: found });
+            desired.apps.entry(name.clone()).or_default().cgroups = found;
         }
         if !missing.is_empty() {
             return Err(Error::NoCgroup { missing });
         }
-        for (name, app) in &mut apps {
+        for (name, app) in &mut desired.apps {
             app.cgroups.retain(|id, _| {
                 !contested.contains_key(id)
                     && owners.get(id).is_some_and(|(owner, _)| owner == name)
@@ -92,7 +90,17 @@ impl Desired {
             .into_values()
             .map(|(cgroup, apps)| Error::Contested { cgroup, apps })
             .collect();
-        Ok((Self { apps, names: Record::of(table) }, contested))
+        Ok((desired, contested))
+    }
+
+    /// What a table says, but for cgroups.
+    pub(super) fn without_cgroups(table: &Table) -> Self {
+        let apps = table.apps.iter().map(|(name, app)| {
+            let relationships = app.relationships.values();
+            let rules = relationships.map(|relationship| Rule::new(0, relationship, table));
+            (name.clone(), DesiredApp { rules: rules.collect(), cgroups: BTreeMap::new() })
+        });
+        Self { apps: apps.collect(), names: Record::of(table) }
     }
 
     /// What the kernel does now.

@@ -113,6 +113,7 @@ macro_rules! attempt_bpf {
 
 attempt_bpf!(
     aya::EbpfError,
+    aya::BtfError,
     aya::maps::MapError,
     aya::pin::PinError,
     aya::programs::ProgramError,

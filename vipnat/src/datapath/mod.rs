@@ -8,7 +8,9 @@
 mod apps;
 mod carry_out;
 mod cgroup;
+mod departed;
 mod desired;
+mod ending;
 mod error;
 mod kernel;
 mod listing;
@@ -17,6 +19,7 @@ mod object;
 mod plan;
 mod rule;
 mod snapshot;
+mod sockets;
 mod state_dir;
 mod sys;
 mod upgrade;
@@ -26,6 +29,7 @@ use std::{
     collections::BTreeSet,
     net::Ipv4Addr,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use self::{
@@ -41,12 +45,14 @@ use self::{
 };
 pub use self::{
     cgroup::{mount as cgroup_mount, of_process as cgroup_of_process},
+    departed::Departed,
     desired::Desired,
+    ending::{Connections, Drained},
     error::{Error, Result},
     listing::{ListedApp, ListedCgroup, ListedVip, Listing},
     rule::{Rule, Turn},
 };
-use crate::{record::Record, table::Table};
+use crate::{drains::Drains, record::Record, table::Table};
 
 /// The state in one directory of bpffs.
 #[derive(Clone, Debug)]
@@ -129,6 +135,10 @@ pub enum Change {
 pub struct Applied {
     /// What it changed.
     pub changes: Vec<Change>,
+    /// Connections that were ended, since their backend left the table.
+    pub ended: Vec<Connections>,
+    /// Connections that will be, and when.
+    pub draining: Vec<(Connections, SystemTime)>,
     /// What people should know.
     pub warnings: Vec<String>,
     /// Why apps could not be attached. Then everything that comes is there, and what goes stays, with
@@ -213,7 +223,9 @@ impl Datapath {
         let present = self.describe(Some(&maps), &now, &attached, &names)?;
         let work = Work::new(desired, &present)?;
 
+        let leaving = self.leaving(desired, &work, &attached, &mut applied.warnings);
         let Done { failed, vanished } = carry_out(&dir, &maps, &work, &attached, absent)?;
+        self.left(leaving, &maps, &mut applied)?;
         if let Err(error) = desired.names.save(&self.dir) {
             applied.warnings.push(format!("cannot keep the names for `vipnat list`: {error}"));
         }
@@ -446,6 +458,7 @@ impl Datapath {
             }
         }
         Record::remove(&self.dir).attempt(|| "remove the record of names".to_owned())?;
+        Drains::default().save(&self.dir).attempt(|| "forget what is to end".to_owned())?;
         dir.remove_all()?;
         Ok(true)
     }
@@ -473,6 +486,9 @@ impl Datapath {
         let mut record = Record::load(&self.dir);
         record.forget(name);
         record.save(&self.dir).attempt(|| "keep the record of names".to_owned())?;
+        let mut drains = Drains::load(&self.dir);
+        drains.cancel(|departed| departed.app == name);
+        drains.save(&self.dir).attempt(|| "forget what is to end".to_owned())?;
         Ok(true)
     }
 

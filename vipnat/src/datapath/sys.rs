@@ -2,6 +2,7 @@
 
 use std::{
     ffi::CString,
+    fs::File,
     io,
     marker::PhantomData,
     mem::{size_of, zeroed},
@@ -13,7 +14,7 @@ use std::{
 };
 
 use aya_obj::generated::{
-    bpf_attr, bpf_cmd, bpf_link_info, bpf_map_info, bpf_map_type, bpf_prog_info,
+    bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_map_info, bpf_map_type, bpf_prog_info,
 };
 
 /// A pinned map whose keys and values are of exactly these sizes, and not one value for each CPU:
@@ -40,6 +41,11 @@ impl<const K: usize, const V: usize> ByteMap<K, V> {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "not the map that vipnat made"));
         }
         Ok(Self { fd, sizes: PhantomData })
+    }
+
+    /// For system calls that take a map.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 
     /// Reads one element; `None` if there is none.
@@ -145,6 +151,23 @@ pub(super) fn update_link(link: &Path, program: &Path) -> io::Result<()> {
     attr.link_update.link_fd = link.as_raw_fd() as u32;
     attr.link_update.__bindgen_anon_1.new_prog_fd = program.as_raw_fd() as u32;
     bpf(bpf_cmd::BPF_LINK_UPDATE, &mut attr).map(drop)
+}
+
+/// What a loaded iterator writes about the elements of a map (kernel 5.9).
+pub(super) fn iterate(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> io::Result<File> {
+    // `union bpf_iter_link_info` with a map in it.
+    let info = map.as_raw_fd();
+    // SAFETY: bpf_attr is plain data, for which zeroes are valid.
+    let mut attr: bpf_attr = unsafe { zeroed() };
+    attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
+    attr.link_create.attach_type = bpf_attach_type::BPF_TRACE_ITER as u32;
+    attr.link_create.__bindgen_anon_3.__bindgen_anon_1.iter_info = (&raw const info) as u64;
+    attr.link_create.__bindgen_anon_3.__bindgen_anon_1.iter_info_len = size_of_val(&info) as u32;
+    let link = bpf_fd(bpf_cmd::BPF_LINK_CREATE, &mut attr)?;
+    // SAFETY: as above.
+    let mut attr: bpf_attr = unsafe { zeroed() };
+    attr.iter_create.link_fd = link.as_raw_fd() as u32;
+    bpf_fd(bpf_cmd::BPF_ITER_CREATE, &mut attr).map(File::from)
 }
 
 /// Waits until every BPF program that runs now has ended.

@@ -10,7 +10,7 @@ use std::{
 use vipnat_common::Protocol;
 
 use super::{
-    App, Backend, Cgroups, Relationship, Select, Service, Table, UdpPinning,
+    App, Backend, Cgroups, OnBackendRemoved, Relationship, Select, Service, Table, UdpPinning,
     endpoint::Endpoint,
     error::{Problem, TableError},
     path::Path,
@@ -142,11 +142,13 @@ impl Checker<'_> {
     }
 
     fn service(&mut self, path: &Path, service: raw::Service) -> Service {
-        let raw::Service { backends, select, udp_pinning } = service;
+        let raw::Service { backends, select, udp_pinning, on_backend_removed, drain_seconds } =
+            service;
         let modes = Select::ALL.map(|mode| (mode.word(), mode));
         let select = self.word(&path.key("select"), select, &modes);
         let modes = UdpPinning::ALL.map(|mode| (mode.word(), mode));
         let udp_pinning = self.word(&path.key("udp-pinning"), udp_pinning, &modes);
+        let on_backend_removed = self.on_backend_removed(path, on_backend_removed, drain_seconds);
         let mut seen = HashMap::new();
         let path = path.key("backends");
         let backends = backends
@@ -167,7 +169,7 @@ impl Checker<'_> {
                 backend
             })
             .collect();
-        let service = Service { backends, select, udp_pinning };
+        let service = Service { backends, select, udp_pinning, on_backend_removed };
         let turns = service.round();
         if turns > Service::MAX_TURNS {
             self.problem(
@@ -177,6 +179,43 @@ impl Checker<'_> {
             );
         }
         service
+    }
+
+    fn on_backend_removed(
+        &mut self,
+        path: &Path,
+        word: Option<String>,
+        seconds: Option<i64>,
+    ) -> OnBackendRemoved {
+        let unknown = |word: &String| OnBackendRemoved::ALL.iter().all(|way| way.word() != word);
+        // Then whether there is a time to drain can't be told.
+        let mistaken = word.as_ref().is_some_and(unknown);
+        let ways = OnBackendRemoved::ALL.map(|way| (way.word(), way));
+        let way = self.word(&path.key("on-backend-removed"), word, &ways);
+        let path = path.key("drain-seconds");
+        match (way, seconds) {
+            (_, None) => return way,
+            _ if mistaken => return way,
+            (OnBackendRemoved::Drain(_), Some(seconds)) => {
+                if let Ok(seconds @ 1..=OnBackendRemoved::MAX_DRAIN) = u32::try_from(seconds) {
+                    return OnBackendRemoved::Drain(seconds);
+                }
+                let help = format!(
+                    "use 1 to {}; to end connections at once, use on-backend-removed = \"kill\"",
+                    OnBackendRemoved::MAX_DRAIN
+                );
+                self.problem(&path, format!("{seconds} seconds"), help);
+            }
+            (OnBackendRemoved::Keep | OnBackendRemoved::Kill, Some(_)) => self.problem(
+                &path,
+                format!(
+                    "a time to drain, where nothing drains: on-backend-removed is {:?}",
+                    way.word()
+                ),
+                "add on-backend-removed = \"drain\", or remove it",
+            ),
+        }
+        way
     }
 
     fn backend(&mut self, path: &Path, backend: raw::Backend) -> Backend {

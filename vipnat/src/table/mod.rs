@@ -27,7 +27,7 @@ pub use self::{
     check::check_name,
     error::{Problem, TableError},
     platform::Imported,
-    service::{Backend, Select, Service, UdpPinning},
+    service::{Backend, OnBackendRemoved, Select, Service, UdpPinning},
     vip::vip_of,
     write::NotToml,
 };

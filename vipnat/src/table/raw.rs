@@ -36,6 +36,10 @@ pub(super) struct Service {
     pub(super) select: Option<String>,
     #[serde(rename = "udp-pinning")]
     pub(super) udp_pinning: Option<String>,
+    #[serde(rename = "on-backend-removed")]
+    pub(super) on_backend_removed: Option<String>,
+    #[serde(rename = "drain-seconds")]
+    pub(super) drain_seconds: Option<i64>,
 }
 
 /// `"247.221.80.48"`, or `{ ip = "247.221.80.48", port = 6380, weight = 2 }`.

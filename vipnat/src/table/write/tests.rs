@@ -24,11 +24,19 @@ fn backends() -> impl Strategy<Value = Vec<Backend>> {
 fn service() -> impl Strategy<Value = Service> {
     let select = prop_oneof![Just(Select::RoundRobin), Just(Select::Random)];
     let udp_pinning = prop_oneof![Just(UdpPinning::Table), Just(UdpPinning::Strict)];
-    (backends(), select, udp_pinning).prop_map(|(backends, select, udp_pinning)| Service {
-        backends,
-        select,
-        udp_pinning,
-    })
+    let removed = prop_oneof![
+        Just(OnBackendRemoved::Keep),
+        Just(OnBackendRemoved::Kill),
+        (1..=OnBackendRemoved::MAX_DRAIN).prop_map(OnBackendRemoved::Drain),
+    ];
+    (backends(), select, udp_pinning, removed).prop_map(
+        |(backends, select, udp_pinning, on_backend_removed)| Service {
+            backends,
+            select,
+            udp_pinning,
+            on_backend_removed,
+        },
+    )
 }
 
 /// What an application can be given and TOML has.
@@ -110,6 +118,8 @@ backends = ["247.221.80.48", "247.221.80.52"]
 [services.redis]
 backends = [{ ip = "247.221.80.70", port = 6380, weight = 2 }, "247.221.80.71"]
 select = "random"
+on-backend-removed = "drain"
+drain-seconds = 60
 
 [apps.shop]
 cgroup = "shop.slice/shop"

@@ -201,7 +201,12 @@ proptest! {
                 .into_iter()
                 .map(|n| Backend { ip: Ipv4Addr::new(247, 0, 0, n), port: None, weight: 1 })
                 .collect();
-            let service = Service { backends, select: Select::default(), udp_pinning: UdpPinning::default() };
+            let service = Service {
+                backends,
+                select: Select::default(),
+                udp_pinning: UdpPinning::default(),
+                on_backend_removed: OnBackendRemoved::default(),
+            };
             table.services.insert(name.clone(), service);
             app.relationships.insert(
                 name.clone(),
