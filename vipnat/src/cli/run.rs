@@ -126,12 +126,14 @@ struct Follower {
 }
 
 /// What to do next, and when.
+#[derive(Clone, Copy)]
 struct Next {
-    at: Instant,
-    /// The file changed.
-    file: bool,
-    /// Nothing but cgroups did. If it is neither, everything is looked at.
-    only_cgroups: bool,
+    /// Look at everything.
+    review: Instant,
+    /// Read the file, which changed.
+    file: Option<Instant>,
+    /// Look for cgroups, of which some came or went.
+    cgroups: bool,
 }
 
 impl Follower {
@@ -148,7 +150,7 @@ impl Follower {
         let _ = super::print(&format!("following {}\n", self.source.path().display()));
         notify_manager(&[NotifyState::Ready]);
         loop {
-            match events.recv_timeout(next.at.saturating_duration_since(Instant::now())) {
+            match events.recv_timeout(next.pause()) {
                 Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 Ok(Event::Reload) => {
                     let mut states = vec![NotifyState::Reloading];
@@ -158,7 +160,11 @@ impl Follower {
                     notify_manager(&[NotifyState::Ready]);
                 }
                 Ok(Event::Notice(notice)) => next.hear(notice),
-                Err(RecvTimeoutError::Timeout) => next = self.catch_up(!next.only_cgroups),
+                // At once, whatever is being written to the file.
+                Err(RecvTimeoutError::Timeout) if next.cgroups => {
+                    next = Next { file: next.file, ..self.catch_up(false) };
+                }
+                Err(RecvTimeoutError::Timeout) => next = self.catch_up(true),
             }
         }
     }
@@ -255,7 +261,8 @@ impl Follower {
     /// Looks at everything after a pause, or when connections have had their time to drain.
     fn at(&self, pause: Duration) -> Next {
         let at = Instant::now() + pause;
-        Next { at: self.drained.map_or(at, |due| at.min(due)), file: false, only_cgroups: false }
+        let review = self.drained.map_or(at, |due| at.min(due));
+        Next { review, file: None, cgroups: false }
     }
 
     fn status(&self) -> String {
@@ -274,21 +281,19 @@ impl Next {
     fn hear(&mut self, notice: Notice) {
         let now = Instant::now();
         match notice {
-            Notice::FileBeingWritten => {
-                (self.file, self.only_cgroups) = (true, false);
-                self.at = now + WRITING;
-            }
-            Notice::FileChanged | Notice::Unsure => {
-                (self.file, self.only_cgroups) = (true, false);
-                self.at = now + SETTLE;
-            }
-            // Whatever is to happen to the file happens at its time.
-            Notice::CgroupsChanged if self.file => {}
-            Notice::CgroupsChanged => {
-                self.only_cgroups = true;
-                self.at = now;
-            }
+            Notice::FileBeingWritten => self.file = Some(now + WRITING),
+            Notice::FileChanged | Notice::Unsure => self.file = Some(now + SETTLE),
+            Notice::CgroupsChanged => self.cgroups = true,
         }
+    }
+
+    /// How long there is nothing to do.
+    fn pause(&self) -> Duration {
+        if self.cgroups {
+            return Duration::ZERO;
+        }
+        let at = self.file.map_or(self.review, |file| file.min(self.review));
+        at.saturating_duration_since(Instant::now())
     }
 }
 
