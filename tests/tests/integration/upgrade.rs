@@ -5,7 +5,10 @@ use std::{ffi::OsStr, process::Command, time::Duration};
 use serde_json::Value;
 use vipnat_tests::{Churn, Load, Outcome, Session, outcome, program};
 
-use crate::scene::{DB, PORT, Scene, list};
+use crate::{
+    scene::{DB, PORT, Scene, list},
+    sockets::Sockets,
+};
 
 const BUILDS: [&str; 3] = ["vipnat", "other-build", "other-layout"];
 
@@ -53,8 +56,13 @@ fn every_build_takes_over_from_every_other() {
             report["peer"].as_str().unwrap_or_default().replace("[::ffff:", "").replace(']', "");
         (report["ok"].as_bool().unwrap(), peer)
     };
-    // Two TCP connections took two turns.
-    turns += 2;
+    // A flow of datagrams without connect, on whose backend it stays.
+    let mut datagrams = Sockets::of(&scene.app);
+    datagrams.call("socket a udp4");
+    let from_db = format!("\"0\" from {DB}:{PORT}");
+    assert_eq!(datagrams.ask("a", PORT), from_db);
+    // Two TCP connections and the flow took their turns.
+    turns += 3;
     for (from, to) in [(0, 1), (1, 0), (0, 2), (2, 1), (1, 2), (2, 0)] {
         let printed = apply(&scene, BUILDS[to], &text).stdout;
         let same_layout = from < 2 && to < 2;
@@ -72,6 +80,7 @@ fn every_build_takes_over_from_every_other() {
         for session in &mut sessions {
             assert_eq!(seen(session), (true, format!("{DB}:{PORT}")), "{from} to {to}");
         }
+        assert_eq!(datagrams.ask("a", PORT), from_db, "{from} to {to}");
         assert_eq!(scene.who(), (turns % 2).to_string(), "{from} to {to}");
         turns += 1;
         // One that connects under this build, for the next ones to keep.
