@@ -45,9 +45,20 @@ fn main() -> Result<()> {
             env::set_var("PATH", env::join_paths(["/usr/bin".into()].into_iter().chain(tools))?);
         }
     }
+    // For the tests of upgrades, see Cargo.toml.
+    let wanted = |name: &&str| {
+        let variable = format!("CARGO_FEATURE_{}", name.to_uppercase().replace('-', "_"));
+        env::var_os(variable).is_some()
+    };
+    let features: Vec<_> = ["other-build", "other-layout"].into_iter().filter(wanted).collect();
     let toolchain = env::var("RUSTUP_TOOLCHAIN").unwrap_or_else(|_| "stable".to_owned());
     aya_build::build_ebpf(
-        [Package { name: "vipnat-ebpf", root_dir: "../vipnat-ebpf", ..Default::default() }],
+        [Package {
+            name: "vipnat-ebpf",
+            root_dir: "../vipnat-ebpf",
+            features: &features,
+            ..Default::default()
+        }],
         Toolchain::Custom(&toolchain),
     )
 }

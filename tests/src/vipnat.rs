@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    Following,
     command::{CommandExt, LIMIT, Outcome, outcome},
     leftovers, mounts,
     programs::program,
@@ -54,6 +55,36 @@ impl Vipnat {
         let mut command = Command::new(&self.binary);
         command.arg("--bpffs").arg(&self.bpffs).args(arguments);
         command
+    }
+
+    /// Another build of the program, on the same state: `other-build` has other programs,
+    /// `other-layout` other maps as well. Not for `cargo test` alone: `cargo xtask test` builds them.
+    pub fn command_of(
+        &self,
+        build: &str,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> Command {
+        let mut command = Command::new(program(&format!("vipnat-{build}")));
+        command.arg("--bpffs").arg(&self.bpffs).args(arguments);
+        command
+    }
+
+    /// Starts `vipnat run` on a table, and waits until that is applied. The table's file can then be
+    /// replaced with [`Vipnat::replace_table`].
+    pub fn follow(&self, table: &str, arguments: &[&str]) -> Following {
+        let file = self.table(table);
+        let mut command = self.command(["run".as_ref(), file.as_os_str()]);
+        command.args(arguments);
+        let mut following = Following::start(command);
+        following.wait_for(|line| line.starts_with("following "));
+        following
+    }
+
+    /// Puts another table in the place of the file, in one step.
+    pub fn replace_table(&self, text: &str) {
+        let new = self.files.join("table.new");
+        fs::write(&new, text).expect("write the table");
+        fs::rename(&new, self.files.join("table.toml")).expect("rename the table");
     }
 
     /// Runs it to its end.

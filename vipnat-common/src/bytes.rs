@@ -3,7 +3,9 @@
 //! By hand and checked, because a pinned map can hold anything by the time it is read back, and a
 //! [`Protocol`] made of an unassigned number would be undefined behaviour.
 
-use crate::layout::{ANY_PROTOCOL, Cursor, Protocol, Range, Scope, Slot, VipKey};
+use crate::layout::{
+    ANY_PROTOCOL, Cursor, Flow, Layout, Protocol, Range, Scope, Slot, SocketFlow, VipKey,
+};
 
 impl VipKey {
     /// As the kernel stores it.
@@ -84,13 +86,53 @@ impl Slot {
 }
 
 impl Cursor {
-    /// From how the kernel stores it.
+    /// As the kernel stores it.
+    pub fn to_bytes(self) -> [u8; 16] {
+        let Self { sent, udp_connects } = self;
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&sent.to_ne_bytes());
+        bytes[8..].copy_from_slice(&udp_connects.to_ne_bytes());
+        bytes
+    }
+
+    /// The reverse of [`Cursor::to_bytes`].
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
         Self {
             sent: u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
             udp_connects: u64::from_ne_bytes([i, j, k, l, m, n, o, p]),
         }
+    }
+}
+
+impl Flow {
+    /// From how the kernel stores it.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Self {
+        let four = |at: usize| [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
+        let two = |at: usize| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
+        Self {
+            scope: u32::from_ne_bytes(four(0)),
+            vip: four(4),
+            backend: four(8),
+            vip_port: two(12),
+            backend_port: two(14),
+            slot: u32::from_ne_bytes(four(16)),
+            local_port: two(20),
+            flags: two(22),
+            expires: u32::from_ne_bytes(four(24)),
+            stream: u32::from_ne_bytes(four(28)),
+        }
+    }
+}
+
+impl SocketFlow {
+    /// From how the kernel writes it.
+    pub fn from_bytes(bytes: &[u8; 40]) -> Self {
+        let (cookie, flow) = bytes.split_at(8);
+        // Both parts are as long as that.
+        let cookie = cookie.try_into().unwrap_or_default();
+        let flow = flow.first_chunk().map_or_else(Flow::default, Flow::from_bytes);
+        Self { cookie: u64::from_ne_bytes(cookie), flow }
     }
 }
 
@@ -108,9 +150,31 @@ impl Scope {
     }
 }
 
+impl Layout {
+    /// As the kernel stores it.
+    pub fn to_bytes(self) -> [u8; 12] {
+        let Self { version, build, last_scope } = self;
+        let mut bytes = [0; 12];
+        bytes[..4].copy_from_slice(&version.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&build);
+        bytes[8..].copy_from_slice(&last_scope.to_ne_bytes());
+        bytes
+    }
+
+    /// The reverse of [`Layout::to_bytes`].
+    pub fn from_bytes(bytes: [u8; 12]) -> Self {
+        let [a, b, c, d, build @ .., w, x, y, z] = bytes;
+        Self {
+            version: u32::from_ne_bytes([a, b, c, d]),
+            build,
+            last_scope: u32::from_ne_bytes([w, x, y, z]),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use proptest::{collection::vec, prelude::*};
 
     use super::*;
 
@@ -137,7 +201,16 @@ mod tests {
             let cursor = Cursor { sent: u64::from(range.first), udp_connects: u64::MAX };
             // SAFETY: as above.
             let memory: [u8; 16] = unsafe { core::mem::transmute(cursor) };
+            prop_assert_eq!(cursor.to_bytes(), memory);
             prop_assert_eq!(Cursor::from_bytes(memory), cursor);
+        }
+
+        #[test]
+        fn a_flow_is_what_is_in_memory(memory in vec(any::<u8>(), 40)) {
+            let memory: [u8; 40] = memory.try_into().unwrap();
+            // SAFETY: a SocketFlow has no padding, and any bits make its numbers.
+            let flow: SocketFlow = unsafe { core::mem::transmute(memory) };
+            prop_assert_eq!(SocketFlow::from_bytes(&memory), flow);
         }
 
         #[test]

@@ -11,7 +11,7 @@ pub use network_types::ip::IpProto as Protocol;
 
 /// The version of everything in this module, kept in the pinned `layout` map. The loader refuses
 /// pinned state that has another one.
-pub const LAYOUT: u32 = 2;
+pub const LAYOUT: u32 = if cfg!(feature = "other-layout") { 1002 } else { 2 };
 
 /// In a [`VipKey`]: every protocol that has connect-time hooks. It is number 0, which iptables
 /// reads as "all" too (`iptables(8)`, `-p`).
@@ -26,9 +26,9 @@ pub const VIP_RANGE: [u8; 2] = [169, 254];
 /// How many elements each pinned map holds.
 pub mod capacity {
     /// Entries of `vips`; a VIP limited to a port or protocol takes two.
-    pub const VIPS: u32 = 1 << 17;
+    pub const VIPS: u32 = if cfg!(feature = "other-layout") { 1 << 16 } else { 1 << 17 };
     /// Slots of `backends`. A change needs the old and the new list at once.
-    pub const BACKENDS: u32 = 1 << 18;
+    pub const BACKENDS: u32 = if cfg!(feature = "other-layout") { 1 << 17 } else { 1 << 18 };
     /// Cursors, one for each (app, VIP).
     pub const CURSORS: u32 = 1 << 17;
 }
@@ -81,8 +81,9 @@ impl VipKey {
 ///
 /// It is only a hint. The kernel recycles hash elements at once, so by the time a program reads
 /// it, it may be another VIP's; the owner in the slot decides. Eight aligned bytes are read in one
-/// piece, so first and count belong together unless the kernel copies them in smaller ones, which
-/// the owner of the chosen slot then tells.
+/// piece, so first and count belong together unless the kernel copies them in smaller ones. Then the
+/// owner of the chosen slot tells a count that is too large; one that is too small picks another
+/// backend of the list.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Range {
@@ -135,6 +136,13 @@ pub struct Cursor {
     pub udp_connects: u64,
 }
 
+impl Cursor {
+    /// Turns of both kinds.
+    pub const fn total(&self) -> u64 {
+        self.sent.wrapping_add(self.udp_connects)
+    }
+}
+
 /// The value of the `flows` map (socket storage): what this socket was connected from and to; and
 /// one of the [`Datagrams`].
 #[repr(C)]
@@ -173,6 +181,16 @@ impl Flow {
     pub const HIDDEN: u16 = 4;
 }
 
+/// What the iterator over `flows` writes for each socket; it is in no map.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketFlow {
+    /// The socket's cookie, which no other socket ever has.
+    pub cookie: u64,
+    /// What is noted in it.
+    pub flow: Flow,
+}
+
 /// The value of the `datagrams` map (socket storage): the flows of a UDP socket that sends without
 /// being connected. The kernel runs all hooks of a UDP socket under its lock
 /// (`BPF_CGROUP_RUN_SA_PROG_LOCK` in include/linux/bpf-cgroup.h, `inet_getname`).
@@ -207,12 +225,15 @@ pub struct Counters {
 }
 
 /// The value of the `layout` map, which the programs never read.
+///
+/// **Frozen for ever**, so that any vipnat can tell what state is another's, and take it over.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// [`LAYOUT`] of the program that made the maps.
     pub version: u32,
-    /// The first four bytes of the SHA-256 of the object they were made of, to tell builds apart.
+    /// The first four bytes of the SHA-256 of the object that the programs were made of, to tell
+    /// builds apart; zeroes while they are replaced.
     pub build: [u8; 4],
     /// The highest scope that an app was given. None is given twice: sockets keep flows of theirs.
     pub last_scope: u32,
@@ -236,6 +257,7 @@ const _: () = {
     assert!(size_of::<Cursor>() == 16);
     assert!(offset_of!(Cursor, udp_connects) == 8);
     assert!(size_of::<Flow>() == 32);
+    assert!(size_of::<SocketFlow>() == 40);
     assert!(size_of::<Datagrams>() == 512);
     assert!(size_of::<Counters>() == 40);
     assert!(size_of::<Layout>() == 12);

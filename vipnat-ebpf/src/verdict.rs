@@ -18,6 +18,10 @@ const FAIL: i32 = 0;
 /// errno numbers of include/uapi/asm-generic.
 const EAGAIN: i32 = 11;
 const EHOSTUNREACH: i32 = 113;
+const ENETUNREACH: i32 = 101;
+
+/// How a VIP without backends is refused; the build that tests upgrades can be told by it.
+const NO_BACKEND: i32 = if cfg!(feature = "other-build") { ENETUNREACH } else { EHOSTUNREACH };
 
 #[inline(always)]
 pub(crate) fn carry_out(ctx: &SockAddrContext, family: Family, verdict: &Verdict) -> i32 {
@@ -34,7 +38,7 @@ pub(crate) fn carry_out(ctx: &SockAddrContext, family: Family, verdict: &Verdict
         Verdict::Unreachable => {
             // SAFETY: as above.
             maps::count(|c| unsafe { addr_of_mut!((*c).unreachable) });
-            fail(EHOSTUNREACH)
+            fail(NO_BACKEND)
         }
         // Closed: any backend picked now might be another VIP's. The application may try again.
         Verdict::Unsettled => {

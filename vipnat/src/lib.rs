@@ -1,11 +1,15 @@
 //! vipnat: connect-time redirection of virtual IPs to services that move between machines.
 //!
 //! [`table`] reads the relationship table and checks it; [`datapath`] makes the kernel match it;
-//! [`record`] keeps the names that the kernel does not need; [`rules`] says the same in the languages
-//! of iptables and nft; [`cli`] is the program.
+//! [`source`] notices when it changes, and [`running`] who follows it; [`record`] keeps the names that
+//! the kernel does not need, and [`drains`] what is still to be ended; [`rules`] says the same in the
+//! languages of iptables and nft; [`cli`] is the program.
 
 pub mod cli;
 pub mod datapath;
+pub mod drains;
 pub mod record;
 pub mod rules;
+pub mod running;
+pub mod source;
 pub mod table;

@@ -1,6 +1,8 @@
 //! `cargo xtask build`: the vipnat binary and the programs that its tests run.
 
-use anyhow::Result;
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context as _, Result};
 
 use crate::{command::Cmd, setup, stage};
 
@@ -13,7 +15,27 @@ pub(crate) fn run(release: bool) -> Result<()> {
 
 /// Builds what the tests need before they start: they run the binaries, not the libraries.
 pub(crate) fn test_programs() -> Result<()> {
+    // Two that upgrades are tested with; the last one built has the plain name.
+    for variant in ["other-build", "other-layout"] {
+        build(["vipnat"]).args(["--bins", "--features", variant]).run()?;
+        let built = target_directory()?.join("debug/vipnat");
+        let kept = built.with_file_name(format!("vipnat-{variant}"));
+        // In one step: a test may be running the one before.
+        let new = kept.with_extension("new");
+        fs::copy(&built, &new)
+            .and_then(|_| fs::rename(&new, &kept))
+            .with_context(|| format!("copying {} to {}", built.display(), kept.display()))?;
+    }
     build(["vipnat", "vipnat-tests"]).arg("--bins").run()
+}
+
+/// Where cargo puts what it builds.
+fn target_directory() -> Result<PathBuf> {
+    let metadata = Cmd::cargo("metadata").args(["--no-deps", "--format-version", "1"]).read()?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
+    let directory =
+        metadata["target_directory"].as_str().context("cargo metadata has no target")?;
+    Ok(directory.into())
 }
 
 /// Builds the vipnat binary alone.

@@ -1,5 +1,5 @@
 //! The development tasks of vipnat: `cargo xtask setup`, `build`, `test`, `lint`,
-//! `conformance` and `demo`.
+//! `conformance`, `soak` and `demo`.
 
 mod build;
 mod command;
@@ -7,6 +7,7 @@ mod conformance;
 mod demo;
 mod lint;
 mod setup;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -47,6 +48,8 @@ enum Task {
     Lint,
     /// Runs one workload behind iptables and behind vipnat, and compares what it sees; needs root.
     Conformance(conformance::Conformance),
+    /// Changes tables, connects, and kills `vipnat run`, all the time; needs root.
+    Soak(soak::Soak),
     /// Shows vipnat at work on hosts made of network namespaces; needs root.
     Demo,
 }
@@ -69,6 +72,7 @@ impl Task {
             Self::Test { filters } => test::run(&filters),
             Self::Lint => lint::run(),
             Self::Conformance(conformance) => conformance.run(),
+            Self::Soak(soak) => soak.run(),
             Self::Demo => {
                 setup::run()?;
                 build::vipnat()?;

@@ -171,7 +171,9 @@ fn list_shows_apps_relationships_vips_backends_and_connections() {
     }
     let json: Value = serde_json::from_str(&scene.vipnat.ok(["list", "--json"])).unwrap();
     let app = &json["apps"][0];
-    assert_eq!((&app["app"], &app["translating"]), (&"shop".into(), &true.into()));
+    let cgroup = scene.app.cgroup.relative();
+    let cgroups = serde_json::json!([{ "cgroup": cgroup, "translating": true, "by-hand": false }]);
+    assert_eq!((&app["app"], &app["cgroups"]), (&"shop".into(), &cgroups));
     let expected = serde_json::json!({
         "relationship": "db",
         "service": "shop",
@@ -185,6 +187,8 @@ fn list_shows_apps_relationships_vips_backends_and_connections() {
         ],
         "select": "round-robin",
         "udp-pinning": "table",
+        "on-backend-removed": "keep",
+        "drain-seconds": null,
     });
     assert_eq!(app["relationships"][0], expected);
     assert_eq!(json["counters"]["redirected"], 1);
@@ -354,7 +358,7 @@ fn an_app_that_cannot_be_attached_does_not_keep_the_others_from_it() {
 }
 
 #[test]
-fn programs_of_another_build_are_pointed_out() {
+fn programs_of_another_build_are_replaced() {
     let scene = Scene::new(1);
     scene.apply_first(1);
     let layout = scene.vipnat.bpffs().join("maps/layout");
@@ -365,7 +369,9 @@ fn programs_of_another_build_are_pointed_out() {
     let file = scene.vipnat.table(&scene.table(&list([0])));
     let applied = scene.vipnat.run(["apply".as_ref(), file.as_os_str()]);
     assert_eq!(applied.code(), Some(0));
-    assert!(applied.stderr.contains("another build's"), "{applied}");
+    assert_eq!(applied.stdout, "~ programs replaced by those of this build\n", "{applied}");
+    assert_eq!(scene.who(), "0");
+    assert_eq!(scene.apply_first(1), "nothing to change\n");
 }
 
 #[test]

@@ -64,6 +64,9 @@ fn broken_tables_exit_2_with_their_place_and_change_nothing() {
         ("one cgroup twice", "[apps.shop.relationships.db]", &twin, "have the same cgroup"),
         ("cgroup outside", cgroup, "a/../../..", "is not below the cgroup v2 mount"),
         ("cgroup elsewhere", cgroup, "/etc", ":4:10: apps.shop.cgroup: "),
+        ("all levels", cgroup, "a/**/b", "would match any number of levels"),
+        ("all cgroups", cgroup, "*", "is the whole machine"),
+        ("broken pattern", cgroup, "lxc/[a", ":4:10: apps.shop.cgroup: "),
         ("duplicate table", "[apps.shop.relationships.db]", "[apps.shop]", ":5:7: duplicate key"),
         ("no apps", &good, "[services.s]\nbackends = []\n", "the table has no apps"),
         ("nothing", &good, "", "the table has no apps"),
@@ -77,7 +80,12 @@ fn broken_tables_exit_2_with_their_place_and_change_nothing() {
     let random: Vec<u8> =
         (0..100_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     refused(&scene, "more garbage", &random, ":1:");
-    refused(&scene, "JSON", b"{\"apps\": {\"a\": {}}}", ":1:17: apps.a: missing field `cgroup`");
+    refused(
+        &scene,
+        "JSON",
+        b"{\"apps\": {\"a\": {\"relationships\": {\"r\": {}}}}}",
+        ":1:41: apps.a.relationships.r: missing field `service`",
+    );
 
     // The good one is still in force, to the last detail.
     assert_eq!(scene.vipnat.apply(&good), "nothing to change\n");
@@ -181,29 +189,35 @@ fn bpftool(arguments: &str) {
 }
 
 #[test]
-fn state_of_another_layout_is_refused_with_what_to_do() {
+fn state_of_another_layout_is_taken_over_by_apply_alone() {
     let scene = Scene::new(1);
     scene.apply_first(1);
     let maps = scene.vipnat.bpffs().join("maps");
     let maps = maps.to_str().unwrap();
     bpftool(&format!("map update pinned {maps}/layout key 0 0 0 0 value 99 0 0 0 0 0 0 0 0 0 0 0"));
-    let error = scene.vipnat.apply_fails(&scene.table(&list([0])), 1);
-    assert!(error.contains("version 99") && error.contains("vipnat flush"), "{error}");
-    assert_eq!(scene.vipnat.run(["list"]).code(), Some(1));
+    let list_fails = || {
+        let outcome = scene.vipnat.run(["list"]);
+        assert_eq!(outcome.code(), Some(1), "{outcome}");
+        outcome.stderr
+    };
+    let error = list_fails();
+    assert!(error.contains("version 99") && error.contains("vipnat apply"), "{error}");
     // What is in force stays in force.
+    assert_eq!(scene.who(), "0");
+    let taken_over = "~ state of another layout taken over: ";
+    let printed = scene.vipnat.apply(&scene.table(&list([0])));
+    assert_eq!(printed, format!("{taken_over}version 99, this vipnat has 2\n"));
     assert_eq!(scene.who(), "0");
 
     // The same for a map of another size.
     bpftool(&format!("map update pinned {maps}/layout key 0 0 0 0 value 2 0 0 0 0 0 0 0 0 0 0 0"));
     fs::remove_file(format!("{maps}/cursors")).unwrap();
     bpftool(&format!("map create {maps}/cursors type array key 4 value 8 entries 7 name cursors"));
-    let error = scene.vipnat.apply_fails(&scene.table(&list([0])), 1);
-    assert!(error.contains("map cursors") && error.contains("vipnat flush"), "{error}");
-
-    // And the advice works.
-    scene.vipnat.ok(["flush"]);
-    scene.apply_first(1);
+    assert!(list_fails().contains("map cursors"));
+    let printed = scene.vipnat.apply(&scene.table(&list([0])));
+    assert!(printed.starts_with(taken_over) && printed.contains("map cursors"), "{printed}");
     assert_eq!(scene.who(), "0");
+    assert_eq!(scene.apply_first(1), "nothing to change\n");
 }
 
 /// The kernel copies as much as the map says, not as much as the caller has room for.

@@ -1,58 +1,13 @@
 //! Datagrams: flows as vipnat alone has them. What applications see beside iptables is compared in
 //! `conformance`.
 
-use std::{
-    io::{BufRead, BufReader, Write},
-    process::{Child, ChildStdin, ChildStdout, Stdio},
-};
-
 use serde_json::Value;
-use vipnat_tests::{App, program};
+use vipnat_tests::App;
 
-use crate::scene::{DB, Scene, list, table};
-
-/// A running `sockets`, a client told one operation after the other. `Drop` ends it.
-struct Sockets {
-    process: Child,
-    stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
-}
-
-impl Sockets {
-    fn of(app: &App) -> Self {
-        let mut process = app
-            .command(program("sockets"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("start sockets");
-        let stdin = process.stdin.take().expect("stdin is piped");
-        let stdout = BufReader::new(process.stdout.take().expect("stdout is piped"));
-        Self { process, stdin, stdout }
-    }
-
-    /// What an operation gave.
-    fn call(&mut self, operation: &str) -> String {
-        writeln!(self.stdin, "{operation}").expect("write to sockets");
-        let mut line = String::new();
-        self.stdout.read_line(&mut line).expect("read from sockets");
-        let result = line.trim_end().strip_prefix(operation).and_then(|r| r.strip_prefix(" = "));
-        result.unwrap_or_else(|| panic!("{operation}: {line:?}")).to_owned()
-    }
-
-    /// Who answers a datagram to this port of `db`, as whom.
-    fn ask(&mut self, socket: &str, port: u16) -> String {
-        assert_eq!(self.call(&format!("sendto {socket} ? {DB}:{port}")), "1");
-        self.call(&format!("recvfrom {socket}"))
-    }
-}
-
-impl Drop for Sockets {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
+use crate::{
+    scene::{DB, Scene, list, table},
+    sockets::Sockets,
+};
 
 /// The answer of a backend, as the application should see it.
 fn from_db(name: u8) -> String {

@@ -1,10 +1,14 @@
 //! vipnat as its users meet it: the built program, real hooks, real sockets, on hosts of its own.
 
 mod apply;
+mod backend_removed;
 mod bad_input;
+mod churn;
+mod confirm;
 mod connect;
 mod crash_points;
 mod datagrams;
+mod follow;
 mod import_platform;
 mod inspect;
 mod isolation;
@@ -15,3 +19,5 @@ mod rules;
 mod rules_import;
 mod rules_round_trip;
 mod scene;
+mod sockets;
+mod upgrade;

@@ -1,11 +1,21 @@
 //! `vipnat apply`.
 
-use std::path::{Path, PathBuf};
+mod confirm;
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::{Error, Result, bail};
 
-use super::list::{backend_list, choices, limit};
-use crate::datapath::{Applied, Change, Rule};
+use super::{
+    InvalidInput,
+    list::{backend_list, choices, limit},
+};
+use crate::datapath::{Absent, Applied, Change, Connections, Departed, Rule};
+
+const NOTHING: &str = "nothing to change\n";
 
 /// Arguments of `apply`.
 #[derive(Debug, clap::Args)]
@@ -15,27 +25,44 @@ pub(super) struct Args {
     /// Only print what would change.
     #[arg(long)]
     dry_run: bool,
+    /// Go back to what was there before unless it is confirmed in this time, such as 30s: by `y` on
+    /// standard input. For changes that could cut off whoever makes them.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with = "dry_run")]
+    confirm_timeout: Option<Duration>,
 }
 
 pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
-    let table = super::read_table(&args.table)?;
-    let datapath = super::datapath(bpffs)?;
-    let applied = if args.dry_run {
-        Applied { changes: datapath.dry_run(&table)?, ..Applied::default() }
-    } else {
-        datapath.apply(&table)?
-    };
-    let Applied { changes, warnings, failed } = applied;
-    let mut text: String = changes.iter().map(|change| describe(change) + "\n").collect();
-    if changes.is_empty() {
-        text += "nothing to change\n";
-    } else if args.dry_run {
-        text += "dry run: nothing was changed\n";
+    let Args { table, dry_run, confirm_timeout } = args;
+    if confirm_timeout.is_some() && table == Path::new("-") {
+        let what = "with --confirm-timeout the answer comes from standard input; put the table into \
+                    a file";
+        return Err(InvalidInput(what.to_owned()).into());
     }
+    let table = super::read_table(table)?;
+    let datapath = super::datapath(bpffs)?;
+    if *dry_run {
+        let changes = datapath.dry_run(&table)?;
+        return super::print(&if changes.is_empty() {
+            NOTHING.to_owned()
+        } else {
+            tell(&changes) + "dry run: nothing was changed\n"
+        });
+    }
+    super::refuse_if_kept(bpffs)?;
+    match confirm_timeout {
+        None => report(datapath.apply(&table, Absent::Refuse)?),
+        Some(patience) => confirm::apply(&datapath, &table, *patience),
+    }
+}
+
+/// Prints what an apply did; fails if it could not do all of it.
+fn report(applied: Applied) -> Result<()> {
+    let text = describe_applied(&applied);
+    let Applied { changes: _, ended: _, draining: _, warnings, failed } = applied;
     for warning in warnings {
         super::complain(&warning);
     }
-    super::print(&text)?;
+    super::print(if text.is_empty() { NOTHING } else { &text })?;
     if failed.is_empty() {
         return Ok(());
     }
@@ -46,10 +73,34 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     bail!("{apps} could not be attached, and nothing was removed; mend that and apply again")
 }
 
+/// What an apply did, a line each; nothing if it did nothing.
+pub(super) fn describe_applied(applied: &Applied) -> String {
+    let Applied { changes, ended, draining, warnings: _, failed: _ } = applied;
+    let mut text = tell(changes);
+    text.extend(ended.iter().map(|connections| describe_ended(connections) + "\n"));
+    text.extend(draining.iter().map(|(of, until)| describe_draining(of, *until) + "\n"));
+    text
+}
+
+fn tell(changes: &[Change]) -> String {
+    changes.iter().map(|change| describe(change) + "\n").collect()
+}
+
 /// One line: `+` comes, `-` goes, `~` changes.
 fn describe(change: &Change) -> String {
     match change {
-        Change::Attach { app, cgroup } => format!("+ app {app} in cgroup {}", cgroup.display()),
+        Change::Upgrade { layout: None } => "~ programs replaced by those of this build".to_owned(),
+        Change::Upgrade { layout: Some(what) } => {
+            format!("~ state of another layout taken over: {what}")
+        }
+        Change::Expect { app } => format!("+ app {app}, which has no cgroup yet"),
+        Change::Attach { app, cgroup, id: _ } => {
+            format!("+ app {app} in cgroup {}", cgroup.display())
+        }
+        Change::Leave { app, cgroup: Some(cgroup) } => {
+            format!("- app {app} in cgroup {}", cgroup.display())
+        }
+        Change::Leave { app, cgroup: None } => format!("- app {app} in a cgroup that is gone"),
         Change::Detach { app } => format!("- app {app}"),
         Change::Repair => "~ freed what an interrupted vipnat had left".to_owned(),
         Change::Vip { app, relationship, vip, old, new } => {
@@ -67,6 +118,34 @@ fn describe(change: &Change) -> String {
             }
         }
     }
+}
+
+/// `x shop db 169.254.37.209: ended 3 connections to 247.221.81.0`
+pub(super) fn describe_ended(connections: &Connections) -> String {
+    let (whose, what) = describe_connections(connections);
+    format!("x {whose}: ended {what}")
+}
+
+fn describe_draining(connections: &Connections, until: SystemTime) -> String {
+    let (whose, what) = describe_connections(connections);
+    let seconds = until.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (hours, minutes) = (seconds / 3600 % 24, seconds / 60 % 60);
+    let verb = if connections.count == 1 { "drains" } else { "drain" };
+    format!(
+        "x {whose}: {what} {verb} until {hours:02}:{minutes:02}:{:02} UTC; `vipnat run`, or the \
+         next apply after that, ends what is left",
+        seconds % 60
+    )
+}
+
+/// Whose they are, how many, and where to.
+fn describe_connections(connections: &Connections) -> (String, String) {
+    let Connections { departed, count } = connections;
+    let Departed { app, relationship, scope: _, vip, backend } = departed;
+    let name = relationship.as_deref().unwrap_or("?");
+    let backend = backend_list(&[(*backend, 1)], "", "");
+    let connections = super::count(*count, "connection");
+    (format!("{app} {name} {vip}"), format!("{connections} to {backend}"))
 }
 
 /// What follows a VIP: its limit, and where it goes.

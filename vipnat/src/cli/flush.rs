@@ -13,6 +13,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
+    super::refuse_if_kept(bpffs)?;
     let datapath = super::datapath(bpffs)?;
     let Some(app) = &args.app else {
         let found = datapath.flush()?;

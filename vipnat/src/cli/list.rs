@@ -10,7 +10,7 @@ use vipnat_common::{
 };
 
 use crate::{
-    datapath::{ListedApp, ListedVip, Listing, Turn},
+    datapath::{ListedApp, ListedCgroup, ListedVip, Listing, Turn},
     table::{Select, UdpPinning},
 };
 
@@ -73,15 +73,33 @@ fn protocol_name(protocol: Protocol) -> Option<&'static str> {
     }
 }
 
+/// `cgroup shop.slice/shop`, `cgroups lxc/shop-1 lxc/shop-2`, `no cgroup yet`.
+fn cgroup_list(cgroups: &[ListedCgroup]) -> String {
+    let one = |cgroup: &ListedCgroup| {
+        let ListedCgroup { path, translating, by_hand } = cgroup;
+        let path = path.as_ref().map_or("gone".to_owned(), |path| path.display().to_string());
+        let by_hand = if *by_hand { " (by hand)" } else { "" };
+        let off = if *translating || path == "gone" {
+            ""
+        } else {
+            " NOT TRANSLATED: apply the table again"
+        };
+        format!(" {path}{by_hand}{off}")
+    };
+    match cgroups {
+        [] => "no cgroup yet".to_owned(),
+        [cgroup] => format!("cgroup{}", one(cgroup)),
+        several => format!("cgroups{}", several.iter().map(one).collect::<String>()),
+    }
+}
+
 fn as_text(listing: &Listing) -> String {
     let mut rows =
         vec![["RELATIONSHIP", "VIP", "SERVICE", "CONNECTIONS", "BACKENDS"].map(str::to_owned)];
     let mut heads = Vec::new();
     for app in &listing.apps {
-        let ListedApp { name, scope, cgroup, translating, vips } = app;
-        let cgroup = cgroup.as_ref().map_or("gone".to_owned(), |path| path.display().to_string());
-        let off = if *translating { "" } else { ", NOT TRANSLATED: apply the table again" };
-        heads.push((rows.len(), format!("{name} (cgroup {cgroup}, scope {scope}{off})")));
+        let ListedApp { name, scope, cgroups, vips } = app;
+        heads.push((rows.len(), format!("{name} ({}, scope {scope})", cgroup_list(cgroups))));
         for vip in vips {
             let names = vip.names.as_ref();
             rows.push([
@@ -119,7 +137,11 @@ fn as_text(listing: &Listing) -> String {
 
 fn as_json(listing: &Listing) -> serde_json::Value {
     let apps = listing.apps.iter().map(|app| {
-        let ListedApp { name, scope, cgroup, translating, vips } = app;
+        let ListedApp { name, scope, cgroups, vips } = app;
+        let cgroups = cgroups.iter().map(|cgroup| {
+            let ListedCgroup { path, translating, by_hand } = cgroup;
+            json!({ "cgroup": path, "translating": translating, "by-hand": by_hand })
+        });
         let vips = vips.iter().map(|listed| {
             let ListedVip {
                 names,
@@ -145,13 +167,14 @@ fn as_json(listing: &Listing) -> serde_json::Value {
                 "backends": backends.collect::<Vec<_>>(),
                 "select": select.word(),
                 "udp-pinning": udp_pinning.word(),
+                "on-backend-removed": names.map(|names| names.on_backend_removed.word()),
+                "drain-seconds": names.and_then(|names| names.on_backend_removed.drain_seconds()),
             })
         });
         json!({
             "app": name,
             "scope": scope,
-            "cgroup": cgroup,
-            "translating": translating,
+            "cgroups": cgroups.collect::<Vec<_>>(),
             "relationships": vips.collect::<Vec<_>>(),
         })
     });

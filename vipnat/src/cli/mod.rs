@@ -1,6 +1,7 @@
 //! The command line: one file a verb.
 
 mod apply;
+mod attach;
 mod check;
 mod env;
 mod exec;
@@ -8,6 +9,7 @@ mod export;
 mod flush;
 mod import;
 mod list;
+mod run;
 mod vip;
 
 use std::{
@@ -17,11 +19,13 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context as _, Error, Result};
+use anyhow::{Context as _, Error, Result, bail};
 use clap::{Parser, Subcommand};
+use nix::sys::signal::{SIGPIPE, SigHandler};
 
 use crate::{
     datapath::{self, Datapath},
+    running::Running,
     table::{Table, TableError},
 };
 
@@ -47,6 +51,10 @@ enum Verb {
     Check(check::Args),
     /// Make the kernel match a table and print what changed; translation goes on by itself.
     Apply(apply::Args),
+    /// Apply a table, and follow it: changes of the file, and containers that come and go.
+    Run(run::Args),
+    /// Attach an app to one more cgroup, before the container in it starts.
+    Attach(attach::Args),
     /// Show apps, relationships, VIPs, backends and connection counts.
     List(list::Args),
     /// Remove everything, or one app.
@@ -79,14 +87,13 @@ impl fmt::Display for InvalidInput {
 pub fn main() -> ExitCode {
     // So that `vipnat list | head` ends quietly. Nothing is printed before the work is done, down to
     // the record of names.
-    // SAFETY: sets the default action, no handler; there is one thread.
-    let _ = unsafe {
-        nix::sys::signal::signal(nix::sys::signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl)
-    };
+    on_closed_output(SigHandler::SigDfl);
     let Cli { bpffs, verb } = Cli::parse();
     let result = match verb {
         Verb::Check(args) => check::run(&args),
         Verb::Apply(args) => apply::run(&args, &bpffs),
+        Verb::Run(args) => run::run(&args, &bpffs),
+        Verb::Attach(args) => attach::run(&args, &bpffs),
         Verb::List(args) => list::run(&args, &bpffs),
         Verb::Flush(args) => flush::run(&args, &bpffs),
         Verb::Vip(args) => vip::run(&args),
@@ -104,6 +111,16 @@ pub fn main() -> ExitCode {
     } else {
         error.downcast_ref::<exec::NotRun>().map_or(1, exec::NotRun::status)
     })
+}
+
+/// For commands whose work goes on when nobody reads what they print.
+fn survive_closed_output() {
+    on_closed_output(SigHandler::SigIgn);
+}
+
+fn on_closed_output(action: SigHandler) {
+    // SAFETY: none of the two actions is a handler.
+    let _ = unsafe { nix::sys::signal::signal(SIGPIPE, action) };
 }
 
 /// Prints to standard output, at once.
@@ -140,6 +157,18 @@ fn name_of(table: &Path) -> String {
 /// The data path of a state directory.
 fn datapath(bpffs: &Path) -> Result<Datapath> {
     Ok(Datapath::new(bpffs, &datapath::cgroup_mount()?))
+}
+
+/// Refuses to work against a `vipnat run` that keeps the same state.
+fn refuse_if_kept(bpffs: &Path) -> Result<()> {
+    match Running::holder(bpffs) {
+        None => Ok(()),
+        Some(who) => bail!(
+            "{} is kept by `vipnat run` ({who}), which would undo this; change what it follows, or \
+             stop it first",
+            bpffs.display()
+        ),
+    }
 }
 
 /// No input is larger; what is would only fill the memory.

@@ -14,13 +14,16 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use super::{
     error::{Attempt as _, Error, Result},
     maps::Maps,
-    object::{HOOKS, program},
+    object::{HOOKS, Programs, program},
     state_dir::{APPS, StateDir, names, remove_tree},
-    sys::cgroup_of_link,
+    sys::{self, link_info},
 };
 
 /// What may stand in a file name as it is. bpffs refuses dots (`bpf_lookup` in kernel/bpf/inode.c).
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'@').remove(b'+');
+
+/// Before the id of a cgroup that was attached by hand, not because a table names it.
+const BY_HAND: char = '+';
 
 /// An app as the state directory has it.
 #[derive(Clone, Debug)]
@@ -30,29 +33,56 @@ pub(super) struct AttachedApp {
     /// Its number in the maps.
     pub(super) scope: u32,
     dir: PathBuf,
-    /// The cgroups it has links on, by id; whether each hook is attached, and the cgroup alive.
-    cgroups: BTreeMap<u64, bool>,
+    /// What it has on each cgroup, by id.
+    cgroups: BTreeMap<u64, Links>,
+}
+
+/// The links that an app has on a cgroup.
+#[derive(Clone, Debug)]
+struct Links {
+    dir: PathBuf,
+    /// The program that each hook runs there; `None` if it is not attached, or the cgroup is gone.
+    programs: [Option<u32>; HOOKS.len()],
+    /// Whether `vipnat attach` made them: then no table has to name the cgroup.
+    by_hand: bool,
+}
+
+impl Links {
+    fn complete(&self) -> bool {
+        self.programs.iter().all(Option::is_some)
+    }
+
+    fn alive(&self) -> bool {
+        self.programs.iter().any(Option::is_some)
+    }
 }
 
 impl AttachedApp {
-    /// The ids of the cgroups it has links on: one, but for what an interrupted command left.
+    /// The ids of the cgroups it has links on, also of those that are gone.
     pub(super) fn cgroups(&self) -> impl Iterator<Item = u64> {
         self.cgroups.keys().copied()
     }
 
-    /// Whether every hook is attached to this cgroup, and the app has no other.
-    pub(super) fn is_attached_to(&self, cgroup: u64) -> bool {
-        self.cgroups.len() == 1 && self.cgroups.get(&cgroup) == Some(&true)
+    /// The ids of the living cgroups that were attached by hand.
+    pub(super) fn by_hand(&self) -> impl Iterator<Item = u64> {
+        let by_hand = self.cgroups.iter().filter(|(_, links)| links.by_hand && links.alive());
+        by_hand.map(|(cgroup, _)| *cgroup)
     }
 
-    /// The cgroup it is translated in: with every hook attached, and switched on.
-    pub(super) fn active(&self, maps: &Maps) -> Result<Option<u64>> {
-        for (cgroup, complete) in &self.cgroups {
-            if *complete && maps.scope(*cgroup)? == Some(self.scope) {
-                return Ok(Some(*cgroup));
+    /// Whether every hook is attached to this cgroup.
+    pub(super) fn is_attached_to(&self, cgroup: u64) -> bool {
+        self.cgroups.get(&cgroup).is_some_and(Links::complete)
+    }
+
+    /// The cgroups it is translated in: with every hook attached, and switched on.
+    pub(super) fn active(&self, maps: &Maps) -> Result<Vec<u64>> {
+        let mut active = Vec::new();
+        for (cgroup, links) in &self.cgroups {
+            if links.complete() && maps.scope(*cgroup)? == Some(self.scope) {
+                active.push(*cgroup);
             }
         }
-        Ok(None)
+        Ok(active)
     }
 
     /// Whether it has links on this cgroup.
@@ -60,8 +90,22 @@ impl AttachedApp {
         self.cgroups.contains_key(&cgroup)
     }
 
+    /// The directory of its links on a cgroup, which need not exist.
     fn links(&self, cgroup: u64) -> PathBuf {
-        self.dir.join(cgroup.to_string())
+        let links = self.cgroups.get(&cgroup).map(|links| links.dir.clone());
+        links.unwrap_or_else(|| self.dir.join(cgroup.to_string()))
+    }
+
+    /// The links that run another program than these, and the hook of each.
+    fn outdated<'a>(
+        &'a self,
+        current: &'a Programs,
+    ) -> impl Iterator<Item = (PathBuf, &'static str)> + 'a {
+        self.cgroups.values().flat_map(move |links| {
+            let hooks = HOOKS.iter().zip(links.programs).zip(current.ids());
+            let old = hooks.filter(|((_, runs), id)| runs.is_some_and(|runs| runs != *id));
+            old.map(|(((hook, _), _), _)| (links.dir.join(hook), *hook))
+        })
     }
 }
 
@@ -82,20 +126,26 @@ fn read_app(dir: PathBuf, scope: u32, name: String) -> Result<AttachedApp> {
     let mut cgroups = BTreeMap::new();
     for file in names(&dir)? {
         let links = dir.join(&file);
-        let cgroup = file.parse().map_err(|_| foreign(&links))?;
-        let mut complete = true;
-        for (hook, _) in HOOKS {
-            complete &= is_attached(&links.join(hook), cgroup)?;
+        let id = file.strip_prefix(BY_HAND);
+        let cgroup = id.unwrap_or(&file).parse().map_err(|_| foreign(&links))?;
+        let mut programs = [None; HOOKS.len()];
+        for ((hook, _), program) in HOOKS.iter().zip(&mut programs) {
+            *program = attached_program(&links.join(hook), cgroup)?;
         }
-        cgroups.insert(cgroup, complete);
+        let links = Links { dir: links, programs, by_hand: id.is_some() };
+        cgroups.insert(cgroup, links);
     }
     Ok(AttachedApp { name, scope, dir, cgroups })
 }
 
-fn is_attached(pin: &Path, cgroup: u64) -> Result<bool> {
-    match cgroup_of_link(pin) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        other => Ok(other.attempt(|| format!("read {}", pin.display()))? == cgroup),
+/// The program that a pinned link runs on this cgroup, by id.
+fn attached_program(pin: &Path, cgroup: u64) -> Result<Option<u32>> {
+    match link_info(pin) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => {
+            let info = other.attempt(|| format!("read {}", pin.display()))?;
+            Ok((info.cgroup == cgroup).then_some(info.program))
+        }
     }
 }
 
@@ -115,6 +165,29 @@ pub(super) fn reserve(dir: &StateDir, scope: u32, name: &str) -> Result<Attached
 pub(super) fn hand_over(from: &AttachedApp, to: &AttachedApp, cgroup: u64) -> Result<()> {
     let links = from.links(cgroup);
     fs::rename(&links, to.links(cgroup)).attempt(|| format!("rename {}", links.display()))
+}
+
+/// Notes that a cgroup belongs to the app by hand, before there are links on it.
+pub(super) fn claim(app: &AttachedApp, cgroup: u64) -> Result<()> {
+    let claimed = app.dir.join(format!("{BY_HAND}{cgroup}"));
+    let links = app.links(cgroup);
+    if links.exists() {
+        // Also if the table names it as well: the claim outlives that.
+        return fs::rename(&links, &claimed).attempt(|| format!("rename {}", links.display()));
+    }
+    fs::create_dir_all(&claimed).attempt(|| format!("make {}", claimed.display()))
+}
+
+/// Makes every link run the pinned program of its hook. Returns how many did not.
+pub(super) fn swap_programs(dir: &StateDir, apps: &[AttachedApp]) -> Result<usize> {
+    let current = Programs::read(dir.path())?;
+    let mut swapped = 0;
+    for (link, hook) in apps.iter().flat_map(|app| app.outdated(&current)) {
+        sys::update_link(&link, &current.pin(hook))
+            .attempt(|| format!("replace the program of {}", link.display()))?;
+        swapped += 1;
+    }
+    Ok(swapped)
 }
 
 /// Attaches an app to a cgroup and turns its translation on there. Links that are there stay as
@@ -140,7 +213,7 @@ pub(super) fn attach(
     maps.set_scope(cgroup, app.scope)?;
     for (hook, kind) in HOOKS {
         let pin = links.join(hook);
-        if is_attached(&pin, cgroup)? {
+        if attached_program(&pin, cgroup)?.is_some() {
             continue;
         }
         let _ = fs::remove_file(&pin);

@@ -1,13 +1,14 @@
 //! Cgroups: where the v2 hierarchy is, and which cgroup has which id.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs, io,
     os::unix::fs::{DirEntryExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
 use super::error::{Error, Result};
+use crate::table::{Cgroups, Component};
 
 /// Where cgroup v2 is mounted, which in a hybrid layout is below /sys/fs/cgroup.
 ///
@@ -21,6 +22,25 @@ pub fn mount() -> Result<PathBuf> {
             "cgroup v2 is not mounted; mount it: mount -t cgroup2 none /sys/fs/cgroup".to_owned(),
         )
     })
+}
+
+/// The cgroup of a process, as a whole path.
+///
+/// # Errors
+///
+/// [`Error::Refused`] if there is no such process, or it is in no cgroup below the mount.
+pub fn of_process(mount: &Path, pid: u32) -> Result<PathBuf> {
+    let file = format!("/proc/{pid}/cgroup");
+    let text = fs::read_to_string(&file)
+        .map_err(|error| Error::Refused(format!("there is no process {pid} ({file}: {error})")))?;
+    // The v2 hierarchy is number 0 and has no controllers in its line (`cgroups(7)`).
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/"));
+    match path {
+        Some(path) if !path.starts_with("..") => Ok(mount.join(path)),
+        _ => Err(Error::Refused(format!(
+            "process {pid} is in no cgroup v2 that can be seen from here ({file})"
+        ))),
+    }
 }
 
 /// The first cgroup2 mount point in the format of `/proc/self/mounts`, which writes white space and
@@ -39,11 +59,70 @@ fn find_mount(mounts: &str) -> Option<PathBuf> {
 
 /// The id of a cgroup, which is the inode number of its directory; `None` if there is none.
 pub(super) fn id(path: &Path) -> io::Result<Option<u64>> {
-    match fs::metadata(path) {
-        Ok(directory) if directory.is_dir() => Ok(Some(directory.ino())),
-        Ok(_) => Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+    let found = present(fs::metadata(path))?.filter(fs::Metadata::is_dir);
+    Ok(found.map(|directory| directory.ino()))
+}
+
+/// The cgroups that a table means, by id: where each is below the mount. `visit` is told of every
+/// directory before it is looked into; in one of these appears what may match later.
+pub(super) fn find(
+    mount: &Path,
+    cgroups: &Cgroups,
+    mut visit: impl FnMut(&Path),
+) -> io::Result<BTreeMap<u64, PathBuf>> {
+    let mut level = vec![PathBuf::new()];
+    for component in cgroups.components() {
+        let mut next = Vec::new();
+        for below in level {
+            visit(&mount.join(&below));
+            match component {
+                Component::Name(name) => next.push(below.join(name)),
+                Component::Pattern(pattern) => {
+                    let names = present(child_names(&mount.join(&below)))?.unwrap_or_default();
+                    let matching = names.into_iter().filter(|name| pattern.matches(name));
+                    next.extend(matching.map(|name| below.join(name)));
+                }
+            }
+        }
+        level = Vec::new();
+        for below in next {
+            if id(&mount.join(&below))?.is_some() {
+                level.push(below);
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    for below in level {
+        if let Some(id) = id(&mount.join(&below))? {
+            found.insert(id, below);
+        }
+    }
+    Ok(found)
+}
+
+/// The names of the cgroups right below one.
+fn child_names(path: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            names.extend(entry.file_name().into_string());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// `None` for what is not there, or went while it was read, which a cgroup calls ENODEV.
+fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+                || error.raw_os_error() == Some(libc::ENODEV) =>
+        {
+            Ok(None)
+        }
+        other => other.map(Some),
     }
 }
 
@@ -67,6 +146,38 @@ pub(super) fn paths_by_id(mount: &Path) -> HashMap<u64, PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pattern_finds_what_is_there_and_where_to_look_later() {
+        let mount = tempfile::tempdir().unwrap();
+        for path in ["lxc/shop-1", "lxc/shop-2/inner", "lxc/blog", "other/shop-3"] {
+            fs::create_dir_all(mount.path().join(path)).unwrap();
+        }
+        fs::write(mount.path().join("lxc/shop-file"), "").unwrap();
+        let look = |text: &str| {
+            let table = format!("[apps.a]\ncgroup = \"{text}\"");
+            let table = crate::table::Table::parse(table.as_bytes(), "table", mount.path());
+            let cgroups = table.unwrap().apps["a"].cgroup.clone().unwrap();
+            let mut visited = Vec::new();
+            let found = find(mount.path(), &cgroups, |path| {
+                visited.push(path.strip_prefix(mount.path()).unwrap().display().to_string());
+            });
+            let mut found: Vec<_> =
+                found.unwrap().into_values().map(|path| path.display().to_string()).collect();
+            found.sort();
+            (found.join(" "), visited.join(" "))
+        };
+        let pair = |found: &str, visited: &str| (found.to_owned(), visited.to_owned());
+        assert_eq!(look("lxc/shop-*"), pair("lxc/shop-1 lxc/shop-2", " lxc"));
+        assert_eq!(look("*/shop-?"), pair("lxc/shop-1 lxc/shop-2 other/shop-3", " lxc other"));
+        assert_eq!(
+            look("lxc/*/inner"),
+            pair("lxc/shop-2/inner", " lxc lxc/blog lxc/shop-1 lxc/shop-2")
+        );
+        assert_eq!(look("lxc/blog"), pair("lxc/blog", " lxc"));
+        assert_eq!(look("lxc/none"), pair("", " lxc"));
+        assert_eq!(look("none/x/y"), pair("", ""));
+    }
 
     #[test]
     fn the_mount_is_found_in_both_layouts() {

@@ -21,10 +21,25 @@ pub enum Error {
         /// Each app, and the whole path of its cgroup.
         missing: Vec<(String, PathBuf)>,
     },
+    /// Several apps claim one cgroup.
+    #[error(
+        "cgroup {} is claimed by the apps {}, so it is given to none of them; make their patterns \
+         disjoint, or name the cgroup itself in one app, which then has it",
+        cgroup.display(), apps.join(", ")
+    )]
+    Contested {
+        /// The cgroup, below the mount.
+        cgroup: PathBuf,
+        /// The apps, two or more.
+        apps: Vec<String>,
+    },
+    /// What was asked for does not fit what is there.
+    #[error("{0}")]
+    Refused(String),
     /// The pinned state was made by a vipnat of another layout.
     #[error(
-        "the state in {} has another layout ({what}); use the vipnat that made it, or run \
-         `vipnat flush` and apply again: VIPs do not answer in between",
+        "the state in {} has another layout ({what}); `vipnat apply TABLE` moves it over to this \
+         one, or use the vipnat that made it",
         dir.display()
     )]
     Layout {
@@ -98,6 +113,7 @@ macro_rules! attempt_bpf {
 
 attempt_bpf!(
     aya::EbpfError,
+    aya::BtfError,
     aya::maps::MapError,
     aya::pin::PinError,
     aya::programs::ProgramError,

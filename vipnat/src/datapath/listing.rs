@@ -35,12 +35,21 @@ pub struct ListedApp {
     pub name: String,
     /// Its number in the maps.
     pub scope: u32,
-    /// Its cgroup below the mount; `None` if that is gone.
-    pub cgroup: Option<PathBuf>,
-    /// Whether every hook is attached and switched on.
-    pub translating: bool,
+    /// The cgroups it has links on.
+    pub cgroups: Vec<ListedCgroup>,
     /// Its VIPs, by address.
     pub vips: Vec<ListedVip>,
+}
+
+/// One cgroup of an app.
+#[derive(Clone, Debug)]
+pub struct ListedCgroup {
+    /// Its path below the mount; `None` if it is gone.
+    pub path: Option<PathBuf>,
+    /// Whether every hook is attached and switched on.
+    pub translating: bool,
+    /// Whether `vipnat attach` attached it.
+    pub by_hand: bool,
 }
 
 /// One VIP of an app.
@@ -76,12 +85,21 @@ pub(super) fn read(
     let mut listed = Vec::new();
     for app in apps::read(dir)? {
         let active = app.active(maps)?;
-        let cgroup = active.or_else(|| app.cgroups().find(|id| paths.contains_key(id)));
+        let by_hand: Vec<_> = app.by_hand().collect();
+        let mut cgroups: Vec<_> = app
+            .cgroups()
+            .map(|id| ListedCgroup {
+                path: paths.get(&id).cloned(),
+                translating: active.contains(&id),
+                by_hand: by_hand.contains(&id),
+            })
+            .collect();
+        cgroups.sort_by(|a, b| a.path.cmp(&b.path));
         let mut vips = Vec::new();
         for rule in rules.values().filter(|rule| rule.scope == app.scope) {
             let Rule { scope, vip, port, protocol, turns: _, select, udp_pinning } = rule;
             let connections = match now.cursor_of(*scope, *vip) {
-                Some(cursor) => maps.cursor(cursor)?,
+                Some(cursor) => maps.cursor(cursor)?.total(),
                 None => 0,
             };
             vips.push(ListedVip {
@@ -95,13 +113,7 @@ pub(super) fn read(
                 udp_pinning: *udp_pinning,
             });
         }
-        listed.push(ListedApp {
-            name: app.name.clone(),
-            scope: app.scope,
-            cgroup: cgroup.and_then(|id| paths.get(&id).cloned()),
-            translating: active.is_some(),
-            vips,
-        });
+        listed.push(ListedApp { name: app.name.clone(), scope: app.scope, cgroups, vips });
     }
     listed.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(Listing { apps: listed, counters: maps.counters()? })

@@ -8,7 +8,7 @@ use aya_obj::generated::bpf_map_type::{
 };
 use vipnat_common::{
     Range, Slot, VipKey,
-    layout::{Counters, Cursor, Scope, capacity},
+    layout::{Counters, Cursor, Layout, Scope, capacity},
 };
 
 use super::{
@@ -112,20 +112,24 @@ impl Maps {
             .attempt(|| format!("remove {} from the map vips", entry(key)))
     }
 
-    /// How many turns a cursor has given, of both kinds.
-    pub(super) fn cursor(&self, index: u32) -> Result<u64> {
+    /// How many turns a cursor has given, of each kind.
+    pub(super) fn cursor(&self, index: u32) -> Result<Cursor> {
         let turns = self.cursors.lookup(index.to_ne_bytes());
         let turns = turns.attempt(|| format!("read cursor {index}"))?;
-        let Cursor { sent, udp_connects } = Cursor::from_bytes(turns.unwrap_or_default());
-        Ok(sent.wrapping_add(udp_connects))
+        Ok(Cursor::from_bytes(turns.unwrap_or_default()))
+    }
+
+    /// Lets a cursor, which no program uses yet, go on from where another one is.
+    pub(super) fn set_cursor(&self, index: u32, turns: Cursor) -> Result<()> {
+        self.cursors
+            .update(index.to_ne_bytes(), turns.to_bytes())
+            .map(drop)
+            .attempt(|| format!("write cursor {index} of the map cursors"))
     }
 
     /// Sets a cursor, which no slot in use may point to, back to the first turn.
     pub(super) fn reset_cursor(&self, index: u32) -> Result<()> {
-        self.cursors
-            .update(index.to_ne_bytes(), [0; 16])
-            .map(drop)
-            .attempt(|| format!("reset cursor {index} in the map cursors"))
+        self.set_cursor(index, Cursor::default())
     }
 
     /// The app that a cgroup belongs to in the kernel's eyes: 0 if translation is off, `None` if no
@@ -145,20 +149,17 @@ impl Maps {
             .attempt(|| format!("write the scope of cgroup {cgroup}"))
     }
 
-    /// The highest scope that an app was ever given; 0 if none was.
-    pub(super) fn last_scope(&self) -> Result<u32> {
+    /// What the maps are, and the highest scope that an app was ever given.
+    pub(super) fn layout(&self) -> Result<Layout> {
         let value = self.layout.lookup([0; 4]).attempt(|| "read the map layout".to_owned())?;
-        let [.., a, b, c, d] = value.unwrap_or_default();
-        Ok(u32::from_ne_bytes([a, b, c, d]))
+        Ok(Layout::from_bytes(value.unwrap_or_default()))
     }
 
     /// Notes the highest scope that an app is given, before it is.
-    pub(super) fn set_last_scope(&self, scope: u32) -> Result<()> {
-        let value = self.layout.lookup([0; 4]).attempt(|| "read the map layout".to_owned())?;
-        let mut value = value.unwrap_or_default();
-        value[8..].copy_from_slice(&scope.to_ne_bytes());
+    pub(super) fn set_last_scope(&self, last_scope: u32) -> Result<()> {
+        let layout = Layout { last_scope, ..self.layout()? };
         self.layout
-            .update([0; 4], value)
+            .update([0; 4], layout.to_bytes())
             .map(drop)
             .attempt(|| "write the last scope to the map layout".to_owned())
     }

@@ -1,11 +1,16 @@
 //! The data path: makes the kernel match a table, reads it back, removes it.
 //!
 //! The pinned maps and links *are* the state; nothing else is kept, and no process has to stay.
-//! [`Datapath::apply`] reads them back (`snapshot`), computes the difference (`plan`), and
-//! makes it in an order in which every connect goes where the old table or the new one says.
+//! [`Datapath::apply`] reads them back (`snapshot`), computes the difference (`work`, `plan`), and
+//! makes it (`carry_out`) in an order in which every connect goes where the old table or the new one
+//! says. State that another build left is taken over first (`upgrade`).
 
 mod apps;
+mod carry_out;
 mod cgroup;
+mod departed;
+mod desired;
+mod ending;
 mod error;
 mod kernel;
 mod listing;
@@ -14,30 +19,40 @@ mod object;
 mod plan;
 mod rule;
 mod snapshot;
+mod sockets;
 mod state_dir;
 mod sys;
+mod upgrade;
+mod work;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::BTreeSet,
     net::Ipv4Addr,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use self::{
     apps::AttachedApp,
+    carry_out::{Done, carry_out, free, remove_entries, reserve_scopes, settle, write_lists},
     error::Attempt as _,
     maps::Maps,
-    plan::{Plan, RuleChange},
+    object::Condition,
+    plan::Plan,
     snapshot::Snapshot,
-    state_dir::StateDir,
+    state_dir::{NEW, StateDir},
+    work::{Present, Work},
 };
 pub use self::{
-    cgroup::mount as cgroup_mount,
+    cgroup::{mount as cgroup_mount, of_process as cgroup_of_process},
+    departed::Departed,
+    desired::Desired,
+    ending::{Connections, Drained},
     error::{Error, Result},
-    listing::{ListedApp, ListedVip, Listing},
+    listing::{ListedApp, ListedCgroup, ListedVip, Listing},
     rule::{Rule, Turn},
 };
-use crate::{record::Record, table::Table};
+use crate::{drains::Drains, record::Record, table::Table};
 
 /// The state in one directory of bpffs.
 #[derive(Clone, Debug)]
@@ -46,15 +61,52 @@ pub struct Datapath {
     cgroup_mount: PathBuf,
 }
 
+/// What becomes of apps whose cgroup, named by its path, does not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// They are an error, before anything is changed.
+    Refuse,
+    /// Their VIPs are there, and whoever applies the table again when the cgroup exists attaches them.
+    Await,
+}
+
+/// The cgroups around a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// The directories in whose entries it shows when cgroups come or go.
+    pub places: BTreeSet<PathBuf>,
+    /// The ids of those that are there, and of those that were attached by hand.
+    pub cgroups: BTreeSet<u64>,
+}
+
 /// One difference that [`Datapath::apply`] makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
+    /// The programs are replaced by those of this build.
+    Upgrade {
+        /// How the layout of the maps differed; `None` if it did not.
+        layout: Option<String>,
+    },
+    /// A new app has no cgroup yet.
+    Expect {
+        /// The app.
+        app: String,
+    },
     /// An app is attached to a cgroup, for the first time or again.
     Attach {
         /// The app.
         app: String,
-        /// Its cgroup, below the mount.
+        /// The cgroup, below the mount.
         cgroup: PathBuf,
+        /// Its id.
+        id: u64,
+    },
+    /// An app is no longer translated in a cgroup.
+    Leave {
+        /// The app.
+        app: String,
+        /// The cgroup, below the mount; `None` if it is gone.
+        cgroup: Option<PathBuf>,
     },
     /// An app is no longer translated.
     Detach {
@@ -83,28 +135,15 @@ pub enum Change {
 pub struct Applied {
     /// What it changed.
     pub changes: Vec<Change>,
+    /// Connections that were ended, since their backend left the table.
+    pub ended: Vec<Connections>,
+    /// Connections that will be, and when.
+    pub draining: Vec<(Connections, SystemTime)>,
     /// What people should know.
     pub warnings: Vec<String>,
     /// Why apps could not be attached. Then everything that comes is there, and what goes stays, with
     /// whatever those apps had, until an apply does not fail.
     pub failed: Vec<Error>,
-}
-
-/// The difference between a table and what is there.
-struct Work {
-    plan: Plan,
-    changes: Vec<Change>,
-    attach: Vec<Attach>,
-    /// The app that each cgroup is to belong to, by cgroup id.
-    owners: HashMap<u64, String>,
-}
-
-/// An app to attach to a cgroup.
-struct Attach {
-    app: String,
-    scope: u32,
-    cgroup: u64,
-    path: PathBuf,
 }
 
 impl Datapath {
@@ -117,49 +156,156 @@ impl Datapath {
     ///
     /// VIPs that do not change keep their place in the round robin, and so do those that get other
     /// backends. If it fails half-way, every VIP does what the old table or the new one says, and
-    /// the next call does the rest.
+    /// the next call does the rest. State that another build of vipnat left is taken over, without
+    /// a moment in which nothing translates.
     ///
     /// # Errors
     ///
     /// Before anything is changed: an unsupported kernel, missing privileges, a cgroup that does
-    /// not exist, state of another layout, a table that is too large. Later: system calls. Apps
+    /// not exist (see [`Absent`]), a table that is too large. Later: system calls. Apps
     /// that could not be attached are no error but in [`Applied::failed`].
-    pub fn apply(&self, table: &Table) -> Result<Applied> {
+    pub fn apply(&self, table: &Table, absent: Absent) -> Result<Applied> {
         kernel::check()?;
-        let cgroups = self.cgroups(table)?;
+        let (desired, mut contested) = Desired::of_table(table, &self.cgroup_mount, absent)?;
+        if absent == Absent::Refuse && !contested.is_empty() {
+            return Err(contested.remove(0));
+        }
+        let mut applied = self.make(&desired, absent)?;
+        applied.failed.extend(contested);
+        Ok(applied)
+    }
+
+    /// What the kernel does now, for [`Datapath::restore`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Datapath::list`].
+    pub fn present(&self) -> Result<Desired> {
+        kernel::check()?;
+        let Some((dir, maps)) = self.open()? else {
+            return Ok(Desired::default());
+        };
+        let (now, attached) = (maps.snapshot()?, apps::read(&dir)?);
+        Desired::of_kernel(&now, &attached, &maps, &self.cgroup_mount, Record::load(&self.dir))
+    }
+
+    /// Makes the kernel do again what it did, if it still does what it was made to do meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if somebody else changed it since; as [`Datapath::apply`].
+    pub fn restore(&self, before: &Desired, meanwhile: &Desired) -> Result<Applied> {
+        if self.present()? != *meanwhile {
+            return Err(Error::Refused(
+                "the state was changed by somebody else meanwhile, so it stays as it is now; \
+                 `vipnat list` shows it"
+                    .to_owned(),
+            ));
+        }
+        if before.apps.is_empty() {
+            self.flush()?;
+            return Ok(Applied::default());
+        }
+        self.make(before, Absent::Await)
+    }
+
+    /// Makes the kernel do what is desired.
+    fn make(&self, desired: &Desired, absent: Absent) -> Result<Applied> {
         let dir = StateDir::create(&self.dir)?;
-        object::ensure(&dir)?;
+        let mut applied = Applied::default();
+        self.take_over(&dir, desired, &mut applied)?;
         let maps = Maps::open(dir.path())?;
         let (now, tidied) = settle(&maps)?;
-        let attached = apps::read(&dir)?;
-        let work = self.work(table, &cgroups, &now, &attached, Some(&maps))?;
-
-        let mut applied = Applied::default();
-        if !object::is_this_build(dir.path())? {
-            applied.warnings.push(
-                "the programs in the kernel are another build's; to replace them, run `vipnat \
-                 flush` and apply again: VIPs do not answer in between"
-                    .to_owned(),
-            );
+        let (attached, names) = (apps::read(&dir)?, Record::load(&self.dir));
+        if apps::swap_programs(&dir, &attached)? > 0 && applied.changes.is_empty() {
+            applied.changes.push(Change::Upgrade { layout: None });
         }
-        let failed = carry_out(&dir, &maps, &work, &attached, &mut applied)?;
-        if let Err(error) = Record::of(table).save(&self.dir) {
+        let present = self.describe(Some(&maps), &now, &attached, &names)?;
+        let work = Work::new(desired, &present)?;
+
+        let leaving = self.leaving(desired, &work, &attached, &mut applied.warnings);
+        let Done { failed, vanished } = carry_out(&dir, &maps, &work, &attached, absent)?;
+        self.left(leaving, &maps, &mut applied)?;
+        if let Err(error) = desired.names.save(&self.dir) {
             applied.warnings.push(format!("cannot keep the names for `vipnat list`: {error}"));
         }
         dir.is_still_there()?;
-        applied.changes = work.changes;
-        if !failed.is_empty() {
-            applied.changes.retain(|change| match change {
-                Change::Attach { app, .. } => !failed.contains(app),
-                Change::Detach { .. } => false,
-                Change::Vip { new, .. } => new.is_some(),
-                Change::Repair => true,
-            });
-        }
+        applied.changes.extend(work.changes.into_iter().filter(|change| match change {
+            Change::Attach { id, .. } if vanished.contains(id) => false,
+            _ if failed.is_empty() => true,
+            Change::Attach { app, .. } => !failed.contains_key(app),
+            Change::Detach { .. } | Change::Leave { .. } => false,
+            Change::Vip { new, .. } => new.is_some(),
+            Change::Upgrade { .. } | Change::Expect { .. } | Change::Repair => true,
+        }));
+        let gone = work.attach.into_iter().filter(|attach| vanished.contains(&attach.cgroup));
+        let leave = gone.map(|attach| Change::Leave { app: attach.app, cgroup: None });
+        applied.changes.extend(leave);
+        applied.failed.extend(failed.into_values());
         if applied.changes.is_empty() && (tidied || work.plan != Plan::default()) {
             applied.changes.push(Change::Repair);
         }
         Ok(applied)
+    }
+
+    /// Makes the pinned maps and programs those of this build.
+    fn take_over(&self, dir: &StateDir, desired: &Desired, applied: &mut Applied) -> Result<()> {
+        let layout = match object::condition(dir)? {
+            Condition::Absent => return object::install(dir),
+            // What an interrupted command left.
+            Condition::Current => return dir.remove(NEW),
+            Condition::OtherBuild => {
+                upgrade::replace_programs(dir)?;
+                None
+            }
+            Condition::OtherLayout(what) => {
+                let attached = apps::read(dir)?;
+                // Turns go on if this build can read where they are.
+                let old = Maps::open(dir.path()).and_then(|maps| Ok((maps.snapshot()?, maps))).ok();
+                let lost = upgrade::migrate(dir, &attached, |maps| {
+                    self.fill(dir, maps, desired, &attached, old.as_ref())
+                })?;
+                applied.warnings.extend(lost);
+                Some(what)
+            }
+        };
+        applied.changes.push(Change::Upgrade { layout });
+        Ok(())
+    }
+
+    /// Fills new maps, which nobody uses yet.
+    fn fill(
+        &self,
+        dir: &StateDir,
+        maps: &Maps,
+        desired: &Desired,
+        attached: &[AttachedApp],
+        old: Option<&(Snapshot, Maps)>,
+    ) -> Result<()> {
+        let (nothing, names) = (Snapshot::default(), Record::default());
+        let work = Work::new(desired, &self.describe(Some(maps), &nothing, attached, &names)?)?;
+        reserve_scopes(dir, maps, &work, attached)?;
+        for (_, slot) in &work.plan.slots {
+            let (scope, vip) = (slot.owner.scope, slot.owner.vip.into());
+            if let Some((now, old)) = old
+                && let Some(cursor) = now.cursor_of(scope, vip)
+            {
+                maps.set_cursor(slot.cursor, old.cursor(cursor)?)?;
+            }
+        }
+        write_lists(maps, &work.plan)
+    }
+
+    fn describe<'a>(
+        &'a self,
+        maps: Option<&'a Maps>,
+        now: &'a Snapshot,
+        attached: &'a [AttachedApp],
+        names: &'a Record,
+    ) -> Result<Present<'a>> {
+        let last_scope =
+            maps.map_or(Ok(0), |maps| maps.layout().map(|layout| layout.last_scope))?;
+        Ok(Present { maps, now, attached, last_scope, names, mount: &self.cgroup_mount })
     }
 
     /// What [`Datapath::apply`] would change. Touches nothing.
@@ -169,22 +315,125 @@ impl Datapath {
     /// What `apply` would refuse before it changes anything.
     pub fn dry_run(&self, table: &Table) -> Result<Vec<Change>> {
         kernel::check()?;
-        let cgroups = self.cgroups(table)?;
-        let Some((dir, maps)) = self.open()? else {
-            return Ok(self.work(table, &cgroups, &Snapshot::default(), &[], None)?.changes);
+        let (desired, mut contested) =
+            Desired::of_table(table, &self.cgroup_mount, Absent::Refuse)?;
+        if !contested.is_empty() {
+            return Err(contested.remove(0));
+        }
+        let names = Record::load(&self.dir);
+        let nothing = Snapshot::default();
+        let anew = |attached: &[AttachedApp]| {
+            Ok(Work::new(&desired, &self.describe(None, &nothing, attached, &names)?)?.changes)
         };
+        let Some(dir) = StateDir::open(&self.dir)? else {
+            return anew(&[]);
+        };
+        let mut changes = match object::condition(&dir)? {
+            Condition::Absent => return anew(&[]),
+            Condition::Current => Vec::new(),
+            Condition::OtherBuild => vec![Change::Upgrade { layout: None }],
+            Condition::OtherLayout(what) => {
+                let mut changes = vec![Change::Upgrade { layout: Some(what) }];
+                changes.extend(anew(&apps::read(&dir)?)?);
+                return Ok(changes);
+            }
+        };
+        let maps = Maps::open(dir.path())?;
         let mut now = maps.snapshot()?;
         let leftover = now.leftover();
         for index in &leftover {
             now.slots.remove(index);
         }
-        let work = self.work(table, &cgroups, &now, &apps::read(&dir)?, Some(&maps))?;
+        let attached = apps::read(&dir)?;
+        let work = Work::new(&desired, &self.describe(Some(&maps), &now, &attached, &names)?)?;
         let repair = !leftover.is_empty() || work.plan != Plan::default();
-        let mut changes = work.changes;
+        changes.extend(work.changes);
         if changes.is_empty() && repair {
             changes.push(Change::Repair);
         }
         Ok(changes)
+    }
+
+    /// Attaches an app to one more cgroup, given as a whole path. It stays attached, whatever tables
+    /// say, until the cgroup or the app is gone. Returns `false` if it was already.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if no such app was applied, or the cgroup is another's or not there.
+    pub fn attach(&self, name: &str, path: &Path) -> Result<bool> {
+        kernel::check()?;
+        let refused = |what: String| Err(Error::Refused(what));
+        let Some((dir, maps)) = self.open()? else {
+            return refused(format!("no app {name:?}: nothing is applied; apply a table first"));
+        };
+        let below = path.strip_prefix(&self.cgroup_mount).unwrap_or(Path::new(""));
+        if below == Path::new("") {
+            return refused(format!(
+                "{} is no cgroup of one container, below the cgroup v2 mount {}",
+                path.display(),
+                self.cgroup_mount.display()
+            ));
+        }
+        let cgroup = cgroup::id(path).attempt(|| format!("read {}", path.display()))?;
+        let Some(cgroup) = cgroup else {
+            return refused(format!("cgroup {} does not exist", path.display()));
+        };
+        let attached = apps::read(&dir)?;
+        let Some(app) = attached.iter().find(|app| app.name == name) else {
+            let known: Vec<_> = attached.iter().map(|app| app.name.as_str()).collect();
+            return refused(format!(
+                "no app {name:?} is applied; there are: {}. Put it into the table",
+                known.join(", ")
+            ));
+        };
+        let other = attached.iter().find(|other| other.name != name && other.has_links_on(cgroup));
+        if let Some(AttachedApp { name: other, .. }) = other {
+            return refused(format!(
+                "cgroup {} is app {other:?}'s; two apps can't share one",
+                path.display()
+            ));
+        }
+        if app.is_attached_to(cgroup)
+            && maps.scope(cgroup)? == Some(app.scope)
+            && app.by_hand().any(|claimed| claimed == cgroup)
+        {
+            return Ok(false);
+        }
+        apps::claim(app, cgroup)?;
+        let app = apps::reserve(&dir, app.scope, name)?;
+        apps::attach(&dir, &maps, &app, cgroup, path)?;
+        Ok(true)
+    }
+
+    /// The cgroups that exist now for the apps of a table, and where to watch for others.
+    ///
+    /// # Errors
+    ///
+    /// Cgroups or pins that can't be read.
+    pub fn surroundings(&self, table: &Table) -> Result<Surroundings> {
+        let mut around = Surroundings::default();
+        let Surroundings { places, cgroups } = &mut around;
+        for pattern in table.apps.values().filter_map(|app| app.cgroup.as_ref()) {
+            let found = cgroup::find(&self.cgroup_mount, pattern, |path| {
+                places.insert(path.to_owned());
+            });
+            cgroups.extend(found.attempt(|| format!("read the cgroups {pattern}"))?.into_keys());
+        }
+        let Some(dir) = StateDir::open(&self.dir)? else {
+            return Ok(around);
+        };
+        let mut by_hand = BTreeSet::new();
+        for app in apps::read(&dir)? {
+            by_hand.extend(app.by_hand());
+        }
+        if !by_hand.is_empty() {
+            let paths = cgroup::paths_by_id(&self.cgroup_mount);
+            let attached = by_hand.iter().filter_map(|id| paths.get(id));
+            let parents = attached.filter_map(|path| path.parent());
+            places.extend(parents.map(|path| self.cgroup_mount.join(path)));
+        }
+        cgroups.extend(by_hand);
+        Ok(around)
     }
 
     /// Removes all of it: translation stops, nothing is left. Returns `false` if there was nothing.
@@ -208,6 +457,7 @@ impl Datapath {
             }
         }
         Record::remove(&self.dir).attempt(|| "remove the record of names".to_owned())?;
+        Drains::default().save(&self.dir).attempt(|| "forget what is to end".to_owned())?;
         dir.remove_all()?;
         Ok(found)
     }
@@ -234,29 +484,27 @@ impl Datapath {
         let mut record = Record::load(&self.dir);
         record.forget(name);
         record.save(&self.dir).attempt(|| "keep the record of names".to_owned())?;
+        let mut drains = Drains::load(&self.dir);
+        drains.cancel(|departed| departed.app == name);
+        drains.save(&self.dir).attempt(|| "forget what is to end".to_owned())?;
         // Last, since without it there is no such app, and so nobody to do the rest for.
         apps::remove(app)?;
         dir.is_still_there()?;
         Ok(true)
     }
 
-    /// The cgroup of an app, as a whole path; `None` if there is no such app or its cgroup is gone.
+    /// The living cgroups that an app is translated in, as whole paths; `None` if there is no such app.
     ///
     /// # Errors
     ///
     /// As [`Datapath::list`].
-    pub fn cgroup_of(&self, name: &str) -> Result<Option<PathBuf>> {
-        kernel::check()?;
-        let Some((dir, maps)) = self.open()? else {
-            return Ok(None);
-        };
-        let apps = apps::read(&dir)?;
-        let Some(app) = apps.iter().find(|app| app.name == name) else {
-            return Ok(None);
-        };
-        let paths = cgroup::paths_by_id(&self.cgroup_mount);
-        let path = app.active(&maps)?.and_then(|id| paths.get(&id));
-        Ok(path.map(|path| self.cgroup_mount.join(path)))
+    pub fn cgroups_of(&self, name: &str) -> Result<Option<Vec<PathBuf>>> {
+        let listing = self.list()?;
+        let app = listing.apps.into_iter().find(|app| app.name == name);
+        Ok(app.map(|app| {
+            let living = app.cgroups.into_iter().filter(|cgroup| cgroup.translating);
+            living.filter_map(|cgroup| Some(self.cgroup_mount.join(cgroup.path?))).collect()
+        }))
     }
 
     /// What the kernel does now. Empty if nothing was ever applied.
@@ -286,208 +534,4 @@ impl Datapath {
         let maps = Maps::open(dir.path())?;
         Ok(Some((dir, maps)))
     }
-
-    /// The cgroup ids of a table's apps.
-    fn cgroups(&self, table: &Table) -> Result<HashMap<String, u64>> {
-        let mut ids = HashMap::new();
-        let mut missing = Vec::new();
-        for (name, app) in &table.apps {
-            let path = self.cgroup_mount.join(&app.cgroup);
-            match cgroup::id(&path).attempt(|| format!("read {}", path.display()))? {
-                Some(id) => drop(ids.insert(name.clone(), id)),
-                None => missing.push((name.clone(), path)),
-            }
-        }
-        if missing.is_empty() { Ok(ids) } else { Err(Error::NoCgroup { missing }) }
-    }
-
-    /// The difference between the table and what is there.
-    fn work(
-        &self,
-        table: &Table,
-        cgroups: &HashMap<String, u64>,
-        now: &Snapshot,
-        attached: &[AttachedApp],
-        maps: Option<&Maps>,
-    ) -> Result<Work> {
-        let by_name: HashMap<_, _> = attached.iter().map(|app| (app.name.as_str(), app)).collect();
-        let mut names: BTreeMap<u32, String> =
-            attached.iter().map(|app| (app.scope, app.name.clone())).collect();
-        let last = maps.map_or(Ok(0), Maps::last_scope)?;
-        let mut scopes = FreeScopes::new(now, attached, last);
-        let gone = attached.iter().filter(|app| !table.apps.contains_key(&app.name));
-        let mut changes: Vec<_> =
-            gone.map(|app| Change::Detach { app: app.name.clone() }).collect();
-        let (mut attach, mut owners, mut rules) = (Vec::new(), HashMap::new(), Vec::new());
-        for (name, app) in &table.apps {
-            let existing = by_name.get(name.as_str());
-            let scope = existing.map_or_else(|| scopes.take(), |app| app.scope);
-            names.insert(scope, name.clone());
-            rules.extend(app.relationships.values().map(|r| Rule::new(scope, r, table)));
-
-            let cgroup = cgroups[name];
-            owners.insert(cgroup, name.clone());
-            let on = match maps {
-                Some(maps) => maps.scope(cgroup)? == Some(scope),
-                None => false,
-            };
-            if !(on && existing.is_some_and(|app| app.is_attached_to(cgroup))) {
-                let path = self.cgroup_mount.join(&app.cgroup);
-                attach.push(Attach { app: name.clone(), scope, cgroup, path });
-                changes.push(Change::Attach { app: name.clone(), cgroup: app.cgroup.clone() });
-            }
-        }
-        let (old, new) = (Record::load(&self.dir), Record::of(table));
-        changes.extend(plan::changes(now, &rules).into_iter().map(|change| {
-            let RuleChange { scope, vip, old: from, new: to } = change;
-            let app = names.get(&scope).cloned().unwrap_or_else(|| format!("(scope {scope})"));
-            let known = new.names(&app, vip).or_else(|| old.names(&app, vip));
-            let relationship = known.map(|names| names.relationship.clone());
-            Change::Vip { app, relationship, vip, old: from, new: to }
-        }));
-        Ok(Work { plan: Plan::new(now, &rules, |_| true)?, changes, attach, owners })
-    }
-}
-
-/// Scopes that no app ever had, lowest first, nor has any entry or slot: a socket may keep flows of an
-/// app that is gone, and must not take them to another one.
-struct FreeScopes {
-    taken: BTreeSet<u32>,
-    next: u32,
-}
-
-impl FreeScopes {
-    fn new(now: &Snapshot, attached: &[AttachedApp], last: u32) -> Self {
-        let entries = now.entries.keys().map(|key| key.scope);
-        let slots = now.slots.values().map(|slot| slot.owner.scope);
-        let attached = attached.iter().map(|app| app.scope);
-        // 0 is "no app".
-        Self {
-            taken: attached.chain(entries).chain(slots).collect(),
-            next: last.wrapping_add(1).max(1),
-        }
-    }
-
-    fn take(&mut self) -> u32 {
-        while self.taken.contains(&self.next) {
-            self.next += 1;
-        }
-        self.next += 1;
-        self.next - 1
-    }
-}
-
-/// Reads the maps back and frees what an interrupted command left. Returns whether there was any.
-fn settle(maps: &Maps) -> Result<(Snapshot, bool)> {
-    let now = maps.snapshot()?;
-    let leftover = now.leftover();
-    if leftover.is_empty() {
-        return Ok((now, false));
-    }
-    free(maps, &Plan::tidy(&now, leftover))?;
-    Ok((maps.snapshot()?, true))
-}
-
-/// Makes the difference, in an order in which every connect of an app goes where the old table or
-/// the new one says: what comes is complete before anything leads to it, and what goes is led to by
-/// nothing before it goes. Returns the apps that could not be attached.
-fn carry_out(
-    dir: &StateDir,
-    maps: &Maps,
-    work: &Work,
-    attached: &[AttachedApp],
-    applied: &mut Applied,
-) -> Result<BTreeSet<String>> {
-    let Work { plan, changes: _, attach, owners } = work;
-    // An app's directory is there before and after all that has its scope in the maps, so that what
-    // an interrupted command leaves is found again under its name.
-    let highest = attach.iter().map(|attach| attach.scope).max().unwrap_or(0);
-    if highest > maps.last_scope()? {
-        maps.set_last_scope(highest)?;
-    }
-    for attach in attach {
-        apps::reserve(dir, attach.scope, &attach.app)?;
-    }
-    for (index, slot) in &plan.slots {
-        maps.write_slot(*index, *slot)?;
-    }
-    for (key, range) in &plan.switches {
-        maps.switch(*key, *range)?;
-    }
-    // One write for each cgroup makes it the new app's.
-    let mut failed = BTreeSet::new();
-    for attach in attach {
-        if let Err(error) = attach_app(dir, maps, attach, attached, owners) {
-            failed.insert(attach.app.clone());
-            applied.failed.push(error);
-        }
-    }
-    if !failed.is_empty() {
-        return Ok(failed);
-    }
-    let wanted: BTreeSet<_> = owners.values().collect();
-    let mut gone = Vec::new();
-    for app in apps::read(dir)? {
-        for cgroup in app.cgroups().filter(|cgroup| owners.get(cgroup) != Some(&app.name)) {
-            apps::release(maps, &app, cgroup)?;
-        }
-        if !wanted.contains(&app.name) {
-            gone.push(app);
-        }
-    }
-    // A program that still has the scope that its cgroup had before must find its entries.
-    if !attach.is_empty() && !plan.removals.is_empty() {
-        wait()?;
-    }
-    remove_entries(maps, plan)?;
-    gone.iter().try_for_each(apps::remove)?;
-    free(maps, plan)?;
-    Ok(failed)
-}
-
-/// Attaches one app, with the links that another one has on its cgroup, if any.
-fn attach_app(
-    dir: &StateDir,
-    maps: &Maps,
-    attach: &Attach,
-    attached: &[AttachedApp],
-    owners: &HashMap<u64, String>,
-) -> Result<()> {
-    let Attach { app, scope, cgroup, path } = attach;
-    let own = apps::reserve(dir, *scope, app)?;
-    let holder = attached.iter().find(|other| other.name != *app && other.has_links_on(*cgroup));
-    if let Some(holder) = holder
-        && !own.has_links_on(*cgroup)
-    {
-        apps::hand_over(holder, &own, *cgroup)?;
-    }
-    apps::attach(dir, maps, &own, *cgroup, path)?;
-    // At once, since cgroups nest: one inside the other, both would translate. What another app is
-    // to have, it takes over.
-    for old in own.cgroups().filter(|old| old != cgroup && !owners.contains_key(old)) {
-        apps::release(maps, &own, old)?;
-    }
-    Ok(())
-}
-
-fn remove_entries(maps: &Maps, plan: &Plan) -> Result<()> {
-    plan.removals.iter().try_for_each(|key| maps.remove(*key))
-}
-
-/// Frees what no entry points to any more, once no program can still be reading it. If it does not
-/// get that far, what remains is found as leftover the next time.
-fn free(maps: &Maps, plan: &Plan) -> Result<()> {
-    let Plan { slots: _, switches: _, removals: _, cursors, freed } = plan;
-    if freed.is_empty() {
-        return Ok(());
-    }
-    wait()?;
-    for cursor in cursors {
-        maps.reset_cursor(*cursor)?;
-    }
-    freed.iter().try_for_each(|index| maps.free_slot(*index))
-}
-
-fn wait() -> Result<()> {
-    sys::wait_for_programs().attempt(|| "wait for running programs".to_owned())
 }

@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use aya::{
@@ -12,13 +13,13 @@ use aya::{
 };
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
 use sha2::{Digest as _, Sha256};
-use vipnat_common::layout::LAYOUT;
+use vipnat_common::layout::{LAYOUT, Layout};
 
 use super::{
     error::{Attempt as _, Error, Result},
     kernel,
     state_dir::{APPS, MAPS, NEW, PROGRAMS, StateDir, names},
-    sys::ByteMap,
+    sys::{self, ByteMap},
 };
 
 /// The programs, each under the name of its hook. Listed in the order in which they are attached:
@@ -43,55 +44,103 @@ pub(super) const LAYOUT_MAP: &str = "layout";
 /// The object as the linker made it. Aligned, since it is read in place.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vipnat-ebpf"));
 
-/// Makes sure that the maps and programs are pinned and of this layout.
+/// What there is of the pinned maps and programs.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Condition {
+    /// Nothing that counts.
+    Absent,
+    /// Maps and programs of this very build.
+    Current,
+    /// Maps of this layout, programs of another build.
+    OtherBuild,
+    /// Maps of another layout; what differs.
+    OtherLayout(String),
+}
+
+/// Looks at what is pinned.
+pub(super) fn condition(dir: &StateDir) -> Result<Condition> {
+    if !exists(dir) {
+        return Ok(Condition::Absent);
+    }
+    if let Some(what) = difference(dir.path())? {
+        return Ok(Condition::OtherLayout(what));
+    }
+    let layout = pinned_layout(dir.path())?;
+    let current = layout.is_some_and(|layout| layout.build == build());
+    Ok(if current { Condition::Current } else { Condition::OtherBuild })
+}
+
+/// Pins maps and programs where there are none.
 ///
 /// They are pinned in a directory of their own that is renamed when it is complete; the maps come
 /// last, so if they are there, everything is.
-pub(super) fn ensure(dir: &StateDir) -> Result<()> {
+pub(super) fn install(dir: &StateDir) -> Result<()> {
     let path = dir.path();
-    if path.join(MAPS).exists() {
-        check_layout(path)?;
-        // What an interrupted command left once everything was in its place.
-        return dir.remove(NEW);
-    }
     // What a crash in the middle of the following left. Links without these maps know nothing.
-    for name in [NEW, PROGRAMS, APPS] {
+    for name in [PROGRAMS, APPS] {
         dir.remove(name)?;
     }
-
-    kernel::check_features().attempt(|| "load the eBPF object into the kernel".to_owned())?;
-    let mptcp = u32::from(kernel::has_mptcp());
-    let mut object = EbpfLoader::new()
-        .override_global("MPTCP", &mptcp, true)
-        .load(OBJECT)
-        .attempt(|| "load the eBPF object into the kernel".to_owned())?;
-    let new = path.join(NEW);
-    make_dir(&new)?;
-    make_dir(&new.join(MAPS))?;
-    make_dir(&new.join(PROGRAMS))?;
-    for name in MAP_NAMES {
-        let map = object.map(name).unwrap_or_else(|| panic!("the object has a map {name}"));
-        let pin = new.join(MAPS).join(name);
-        map.pin(&pin).attempt(|| format!("pin {}", pin.display()))?;
-    }
-    let layout = layout_map(&new)?;
-    let ([a, b, c, d], [e, f, g, h]) = (LAYOUT.to_ne_bytes(), build());
-    let value = [a, b, c, d, e, f, g, h, 0, 0, 0, 0];
-    layout.update([0; 4], value).attempt(|| "write the layout version".to_owned())?;
-    for (name, _) in HOOKS {
-        let pin = new.join(PROGRAMS).join(name);
-        let program: &mut CgroupSockAddr = object
-            .program_mut(name)
-            .and_then(|program| program.try_into().ok())
-            .unwrap_or_else(|| panic!("the object has a sock_addr program {name}"));
-        program.load().attempt(|| format!("load the program {name}"))?;
-        program.pin(&pin).attempt(|| format!("pin {}", pin.display()))?;
-    }
+    let new = Staged::load(dir, &[])?;
+    new.stamp(build(), 0)?;
     for name in [PROGRAMS, MAPS] {
-        fs::rename(new.join(name), path.join(name))
-            .attempt(|| format!("rename {}", new.join(name).display()))?;
+        fs::rename(new.path.join(name), path.join(name))
+            .attempt(|| format!("rename {}", new.path.join(name).display()))?;
     }
     dir.remove(NEW)
+}
+
+/// Maps and programs that are loaded and pinned beside those in force.
+pub(super) struct Staged {
+    path: PathBuf,
+}
+
+impl Staged {
+    /// Loads the object, with those of the pinned maps that are named instead of new ones, and pins
+    /// all of it below `new`.
+    pub(super) fn load(dir: &StateDir, kept: &[&'static str]) -> Result<Self> {
+        dir.remove(NEW)?;
+        kernel::check_features().attempt(|| "load the eBPF object into the kernel".to_owned())?;
+        let mut loader = EbpfLoader::new();
+        let mptcp = u32::from(kernel::has_mptcp());
+        loader.override_global("MPTCP", &mptcp, true);
+        for name in kept {
+            // aya would make a map where it finds no pin.
+            let pin = map_pin(dir.path(), name);
+            fs::metadata(&pin).attempt(|| format!("open {}", pin.display()))?;
+            loader.map_pin_path(name, pin);
+        }
+        let mut object =
+            loader.load(OBJECT).attempt(|| "load the eBPF object into the kernel".to_owned())?;
+        let path = dir.path().join(NEW);
+        for directory in [path.clone(), path.join(MAPS), path.join(PROGRAMS)] {
+            make_dir(&directory)?;
+        }
+        for name in MAP_NAMES {
+            let map = object.map(name).unwrap_or_else(|| panic!("the object has a map {name}"));
+            let pin = path.join(MAPS).join(name);
+            map.pin(&pin).attempt(|| format!("pin {}", pin.display()))?;
+        }
+        for (name, _) in HOOKS {
+            let pin = path.join(PROGRAMS).join(name);
+            let program: &mut CgroupSockAddr = object
+                .program_mut(name)
+                .and_then(|program| program.try_into().ok())
+                .unwrap_or_else(|| panic!("the object has a sock_addr program {name}"));
+            program.load().attempt(|| format!("load the program {name}"))?;
+            program.pin(&pin).attempt(|| format!("pin {}", pin.display()))?;
+        }
+        Ok(Self { path })
+    }
+
+    /// The directory that has them.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes what these maps are, and who made the programs.
+    pub(super) fn stamp(&self, build: [u8; 4], last_scope: u32) -> Result<()> {
+        write_layout(&self.path, Layout { version: LAYOUT, build, last_scope })
+    }
 }
 
 /// Whether the maps are pinned, and so everything is.
@@ -99,64 +148,66 @@ pub(super) fn exists(dir: &StateDir) -> bool {
     dir.path().join(MAPS).exists()
 }
 
+/// Refuses maps that are not of this layout.
+pub(super) fn check_layout(path: &Path) -> Result<()> {
+    match difference(path)? {
+        Some(what) => Err(Error::Layout { dir: path.to_owned(), what }),
+        None => Ok(()),
+    }
+}
+
 /// Compares the pinned maps with those of the object: the version first, which says most, then
 /// kind, sizes and capacity, since aya takes a pinned map as it is.
-pub(super) fn check_layout(path: &Path) -> Result<()> {
-    let differs = |what: String| Err(Error::Layout { dir: path.to_owned(), what });
-
+fn difference(path: &Path) -> Result<Option<String>> {
     match pinned_layout(path)? {
-        Some((LAYOUT, _)) => {}
-        Some((other, _)) => return differs(format!("version {other}, this vipnat has {LAYOUT}")),
-        None => return differs("it has no readable version".to_owned()),
+        Some(Layout { version: LAYOUT, .. }) => {}
+        Some(Layout { version, .. }) => {
+            return Ok(Some(format!("version {version}, this vipnat has {LAYOUT}")));
+        }
+        None => return Ok(Some("it has no readable version".to_owned())),
     }
-    let object = aya_obj::Object::parse(OBJECT).attempt(|| "read the eBPF object".to_owned())?;
-    for (name, expected) in object.maps.iter().filter(|(name, _)| is_pinned(name)) {
-        let Ok(pinned) = MapData::from_pin(map_pin(path, name)) else {
-            return differs(format!("map {name} is missing"));
-        };
-        let info = pinned.info().attempt(|| format!("inspect the map {name}"))?;
-        let found = (
-            info.map_type().map_or(0, |kind| kind as u32),
-            info.key_size(),
-            info.value_size(),
-            info.max_entries(),
-            info.map_flags(),
-        );
-        let wanted = (
-            expected.map_type(),
-            expected.key_size(),
-            expected.value_size(),
-            expected.max_entries(),
-            expected.map_flags(),
-        );
-        if found != wanted {
-            return differs(format!(
-                "map {name} has (kind, key size, value size, entries, flags) {found:?}, not {wanted:?}"
-            ));
+    for name in MAP_NAMES {
+        if let Some(what) = map_difference(path, name)? {
+            return Ok(Some(what));
         }
     }
     for (name, _) in HOOKS {
         if !names(&path.join(PROGRAMS))?.iter().any(|pinned| pinned == name) {
-            return differs(format!("program {name} is missing"));
+            return Ok(Some(format!("program {name} is missing")));
         }
     }
-    Ok(())
+    Ok(None)
 }
 
-/// Whether the pinned programs are those of this build.
-pub(super) fn is_this_build(path: &Path) -> Result<bool> {
-    Ok(pinned_layout(path)?.is_some_and(|(_, pinned)| pinned == build()))
+/// How a pinned map differs from the object's of its name, in kind, sizes and capacity.
+pub(super) fn map_difference(path: &Path, name: &str) -> Result<Option<String>> {
+    static PARSED: OnceLock<Option<aya_obj::Object>> = OnceLock::new();
+    let object = PARSED.get_or_init(|| aya_obj::Object::parse(OBJECT).ok()).as_ref();
+    let Some(expected) = object.and_then(|object| object.maps.get(name)) else {
+        return Ok(Some(format!("map {name} is unknown")));
+    };
+    let Ok(pinned) = MapData::from_pin(map_pin(path, name)) else {
+        return Ok(Some(format!("map {name} is missing")));
+    };
+    let info = pinned.info().attempt(|| format!("inspect the map {name}"))?;
+    let kind = info.map_type().map_or(0, |kind| kind as u32);
+    let found = (kind, info.key_size(), info.value_size(), info.max_entries());
+    let wanted =
+        (expected.map_type(), expected.key_size(), expected.value_size(), expected.max_entries());
+    Ok((found != wanted).then(|| {
+        format!("map {name} has (kind, key size, value size, entries) {found:?}, not {wanted:?}")
+    }))
 }
 
 /// What tells builds apart.
-fn build() -> [u8; 4] {
+pub(super) fn build() -> [u8; 4] {
     let hash: [u8; 32] = Sha256::digest(OBJECT).into();
     let [a, b, c, d, ..] = hash;
     [a, b, c, d]
 }
 
-/// Version and build in the pinned state; `None` if there is no such map, or another of its name.
-fn pinned_layout(path: &Path) -> Result<Option<(u32, [u8; 4])>> {
+/// What the pinned state is; `None` if there is no such map, or another of its name.
+pub(super) fn pinned_layout(path: &Path) -> Result<Option<Layout>> {
     let map = match layout_map(path) {
         Err(Error::Io { source, .. })
             if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) =>
@@ -165,8 +216,14 @@ fn pinned_layout(path: &Path) -> Result<Option<(u32, [u8; 4])>> {
         }
         other => other?,
     };
-    let value = map.lookup([0; 4]).attempt(|| "read the layout version".to_owned())?;
-    Ok(value.map(|[a, b, c, d, build @ .., _, _, _, _]| (u32::from_ne_bytes([a, b, c, d]), build)))
+    let value = map.lookup([0; 4]).attempt(|| "read the map layout".to_owned())?;
+    Ok(value.map(Layout::from_bytes))
+}
+
+/// Writes what the pinned state is.
+pub(super) fn write_layout(path: &Path, layout: Layout) -> Result<()> {
+    let map = layout_map(path)?;
+    map.update([0; 4], layout.to_bytes()).map(drop).attempt(|| "write the map layout".to_owned())
 }
 
 pub(super) fn layout_map(path: &Path) -> Result<ByteMap<4, 12>> {
@@ -174,15 +231,38 @@ pub(super) fn layout_map(path: &Path) -> Result<ByteMap<4, 12>> {
     ByteMap::open(&pin, BPF_MAP_TYPE_ARRAY).attempt(|| format!("open {}", pin.display()))
 }
 
-/// Whether a map of the object is part of the state. The section of constants is not: each program
-/// holds its own.
-fn is_pinned(name: &str) -> bool {
-    !name.starts_with('.')
-}
-
 /// Where a map is pinned.
 pub(super) fn map_pin(path: &Path, name: &str) -> PathBuf {
     path.join(MAPS).join(name)
+}
+
+/// The pinned programs.
+pub(super) struct Programs {
+    dir: PathBuf,
+    ids: [u32; HOOKS.len()],
+}
+
+impl Programs {
+    /// Looks them up.
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        let dir = path.join(PROGRAMS);
+        let mut ids = [0; HOOKS.len()];
+        for ((hook, _), id) in HOOKS.iter().zip(&mut ids) {
+            let pin = dir.join(hook);
+            *id = sys::program_id(&pin).attempt(|| format!("open {}", pin.display()))?;
+        }
+        Ok(Self { dir, ids })
+    }
+
+    /// The id of each, in the order of [`HOOKS`].
+    pub(super) fn ids(&self) -> [u32; HOOKS.len()] {
+        self.ids
+    }
+
+    /// Where the program of a hook is pinned.
+    pub(super) fn pin(&self, hook: &str) -> PathBuf {
+        self.dir.join(hook)
+    }
 }
 
 /// Opens a pinned program.
@@ -203,7 +283,8 @@ mod tests {
     fn the_object_has_these_maps_and_hooks() {
         let object = aya_obj::Object::parse(OBJECT).unwrap();
         let maps = object.maps.keys().map(String::as_str);
-        let mut maps: Vec<_> = maps.filter(|name| is_pinned(name)).collect();
+        // The section of constants is no part of the state: each program holds its own.
+        let mut maps: Vec<_> = maps.filter(|name| !name.starts_with('.')).collect();
         maps.sort_unstable();
         assert_eq!(maps, MAP_NAMES);
         let mut programs: Vec<_> = object.programs.keys().map(String::as_str).collect();

@@ -191,3 +191,8 @@ pub(super) fn changes(now: &Snapshot, rules: &[Rule]) -> Vec<RuleChange> {
     };
     keys.into_iter().filter_map(change).collect()
 }
+
+#[cfg(test)]
+mod interleavings;
+#[cfg(test)]
+mod tests;

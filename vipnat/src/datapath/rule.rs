@@ -2,9 +2,9 @@
 
 use std::{collections::HashMap, net::Ipv4Addr};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use vipnat_common::{
-    Protocol, Slot, VipKey,
+    Flow, Protocol, Slot, VipKey,
     layout::{ANY_PORT, ANY_PROTOCOL},
 };
 
@@ -30,7 +30,7 @@ pub struct Rule {
 }
 
 /// Where one turn goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Turn {
     /// The backend.
     pub ip: Ipv4Addr,
@@ -42,6 +42,14 @@ impl From<&Backend> for Turn {
     fn from(backend: &Backend) -> Self {
         let Backend { ip, port, weight: _ } = *backend;
         Self { ip, port: port.map_or(0, u16::from) }
+    }
+}
+
+impl Turn {
+    /// Whether this turn may have led a flow to where it is.
+    pub(super) fn leads(&self, flow: &Flow) -> bool {
+        let port = if self.port == 0 { flow.vip_port } else { self.port };
+        flow.backend == self.ip.octets() && flow.backend_port == port
     }
 }
 
@@ -65,6 +73,11 @@ impl Rule {
             select,
             udp_pinning,
         }
+    }
+
+    /// The same for another app.
+    pub(super) fn of_scope(&self, scope: u32) -> Self {
+        Self { scope, ..self.clone() }
     }
 
     /// The flags of all its slots.

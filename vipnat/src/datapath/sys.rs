@@ -2,6 +2,7 @@
 
 use std::{
     ffi::CString,
+    fs::File,
     io,
     marker::PhantomData,
     mem::{size_of, zeroed},
@@ -13,7 +14,10 @@ use std::{
     ptr,
 };
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info, bpf_map_info, bpf_map_type};
+use aya_obj::generated::{
+    BPF_F_MMAPABLE, bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_map_info, bpf_map_type,
+    bpf_prog_info,
+};
 
 /// A pinned map whose keys and values are of exactly these sizes, and not one value for each CPU:
 /// the kernel copies as much as the map says, not as much as the caller has room for.
@@ -39,6 +43,11 @@ impl<const K: usize, const V: usize> ByteMap<K, V> {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "not the map that vipnat made"));
         }
         Ok(Self { fd, sizes: PhantomData })
+    }
+
+    /// For system calls that take a map.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 
     /// Reads one element; `None` if there is none.
@@ -106,15 +115,18 @@ impl<const K: usize, const V: usize> ByteMap<K, V> {
 }
 
 impl<const V: usize> ByteMap<4, V> {
-    /// Gives every element of an array that can be mapped into memory (`BPF_F_MMAPABLE`, kernel 5.5)
-    /// to `each`. For a large one that takes a small part of the time of [`ByteMap::for_each`], in
-    /// which the kernel looks up and copies element after element.
+    /// Gives every element of an array to `each`. If it can be mapped into memory, that takes a small
+    /// part of the time of [`ByteMap::for_each`], in which the kernel looks up and copies element
+    /// after element.
     pub(super) fn for_each_mapped(&self, mut each: impl FnMut(u32, &[u8; V])) -> io::Result<()> {
         // The kernel rounds elements up to eight bytes.
         const { assert!(V.is_multiple_of(8)) };
         // SAFETY: plain data, for which zeroes are valid.
         let mut info: bpf_map_info = unsafe { zeroed() };
         read_info(&self.fd, &mut info)?;
+        if info.map_flags & BPF_F_MMAPABLE == 0 {
+            return self.for_each(|key, value| each(u32::from_ne_bytes(key), &value));
+        }
         let mut values = vec![[0; V]; info.max_entries as usize];
         let length = size_of_val(values.as_slice());
         // SAFETY: a new mapping, at an address that the kernel chooses.
@@ -136,16 +148,62 @@ impl<const V: usize> ByteMap<4, V> {
     }
 }
 
-/// The cgroup that a pinned link is attached to, by id, which is its inode number; 0 once it is
-/// gone.
-pub(super) fn cgroup_of_link(pin: &Path) -> io::Result<u64> {
+/// What a link connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LinkInfo {
+    /// The cgroup, by id, which is its inode number; 0 once it is gone.
+    pub(super) cgroup: u64,
+    /// The id of the program.
+    pub(super) program: u32,
+}
+
+/// What a pinned link connects.
+pub(super) fn link_info(pin: &Path) -> io::Result<LinkInfo> {
     let link = open_pin(pin)?;
     // SAFETY: plain data, for which zeroes are valid.
     let mut info: bpf_link_info = unsafe { zeroed() };
     read_info(&link, &mut info)?;
     // SAFETY: the kernel filled in this part of the union if it is a cgroup link; it left zeroes
     // if the object is a smaller one, and any bits make a u64.
-    Ok(unsafe { info.__bindgen_anon_1.cgroup.cgroup_id })
+    let cgroup = unsafe { info.__bindgen_anon_1.cgroup.cgroup_id };
+    Ok(LinkInfo { cgroup, program: info.prog_id })
+}
+
+/// The id of a pinned program.
+pub(super) fn program_id(pin: &Path) -> io::Result<u32> {
+    let program = open_pin(pin)?;
+    // SAFETY: plain data, for which zeroes are valid.
+    let mut info: bpf_prog_info = unsafe { zeroed() };
+    read_info(&program, &mut info)?;
+    Ok(info.id)
+}
+
+/// Makes a pinned link run a pinned program from now on. No call is made without a program: each
+/// runs the old one or the new one (`__cgroup_bpf_replace` in kernel/bpf/cgroup.c, kernel 5.7).
+pub(super) fn update_link(link: &Path, program: &Path) -> io::Result<()> {
+    let (link, program) = (open_pin(link)?, open_pin(program)?);
+    // SAFETY: bpf_attr is plain data, for which zeroes are valid.
+    let mut attr: bpf_attr = unsafe { zeroed() };
+    attr.link_update.link_fd = link.as_raw_fd() as u32;
+    attr.link_update.__bindgen_anon_1.new_prog_fd = program.as_raw_fd() as u32;
+    bpf(bpf_cmd::BPF_LINK_UPDATE, &mut attr).map(drop)
+}
+
+/// What a loaded iterator writes about the elements of a map (kernel 5.9).
+pub(super) fn iterate(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> io::Result<File> {
+    // `union bpf_iter_link_info` with a map in it.
+    let info = map.as_raw_fd();
+    // SAFETY: bpf_attr is plain data, for which zeroes are valid.
+    let mut attr: bpf_attr = unsafe { zeroed() };
+    attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd() as u32;
+    attr.link_create.attach_type = bpf_attach_type::BPF_TRACE_ITER as u32;
+    attr.link_create.__bindgen_anon_3.__bindgen_anon_1.iter_info = (&raw const info) as u64;
+    attr.link_create.__bindgen_anon_3.__bindgen_anon_1.iter_info_len = size_of_val(&info) as u32;
+    let link = bpf_fd(bpf_cmd::BPF_LINK_CREATE, &mut attr)?;
+    // SAFETY: as above.
+    let mut attr: bpf_attr = unsafe { zeroed() };
+    attr.iter_create.link_fd = link.as_raw_fd() as u32;
+    bpf_fd(bpf_cmd::BPF_ITER_CREATE, &mut attr).map(File::from)
 }
 
 /// Waits until every BPF program that runs now has ended.

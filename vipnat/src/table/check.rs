@@ -10,7 +10,7 @@ use std::{
 use vipnat_common::Protocol;
 
 use super::{
-    App, Backend, Relationship, Select, Service, Table, UdpPinning,
+    App, Backend, Cgroups, OnBackendRemoved, Relationship, Select, Service, Table, UdpPinning,
     endpoint::Endpoint,
     error::{Problem, TableError},
     path::Path,
@@ -54,7 +54,7 @@ impl App {
         let mut checker = Checker { problems: Vec::new(), cgroup_mount };
         let path = Path::keys(&["apps", name]);
         checker.name(&path, name);
-        let raw = raw::App { cgroup: cgroup.to_owned(), relationships: BTreeMap::new() };
+        let raw = raw::App { cgroup: Some(cgroup.to_owned()), relationships: BTreeMap::new() };
         let app = checker.app(&path, raw, &BTreeMap::new());
         match checker.problems {
             problems if problems.is_empty() => Ok(app),
@@ -120,8 +120,8 @@ impl Checker<'_> {
                 let path = Path::keys(&["apps", &name]);
                 self.name(&path, &name);
                 let app = self.app(&path, app, &services);
-                if let Some(other) = cgroups.insert(app.cgroup.clone(), name.clone())
-                    && app.cgroup != PathBuf::new()
+                if let Some(cgroup) = &app.cgroup
+                    && let Some(other) = cgroups.insert(cgroup.clone(), name.clone())
                 {
                     self.problem(
                         &path.key("cgroup"),
@@ -142,11 +142,13 @@ impl Checker<'_> {
     }
 
     fn service(&mut self, path: &Path, service: raw::Service) -> Service {
-        let raw::Service { backends, select, udp_pinning } = service;
+        let raw::Service { backends, select, udp_pinning, on_backend_removed, drain_seconds } =
+            service;
         let modes = Select::ALL.map(|mode| (mode.word(), mode));
         let select = self.word(&path.key("select"), select, &modes);
         let modes = UdpPinning::ALL.map(|mode| (mode.word(), mode));
         let udp_pinning = self.word(&path.key("udp-pinning"), udp_pinning, &modes);
+        let on_backend_removed = self.on_backend_removed(path, on_backend_removed, drain_seconds);
         let mut seen = HashMap::new();
         let path = path.key("backends");
         let backends = backends
@@ -167,7 +169,7 @@ impl Checker<'_> {
                 backend
             })
             .collect();
-        let service = Service { backends, select, udp_pinning };
+        let service = Service { backends, select, udp_pinning, on_backend_removed };
         let turns = service.round();
         if turns > Service::MAX_TURNS {
             self.problem(
@@ -177,6 +179,43 @@ impl Checker<'_> {
             );
         }
         service
+    }
+
+    fn on_backend_removed(
+        &mut self,
+        path: &Path,
+        word: Option<String>,
+        seconds: Option<i64>,
+    ) -> OnBackendRemoved {
+        let unknown = |word: &String| OnBackendRemoved::ALL.iter().all(|way| way.word() != word);
+        // Then whether there is a time to drain can't be told.
+        let mistaken = word.as_ref().is_some_and(unknown);
+        let ways = OnBackendRemoved::ALL.map(|way| (way.word(), way));
+        let way = self.word(&path.key("on-backend-removed"), word, &ways);
+        let path = path.key("drain-seconds");
+        match (way, seconds) {
+            (_, None) => return way,
+            _ if mistaken => return way,
+            (OnBackendRemoved::Drain(_), Some(seconds)) => {
+                if let Ok(seconds @ 1..=OnBackendRemoved::MAX_DRAIN) = u32::try_from(seconds) {
+                    return OnBackendRemoved::Drain(seconds);
+                }
+                let help = format!(
+                    "use 1 to {}; to end connections at once, use on-backend-removed = \"kill\"",
+                    OnBackendRemoved::MAX_DRAIN
+                );
+                self.problem(&path, format!("{seconds} seconds"), help);
+            }
+            (OnBackendRemoved::Keep | OnBackendRemoved::Kill, Some(_)) => self.problem(
+                &path,
+                format!(
+                    "a time to drain, where nothing drains: on-backend-removed is {:?}",
+                    way.word()
+                ),
+                "add on-backend-removed = \"drain\", or remove it",
+            ),
+        }
+        way
     }
 
     fn backend(&mut self, path: &Path, backend: raw::Backend) -> Backend {
@@ -250,7 +289,7 @@ impl Checker<'_> {
 
     fn app(&mut self, path: &Path, app: raw::App, services: &BTreeMap<String, Service>) -> App {
         let raw::App { cgroup, relationships } = app;
-        let cgroup = self.cgroup(&path.key("cgroup"), &cgroup).unwrap_or_default();
+        let cgroup = cgroup.and_then(|cgroup| self.cgroup(&path.key("cgroup"), &cgroup));
         let path = path.key("relationships");
         let mut vips: HashMap<Ipv4Addr, String> = HashMap::new();
         let relationships = relationships
@@ -275,7 +314,7 @@ impl Checker<'_> {
         App { cgroup, relationships }
     }
 
-    fn cgroup(&mut self, path: &Path, text: &str) -> Option<PathBuf> {
+    fn cgroup(&mut self, path: &Path, text: &str) -> Option<Cgroups> {
         let mount = self.cgroup_mount;
         let below = if text.starts_with('/') {
             FilePath::new(text).strip_prefix(mount).ok()
@@ -295,7 +334,7 @@ impl Checker<'_> {
             return None;
         }
         let below: PathBuf = below.components().filter(|c| *c != Component::CurDir).collect();
-        if below == PathBuf::new() {
+        if below == PathBuf::new() || below == FilePath::new("*") {
             self.problem(
                 path,
                 format!("cgroup {text:?} is the whole machine"),
@@ -303,7 +342,18 @@ impl Checker<'_> {
             );
             return None;
         }
-        Some(below)
+        match Cgroups::parse(&below) {
+            Ok(cgroups) => Some(cgroups),
+            Err(reason) => {
+                self.problem(
+                    path,
+                    format!("cgroup pattern {text:?}: {reason}"),
+                    "use * for any part of one name, as in \"lxc/shop-*\", ? for one character, \
+                     [a-z] for one of some",
+                );
+                None
+            }
+        }
     }
 
     fn relationship(

@@ -4,6 +4,7 @@
 //! returns is checked: nothing downstream can hold a bad VIP, an unknown service or a cgroup
 //! outside the mount.
 
+mod cgroup;
 mod check;
 mod endpoint;
 mod error;
@@ -15,22 +16,18 @@ mod service;
 mod vip;
 mod write;
 
-use std::{
-    collections::BTreeMap,
-    net::Ipv4Addr,
-    num::NonZeroU16,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, net::Ipv4Addr, num::NonZeroU16, path::Path};
 
 use serde_json::{Map, Value};
 use vipnat_common::Protocol;
 
 use self::locate::Locator;
 pub use self::{
+    cgroup::{Cgroups, Component},
     check::check_name,
     error::{Problem, TableError},
     platform::Imported,
-    service::{Backend, Select, Service, UdpPinning},
+    service::{Backend, OnBackendRemoved, Select, Service, UdpPinning},
     vip::vip_of,
     write::NotToml,
 };
@@ -44,15 +41,15 @@ pub(crate) use self::{
 pub struct Table {
     /// The services, by name.
     pub services: BTreeMap<String, Service>,
-    /// The apps, by name; at least one, no two in one cgroup.
+    /// The apps, by name; at least one, no two with the same cgroup.
     pub apps: BTreeMap<String, App>,
 }
 
-/// A container: the cgroup whose sockets are translated.
+/// A container, or several alike: the cgroups whose sockets are translated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct App {
-    /// Relative to the cgroup v2 mount, without `.` and `..`; never the mount itself.
-    pub cgroup: PathBuf,
+    /// Below the cgroup v2 mount; never the mount itself. `None`: those that are attached by hand.
+    pub cgroup: Option<Cgroups>,
     /// The relationships, by name; no two with one VIP.
     pub relationships: BTreeMap<String, Relationship>,
 }

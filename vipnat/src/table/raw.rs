@@ -36,6 +36,10 @@ pub(super) struct Service {
     pub(super) select: Option<String>,
     #[serde(rename = "udp-pinning")]
     pub(super) udp_pinning: Option<String>,
+    #[serde(rename = "on-backend-removed")]
+    pub(super) on_backend_removed: Option<String>,
+    #[serde(rename = "drain-seconds")]
+    pub(super) drain_seconds: Option<i64>,
 }
 
 /// `"247.221.80.48"`, or `{ ip = "247.221.80.48", port = 6380, weight = 2 }`.
@@ -48,7 +52,7 @@ pub(super) struct Backend {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table with `cgroup` and `relationships`")]
 pub(super) struct App {
-    pub(super) cgroup: String,
+    pub(super) cgroup: Option<String>,
     #[serde(default, with = "serde_with::rust::maps_duplicate_key_is_error")]
     pub(super) relationships: BTreeMap<String, Relationship>,
 }

@@ -2,6 +2,8 @@
 
 use std::{net::Ipv4Addr, num::NonZeroU16};
 
+use serde::{Deserialize, Serialize};
+
 /// What relationships point to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
@@ -11,6 +13,8 @@ pub struct Service {
     pub select: Select,
     /// What becomes of UDP flows whose backend leaves the table.
     pub udp_pinning: UdpPinning,
+    /// What becomes of connections whose backend leaves the table.
+    pub on_backend_removed: OnBackendRemoved,
 }
 
 /// How a backend is chosen for a new flow; the modes of iptables' `statistic` match.
@@ -56,6 +60,45 @@ impl UdpPinning {
         match self {
             Self::Table => "table",
             Self::Strict => "strict",
+        }
+    }
+}
+
+/// What becomes of what is connected to a backend that leaves the table: TCP connections, and UDP
+/// sockets that are connected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnBackendRemoved {
+    /// It stays, as with iptables.
+    #[default]
+    Keep,
+    /// It is ended at once: the application gets an error, the server a reset.
+    Kill,
+    /// The same after so many seconds, 1 to [`OnBackendRemoved::MAX_DRAIN`].
+    Drain(u32),
+}
+
+impl OnBackendRemoved {
+    /// Every way, the default first.
+    pub const ALL: [Self; 3] = [Self::Keep, Self::Kill, Self::Drain(60)];
+
+    /// The longest time to drain: a day.
+    pub const MAX_DRAIN: u32 = 86_400;
+
+    /// How the table says it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Kill => "kill",
+            Self::Drain(_) => "drain",
+        }
+    }
+
+    /// After how many seconds it is ended, if that is not at once or never.
+    pub fn drain_seconds(self) -> Option<u32> {
+        match self {
+            Self::Drain(seconds) => Some(seconds),
+            Self::Keep | Self::Kill => None,
         }
     }
 }
@@ -141,6 +184,7 @@ mod tests {
             backends: weights.iter().enumerate().map(backend).collect(),
             select: Select::default(),
             udp_pinning: UdpPinning::default(),
+            on_backend_removed: OnBackendRemoved::default(),
         };
         let order: Vec<_> = service.turns().map(|backend| backend.ip.octets()[3]).collect();
         assert_eq!(service.round(), order.len() as u64);

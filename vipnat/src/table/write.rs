@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 use vipnat_common::Protocol;
 
 use super::{
-    App, Backend, Relationship, Select, Service, Table, UdpPinning, path::Path, vip::vip_of,
+    App, Backend, OnBackendRemoved, Relationship, Select, Service, Table, UdpPinning, path::Path,
+    vip::vip_of,
 };
 
 /// Lists up to here are written on one line.
@@ -45,8 +46,9 @@ impl Table {
         for (name, app) in apps {
             let App { cgroup, relationships } = app;
             header(&mut text, &["apps", name]);
-            // A path that was read is UTF-8.
-            let _ = writeln!(text, "cgroup = {}", string(&cgroup.to_string_lossy()));
+            if let Some(cgroup) = cgroup {
+                let _ = writeln!(text, "cgroup = {}", string(&cgroup.to_string()));
+            }
             for (relationship_name, relationship) in relationships {
                 let keys = ["apps", name, "relationships", relationship_name];
                 header(&mut text, &keys);
@@ -59,15 +61,19 @@ impl Table {
 
 impl Service {
     fn json(&self) -> Map<String, Value> {
-        let Self { backends, select, udp_pinning } = self;
+        let Self { backends, select, udp_pinning, on_backend_removed } = self;
         let backends: Vec<_> = backends.iter().map(Backend::json).collect();
         let select = (*select != Select::default()).then(|| select.word().into());
         let udp_pinning =
             (*udp_pinning != UdpPinning::default()).then(|| udp_pinning.word().into());
+        let way = (*on_backend_removed != OnBackendRemoved::default())
+            .then(|| on_backend_removed.word().into());
         object([
             ("backends", Some(backends.into())),
             ("select", select),
             ("udp-pinning", udp_pinning),
+            ("on-backend-removed", way),
+            ("drain-seconds", on_backend_removed.drain_seconds().map(Value::from)),
         ])
     }
 }
@@ -90,11 +96,12 @@ impl Backend {
 impl App {
     fn json(&self) -> Value {
         let Self { cgroup, relationships } = self;
+        let cgroup = cgroup.as_ref().map(|cgroup| cgroup.to_string().into());
         let relationships: Map<_, _> = relationships
             .iter()
             .map(|(name, relationship)| (name.clone(), relationship.json(name).into()))
             .collect();
-        json!({ "cgroup": cgroup.to_string_lossy(), "relationships": relationships })
+        object([("cgroup", cgroup), ("relationships", Some(relationships.into()))]).into()
     }
 }
 

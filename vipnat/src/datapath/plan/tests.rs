@@ -72,12 +72,20 @@ impl Kernel {
 }
 
 const SCOPES: [u32; 2] = [1, 2];
-const VIPS: [Ipv4Addr; 2] = [Ipv4Addr::new(169, 254, 1, 1), Ipv4Addr::new(169, 254, 1, 2)];
+pub(super) const VIPS: [Ipv4Addr; 2] =
+    [Ipv4Addr::new(169, 254, 1, 1), Ipv4Addr::new(169, 254, 1, 2)];
 const PORTS: [u16; 2] = [53, 80];
 const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
 
-fn rule(scope: u32, vip: Ipv4Addr, port: u16, protocol: Protocol, backends: &[u8]) -> Rule {
-    let turn = |last: &u8| Turn { ip: Ipv4Addr::new(240, scope as u8, vip.octets()[3], *last), port: 0 };
+pub(super) fn rule(
+    scope: u32,
+    vip: Ipv4Addr,
+    port: u16,
+    protocol: Protocol,
+    backends: &[u8],
+) -> Rule {
+    let turn =
+        |last: &u8| Turn { ip: Ipv4Addr::new(240, scope as u8, vip.octets()[3], *last), port: 0 };
     Rule {
         scope,
         vip,
@@ -127,7 +135,7 @@ fn destinations() -> Vec<Destination> {
 
 /// A verdict without the slot that it came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Seen {
+pub(super) enum Seen {
     Pass,
     Unreachable,
     Unsettled,
@@ -146,7 +154,7 @@ impl From<Verdict> for Seen {
 }
 
 /// What a table allows for a destination.
-fn allowed(table: &[Rule], to: &Destination) -> Vec<Seen> {
+pub(super) fn allowed(table: &[Rule], to: &Destination) -> Vec<Seen> {
     let matches = |rule: &&Rule| {
         rule.scope == to.scope
             && rule.vip.octets() == to.ip
@@ -156,11 +164,9 @@ fn allowed(table: &[Rule], to: &Destination) -> Vec<Seen> {
     match table.iter().find(matches) {
         None => vec![Seen::Pass],
         Some(rule) if rule.turns.is_empty() => vec![Seen::Unreachable],
-        Some(rule) => rule
-            .turns
-            .iter()
-            .map(|turn| Seen::Redirect(turn.ip.octets(), to.port))
-            .collect(),
+        Some(rule) => {
+            rule.turns.iter().map(|turn| Seen::Redirect(turn.ip.octets(), to.port)).collect()
+        }
     }
 }
 
@@ -220,11 +226,17 @@ fn cursors_stay_with_their_vip_and_are_not_shared() {
     let mut kernel = Kernel::default();
     let any = Protocol::HopOpt;
     let [a, b] = VIPS;
-    kernel.apply(&[rule(1, a, 0, any, &[1, 2, 3]), rule(1, b, 0, any, &[1]), rule(2, a, 0, any, &[1])]);
+    kernel.apply(&[
+        rule(1, a, 0, any, &[1, 2, 3]),
+        rule(1, b, 0, any, &[1]),
+        rule(2, a, 0, any, &[1]),
+    ]);
     let cursor = |kernel: &Kernel, scope, vip| kernel.maps.cursor_of(scope, vip).unwrap();
-    let (first, second, third) = (cursor(&kernel, 1, a), cursor(&kernel, 1, b), cursor(&kernel, 2, a));
+    let (first, second, third) =
+        (cursor(&kernel, 1, a), cursor(&kernel, 1, b), cursor(&kernel, 2, a));
     assert!(first != second && second != third && first != third);
-    let to = Destination { scope: 1, ip: a.octets(), port: 80, protocol: Protocol::Tcp, connect: true };
+    let to =
+        Destination { scope: 1, ip: a.octets(), port: 80, protocol: Protocol::Tcp, connect: true };
     for _ in 0..4 {
         decide(&kernel, &to);
     }
@@ -246,11 +258,8 @@ fn an_unchanged_vip_is_not_written() {
     let any = Protocol::HopOpt;
     let [a, b] = VIPS;
     kernel.apply(&[rule(1, a, 0, any, &[1]), rule(1, b, 53, any, &[1])]);
-    let plan = Plan::new(
-        &kernel.maps,
-        &[rule(1, a, 0, any, &[2]), rule(1, b, 53, any, &[1])],
-        |_| true,
-    );
+    let plan =
+        Plan::new(&kernel.maps, &[rule(1, a, 0, any, &[2]), rule(1, b, 53, any, &[1])], |_| true);
     let plan = plan.unwrap();
     assert_eq!(plan.switches.len(), 1);
     assert_eq!((plan.slots.len(), plan.removals.len(), plan.freed.len()), (1, 0, 1));
@@ -269,11 +278,8 @@ fn other_scopes_are_left_alone() {
 #[test]
 fn a_table_too_large_says_which_map() {
     let huge: Vec<u8> = vec![0; capacity::BACKENDS as usize + 1];
-    let error = Plan::new(
-        &Snapshot::default(),
-        &[rule(1, VIPS[0], 0, Protocol::HopOpt, &huge)],
-        |_| true,
-    );
+    let error =
+        Plan::new(&Snapshot::default(), &[rule(1, VIPS[0], 0, Protocol::HopOpt, &huge)], |_| true);
     let error = error.unwrap_err().to_string();
     assert!(error.contains("map `backends`") && error.contains("262144"), "{error}");
 }

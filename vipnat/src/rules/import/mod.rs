@@ -21,7 +21,7 @@ use self::{
     shares::Turn,
     walk::{End, Found, Leaf},
 };
-use crate::table::{Relationship, Select, Service, UdpPinning, check_name};
+use crate::table::{OnBackendRemoved, Relationship, Select, Service, UdpPinning, check_name};
 
 /// What was found in rules.
 #[derive(Debug, Default)]
@@ -234,7 +234,9 @@ fn service(leaves: &[&Leaf<'_>]) -> Result<(Service, Vec<String>), String> {
     let turns: Vec<_> = turns.collect();
     if turns.is_empty() {
         let (select, udp_pinning) = (Select::default(), UdpPinning::default());
-        return Ok((Service { backends: Vec::new(), select, udp_pinning }, Vec::new()));
+        let on_backend_removed = OnBackendRemoved::default();
+        let service = Service { backends: Vec::new(), select, udp_pinning, on_backend_removed };
+        return Ok((service, Vec::new()));
     }
     shares::service(&turns)
 }

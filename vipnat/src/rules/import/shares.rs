@@ -3,7 +3,7 @@
 use std::{collections::HashMap, net::Ipv4Addr, num::NonZeroU16};
 
 use super::save::Statistic;
-use crate::table::{Backend, Select, Service, UdpPinning, gcd};
+use crate::table::{Backend, OnBackendRemoved, Select, Service, UdpPinning, gcd};
 
 /// How exact `iptables-save` prints a probability (the kernel keeps 31 bits), and how exact people
 /// write one, beginning with the exact.
@@ -175,7 +175,12 @@ fn merged(turns: &[Turn], select: Select, weights: &[u64]) -> Result<Service, St
         Ok(Backend { ip, port, weight })
     });
     let backends: Result<Vec<_>, String> = backends.collect();
-    let service = Service { backends: backends?, select, udp_pinning: UdpPinning::default() };
+    let service = Service {
+        backends: backends?,
+        select,
+        udp_pinning: UdpPinning::default(),
+        on_backend_removed: OnBackendRemoved::default(),
+    };
     if service.round() > Service::MAX_TURNS {
         return Err(format!("more than {} turns in a round", Service::MAX_TURNS));
     }

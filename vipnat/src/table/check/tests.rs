@@ -15,6 +15,8 @@ backends = [{ ip = "247.221.80.70", port = 6380, weight = 2 }, "247.221.80.71"]
 backends = []
 select = "random"
 udp-pinning = "strict"
+on-backend-removed = "drain"
+drain-seconds = 300
 
 [apps.shop]
 cgroup = "shop.slice/shop"
@@ -45,8 +47,10 @@ fn parse_bytes(bytes: &[u8]) -> Result<Table, TableError> {
 fn a_good_table() {
     let table = parse(GOOD).unwrap();
     let shop = &table.apps["shop"];
-    assert_eq!(shop.cgroup, FilePath::new("shop.slice/shop"));
-    assert_eq!(table.apps["blog"].cgroup, FilePath::new("blog/a"));
+    let cgroup = shop.cgroup.as_ref().and_then(Cgroups::path);
+    assert_eq!(cgroup.as_deref(), Some(FilePath::new("shop.slice/shop")));
+    let cgroup = table.apps["blog"].cgroup.as_ref().and_then(Cgroups::path);
+    assert_eq!(cgroup.as_deref(), Some(FilePath::new("blog/a")));
     assert_eq!(shop.relationships["db"].vip, Ipv4Addr::new(169, 254, 37, 209));
     assert_eq!(shop.relationships["db"].port, None);
     let cache = &shop.relationships["cache"];
@@ -58,6 +62,7 @@ fn a_good_table() {
     let empty = &table.services["empty"];
     assert!(empty.backends.is_empty());
     assert_eq!((empty.select, empty.udp_pinning), (Select::Random, UdpPinning::Strict));
+    assert_eq!(empty.on_backend_removed, OnBackendRemoved::Drain(300));
     let redis = &table.services["redis"];
     assert_eq!((redis.select, redis.udp_pinning), (Select::RoundRobin, UdpPinning::Table));
 }
@@ -77,12 +82,12 @@ fn refusals_name_place_object_and_reason() {
         (
             "vip = ",
             "vpi = ",
-            "t:22:1: apps.shop.relationships.cache.vpi: unknown field `vpi`, expected one of `service`, `vip`",
+            "t:24:1: apps.shop.relationships.cache.vpi: unknown field `vpi`, expected one of `service`, `vip`",
         ),
         (
             "service = \"redis\"",
             "service = \"reddis\"",
-            "t:21:11: apps.shop.relationships.cache.service: there is no service \"reddis\"",
+            "t:23:11: apps.shop.relationships.cache.service: there is no service \"reddis\"",
         ),
         (
             "\"247.221.80.48\"",
@@ -100,12 +105,12 @@ fn refusals_name_place_object_and_reason() {
             "t:3:30: services.postgres.backends[1].ip: \"247.221.80.52:5432\" is not an IPv4 address",
         ),
         ("port = 6380", "port = 0", "t:6:44: services.redis.backends[0].port: port 0"),
-        ("port = 6379", "port = 70000", "t:23:8: apps.shop.relationships.cache.port: port 70000"),
-        ("port = 6379", "port = -1", "t:23:8: apps.shop.relationships.cache.port: port -1"),
+        ("port = 6379", "port = 70000", "t:25:8: apps.shop.relationships.cache.port: port 70000"),
+        ("port = 6379", "port = -1", "t:25:8: apps.shop.relationships.cache.port: port -1"),
         (
             "port = 6379",
             "port = \"a\"",
-            "t:23:8: apps.shop.relationships.cache.port: invalid type: a string, expected a whole number",
+            "t:25:8: apps.shop.relationships.cache.port: invalid type: a string, expected a whole number",
         ),
         (
             "select = \"random\"",
@@ -117,16 +122,38 @@ fn refusals_name_place_object_and_reason() {
             "udp-pinning = \"loose\"",
             "t:11:15: services.empty.udp-pinning: \"loose\" is not a choice here",
         ),
+        (
+            "on-backend-removed = \"drain\"",
+            "on-backend-removed = \"drop\"",
+            "t:12:22: services.empty.on-backend-removed: \"drop\" is not a choice here",
+        ),
+        (
+            "on-backend-removed = \"drain\"",
+            "on-backend-removed = \"kill\"",
+            "t:13:17: services.empty.drain-seconds: a time to drain, where nothing drains",
+        ),
+        (
+            "on-backend-removed = \"drain\"\n",
+            "",
+            "t:12:17: services.empty.drain-seconds: a time to drain, where nothing drains",
+        ),
+        (
+            "drain-seconds = 300",
+            "drain-seconds = 0",
+            "t:13:17: services.empty.drain-seconds: 0 sec",
+        ),
+        ("drain-seconds = 300", "drain-seconds = 86401", "services.empty.drain-seconds: 86401 sec"),
+        ("drain-seconds = 300", "drain-seconds = -1", "services.empty.drain-seconds: -1 seconds"),
         ("weight = 2", "weight = 0", "t:6:59: services.redis.backends[0].weight: weight 0"),
         (
             "169.254.17.140",
             "169.253.17.140",
-            "t:22:7: apps.shop.relationships.cache.vip: VIP 169.253.17.140 is outside 169.254.0.0/16",
+            "t:24:7: apps.shop.relationships.cache.vip: VIP 169.253.17.140 is outside 169.254.0.0/16",
         ),
         (
             "169.254.17.140",
             "169.254.169.254",
-            "t:22:7: apps.shop.relationships.cache.vip: VIP 169.254.169.254 is reserved: 169.254.169",
+            "t:24:7: apps.shop.relationships.cache.vip: VIP 169.254.169.254 is reserved: 169.254.169",
         ),
         ("169.254.17.140", "169.254.0.1", "VIP 169.254.0.1 is reserved: RFC 3927"),
         ("169.254.17.140", "169.254.255.1", "VIP 169.254.255.1 is reserved: RFC 3927"),
@@ -135,7 +162,7 @@ fn refusals_name_place_object_and_reason() {
         (
             "169.254.17.140",
             "169.254.37.209",
-            "t:16:26: apps.shop.relationships.db: relationships \"cache\" and \"db\" have the same VIP 169.254.37.209",
+            "t:18:26: apps.shop.relationships.db: relationships \"cache\" and \"db\" have the same VIP 169.254.37.209",
         ),
         (
             "\"247.221.80.48\"",
@@ -159,25 +186,25 @@ fn refusals_name_place_object_and_reason() {
         (
             "shop.slice/shop",
             "../shop",
-            "t:14:10: apps.shop.cgroup: cgroup \"../shop\" is not below",
+            "t:16:10: apps.shop.cgroup: cgroup \"../shop\" is not below",
         ),
         (
             "shop.slice/shop",
             "/sys/fs/cgroup/../x",
             "is not below the cgroup v2 mount /sys/fs/cgroup",
         ),
-        ("shop.slice/shop", "/etc", "t:14:10: apps.shop.cgroup: cgroup \"/etc\" is not below"),
+        ("shop.slice/shop", "/etc", "t:16:10: apps.shop.cgroup: cgroup \"/etc\" is not below"),
         ("shop.slice/shop", "/sys/fs/cgroup", "cgroup \"/sys/fs/cgroup\" is the whole machine"),
         ("shop.slice/shop", "", "cgroup \"\" is the whole machine"),
         ("shop.slice/shop", "a\\u0000b", "a cgroup path with a zero byte"),
-        ("[apps.blog]", "[apps.shop]", "t:26:7: duplicate key"),
+        ("[apps.blog]", "[apps.shop]", "t:28:7: duplicate key"),
         (
             "protocol = \"tcp\"",
             "protocol = \"icmp\"",
-            "t:24:12: apps.shop.relationships.cache.protocol: protocol \"icmp\"",
+            "t:26:12: apps.shop.relationships.cache.protocol: protocol \"icmp\"",
         ),
         ("path = \"main\"", "ip = \"1.2.3.4\"", "the endpoint sets \"ip\", which vipnat fills in"),
-        ("[apps.blog]", "[apps.\"a b\"]", "t:26:7: apps.a b: white space"),
+        ("[apps.blog]", "[apps.\"a b\"]", "t:28:7: apps.a b: white space"),
         ("[apps.blog]", "[apps.\"\"]", "an empty name"),
         ("path = \"main\"", "path = inf", "inf is no JSON number"),
         (

@@ -16,7 +16,7 @@ use base64::{
 use serde_json::{Map, Value};
 
 use super::super::{
-    App, Backend, Relationship, Select, Service, Table, TableError, UdpPinning,
+    App, Backend, OnBackendRemoved, Relationship, Select, Service, Table, TableError, UdpPinning,
     check::{MAX_NAME, check_name, never_a_backend, never_a_vip},
     endpoint::{self, Json, kind},
     error::{Problem, SHOWN},
@@ -248,6 +248,7 @@ impl Reader {
             backends: self.backends(name, &path.key("instance_ips"), instances),
             select: Select::default(),
             udp_pinning: UdpPinning::default(),
+            on_backend_removed: OnBackendRemoved::default(),
         };
         let service_name = name.to_owned();
         let relationship =

@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, num::NonZeroU16};
 
 use proptest::{collection::vec, option, prelude::*};
 
-use super::*;
+use super::{super::Cgroups, *};
 
 fn name() -> impl Strategy<Value = String> {
     "[^\\s\\p{C}]{1,15}"
@@ -24,11 +24,19 @@ fn backends() -> impl Strategy<Value = Vec<Backend>> {
 fn service() -> impl Strategy<Value = Service> {
     let select = prop_oneof![Just(Select::RoundRobin), Just(Select::Random)];
     let udp_pinning = prop_oneof![Just(UdpPinning::Table), Just(UdpPinning::Strict)];
-    (backends(), select, udp_pinning).prop_map(|(backends, select, udp_pinning)| Service {
-        backends,
-        select,
-        udp_pinning,
-    })
+    let removed = prop_oneof![
+        Just(OnBackendRemoved::Keep),
+        Just(OnBackendRemoved::Kill),
+        (1..=OnBackendRemoved::MAX_DRAIN).prop_map(OnBackendRemoved::Drain),
+    ];
+    (backends(), select, udp_pinning, removed).prop_map(
+        |(backends, select, udp_pinning, on_backend_removed)| Service {
+            backends,
+            select,
+            udp_pinning,
+            on_backend_removed,
+        },
+    )
 }
 
 /// What an application can be given and TOML has.
@@ -70,7 +78,8 @@ prop_compose! {
     ) -> Table {
         let names: Vec<String> = services.keys().cloned().collect();
         let apps = apps.into_iter().enumerate().map(|(i, (name, (cgroup, relations)))| {
-            let cgroup = format!("{i}{cgroup}/x").into();
+            // A name with brackets may be no pattern.
+            let cgroup = Cgroups::parse(format!("{i}{cgroup}/x").as_ref()).ok();
             let mut app = App { cgroup, relationships: [].into() };
             for (n, (name, vip, port, protocol, endpoint)) in relations.into_iter().enumerate() {
                 let vip = vip.map_or(vip_of(&name), |[a, b]| Ipv4Addr::new(169, 254, a, b));
@@ -109,6 +118,8 @@ backends = ["247.221.80.48", "247.221.80.52"]
 [services.redis]
 backends = [{ ip = "247.221.80.70", port = 6380, weight = 2 }, "247.221.80.71"]
 select = "random"
+on-backend-removed = "drain"
+drain-seconds = 60
 
 [apps.shop]
 cgroup = "shop.slice/shop"

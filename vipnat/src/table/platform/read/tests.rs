@@ -9,7 +9,7 @@ use super::*;
 const SECRET: &str = "s3cret-hunter2";
 
 fn app() -> App {
-    App { cgroup: "shop.slice/shop".into(), relationships: BTreeMap::new() }
+    App { cgroup: None, relationships: BTreeMap::new() }
 }
 
 fn read(value: impl AsRef<[u8]>) -> Result<Imported, TableError> {
@@ -201,7 +201,12 @@ proptest! {
                 .into_iter()
                 .map(|n| Backend { ip: Ipv4Addr::new(247, 0, 0, n), port: None, weight: 1 })
                 .collect();
-            let service = Service { backends, select: Select::default(), udp_pinning: UdpPinning::default() };
+            let service = Service {
+                backends,
+                select: Select::default(),
+                udp_pinning: UdpPinning::default(),
+                on_backend_removed: OnBackendRemoved::default(),
+            };
             table.services.insert(name.clone(), service);
             app.relationships.insert(
                 name.clone(),

@@ -1,0 +1,232 @@
+//! Tables that change all the time while two apps with one VIP connect from all CPUs.
+
+use std::{
+    fmt::Write as _,
+    net::{Ipv4Addr, SocketAddrV4},
+    time::{Duration, Instant},
+};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::{App, Backend, Load, NetNs, Network, Tally, Vipnat, program};
+
+/// The VIP that both apps have, of the name `db`.
+const DB: &str = "169.254.37.209";
+const PORT: u16 = 5432;
+/// Backends of each app; no other app has them.
+const BACKENDS: u8 = 8;
+/// VIPs of each app, beside `db`, whose lists change with every table.
+const OTHERS: usize = 250;
+/// Of these, how many are connected to as well.
+const CONNECTED: usize = 20;
+
+/// Two apps on two hosts, each with its own backends, and everything they need.
+pub struct Churn {
+    /// The program and its state.
+    pub vipnat: Vipnat,
+    apps: [(&'static str, App); 2],
+    _backends: Vec<Backend>,
+    _network: Network,
+    tables: usize,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Churned {
+    /// How many lists of backends changed.
+    pub changes: u64,
+    /// In how many tables.
+    pub tables: u64,
+    /// How long that took.
+    pub took: Duration,
+    /// What each app saw.
+    pub tallies: Vec<Tally>,
+}
+
+/// What came of a soak.
+#[derive(Debug, Default)]
+pub struct Soaked {
+    /// How many lists of backends changed, as far as it was said.
+    pub changes: u64,
+    /// How often `vipnat run` was killed.
+    pub kills: u64,
+    /// How long it took.
+    pub took: Duration,
+    /// What each app saw; at the end.
+    pub tallies: Vec<Tally>,
+}
+
+impl Churn {
+    /// Starts the backends, and applies the first table.
+    #[expect(clippy::new_without_default, reason = "makes kernel objects")]
+    pub fn new() -> Self {
+        let network = Network::new();
+        let mut backends = Vec::new();
+        let apps = [("shop", 1), ("blog", 2)].map(|(name, number)| {
+            let services = network.host(Ipv4Addr::new(247, 10, number, 1));
+            for last in 0..BACKENDS {
+                let ip = backend(name, last);
+                services.add_address(ip);
+                let says = format!("{name}-{last}");
+                backends.push(Backend::start(&services, SocketAddrV4::new(ip, PORT), &says));
+            }
+            (name, App::new(network.host(Ipv4Addr::new(247, 10, number, 2))))
+        });
+        let churn =
+            Self { vipnat: Vipnat::new(), apps, _backends: backends, _network: network, tables: 0 };
+        churn.vipnat.apply(&churn.table());
+        churn
+    }
+
+    /// The host of the first app.
+    pub fn host(&self) -> &NetNs {
+        &self.apps[0].1.host
+    }
+
+    /// The present table.
+    pub fn table(&self) -> String {
+        let mut text = String::new();
+        for (name, app) in &self.apps {
+            // Lists of 1 to 5, each another one than in the table before.
+            for list in 0..7 {
+                let count = 1 + (self.tables + list) % 5;
+                let members: Vec<_> = (0..count)
+                    .map(|i| (self.tables * 3 + list + i) % usize::from(BACKENDS))
+                    .map(|last| format!("\"{}\"", backend(name, last as u8)))
+                    .collect();
+                let _ =
+                    writeln!(text, "[services.{name}{list}]\nbackends = [{}]", members.join(", "));
+            }
+            let _ = writeln!(text, "[apps.{name}]\ncgroup = \"{}\"", app.cgroup.relative());
+            let _ = writeln!(text, "[apps.{name}.relationships.db]\nservice = \"{name}0\"");
+            for number in 0..OTHERS {
+                let list = number % 7;
+                let _ = writeln!(
+                    text,
+                    "[apps.{name}.relationships.r{number}]\nservice = \"{name}{list}\"\nvip = \"{}\"",
+                    other(number)
+                );
+            }
+        }
+        text
+    }
+
+    /// Another table than the present one.
+    pub fn next_table(&mut self) -> String {
+        self.tables += 1;
+        self.table()
+    }
+
+    /// How many lists each table changes.
+    pub const fn changes_in_a_table() -> usize {
+        2 * (1 + OTHERS)
+    }
+
+    /// Both apps connecting, by TCP and UDP, as many at a time as there are CPUs, and more.
+    pub fn loads(&self) -> Vec<Load> {
+        let destinations: Vec<_> = [format!("{DB}:{PORT}")]
+            .into_iter()
+            .chain((0..CONNECTED).map(|number| format!("{}:{PORT}", other(number))))
+            .collect();
+        let load = |(name, app): &(&str, App)| {
+            let mut load = app.command(program("load"));
+            load.args(["--expect", name, "--tcp", "2", "--udp", "1", "--sendto", "1"]);
+            Load::start({
+                load.args(&destinations);
+                load
+            })
+        };
+        self.apps.iter().map(load).collect()
+    }
+
+    /// Lets `vipnat run` follow tables that change as fast as it can, until there were as many
+    /// changes or so much time has passed.
+    pub fn run(&mut self, changes: u64, time: Duration) -> Churned {
+        let mut churned = Churned::default();
+        let loads = self.loads();
+        let file = self.vipnat.table(&self.table());
+        let mut following =
+            crate::Following::start(self.vipnat.command(["run".as_ref(), file.as_os_str()]));
+        let begun = Instant::now();
+        while churned.changes < changes && begun.elapsed() < time {
+            let table = self.next_table();
+            self.vipnat.replace_table(&table);
+            following.wait_for_many(Self::changes_in_a_table(), |line| line.starts_with("~ "));
+            following.forget();
+            churned.changes += Self::changes_in_a_table() as u64;
+            churned.tables += 1;
+        }
+        churned.took = begun.elapsed();
+        churned.tallies = loads.into_iter().map(Load::stop).collect();
+        churned
+    }
+
+    /// The same with `vipnat run` killed again and again, at any moment, and started again, now of
+    /// this build, now of the other. `tell` is called now and then with what there was so far.
+    pub fn soak(&mut self, time: Duration, mut tell: impl FnMut(&Self, &Soaked)) -> Soaked {
+        let mut soaked = Soaked::default();
+        let loads = self.loads();
+        let begun = Instant::now();
+        let mut random = 1_u32;
+        while begun.elapsed() < time {
+            let table = self.next_table();
+            let file = self.vipnat.table(&table);
+            let arguments = ["run".as_ref(), file.as_os_str()];
+            let mut following = crate::Following::start(if soaked.kills % 4 == 3 {
+                self.vipnat.command_of("other-build", arguments)
+            } else {
+                self.vipnat.command(arguments)
+            });
+            // xorshift32, so that each run is the same as far as it can be.
+            random ^= random << 13;
+            random ^= random >> 17;
+            random ^= random << 5;
+            let life = Duration::from_millis(u64::from(random % 3000));
+            let born = Instant::now();
+            while born.elapsed() < life {
+                let said = following.says_meanwhile(Duration::from_millis(u64::from(random % 50)));
+                soaked.changes += said.iter().filter(|line| line.starts_with("~ ")).count() as u64;
+                let table = self.next_table();
+                self.vipnat.replace_table(&table);
+            }
+            following.signal(Signal::SIGKILL);
+            following.ends();
+            soaked.kills += 1;
+            soaked.took = begun.elapsed();
+            tell(self, &soaked);
+        }
+        soaked.tallies = loads.into_iter().map(Load::stop).collect();
+        soaked
+    }
+
+    /// Panics unless one more apply repairs whatever is left, and there is nothing to do for another.
+    pub fn assert_repaired(&self) {
+        self.vipnat.apply(&self.table());
+        assert_eq!(self.vipnat.apply(&self.table()), "nothing to change\n");
+    }
+
+    /// Panics unless the cursors have counted every connection since the first table, once.
+    pub fn assert_cursors(&self, tallies: &[Tally]) {
+        let listing: Value =
+            serde_json::from_str(&self.vipnat.ok(["list", "--json"])).expect("JSON");
+        for (tally, (name, _)) in tallies.iter().zip(&self.apps) {
+            let apps = listing["apps"].as_array().expect("apps");
+            let app = apps.iter().find(|app| app["app"] == *name).expect("the app is listed");
+            for relationship in app["relationships"].as_array().expect("relationships") {
+                let vip = relationship["vip"].as_str().expect("a VIP");
+                let counted = relationship["connections"].as_u64();
+                let made = tally.answered.get(&format!("{vip}:{PORT}")).copied().unwrap_or(0);
+                assert_eq!(counted, Some(made), "turns of {name} {vip}");
+            }
+        }
+    }
+}
+
+fn backend(app: &str, last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(247, 20, app.as_bytes()[0], 10 + last)
+}
+
+fn other(number: usize) -> Ipv4Addr {
+    Ipv4Addr::new(169, 254, 100 + (number / 200) as u8, (number % 200) as u8)
+}

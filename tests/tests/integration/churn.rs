@@ -1,0 +1,31 @@
+//! The concurrency guarantee: a connect reaches a backend that its own VIP had in the old table or has
+//! in the new one, never another.
+
+use std::time::Duration;
+
+use vipnat_tests::{Churn, Churned, Tally};
+
+/// A thousand a second for a minute; on a machine that is slower, for longer.
+#[test]
+fn nothing_fails_or_crosses_while_sixty_thousand_lists_change() {
+    let mut churn = Churn::new();
+    let Churned { changes, tables, took, tallies } = churn.run(60_000, Duration::from_secs(180));
+    let connections: u64 = tallies.iter().map(Tally::total).sum();
+    println!(
+        "{connections} connections, {changes} changes in {tables} tables, {took:.1?}: {:.0} changes/s",
+        changes as f64 / took.as_secs_f64()
+    );
+    tallies.iter().for_each(Tally::assert_flawless);
+    churn.assert_cursors(&tallies);
+}
+
+/// What `cargo xtask soak` does for as long as one likes.
+#[test]
+fn nothing_fails_or_crosses_while_run_is_killed_all_the_time() {
+    let mut churn = Churn::new();
+    let soaked = churn.soak(Duration::from_secs(15), |_, _| {});
+    soaked.tallies.iter().for_each(Tally::assert_flawless);
+    assert!(soaked.kills > 2 && soaked.changes > 0, "{soaked:?}");
+    churn.assert_repaired();
+    churn.assert_cursors(&soaked.tallies);
+}

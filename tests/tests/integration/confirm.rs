@@ -1,0 +1,115 @@
+//! `apply --confirm-timeout`: what is not confirmed is taken back.
+
+use std::{
+    io::Write as _,
+    process::{Child, Stdio},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use vipnat_tests::Cgroup;
+
+use crate::scene::{Scene, list, table};
+
+/// Starts an apply of the second backend that waits for an answer, and waits until it has applied.
+fn start(scene: &Scene, text: &str, time: &str) -> Child {
+    let file = scene.vipnat.table(text);
+    let mut command = scene.vipnat.command([
+        "apply".as_ref(),
+        "--confirm-timeout".as_ref(),
+        time.as_ref(),
+        file.as_os_str(),
+    ]);
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    child.unwrap()
+}
+
+fn wait_until(scene: &Scene, backend: &str) {
+    for _ in 0..200 {
+        if scene.who() == backend {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    panic!("never led to {backend}");
+}
+
+#[test]
+fn what_is_confirmed_stays() {
+    let scene = Scene::new(2);
+    scene.apply_first(1);
+    let mut apply = start(&scene, &scene.table(&list([1])), "30s");
+    wait_until(&scene, "1");
+    apply.stdin.take().unwrap().write_all(b"y\n").unwrap();
+    let output = apply.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(scene.who(), "1");
+    // What changes nothing needs no confirmation.
+    let apply = start(&scene, &scene.table(&list([1])), "30s");
+    assert!(apply.wait_with_output().unwrap().status.success());
+}
+
+#[test]
+fn what_is_not_confirmed_is_taken_back() {
+    let scene = Scene::new(2);
+    let other = Cgroup::new();
+    scene.apply_first(1);
+    let before = scene.vipnat.ok(["list", "--json"]);
+    // Other backends, another name, another app: all of it.
+    let (shop, blog) = (scene.app.cgroup.relative(), other.relative());
+    let after = table(&[("store", shop, &list([1]), "port = 5432"), ("blog", blog, "[]", "")]);
+    let count = |json: &str| json.replace(|c: char| c.is_ascii_digit(), "");
+    let ways: [(&str, &str, fn(&mut Child)); 4] = [
+        ("in time", "1s", |_| {}),
+        ("not confirmed", "30s", |apply| {
+            apply.stdin.take().unwrap().write_all(b"n\n").unwrap();
+        }),
+        ("without a confirmation", "30s", |apply| drop(apply.stdin.take())),
+        ("interrupted", "30s", |apply| {
+            kill(Pid::from_raw(apply.id().cast_signed()), Signal::SIGHUP).unwrap();
+        }),
+    ];
+    for (why, time, act) in ways {
+        let mut apply = start(&scene, &after, time);
+        wait_until(&scene, "1");
+        act(&mut apply);
+        let input = apply.stdin.take();
+        let output = apply.wait_with_output().unwrap();
+        drop(input);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains(why) && stderr.contains("as it was before"), "{stderr}");
+        assert_eq!(scene.who(), "0");
+        // But for the numbers: a scope is never given twice.
+        assert_eq!(count(&scene.vipnat.ok(["list", "--json"])), count(&before));
+    }
+    let text = scene.vipnat.ok(["list"]);
+    assert!(text.contains("db") && text.contains("shop"), "names come back: {text}");
+}
+
+#[test]
+fn the_first_apply_is_taken_back_to_nothing() {
+    let scene = Scene::new(2);
+    let apply = start(&scene, &scene.table(&list([1])), "1s");
+    let output = apply.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!scene.vipnat.bpffs().exists());
+}
+
+#[test]
+fn what_somebody_else_changed_meanwhile_is_not_taken_back() {
+    let scene = Scene::new(2);
+    scene.apply_first(1);
+    let apply = start(&scene, &scene.table(&list([1])), "1s");
+    wait_until(&scene, "1");
+    scene.vipnat.apply(&scene.table(&list([1, 0])));
+    let output = apply.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr.contains("changed by somebody else"), "{stderr}");
+    let listed = scene.vipnat.ok(["list"]);
+    assert!(listed.contains("247.221.81.1  247.221.81.0"), "{listed}");
+}

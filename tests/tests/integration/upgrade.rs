@@ -1,0 +1,147 @@
+//! Another build takes over: the same layout or another one, up and down, with everything connecting.
+
+use std::{ffi::OsStr, process::Command, time::Duration};
+
+use serde_json::Value;
+use vipnat_tests::{Churn, Load, Outcome, Session, outcome, program};
+
+use crate::{
+    scene::{DB, PORT, Scene, list},
+    sockets::Sockets,
+};
+
+const BUILDS: [&str; 3] = ["vipnat", "other-build", "other-layout"];
+
+fn apply(scene: &Scene, build: &str, table: &str) -> Outcome {
+    let file = scene.vipnat.table(table);
+    let arguments = [OsStr::new("apply"), file.as_os_str()];
+    let outcome = match build {
+        "vipnat" => scene.vipnat.run(arguments),
+        other => outcome(&mut scene.vipnat.command_of(other, arguments)),
+    };
+    assert_eq!(outcome.code(), Some(0), "{build}: {outcome}");
+    outcome
+}
+
+/// Which build's programs run, all hooks of which are one's: other builds refuse with another error.
+fn programs_of(scene: &Scene, vip: &str) -> &'static str {
+    match scene.app.probe(&format!("tcp {vip}:{PORT}")).error() {
+        "EHOSTUNREACH" => "vipnat",
+        "ENETUNREACH" => "other",
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn every_build_takes_over_from_every_other() {
+    let scene = Scene::new(2);
+    // Beside db, a VIP without backends.
+    let with_none = |table: String| {
+        table
+            + "[services.none]\nbackends = []\n[apps.shop.relationships.none]\nservice = \"none\"\n\
+                 vip = \"169.254.9.9\"\n"
+    };
+    let text = with_none(scene.table(&list([0, 1])));
+    apply(&scene, "vipnat", &text);
+    let hold = |arguments: &[&str]| {
+        let mut probe = scene.app.command(program("probe"));
+        probe.arg("hold").args(arguments).arg(format!("{DB}:{PORT}"));
+        Session::open(probe).unwrap()
+    };
+    let mut turns = 0;
+    let mut sessions = vec![hold(&[]), hold(&["--mapped"]), hold(&["--udp"])];
+    let seen = |session: &mut Session| -> (bool, String) {
+        let report: Value = serde_json::from_str(&session.ask("").unwrap()).unwrap();
+        let peer =
+            report["peer"].as_str().unwrap_or_default().replace("[::ffff:", "").replace(']', "");
+        (report["ok"].as_bool().unwrap(), peer)
+    };
+    // A flow of datagrams without connect, on whose backend it stays.
+    let mut datagrams = Sockets::of(&scene.app);
+    datagrams.call("socket a udp4");
+    let from_db = format!("\"0\" from {DB}:{PORT}");
+    assert_eq!(datagrams.ask("a", PORT), from_db);
+    // Two TCP connections and the flow took their turns.
+    turns += 3;
+    for (from, to) in [(0, 1), (1, 0), (0, 2), (2, 1), (1, 2), (2, 0)] {
+        let printed = apply(&scene, BUILDS[to], &text).stdout;
+        let same_layout = from < 2 && to < 2;
+        let expected = if same_layout {
+            "~ programs replaced"
+        } else {
+            "~ state of another layout taken over"
+        };
+        assert!(printed.starts_with(expected), "{from} to {to}: {printed}");
+        assert_eq!(printed.lines().count(), 1, "{from} to {to}: {printed}");
+        assert_eq!(apply(&scene, BUILDS[to], &text).stdout, "nothing to change\n");
+        let runs = if to == 0 { "vipnat" } else { "other" };
+        assert_eq!(programs_of(&scene, "169.254.9.9"), runs, "{from} to {to}");
+        // What was connected before any of this still shows the VIP, and its turn comes next.
+        for session in &mut sessions {
+            assert_eq!(seen(session), (true, format!("{DB}:{PORT}")), "{from} to {to}");
+        }
+        assert_eq!(datagrams.ask("a", PORT), from_db, "{from} to {to}");
+        assert_eq!(scene.who(), (turns % 2).to_string(), "{from} to {to}");
+        turns += 1;
+        // One that connects under this build, for the next ones to keep.
+        sessions.push(hold(&[]));
+        turns += 1;
+    }
+    // No program, map or link of the builds before is left.
+    assert_eq!(leftover_programs(&scene), 0);
+}
+
+/// Programs of vipnat that run in the app's cgroup and are not those pinned.
+fn leftover_programs(scene: &Scene) -> usize {
+    let id = |program: &Value| program["id"].as_u64().unwrap();
+    let json = |command: &mut Command| -> Value {
+        serde_json::from_str(&outcome(command).stdout).unwrap()
+    };
+    let pinned: Vec<u64> = std::fs::read_dir(scene.vipnat.bpffs().join("progs"))
+        .unwrap()
+        .map(|pin| {
+            let pin = pin.unwrap().path();
+            id(&json(Command::new("bpftool").args(["-j", "prog", "show", "pinned"]).arg(pin)))
+        })
+        .collect();
+    let attached =
+        json(Command::new("bpftool").args(["-j", "cgroup", "show"]).arg(scene.app.cgroup.path()));
+    let attached = attached.as_array().unwrap().iter().map(id);
+    attached.filter(|id| !pinned.contains(id)).count()
+}
+
+#[test]
+fn a_change_of_the_table_and_of_the_layout_at_once() {
+    let scene = Scene::new(3);
+    scene.apply_first(2);
+    let printed = apply(&scene, "other-layout", &scene.table(&list([2]))).stdout;
+    assert!(printed.starts_with("~ state of another layout"), "{printed}");
+    assert_eq!(scene.who_of(2), ["2", "2"]);
+    // Back again, with another app's name.
+    let table = scene.table(&list([1])).replace("shop]", "store]").replace("shop.", "store.");
+    apply(&scene, "vipnat", &table.replace("\"shop\"", "\"store\""));
+    assert_eq!(scene.who_of(2), ["1", "1"]);
+}
+
+#[test]
+fn nothing_fails_while_builds_take_over_under_load() {
+    let mut churn = Churn::new();
+    let loads = churn.loads();
+    for round in 0..12 {
+        let table = if round % 2 == 0 { churn.next_table() } else { churn.table() };
+        let file = churn.vipnat.table(&table);
+        let arguments = ["apply".as_ref(), file.as_os_str()];
+        let build = BUILDS[(round + 1) % 3];
+        let mut command = match build {
+            "vipnat" => churn.vipnat.command(arguments),
+            other => churn.vipnat.command_of(other, arguments),
+        };
+        let applied = outcome(&mut command);
+        assert_eq!(applied.code(), Some(0), "{build}: {applied}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    for tally in loads.into_iter().map(Load::stop) {
+        tally.assert_flawless();
+        println!("{} connections", tally.total());
+    }
+}

@@ -1,0 +1,44 @@
+//! `vipnat attach`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::datapath;
+
+/// Arguments of `attach`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The app, of the table that was applied last.
+    #[arg(long)]
+    app: String,
+    #[command(flatten)]
+    cgroup: Cgroup,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Cgroup {
+    /// The cgroup, below the cgroup v2 mount; an absolute path works too.
+    #[arg(long, value_name = "PATH")]
+    cgroup: Option<PathBuf>,
+    /// The cgroup that this process is in.
+    #[arg(long)]
+    pid: Option<u32>,
+}
+
+pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
+    let Args { app, cgroup: Cgroup { cgroup, pid } } = args;
+    let mount = datapath::cgroup_mount()?;
+    let cgroup = match pid {
+        Some(pid) => datapath::cgroup_of_process(&mount, *pid)?,
+        None => mount.join(cgroup.as_deref().unwrap_or(Path::new(""))),
+    };
+    let attached = super::datapath(bpffs)?.attach(app, &cgroup)?;
+    let below = cgroup.strip_prefix(&mount).unwrap_or(&cgroup).display();
+    super::print(&if attached {
+        format!("+ app {app} in cgroup {below}\n")
+    } else {
+        "nothing to change\n".to_owned()
+    })
+}

@@ -1,0 +1,160 @@
+//! The difference, made: in an order in which every connect of an app goes where the old table or
+//! the new one says. What comes is complete before anything leads to it, and what goes is led to by
+//! nothing before it goes.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::{
+    Absent,
+    apps::{self, AttachedApp},
+    error::{Attempt as _, Error, Result},
+    maps::Maps,
+    plan::Plan,
+    snapshot::Snapshot,
+    state_dir::StateDir,
+    sys,
+    work::{Attach, Work},
+};
+
+/// Reads the maps back and frees what an interrupted command left. Returns whether there was any.
+pub(super) fn settle(maps: &Maps) -> Result<(Snapshot, bool)> {
+    let now = maps.snapshot()?;
+    let leftover = now.leftover();
+    if leftover.is_empty() {
+        return Ok((now, false));
+    }
+    free(maps, &Plan::tidy(&now, leftover))?;
+    Ok((maps.snapshot()?, true))
+}
+
+/// Makes the directories of all apps there are to be, and notes that their scopes are given.
+///
+/// An app's directory is there before and after all that has its scope in the maps, so that what an
+/// interrupted command leaves is found again under its name.
+pub(super) fn reserve_scopes(
+    dir: &StateDir,
+    maps: &Maps,
+    work: &Work,
+    attached: &[AttachedApp],
+) -> Result<()> {
+    let highest = work.scopes.values().copied().max().unwrap_or(0);
+    if highest > maps.layout()?.last_scope {
+        maps.set_last_scope(highest)?;
+    }
+    let known: BTreeSet<_> = attached.iter().map(|app| app.name.as_str()).collect();
+    let new = work.scopes.iter().filter(|(app, _)| !known.contains(app.as_str()));
+    new.into_iter().try_for_each(|(app, scope)| apps::reserve(dir, *scope, app).map(drop))
+}
+
+/// Writes new lists, and lets the entries lead to them.
+pub(super) fn write_lists(maps: &Maps, plan: &Plan) -> Result<()> {
+    for (index, slot) in &plan.slots {
+        maps.write_slot(*index, *slot)?;
+    }
+    plan.switches.iter().try_for_each(|(key, range)| maps.switch(*key, *range))
+}
+
+/// What came of it.
+#[derive(Default)]
+pub(super) struct Done {
+    /// Why apps could not be attached, by name.
+    pub(super) failed: BTreeMap<String, Error>,
+    /// The cgroups that went while they were attached.
+    pub(super) vanished: BTreeSet<u64>,
+}
+
+/// Does all of it, or all but what goes if an app can't be attached.
+pub(super) fn carry_out(
+    dir: &StateDir,
+    maps: &Maps,
+    work: &Work,
+    attached: &[AttachedApp],
+    absent: Absent,
+) -> Result<Done> {
+    let Work { plan, changes: _, attach, owners, scopes } = work;
+    reserve_scopes(dir, maps, work, attached)?;
+    write_lists(maps, plan)?;
+    // One write for each cgroup makes it the new app's.
+    let mut done = Done::default();
+    for attach in attach {
+        let Err(error) = attach_app(dir, maps, attach, attached, owners) else {
+            continue;
+        };
+        if absent == Absent::Await && !attach.is_there()? {
+            // A container that ends while it is attached is no failure, and leaves nothing.
+            let own = apps::reserve(dir, attach.scope, &attach.app)?;
+            apps::release(maps, &own, attach.cgroup)?;
+            done.vanished.insert(attach.cgroup);
+        } else {
+            done.failed.insert(attach.app.clone(), error);
+        }
+    }
+    if !done.failed.is_empty() {
+        return Ok(done);
+    }
+    let mut gone = Vec::new();
+    for app in apps::read(dir)? {
+        for cgroup in app.cgroups().filter(|cgroup| owners.get(cgroup) != Some(&app.name)) {
+            apps::release(maps, &app, cgroup)?;
+        }
+        if !scopes.contains_key(&app.name) {
+            gone.push(app);
+        }
+    }
+    // A program that still has the scope that its cgroup had before must find its entries.
+    if !attach.is_empty() && !plan.removals.is_empty() {
+        wait()?;
+    }
+    remove_entries(maps, plan)?;
+    gone.iter().try_for_each(apps::remove)?;
+    free(maps, plan)?;
+    Ok(done)
+}
+
+/// Attaches one app, with the links that another one has on its cgroup, if any.
+fn attach_app(
+    dir: &StateDir,
+    maps: &Maps,
+    attach: &Attach,
+    attached: &[AttachedApp],
+    owners: &HashMap<u64, String>,
+) -> Result<()> {
+    let Attach { app, scope, cgroup, path } = attach;
+    let own = apps::reserve(dir, *scope, app)?;
+    let holder = attached.iter().find(|other| other.name != *app && other.has_links_on(*cgroup));
+    if let Some(holder) = holder
+        && !own.has_links_on(*cgroup)
+    {
+        apps::hand_over(holder, &own, *cgroup)?;
+    }
+    apps::attach(dir, maps, &own, *cgroup, path)?;
+    // At once, since cgroups nest: one inside the other, both would translate. What another app is
+    // to have, it takes over.
+    for old in own.cgroups().filter(|old| !owners.contains_key(old)) {
+        apps::release(maps, &own, old)?;
+    }
+    Ok(())
+}
+
+pub(super) fn remove_entries(maps: &Maps, plan: &Plan) -> Result<()> {
+    plan.removals.iter().try_for_each(|key| maps.remove(*key))
+}
+
+/// Frees what no entry points to any more, once no program can still be reading it. If it does not
+/// get that far, what remains is found as leftover the next time.
+pub(super) fn free(maps: &Maps, plan: &Plan) -> Result<()> {
+    let Plan { slots: _, switches: _, removals: _, cursors, freed } = plan;
+    if freed.is_empty() {
+        return Ok(());
+    }
+    wait()?;
+    for cursor in cursors {
+        maps.reset_cursor(*cursor)?;
+    }
+    freed.iter().try_for_each(|index| maps.free_slot(*index))
+}
+
+/// Waits until no program decides by what the maps held when this was called.
+pub(super) fn wait() -> Result<()> {
+    sys::wait_for_programs().attempt(|| "wait for running programs".to_owned())
+}

@@ -1,0 +1,92 @@
+//! Which backends a change of the table takes away, and what becomes of what is connected to them.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    net::Ipv4Addr,
+};
+
+use serde::{Deserialize, Serialize};
+use vipnat_common::Flow;
+
+use super::{
+    Change,
+    desired::Desired,
+    rule::{Rule, Turn},
+};
+use crate::{record::Record, table::OnBackendRemoved};
+
+/// A backend that a VIP no longer leads to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Departed {
+    /// The app.
+    pub app: String,
+    /// The relationship, if its name is known.
+    pub relationship: Option<String>,
+    /// The number of the app in the maps.
+    pub scope: u32,
+    /// The VIP.
+    pub vip: Ipv4Addr,
+    /// The backend.
+    #[serde(flatten)]
+    pub backend: Turn,
+}
+
+/// The rules of all VIPs, by app and VIP.
+pub(super) type Rules = BTreeMap<(u32, Ipv4Addr), Rule>;
+
+impl Departed {
+    /// Whether a flow was led to the backend, and is led there by no other turn of the VIP either.
+    pub(super) fn was_given(&self, flow: &Flow, rules: &Rules) -> bool {
+        let Self { app: _, relationship: _, scope, vip, backend } = self;
+        let of_vip = flow.scope == *scope && flow.vip == vip.octets();
+        let mut turns = rules.get(&(*scope, *vip)).into_iter().flat_map(|rule| &rule.turns);
+        of_vip && backend.leads(flow) && !turns.any(|turn| turn.leads(flow))
+    }
+
+    /// Whether the VIP leads to the backend after all.
+    pub(super) fn is_back(&self, rules: &Rules) -> bool {
+        rules.get(&(self.scope, self.vip)).is_some_and(|rule| rule.turns.contains(&self.backend))
+    }
+}
+
+/// The backends that some changes take away, where that is not without consequence. What that is, says
+/// the names of what is desired; if the relationship itself goes, the record of what was before.
+///
+/// `heirs` are the apps that get the cgroup of one that goes, by its name: that app has only got
+/// another name, if the heir has the same VIP.
+pub(super) fn departed(
+    changes: &[Change],
+    desired: &Desired,
+    record: &Record,
+    heirs: &HashMap<&str, &str>,
+) -> Vec<(Departed, OnBackendRemoved)> {
+    let mut all = Vec::new();
+    for change in changes {
+        let Change::Vip { app, relationship, vip, old: Some(old), new: _ } = change else {
+            continue;
+        };
+        let owner =
+            if desired.apps.contains_key(app) { Some(&app.as_str()) } else { heirs.get(&**app) };
+        let next = owner.and_then(|app| rule_of(desired, app, *vip));
+        let known = owner.and_then(|app| desired.names.names(app, *vip));
+        let known = known.or_else(|| record.names(app, *vip));
+        let policy = known.map(|names| names.on_backend_removed).unwrap_or_default();
+        if policy == OnBackendRemoved::Keep {
+            continue;
+        }
+        let stay: HashSet<_> = next.into_iter().flat_map(|rule| &rule.turns).collect();
+        let left = old.backends().into_iter().filter(|(turn, _)| !stay.contains(turn));
+        all.extend(left.map(|(backend, _)| {
+            let (app, relationship) = (app.clone(), relationship.clone());
+            (Departed { app, relationship, scope: old.scope, vip: *vip, backend }, policy)
+        }));
+    }
+    all
+}
+
+fn rule_of<'a>(desired: &'a Desired, app: &str, vip: Ipv4Addr) -> Option<&'a Rule> {
+    desired.apps.get(app)?.rules.iter().find(|rule| rule.vip == vip)
+}
+
+#[cfg(test)]
+mod tests;

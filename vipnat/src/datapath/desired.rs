@@ -1,0 +1,125 @@
+//! What the kernel is to do, whoever says so: a table, or what it did before.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Absent,
+    apps::AttachedApp,
+    cgroup,
+    error::{Attempt as _, Error, Result},
+    maps::Maps,
+    rule::Rule,
+    snapshot::Snapshot,
+};
+use crate::{record::Record, table::Table};
+
+/// Everything that is to be translated.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// The apps, by name.
+    pub(super) apps: BTreeMap<String, DesiredApp>,
+    /// What people call it.
+    pub(super) names: Record,
+}
+
+/// One app.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct DesiredApp {
+    /// What its VIPs do. Their scope is given when it is known.
+    pub(super) rules: Vec<Rule>,
+    /// Its cgroups, by id, and where each is below the mount.
+    pub(super) cgroups: BTreeMap<u64, PathBuf>,
+}
+
+impl Desired {
+    /// What a table says, with the cgroups that exist now. Second, the cgroups that several apps
+    /// claim, which are then nobody's.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoCgroup`] if `absent` says so; cgroups that can't be read.
+    pub(super) fn of_table(
+        table: &Table,
+        mount: &Path,
+        absent: Absent,
+    ) -> Result<(Self, Vec<Error>)> {
+        let mut desired = Self::without_cgroups(table);
+        let mut missing = Vec::new();
+        let mut owners: HashMap<u64, (&str, bool)> = HashMap::new();
+        let mut contested: BTreeMap<u64, (PathBuf, Vec<String>)> = BTreeMap::new();
+        for (name, app) in &table.apps {
+            let mut found = BTreeMap::new();
+            if let Some(cgroups) = &app.cgroup {
+                found = cgroup::find(mount, cgroups, |_| {})
+                    .attempt(|| format!("read the cgroups {cgroups} of app {name:?}"))?;
+                if let Some(path) = cgroups.path()
+                    && found.is_empty()
+                    && absent == Absent::Refuse
+                {
+                    missing.push((name.clone(), mount.join(path)));
+                }
+                let named = cgroups.path().is_some();
+                for (id, path) in &found {
+                    match owners.get(id) {
+                        // A path says more than a pattern.
+                        Some((_, true)) if !named => {}
+                        Some((_, false)) if named => drop(owners.insert(*id, (name, true))),
+                        Some((other, _)) => {
+                            let first = || (path.clone(), vec![(*other).to_owned()]);
+                            contested.entry(*id).or_insert_with(first).1.push(name.clone());
+                        }
+                        None => drop(owners.insert(*id, (name, named))),
+                    }
+                }
+            }
+            desired.apps.entry(name.clone()).or_default().cgroups = found;
+        }
+        if !missing.is_empty() {
+            return Err(Error::NoCgroup { missing });
+        }
+        for (name, app) in &mut desired.apps {
+            app.cgroups.retain(|id, _| {
+                !contested.contains_key(id)
+                    && owners.get(id).is_some_and(|(owner, _)| owner == name)
+            });
+        }
+        let contested = contested
+            .into_values()
+            .map(|(cgroup, apps)| Error::Contested { cgroup, apps })
+            .collect();
+        Ok((desired, contested))
+    }
+
+    /// What a table says, but for cgroups.
+    pub(super) fn without_cgroups(table: &Table) -> Self {
+        let apps = table.apps.iter().map(|(name, app)| {
+            let relationships = app.relationships.values();
+            let rules = relationships.map(|relationship| Rule::new(0, relationship, table));
+            (name.clone(), DesiredApp { rules: rules.collect(), cgroups: BTreeMap::new() })
+        });
+        Self { apps: apps.collect(), names: Record::of(table) }
+    }
+
+    /// What the kernel does now.
+    pub(super) fn of_kernel(
+        now: &Snapshot,
+        attached: &[AttachedApp],
+        maps: &Maps,
+        mount: &Path,
+        names: Record,
+    ) -> Result<Self> {
+        let paths = cgroup::paths_by_id(mount);
+        let mut apps = BTreeMap::new();
+        let rules = now.rules();
+        for app in attached {
+            let rules = rules.values().filter(|rule| rule.scope == app.scope).cloned().collect();
+            let active = app.active(maps)?.into_iter();
+            let cgroups = active.filter_map(|id| Some((id, paths.get(&id)?.clone()))).collect();
+            apps.insert(app.name.clone(), DesiredApp { rules, cgroups });
+        }
+        Ok(Self { apps, names })
+    }
+}

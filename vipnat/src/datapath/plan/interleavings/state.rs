@@ -1,0 +1,84 @@
+//! The states that a schedule goes through.
+
+use std::hash::{Hash, Hasher};
+
+use super::{memory::CURSORS, writer::Current};
+
+/// Where everybody is. The maps are what they are at the writer's moment, but for the cursors.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct State {
+    /// How many steps the writer has taken.
+    pub(super) moment: usize,
+    /// Which reader runs, or runs next.
+    pub(super) reader: usize,
+    pub(super) progress: Progress,
+    /// The cursors, and how many turns the VIP has had that each belongs to.
+    pub(super) cursors: [u8; CURSORS],
+    pub(super) given: [u8; CURSORS],
+}
+
+impl Hash for State {
+    /// Of what mostly tells states apart; to hash all of them would take longer than all the rest.
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        let at = match self.progress.at {
+            At::Start => 0,
+            At::LooksUp { met, .. } => met.into(),
+            At::Holds(element) => element,
+            At::Reads(words, _) => words,
+        };
+        hasher.write_usize(at << 48 ^ self.moment << 32 ^ self.progress.node as usize);
+    }
+}
+
+/// How far a reader is.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Progress {
+    pub(super) began: Option<Began>,
+    /// The place in its tree.
+    pub(super) node: u32,
+    pub(super) at: At,
+    pub(super) look: Look,
+    /// How many looks missed what was there all the time.
+    pub(super) misses: u32,
+    /// There was a look that came to nothing although the writer took no step.
+    pub(super) quiet: bool,
+}
+
+/// What is to be known of the moment when a reader began.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Began {
+    pub(super) current: Current,
+    /// The step that the writer can't take before the reader has finished.
+    pub(super) barrier: usize,
+    /// The writer has taken no step since.
+    pub(super) alone: bool,
+}
+
+/// Where a reader is within an access.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum At {
+    #[default]
+    Start,
+    /// It looks a key up.
+    LooksUp {
+        /// The elements that are in the bucket or were since it began, a bit for each.
+        met: u16,
+        /// The bucket has changed since.
+        changed: bool,
+        /// There was a moment without the key.
+        absent: bool,
+    },
+    /// It has found an element, and not yet read it.
+    Holds(usize),
+    /// It has read some words of a slot.
+    Reads(usize, [u8; 24]),
+}
+
+/// A look is all accesses from one lookup of the head to the next.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Look {
+    /// The writer has taken a step since it began.
+    pub(super) disturbed: bool,
+    /// It missed what was there all the time.
+    pub(super) missed: bool,
+}

@@ -1,0 +1,164 @@
+//! The difference between what is desired and what is there.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Change,
+    apps::AttachedApp,
+    cgroup,
+    desired::Desired,
+    error::{Attempt as _, Result},
+    maps::Maps,
+    plan::{self, Plan, RuleChange},
+    snapshot::Snapshot,
+};
+use crate::record::Record;
+
+/// What is to be done, and how people are told.
+pub(super) struct Work {
+    pub(super) plan: Plan,
+    pub(super) changes: Vec<Change>,
+    pub(super) attach: Vec<Attach>,
+    /// The app that each cgroup is to belong to, by cgroup id.
+    pub(super) owners: HashMap<u64, String>,
+    /// The scope of every app there is to be.
+    pub(super) scopes: BTreeMap<String, u32>,
+}
+
+/// An app to attach to a cgroup.
+pub(super) struct Attach {
+    pub(super) app: String,
+    pub(super) scope: u32,
+    pub(super) cgroup: u64,
+    pub(super) path: PathBuf,
+}
+
+/// What there is, as far as it matters here.
+pub(super) struct Present<'a> {
+    pub(super) maps: Option<&'a Maps>,
+    pub(super) now: &'a Snapshot,
+    pub(super) attached: &'a [AttachedApp],
+    /// The highest scope that was ever given.
+    pub(super) last_scope: u32,
+    pub(super) names: &'a Record,
+    pub(super) mount: &'a Path,
+}
+
+impl Attach {
+    /// Whether the cgroup is still there.
+    pub(super) fn is_there(&self) -> Result<bool> {
+        let found = cgroup::id(&self.path).attempt(|| format!("read {}", self.path.display()))?;
+        Ok(found == Some(self.cgroup))
+    }
+}
+
+impl Work {
+    /// Compares.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Full`](super::Error::Full); maps that can't be read.
+    pub(super) fn new(desired: &Desired, present: &Present<'_>) -> Result<Self> {
+        let Present { maps, now, attached, last_scope, names: old, mount } = *present;
+        let Desired { apps, names: new } = desired;
+        let by_name: HashMap<_, _> = attached.iter().map(|app| (app.name.as_str(), app)).collect();
+        let mut free = FreeScopes::new(now, attached, last_scope);
+        let mut scopes = BTreeMap::new();
+        let mut names: BTreeMap<u32, &str> =
+            attached.iter().map(|app| (app.scope, app.name.as_str())).collect();
+        let gone = attached.iter().filter(|app| !apps.contains_key(&app.name));
+        let mut changes: Vec<_> =
+            gone.map(|app| Change::Detach { app: app.name.clone() }).collect();
+        let (mut attach, mut owners, mut rules) = (Vec::new(), HashMap::new(), Vec::new());
+        for (name, app) in apps {
+            let existing = by_name.get(name.as_str());
+            let scope = existing.map_or_else(|| free.take(), |app| app.scope);
+            scopes.insert(name.clone(), scope);
+            names.insert(scope, name);
+            rules.extend(app.rules.iter().map(|rule| rule.of_scope(scope)));
+            if existing.is_none() && app.cgroups.is_empty() {
+                changes.push(Change::Expect { app: name.clone() });
+            }
+            for (cgroup, below) in &app.cgroups {
+                owners.insert(*cgroup, name.clone());
+                let on = match maps {
+                    Some(maps) => maps.scope(*cgroup)? == Some(scope),
+                    None => false,
+                };
+                if !(on && existing.is_some_and(|app| app.is_attached_to(*cgroup))) {
+                    let (app, path) = (name.clone(), mount.join(below));
+                    let change =
+                        Change::Attach { app: app.clone(), cgroup: below.clone(), id: *cgroup };
+                    changes.push(change);
+                    attach.push(Attach { app, scope, cgroup: *cgroup, path });
+                }
+            }
+        }
+        // What was attached by hand stays, as long as the app and the cgroup do.
+        for app in attached.iter().filter(|app| apps.contains_key(&app.name)) {
+            for cgroup in app.by_hand() {
+                owners.entry(cgroup).or_insert_with(|| app.name.clone());
+            }
+        }
+        changes.extend(left_cgroups(desired, attached, &owners, mount));
+        changes.extend(plan::changes(now, &rules).into_iter().map(|change| {
+            let RuleChange { scope, vip, old: from, new: to } = change;
+            let app =
+                names.get(&scope).map_or(format!("(scope {scope})"), |name| (*name).to_owned());
+            let known = new.names(&app, vip).or_else(|| old.names(&app, vip));
+            let relationship = known.map(|names| names.relationship.clone());
+            Change::Vip { app, relationship, vip, old: from, new: to }
+        }));
+        Ok(Self { plan: Plan::new(now, &rules, |_| true)?, changes, attach, owners, scopes })
+    }
+}
+
+/// The cgroups that apps which stay have links on and that are nobody's any more.
+fn left_cgroups(
+    desired: &Desired,
+    attached: &[AttachedApp],
+    owners: &HashMap<u64, String>,
+    mount: &Path,
+) -> Vec<Change> {
+    let mut paths = None;
+    let mut left = Vec::new();
+    for app in attached.iter().filter(|app| desired.apps.contains_key(&app.name)) {
+        for cgroup in app.cgroups().filter(|cgroup| !owners.contains_key(cgroup)) {
+            let paths = paths.get_or_insert_with(|| cgroup::paths_by_id(mount));
+            let cgroup = paths.get(&cgroup).cloned();
+            left.push(Change::Leave { app: app.name.clone(), cgroup });
+        }
+    }
+    left
+}
+
+/// Scopes that no app ever had, lowest first, nor has any entry or slot: a socket may keep flows of an
+/// app that is gone, and must not take them to another one.
+struct FreeScopes {
+    taken: BTreeSet<u32>,
+    next: u32,
+}
+
+impl FreeScopes {
+    fn new(now: &Snapshot, attached: &[AttachedApp], last: u32) -> Self {
+        let entries = now.entries.keys().map(|key| key.scope);
+        let slots = now.slots.values().map(|slot| slot.owner.scope);
+        let attached = attached.iter().map(|app| app.scope);
+        // 0 is "no app".
+        Self {
+            taken: attached.chain(entries).chain(slots).collect(),
+            next: last.wrapping_add(1).max(1),
+        }
+    }
+
+    fn take(&mut self) -> u32 {
+        while self.taken.contains(&self.next) {
+            self.next += 1;
+        }
+        self.next += 1;
+        self.next - 1
+    }
+}

@@ -1,0 +1,99 @@
+//! Which `vipnat run` keeps a state, so that no other command works against it unawares.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Seek as _, Write as _},
+    path::{Path, PathBuf},
+    process, thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
+
+use crate::record;
+
+/// Held as long as a state is kept. The kernel lets go of it however the process ends. The file stays:
+/// were it removed, two could hold a lock on two files of its name.
+#[derive(Debug)]
+pub struct Running {
+    _lock: Flock<File>,
+}
+
+/// For how long [`Running::holder`] may stand in the way of [`Running::claim`].
+const PATIENCE: Duration = Duration::from_millis(200);
+
+impl Running {
+    /// Keeps a state as `source` says. `Err` of the outer kind: system calls; of the inner kind: who
+    /// keeps it already.
+    ///
+    /// # Errors
+    ///
+    /// If the file can't be written.
+    pub fn claim(state: &Path, source: &str) -> io::Result<Result<Self, String>> {
+        let file = file(state);
+        fs::create_dir_all(record::DIRECTORY)?;
+        let options =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
+        let mut open = options.open(&file)?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match Flock::lock(open.try_clone()?, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => {
+                    open.set_len(0)?;
+                    let text = format!("process {}, as {source} says", process::id());
+                    open.write_all(text.as_bytes())?;
+                    return Ok(Ok(Self { _lock: lock }));
+                }
+                Err((_, Errno::EWOULDBLOCK)) if Instant::now() < deadline => {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                Err((_, Errno::EWOULDBLOCK)) => return Ok(Err(holder_in(&mut open))),
+                Err((_, errno)) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// Who keeps a state, and as what says; `None` if nobody does.
+    pub fn holder(state: &Path) -> Option<String> {
+        let mut open = File::open(file(state)).ok()?;
+        match Flock::lock(open.try_clone().ok()?, FlockArg::LockSharedNonblock) {
+            Err((_, Errno::EWOULDBLOCK)) => Some(holder_in(&mut open)),
+            _ => None,
+        }
+    }
+}
+
+fn holder_in(file: &mut File) -> String {
+    let mut text = String::new();
+    let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
+    if read.is_ok() && !text.is_empty() { text } else { "another process".to_owned() }
+}
+
+fn file(state: &Path) -> PathBuf {
+    record::beside(state, "run")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_keeps_a_state_and_others_are_told_who() {
+        let state = PathBuf::from(format!("/test/of/vipnat/{}", process::id()));
+        assert_eq!(Running::holder(&state), None);
+        let Ok(Ok(running)) = Running::claim(&state, "/etc/table") else {
+            eprintln!("NOT RUN: needs to write to {}", record::DIRECTORY);
+            return;
+        };
+        let who = format!("process {}, as /etc/table says", process::id());
+        assert_eq!(Running::holder(&state).as_ref(), Some(&who));
+        assert_eq!(Running::claim(&state, "/etc/other").unwrap().unwrap_err(), who);
+        drop(running);
+        assert_eq!(Running::holder(&state), None);
+        drop(Running::claim(&state, "/etc/other").unwrap().unwrap());
+        fs::remove_file(file(&state)).unwrap();
+    }
+}
