@@ -8,6 +8,7 @@ use std::{
 
 use nix::{errno::Errno, sys::signal::Signal};
 use similar::TextDiff;
+use vipnat_common::layout::{LAYOUT, Layout};
 use vipnat_tests::{
     App, Cgroup, Outcome, Vipnat,
     faults::{self, Operation, Stopped, Traced},
@@ -349,6 +350,57 @@ fn killed_while_apps_come_and_go() {
 #[test]
 fn failed_while_apps_come_and_go() {
     apps_come_and_go(false);
+}
+
+/// Whether it only makes or fills what has no pin and goes with the process: nothing is left of it.
+fn is_fleeting(operation: &Operation) -> bool {
+    let makes = ["bpf BPF_BTF_LOAD", "bpf BPF_PROG_LOAD", "bpf BPF_MAP_CREATE"];
+    // The map of a section is made, filled and frozen.
+    makes.contains(&operation.what.as_str()) || operation.object.starts_with('.')
+}
+
+/// A kill at each operation of the `apply` that takes over what another vipnat made. VIPs answer all
+/// the time.
+fn taking_over(layout: Layout) {
+    let began = Instant::now();
+    let stage = Stage::new(1);
+    let table = stage.table(&[("a", 0, list([0, 1]), "")], &["0 0 1 1"]);
+    let fresh = stage.fresh(&table);
+    stage.apply(&table);
+    let of_another = || {
+        let mut bpftool = Command::new("bpftool");
+        bpftool
+            .args(["map", "update", "pinned"])
+            .arg(stage.scene.vipnat.bpffs().join("maps/layout"));
+        bpftool.args(["key", "0", "0", "0", "0", "value"]);
+        let updated = outcome(bpftool.args(layout.to_bytes().map(|byte| byte.to_string())));
+        assert!(updated.status.success(), "{updated}");
+    };
+    let command = stage.apply_command(&table);
+    of_another();
+    // Once without looking, so that all that follow are alike.
+    stage.apply(&table);
+    of_another();
+    let operations = operations(&command);
+    let points: Vec<_> =
+        (0..operations.len()).filter(|at| !is_fleeting(&operations[*at])).collect();
+    for at in &points {
+        of_another();
+        let context = strike(&command, &operations, *at, Fault::Kill);
+        stage.works(&[&table], &[], &context);
+        stage.is_repaired(&table, &fresh, &context);
+    }
+    println!("{} points in {:?}", points.len(), began.elapsed());
+}
+
+#[test]
+fn killed_while_it_takes_over_from_another_build() {
+    taking_over(Layout { version: LAYOUT, build: [1, 2, 3, 4], last_scope: 1 });
+}
+
+#[test]
+fn killed_while_it_takes_over_another_layout() {
+    taking_over(Layout { version: LAYOUT + 1, build: [1, 2, 3, 4], last_scope: 1 });
 }
 
 /// After a crash the table before may be applied, too.
