@@ -2,8 +2,8 @@
 //! of it. What comes out has to be what a fresh apply leaves.
 
 use std::{
-    collections::HashSet, io, os::unix::process::ExitStatusExt as _, path::Path, process::Command,
-    time::Instant,
+    collections::HashSet, fs, io, os::unix::process::ExitStatusExt as _, path::Path,
+    process::Command, time::Instant,
 };
 
 use nix::{errno::Errno, sys::signal::Signal};
@@ -270,29 +270,60 @@ fn to_and_fro(
     println!("{count} points in {:?}", began.elapsed());
 }
 
+/// The first apply, in two parts: what loads and pins the object, and what comes then, before which it
+/// need not be loaded every time.
 #[test]
 fn killed_and_failed_in_the_first_apply() {
     let began = Instant::now();
     let stage = Stage::new(1);
+    let vipnat = &stage.scene.vipnat;
     let nothing = Table { text: String::new(), sees: vec![NOTHING] };
     let table = stage.table(&[("a", 0, list([0, 1]), "")], &["0 0 1 1"]);
     let fresh = stage.fresh(&table);
     let command = stage.apply_command(&table);
-    let operations = operations(&command);
-    let points = [points(&operations, true), points(&operations, false)].concat();
-    // Much of loading the object leaves nothing, and what is left is repaired once.
+    // Much of it leaves nothing, and what is left is repaired once.
     let mut repaired = HashSet::new();
-    for (at, fault) in &points {
-        stage.scene.vipnat.ok(["flush"]);
-        same(&stage.dump(), "", "flush");
-        let context = strike(&command, &operations, *at, *fault);
-        stage.works(&[&nothing, &table], &[], &context);
-        if repaired.insert(stage.dump()) {
-            stage.is_repaired(&table, &fresh, &context);
+    let mut count = 0;
+    let mut strike_all = |operations: &[Operation], reset: &dyn Fn()| {
+        for (at, fault) in [points(operations, true), points(operations, false)].concat() {
+            reset();
+            let context = strike(&command, operations, at, fault);
+            stage.works(&[&nothing, &table], &[], &context);
+            if repaired.insert(stage.dump()) {
+                stage.is_repaired(&table, &fresh, &context);
+            }
+            count += 1;
         }
-    }
-    let (count, states) = (points.len(), repaired.len());
-    println!("{count} points, {states} states in {:?}", began.elapsed());
+    };
+
+    let mut loading = operations(&command);
+    let new = vipnat.bpffs().join("new");
+    let last = loading.iter().rposition(|operation| Path::new(&operation.object).starts_with(&new));
+    let rest = loading.split_off(last.expect("the object is pinned in `new`") + 1);
+    strike_all(&loading, &|| {
+        vipnat.ok(["flush"]);
+        same(&stage.dump(), "", "flush");
+    });
+
+    // What is there now, but for the record, which is written last.
+    let pinned = |dump: String| dump.split("record ").next().map(str::to_owned);
+    vipnat.ok(["flush"]);
+    loading.extend(rest);
+    strike(&command, &loading, last.unwrap_or_default() + 1, Fault::Kill);
+    let loaded = pinned(stage.dump());
+    let unload = || {
+        vipnat.ok(["flush", "--app", "a"]);
+        fs::remove_dir(vipnat.bpffs().join("apps")).unwrap();
+        assert_eq!(pinned(stage.dump()), loaded);
+    };
+    stage.apply(&table);
+    unload();
+    let rest = operations(&command);
+    strike_all(&rest, &|| {
+        stage.apply(&table);
+        unload();
+    });
+    println!("{count} points, {} states in {:?}", repaired.len(), began.elapsed());
 }
 
 /// An app that gets another name, and one that gets its cgroup; limits and backends change as well.
