@@ -31,6 +31,15 @@ impl NetNs {
             unshare(CloneFlags::CLONE_NEWNET).expect("unshare a network namespace (are you root?)");
             File::open("/proc/thread-self/ns/net").expect("open /proc/thread-self/ns/net")
         });
+        Self::with_lo_up(handle)
+    }
+
+    /// The namespace of a process, which made it for itself.
+    pub(crate) fn of(process: u32) -> Self {
+        Self::with_lo_up(File::open(format!("/proc/{process}/ns/net")).expect("open a namespace"))
+    }
+
+    fn with_lo_up(handle: File) -> Self {
         let host = Self { handle: Arc::new(handle.into()) };
         host.ip("link set lo up");
         host

@@ -5,8 +5,10 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs::{self, DirBuilder, OpenOptions},
+    io::{self, Write as _},
     net::Ipv4Addr,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -17,6 +19,11 @@ use crate::table::Table;
 
 /// Where the files of vipnat are that live as long as bpffs does, some for each state directory.
 pub(crate) const DIRECTORY: &str = "/run/vipnat";
+
+/// Makes it. What apps there are, and what they use, is as little anybody's business as the maps are.
+pub(crate) fn directory() -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(DIRECTORY)
+}
 
 /// Names by app and VIP.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,8 +69,10 @@ impl Record {
         }
         let file = file(state, "json");
         let new = file.with_extension("new");
-        fs::create_dir_all(DIRECTORY)?;
-        fs::write(&new, serde_json::to_vec_pretty(self)?)?;
+        directory()?;
+        let mut options = OpenOptions::new();
+        let mut record = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        record.write_all(&serde_json::to_vec_pretty(self)?)?;
         fs::rename(new, file)
     }
 

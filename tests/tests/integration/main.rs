@@ -9,6 +9,7 @@ mod datagrams;
 mod follow;
 mod import_platform;
 mod inspect;
+mod intruder;
 mod isolation;
 mod machine;
 mod replacing;
