@@ -12,6 +12,7 @@ mod inspect;
 mod intruder;
 mod isolation;
 mod machine;
+mod privileges;
 mod replacing;
 mod round_robin;
 mod rules;
