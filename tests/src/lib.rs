@@ -23,6 +23,7 @@ pub mod probe;
 mod programs;
 mod server;
 mod session;
+mod systemd;
 mod vipnat;
 
 pub use app::App;
@@ -41,4 +42,5 @@ pub use probe::Report;
 pub use programs::{installed, program};
 pub use server::Server;
 pub use session::Session;
+pub use systemd::Systemd;
 pub use vipnat::Vipnat;

@@ -19,4 +19,5 @@ mod rules;
 mod rules_import;
 mod rules_round_trip;
 mod scene;
+mod service;
 mod upgrade;
