@@ -29,6 +29,11 @@ struct Service {
 
 impl Service {
     fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// With more units, or parts of units.
+    fn with(units: &[(&str, &str)]) -> Self {
         let scene = Scene::new(2);
         let systemd = Systemd::start(|root| {
             let copy = |from: &Path, to: &str| {
@@ -37,6 +42,11 @@ impl Service {
                 fs::copy(from, to).unwrap();
             };
             copy(&packaging("vipnat.service"), "run/systemd/system/vipnat.service");
+            for (name, text) in units {
+                let unit = root.join("run/systemd/system").join(name);
+                fs::create_dir_all(unit.parent().unwrap()).unwrap();
+                fs::write(unit, text).unwrap();
+            }
             copy(&program("vipnat"), "usr/local/bin/vipnat");
             copy(&scene.vipnat.table(&text(0)), "etc/vipnat/table.toml");
         });
@@ -161,4 +171,27 @@ fn the_service_applies_follows_and_leaves_translation_in_place() {
         service.property("SubState") == "running" && service.property("MainPID") != process
     });
     assert_eq!(service.who(), "0");
+}
+
+/// What ending sockets takes: to enter the network namespace of a container whose rights are others.
+#[test]
+fn only_with_the_drop_in_may_the_service_enter_a_containers_network() {
+    let container = "[Service]\nType=exec\nExecStart=/bin/sleep infinity\nPrivateNetwork=yes\n\
+                     CapabilityBoundingSet=CAP_CHOWN CAP_NET_RAW\n";
+    let enter = "[Service]\nExecStartPost=/bin/sh -c \
+                 'nsenter --net=/proc/$$(pidof sleep)/ns/net ss --kill dst 247.221.81.0'\n";
+    let kill = fs::read_to_string(packaging("vipnat.service.d/kill.conf")).unwrap();
+    let units = [
+        ("container.service", container),
+        ("vipnat.service.d/enter.conf", enter),
+        ("vipnat.service.d/kill.conf", kill.as_str()),
+    ];
+    for (units, expected) in [(&units[..2], false), (&units, true)] {
+        let service = Service::with(units);
+        service.ok("systemctl", "start container");
+        let started = service.run("systemctl", "start vipnat");
+        let status = service.run("systemctl", "show vipnat");
+        assert_eq!(started.status.success(), expected, "{started}\n{status}");
+        assert_eq!(service.who(), "0");
+    }
 }
