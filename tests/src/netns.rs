@@ -5,9 +5,10 @@ use std::{
     fs::File,
     io::Write,
     net::Ipv4Addr,
-    os::fd::OwnedFd,
+    os::fd::{AsRawFd as _, OwnedFd},
     panic,
-    process::{Command, Stdio},
+    path::PathBuf,
+    process::{self, Command, Stdio},
     sync::Arc,
     thread,
 };
@@ -83,9 +84,9 @@ impl NetNs {
         command
     }
 
-    /// What [`Network`](crate::Network) names the namespace by.
-    pub(crate) fn handle(&self) -> &OwnedFd {
-        &self.handle
+    /// A path that other programs can name it by, as long as this process has a handle.
+    pub fn path(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}", process::id(), self.handle.as_raw_fd()).into()
     }
 
     /// Moves the calling thread inside. Only a system call: allowed between fork and exec.

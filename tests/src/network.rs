@@ -2,8 +2,6 @@
 
 use std::{
     net::Ipv4Addr,
-    os::fd::AsRawFd,
-    process,
     sync::{Mutex, PoisonError},
 };
 
@@ -40,7 +38,7 @@ impl Network {
     pub(crate) fn connect(&self, host: &NetNs, address: Ipv4Addr) {
         assert!(address.octets()[0] >= 240, "{address} is not in 240.0.0.0/4");
         let port = self.plug(host);
-        let there = format!("/proc/{}/fd/{}", process::id(), host.handle().as_raw_fd());
+        let there = host.path().display().to_string();
         self.switch.ip(&format!(
             "link add name port{port} type veth peer name eth0 netns {there}\n\
              link set dev port{port} master switch up"

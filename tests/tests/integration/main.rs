@@ -18,6 +18,7 @@ mod round_robin;
 mod rules;
 mod rules_import;
 mod rules_round_trip;
+mod runtime_hook;
 mod scene;
 mod service;
 mod upgrade;
