@@ -21,6 +21,7 @@ use tempfile::TempDir;
 
 use crate::{
     app::App, cgroup::Cgroup, command::CommandExt as _, leftovers, netns::NetNs, network::Network,
+    programs::copy_program,
 };
 
 /// Who the container's root is outside.
@@ -78,7 +79,9 @@ impl Jail {
     /// A copy of a program where the container can run it; and nothing in the directory is secret.
     pub fn install(&self, program: &Path) -> PathBuf {
         let copy = self.files.path().join(program.file_name().expect("a program has a name"));
-        fs::copy(program, &copy).unwrap_or_else(|error| panic!("copy to {copy:?}: {error}"));
+        if !copy.exists() {
+            copy_program(program, &copy);
+        }
         copy
     }
 

@@ -39,7 +39,7 @@ pub use netns::NetNs;
 pub use network::Network;
 pub use postgres::{Database, Postgres};
 pub use probe::Report;
-pub use programs::{installed, program};
+pub use programs::{copy_program, installed, program};
 pub use server::Server;
 pub use session::Session;
 pub use systemd::Systemd;

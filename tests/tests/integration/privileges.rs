@@ -4,28 +4,33 @@
 
 use std::{
     ffi::OsStr,
-    fs,
     os::unix::fs::chown,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use vipnat_tests::{App, Outcome, Vipnat, outcome};
+use vipnat_tests::{App, Following, Outcome, Vipnat, copy_program, outcome};
 
-use crate::scene::{Scene, list, table};
+use crate::scene::{DB, PORT, Scene, banner, list, table};
 
-/// Runs it as user 0 with these capabilities alone, by the names that setpriv(1) has for them.
-fn run(vipnat: &Vipnat, capabilities: &[&str], arguments: &[&OsStr]) -> Outcome {
+/// It as user 0 with these capabilities alone, by the names that setpriv(1) has for them.
+fn limited(vipnat: &Vipnat, capabilities: &[&str], arguments: &[&OsStr]) -> Command {
     let set: String = capabilities.iter().map(|name| format!(",+{name}")).collect();
     let vipnat = vipnat.command(arguments);
     let mut command = Command::new("setpriv");
     command.args([format!("--bounding-set=-all{set}"), format!("--inh-caps=-all{set}")]);
-    outcome(command.arg(vipnat.get_program()).args(vipnat.get_args()))
+    command.arg(vipnat.get_program()).args(vipnat.get_args());
+    command
 }
 
-/// Asserts that it fails without any one of these, naming that one, and is done with all of them.
+/// Runs that to its end.
+fn run(vipnat: &Vipnat, capabilities: &[&str], arguments: &[&OsStr]) -> Outcome {
+    outcome(&mut limited(vipnat, capabilities, arguments))
+}
+
+/// Asserts that it fails without any one of these, naming that one.
 #[track_caller]
-fn least(vipnat: &Vipnat, capabilities: &[&str], arguments: &[&OsStr]) -> String {
+fn fails_without_any(vipnat: &Vipnat, capabilities: &[&str], arguments: &[&OsStr]) {
     for missing in capabilities {
         let rest: Vec<_> = capabilities.iter().copied().filter(|name| name != missing).collect();
         let outcome = run(vipnat, &rest, arguments);
@@ -34,6 +39,12 @@ fn least(vipnat: &Vipnat, capabilities: &[&str], arguments: &[&OsStr]) -> String
         let named = format!("vipnat needs CAP_{};", missing.to_uppercase());
         assert!(outcome.stderr.contains(&named), "without {missing}: {outcome}");
     }
+}
+
+/// Asserts that, and that it is done with all of them; what it printed.
+#[track_caller]
+fn least(vipnat: &Vipnat, capabilities: &[&str], arguments: &[&OsStr]) -> String {
+    fails_without_any(vipnat, capabilities, arguments);
     let outcome = run(vipnat, capabilities, arguments);
     assert!(outcome.status.success(), "with {capabilities:?}: {outcome}");
     outcome.stdout
@@ -62,6 +73,17 @@ fn apply_with(scene: &Scene, capabilities: &[&str]) -> Outcome {
     run(&scene.vipnat, capabilities, &["apply".as_ref(), file.as_os_str()])
 }
 
+#[test]
+fn following_a_table_needs_what_its_first_apply_does() {
+    let scene = Scene::new(1);
+    let file = scene.vipnat.table(&scene.table(&list([0])));
+    let (all, arguments) = (["bpf", "perfmon", "net_admin"], ["run".as_ref(), file.as_os_str()]);
+    fails_without_any(&scene.vipnat, &all, &arguments);
+    let mut run = Following::start(limited(&scene.vipnat, &all, &arguments));
+    run.wait_for(|line| line.starts_with("following "));
+    assert_eq!(scene.who(), "0");
+}
+
 /// Attaching needs none of its own: whoever may open a program's pin and the cgroup may do it.
 #[test]
 fn attaching_another_app_needs_no_more_than_a_change() {
@@ -81,7 +103,7 @@ fn attaching_another_app_needs_no_more_than_a_change() {
 
 /// Pins are files: their owner may open and remove them.
 #[test]
-fn looking_entering_and_removing_need_nothing_but_the_owner_of_the_pins() {
+fn looking_attaching_entering_and_removing_need_nothing_but_the_owner_of_the_pins() {
     let scene = Scene::new(1);
     let none = |arguments: &[&str]| {
         let arguments: Vec<_> = arguments.iter().map(OsStr::new).collect();
@@ -95,6 +117,10 @@ fn looking_entering_and_removing_need_nothing_but_the_owner_of_the_pins() {
     assert!(none(&["list"]).contains("shop"));
     let entered = none(&["exec", "--app", "shop", "--", "cat", "/proc/self/cgroup"]);
     assert!(entered.contains(scene.app.cgroup.relative()), "{entered}");
+    let by_hand = App::new(scene.app.host.clone());
+    let attach = ["attach", "--app", "shop", "--cgroup", by_hand.cgroup.relative()];
+    assert!(none(&attach).contains("+ app shop"));
+    assert_eq!(banner(&by_hand.probe(&format!("tcp {DB}:{PORT}"))), "0");
     assert_eq!(none(&["flush"]), "removed everything\n");
     assert!(!scene.vipnat.bpffs().exists());
 }
@@ -153,6 +179,6 @@ fn a_user_who_is_nobody_may_ask_for_what_needs_no_kernel() {
 /// A copy of the program where everybody can run it.
 fn readable(scene: &Scene, table: &Path) -> PathBuf {
     let copy = table.with_file_name("vipnat");
-    fs::copy(scene.vipnat.command([""]).get_program(), &copy).unwrap();
+    copy_program(Path::new(scene.vipnat.command([""]).get_program()), &copy);
     copy
 }

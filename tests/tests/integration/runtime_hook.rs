@@ -1,15 +1,15 @@
 //! The hooks of examples/hooks in real runtimes: a container's first process is translated.
 
 use std::{
-    fs,
-    os::unix::fs::symlink,
+    fs::{self, Permissions},
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
     process::Command,
 };
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use vipnat_tests::{Cgroup, Outcome, Report, installed, outcome, program};
+use vipnat_tests::{Cgroup, Outcome, Report, copy_program, installed, outcome, program};
 
 use crate::scene::{DB, PORT, Scene, list};
 
@@ -43,10 +43,11 @@ impl Container {
         for directory in ["bin", "lib", "lib64"] {
             symlink(Path::new("usr").join(directory), root.join(directory)).unwrap();
         }
-        fs::copy(program("probe"), root.join("probe")).unwrap();
+        copy_program(&program("probe"), &root.join("probe"));
         let script = format!("#!/bin/sh\nexec /probe tcp {DB}:{PORT} >/report\n");
-        fs::write(root.join("init"), script).unwrap();
-        make_executable(&root.join("init"));
+        fs::write(root.join("script"), script).unwrap();
+        fs::set_permissions(root.join("script"), Permissions::from_mode(0o755)).unwrap();
+        copy_program(&root.join("script"), &root.join("init"));
         Self { files, cgroup: Cgroup::new(), scene }
     }
 
@@ -114,12 +115,6 @@ fn hook(name: &str) -> PathBuf {
     hooks.join(name).canonicalize().unwrap()
 }
 
-fn make_executable(file: &Path) {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
-}
-
 #[track_caller]
 fn assert_translated(report: &Report) {
     assert_eq!((report.banner(), report.peer()), ("0", format!("{DB}:{PORT}").as_str()));
@@ -129,6 +124,14 @@ fn an_oci_runtime_attaches_the_app_that_the_annotation_names(runtime: &str) {
     let container = Container::new();
     let ran = container.oci(runtime, &json!({ "vipnat.app": "shop" }));
     assert!(ran.status.success(), "{ran}");
+    assert_translated(&container.report());
+
+    // Nothing remains of those that are gone but the last one.
+    for _ in 0..2 {
+        assert!(container.oci(runtime, &json!({ "vipnat.app": "shop" })).status.success());
+    }
+    let attached = fs::read_dir(container.scene.vipnat.bpffs().join("apps/1:shop")).unwrap();
+    assert_eq!(attached.count(), 1);
     assert_translated(&container.report());
 
     // Others are nothing to the hook.

@@ -387,6 +387,8 @@ impl Datapath {
         {
             return Ok(false);
         }
+        // Containers come and go, and nobody may ever apply again.
+        apps::release_gone(&maps, app)?;
         apps::claim(app, cgroup)?;
         let app = apps::reserve(&dir, app.scope, name)?;
         apps::attach(&dir, &maps, &app, cgroup, path)?;
