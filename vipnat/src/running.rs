@@ -1,7 +1,7 @@
 //! Which `vipnat run` keeps a state, so that no other command works against it unawares.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io::{self, Read as _, Seek as _, Write as _},
     path::{Path, PathBuf},
     process, thread,
@@ -34,7 +34,7 @@ impl Running {
     /// If the file can't be written.
     pub fn claim(state: &Path, source: &str) -> io::Result<Result<Self, String>> {
         let file = file(state);
-        fs::create_dir_all(record::DIRECTORY)?;
+        record::directory()?;
         let options =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
         let mut open = options.open(&file)?;
@@ -94,6 +94,6 @@ mod tests {
         drop(running);
         assert_eq!(Running::holder(&state), None);
         drop(Running::claim(&state, "/etc/other").unwrap().unwrap());
-        fs::remove_file(file(&state)).unwrap();
+        std::fs::remove_file(file(&state)).unwrap();
     }
 }
