@@ -3,6 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read as _, Seek as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process, thread,
     time::{Duration, Instant},
@@ -35,8 +36,9 @@ impl Running {
     pub fn claim(state: &Path, source: &str) -> io::Result<Result<Self, String>> {
         let file = file(state);
         record::directory()?;
-        let options =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
+        let mut options = OpenOptions::new();
+        // Whoever may open it may lock it, and so keep others from claiming the state.
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let mut open = options.open(&file)?;
         let deadline = Instant::now() + PATIENCE;
         loop {

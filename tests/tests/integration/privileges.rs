@@ -9,7 +9,7 @@ use std::{
     process::Command,
 };
 
-use vipnat_tests::{App, Following, Outcome, Vipnat, copy_program, outcome};
+use vipnat_tests::{App, Following, Outcome, Vipnat, copy_program, outcome, program};
 
 use crate::scene::{DB, PORT, Scene, banner, list, table};
 
@@ -81,6 +81,19 @@ fn following_a_table_needs_what_its_first_apply_does() {
     fails_without_any(&scene.vipnat, &all, &arguments);
     let mut run = Following::start(limited(&scene.vipnat, &all, &arguments));
     run.wait_for(|line| line.starts_with("following "));
+    assert_eq!(scene.who(), "0");
+}
+
+#[test]
+fn taking_over_another_builds_state_loads_programs_again() {
+    let scene = Scene::new(1);
+    let file = scene.vipnat.table(&scene.table(&list([0])));
+    let arguments = ["apply".as_ref(), file.as_os_str()];
+    let mut other = Command::new(program("vipnat-other-build"));
+    let other = outcome(other.arg("--bpffs").arg(scene.vipnat.bpffs()).args(arguments));
+    assert!(other.status.success(), "{other}");
+    least(&scene.vipnat, &["bpf", "perfmon", "net_admin"], &arguments);
+    assert_eq!(least(&scene.vipnat, &["bpf"], &arguments), "nothing to change\n");
     assert_eq!(scene.who(), "0");
 }
 
