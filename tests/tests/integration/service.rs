@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vipnat_tests::{App, Outcome, Systemd, outcome, program};
+use vipnat_tests::{App, Outcome, Session, Systemd, outcome, program};
 
 use crate::scene::{DB, PORT, Scene, banner, list, table};
 
@@ -42,7 +42,10 @@ impl Service {
                 fs::copy(from, to).unwrap();
             };
             copy(&packaging("vipnat.service"), "run/systemd/system/vipnat.service");
-            for (name, text) in units {
+            // There is no journal.
+            let output =
+                "[Service]\nStandardOutput=append:/run/log\nStandardError=append:/run/log\n";
+            for (name, text) in [("vipnat.service.d/output.conf", output)].iter().chain(units) {
                 let unit = root.join("run/systemd/system").join(name);
                 fs::create_dir_all(unit.parent().unwrap()).unwrap();
                 fs::write(unit, text).unwrap();
@@ -99,9 +102,10 @@ impl Service {
     }
 }
 
-/// A table in which the app's `db` is this backend.
+/// A table in which the app's `db` is this backend, whose connections end when it leaves.
 fn text(backend: u8) -> String {
-    table(&[("shop", "shop", &list([backend]), "")])
+    let text = table(&[("shop", "shop", &list([backend]), "")]);
+    text.replace("backends =", "on-backend-removed = \"kill\"\nbackends =")
 }
 
 #[test]
@@ -136,8 +140,21 @@ fn the_service_applies_follows_and_leaves_translation_in_place() {
     assert!(status.contains("CapEff:\t000000c000001000\n"), "{status}");
     assert!(status.contains("CapBnd:\t000000c000001000\n"), "{status}");
 
+    // To find what is connected to a backend that leaves is in these rights. To enter a container's
+    // network is not, but from this process's namespaces no container is in sight.
+    let mut hold = service.app.command(program("probe"));
+    let mut held = Session::open({
+        hold.args(["hold", &format!("{DB}:{PORT}")]);
+        hold
+    })
+    .unwrap();
+    held.ask("?").unwrap();
     service.write(&text(1));
     service.wait_until("follows", || service.who() == "1");
+    let log = || service.ok("cat", "/run/log");
+    service.wait_until("tells what it did", || log().contains("~ shop db"));
+    assert!(!log().contains("may stay"), "{}", log());
+    drop(held);
     service.ok("systemctl", "reload vipnat");
     service.wait_until("is reloaded", || service.property("SubState") == "running");
     assert_eq!(service.property("MainPID"), process);
