@@ -9,7 +9,7 @@ use std::{
     process::Command,
 };
 
-use vipnat_tests::{App, Following, Outcome, Vipnat, copy_program, outcome, program};
+use vipnat_tests::{App, Following, Outcome, Session, Vipnat, copy_program, outcome, program};
 
 use crate::scene::{DB, PORT, Scene, banner, list, table};
 
@@ -95,6 +95,39 @@ fn taking_over_another_builds_state_loads_programs_again() {
     least(&scene.vipnat, &["bpf", "perfmon", "net_admin"], &arguments);
     assert_eq!(least(&scene.vipnat, &["bpf"], &arguments), "nothing to change\n");
     assert_eq!(scene.who(), "0");
+}
+
+/// Without any one of them the change is made, and what is connected stays and is told of.
+#[test]
+fn ending_connections_needs_to_enter_the_networks_of_containers() {
+    let scene = Scene::new(2);
+    let enough = ["sys_admin", "sys_ptrace", "net_admin"];
+    let without = |missing| enough.iter().copied().filter(|name| *name != missing).collect();
+    let sets: [Vec<&str>; 5] = [
+        enough.to_vec(),
+        without("sys_admin"),
+        without("sys_ptrace"),
+        without("net_admin"),
+        vec!["bpf", "sys_ptrace", "net_admin"],
+    ];
+    for (number, capabilities) in sets.iter().enumerate() {
+        let policy = "on-backend-removed = \"kill\"\nbackends =";
+        let text = |backend| scene.table(&list([backend])).replace("backends =", policy);
+        scene.vipnat.apply(&text(0));
+        let mut hold = scene.app.command(program("probe"));
+        hold.args(["hold", &format!("{DB}:{PORT}")]);
+        let mut held = Session::open(hold).unwrap();
+        held.ask("?").unwrap();
+        // Where the rest is not there to change what is loaded.
+        let with_bpf = [capabilities.as_slice(), &["bpf"]].concat();
+        let file = scene.vipnat.table(&text(1));
+        let applied = run(&scene.vipnat, &with_bpf, &["apply".as_ref(), file.as_os_str()]);
+        assert!(applied.status.success(), "{with_bpf:?}: {applied}");
+        assert!(applied.stdout.contains("~ shop db"), "{with_bpf:?}: {applied}");
+        let ended = applied.stdout.contains("ended 1 connection");
+        assert_eq!(ended, number == 0, "{with_bpf:?}: {applied}");
+        assert_eq!(applied.stderr.contains("may stay"), number != 0, "{with_bpf:?}: {applied}");
+    }
 }
 
 /// Attaching needs none of its own: whoever may open a program's pin and the cgroup may do it.
