@@ -3,7 +3,7 @@
 use std::{
     fmt, io,
     os::{fd::AsRawFd, unix::process::CommandExt as _},
-    process::{Command, ExitStatus},
+    process::{Command, ExitStatus, Output},
     time::Duration,
 };
 
@@ -71,6 +71,13 @@ impl Outcome {
     }
 }
 
+impl From<Output> for Outcome {
+    fn from(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
+        Self { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+}
+
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { status, stdout, stderr } = self;
@@ -80,10 +87,9 @@ impl fmt::Display for Outcome {
 
 /// Runs a command to its end, at most a minute.
 pub fn outcome(command: &mut Command) -> Outcome {
-    let output = command
+    command
         .limited_to(LIMIT)
         .output()
-        .unwrap_or_else(|error| panic!("start {:?}: {error}", command.get_program()));
-    let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
-    Outcome { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
+        .unwrap_or_else(|error| panic!("start {:?}: {error}", command.get_program()))
+        .into()
 }

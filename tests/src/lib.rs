@@ -10,6 +10,7 @@ mod cgroup;
 mod churn;
 mod command;
 pub mod conformance;
+pub mod faults;
 mod following;
 pub mod intrusion;
 mod jail;
@@ -23,6 +24,7 @@ pub mod probe;
 mod programs;
 mod server;
 mod session;
+pub mod state;
 mod systemd;
 mod vipnat;
 

@@ -6,7 +6,9 @@ use core::{
 };
 
 use aya_ebpf::{
-    bindings::{BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_CGROUP_STORAGE_DEPRECATED},
+    bindings::{
+        BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_CGROUP_STORAGE_DEPRECATED,
+    },
     btf_maps::{Array, HashMap, PerCpuArray, SkStorage},
     helpers::{bpf_get_local_storage, bpf_get_prandom_u32},
     macros::btf_map,
@@ -26,7 +28,8 @@ static VIPS: HashMap<VipKey, Range, { capacity::VIPS as usize }, { BPF_F_NO_PREA
     HashMap::new();
 
 #[btf_map(name = "backends")]
-static BACKENDS: Array<Slot, { capacity::BACKENDS as usize }> = Array::new();
+static BACKENDS: Array<Slot, { capacity::BACKENDS as usize }, { BPF_F_MMAPABLE as usize }> =
+    Array::new();
 
 #[btf_map(name = "cursors")]
 static CURSORS: Array<Cursor, { capacity::CURSORS as usize }> = Array::new();

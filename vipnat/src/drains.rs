@@ -44,7 +44,7 @@ impl Drains {
     /// If the directory or file cannot be written.
     pub fn save(&self, state: &Path) -> io::Result<()> {
         if *self == Self::load(state) {
-            return Ok(());
+            return record::tidy(&file(state));
         }
         if self.0.is_empty() {
             return record::remove(&file(state));

@@ -76,10 +76,11 @@ impl Record {
     ///
     /// If the directory or file cannot be written.
     pub fn save(&self, state: &Path) -> io::Result<()> {
+        let file = beside(state, "json");
         if *self == Self::load(state) {
-            return Ok(());
+            return tidy(&file);
         }
-        replace(&beside(state, "json"), self)
+        replace(&file, self)
     }
 
     /// Removes the record of a state directory, if there is one.
@@ -114,7 +115,7 @@ pub(crate) fn beside(state: &Path, extension: &str) -> PathBuf {
 
 /// Writes a value to such a file, in place of what is there: all of it or nothing.
 pub(crate) fn replace(file: &Path, value: &impl Serialize) -> io::Result<()> {
-    let new = file.with_added_extension("new");
+    let new = new_file(file);
     directory()?;
     let mut options = OpenOptions::new();
     let mut open = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
@@ -122,8 +123,22 @@ pub(crate) fn replace(file: &Path, value: &impl Serialize) -> io::Result<()> {
     fs::rename(new, file)
 }
 
-/// Removes such a file, if it is there.
+/// Removes such a file, if it is there, and what an interrupted command left beside it.
 pub(crate) fn remove(file: &Path) -> io::Result<()> {
+    tidy(file)?;
+    remove_file(file)
+}
+
+/// Removes what an interrupted command left beside such a file.
+pub(crate) fn tidy(file: &Path) -> io::Result<()> {
+    remove_file(&new_file(file))
+}
+
+fn new_file(file: &Path) -> PathBuf {
+    file.with_added_extension("new")
+}
+
+fn remove_file(file: &Path) -> io::Result<()> {
     match fs::remove_file(file) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -357,46 +357,6 @@ fn an_app_that_cannot_be_attached_does_not_keep_the_others_from_it() {
     assert_eq!(banner(&blocked.probe(&probe)), "0");
 }
 
-/// A kill between the directory of a new app and its entries once left entries that the next apply
-/// could neither use nor make room for.
-#[test]
-fn a_kill_at_any_system_call_is_repaired_by_the_next_apply() {
-    let scene = Scene::new(2);
-    let other = Cgroup::new();
-    let (first, second) = (scene.app.cgroup.relative(), other.relative());
-    let before = table(&[("a", first, &list([0]), ""), ("b", second, &list([1]), "")]);
-    let after = table(&[("c", first, &list([1]), "port = 5432"), ("a", second, &list([0, 1]), "")]);
-    let listing = |scene: &Scene| {
-        let mut json: Value = serde_json::from_str(&scene.vipnat.ok(["list", "--json"])).unwrap();
-        for app in json["apps"].as_array_mut().unwrap() {
-            app["scope"].take();
-        }
-        json["apps"].take()
-    };
-    scene.vipnat.apply(&after);
-    let wanted = listing(&scene);
-    let mut kills = 0;
-    // One in three, to be done in seconds.
-    for nth in (1..).step_by(3) {
-        scene.vipnat.apply(&before);
-        let file = scene.vipnat.table(&after);
-        let apply = scene.vipnat.command(["apply".as_ref(), file.as_os_str()]);
-        let calls = "bpf,rename,mkdir,unlink,unlinkat,rmdir";
-        let inject = format!("inject={calls}:signal=KILL:when={nth}");
-        let mut strace = Command::new("strace");
-        strace.args(["-f", "-e", &format!("trace={calls}"), "-e", &inject]);
-        let killed = outcome(strace.arg(apply.get_program()).args(apply.get_args()));
-        if killed.status.success() {
-            break;
-        }
-        kills += 1;
-        scene.vipnat.ok(["apply".as_ref(), file.as_os_str()]);
-        assert_eq!(scene.vipnat.apply(&after), "nothing to change\n", "kill {nth}");
-        assert_eq!(listing(&scene), wanted, "kill {nth}");
-    }
-    assert!(kills > 20, "{kills}");
-}
-
 #[test]
 fn programs_of_another_build_are_replaced() {
     let scene = Scene::new(1);

@@ -6,6 +6,7 @@ mod bad_input;
 mod churn;
 mod confirm;
 mod connect;
+mod crash_points;
 mod datagrams;
 mod follow;
 mod import_platform;

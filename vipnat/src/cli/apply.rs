@@ -68,7 +68,7 @@ fn report(applied: Applied) -> Result<()> {
     }
     let apps = super::count(failed.len(), "app");
     for error in failed {
-        super::complain(&format!("{:#}", Error::from(error)));
+        super::complain(&super::with_reasons(&Error::from(error)));
     }
     bail!("{apps} could not be attached, and nothing was removed; mend that and apply again")
 }

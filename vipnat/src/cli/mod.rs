@@ -19,7 +19,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, bail};
 use clap::{Parser, Subcommand};
 use nix::sys::signal::{SIGPIPE, SigHandler};
 
@@ -105,7 +105,7 @@ pub fn main() -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };
-    complain(&format!("{error:#}"));
+    complain(&with_reasons(&error));
     ExitCode::from(if error.is::<TableError>() || error.is::<InvalidInput>() {
         2
     } else {
@@ -128,6 +128,20 @@ fn print(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
     let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     printed.context("cannot write to standard output")
+}
+
+/// An error and its reasons. Some errors of libraries say their reason themselves; then it is not said
+/// again.
+fn with_reasons(error: &Error) -> String {
+    let mut text = String::new();
+    for reason in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = reason;
+        } else if !text.ends_with(&reason) {
+            text = text + ": " + &reason;
+        }
+    }
+    text
 }
 
 /// Prints to standard error; if that cannot be, there is nobody to tell.

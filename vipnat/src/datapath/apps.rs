@@ -205,11 +205,12 @@ pub(super) fn attach(
     if opened.ino() != cgroup {
         return Err(went_away(app, path));
     }
+    // First of all, so that whoever finds the app knows that it may be switched on there.
+    let links = app.links(cgroup);
+    fs::create_dir_all(&links).attempt(|| format!("make {}", links.display()))?;
     // Before the links, because the storage of a cgroup outlives them: new ones would see the
     // scope of whatever app was there before. After them, because only they make the storage.
     maps.set_scope(cgroup, app.scope)?;
-    let links = app.links(cgroup);
-    fs::create_dir_all(&links).attempt(|| format!("make {}", links.display()))?;
     for (hook, kind) in HOOKS {
         let pin = links.join(hook);
         if attached_program(&pin, cgroup)?.is_some() {

@@ -1,6 +1,6 @@
 //! Whether this machine can run vipnat, asked before anything is touched.
 
-use std::{fs, path::Path};
+use std::{fs, io, path::Path};
 
 use nix::sys::utsname::uname;
 
@@ -83,6 +83,20 @@ pub(super) fn check(need: Need) -> Result<()> {
     }
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     need.missing(effective(&status)).map_or(Ok(()), unsupported)
+}
+
+/// Whether aya found what every kernel that [`check`] lets pass has. It finds out by trying, and any
+/// error is a no to it, also that there was no memory; it would go on with programs that are
+/// verified in another way, and that stay.
+pub(super) fn check_features() -> io::Result<()> {
+    let features = aya::features();
+    let functions = features
+        .btf()
+        .is_some_and(|btf| btf.btf_func() && btf.btf_func_global() && btf.btf_datasec());
+    if functions && features.bpf_name() && features.bpf_global_data() {
+        return Ok(());
+    }
+    Err(io::Error::other("the kernel refused what it was tried with; it may be out of memory"))
 }
 
 /// Whether the kernel has MPTCP, and so can tell a subflow's socket from the application's.

@@ -1,6 +1,6 @@
 //! The pinned maps, read and written in the types of `vipnat-common`.
 
-use std::path::Path;
+use std::{net::Ipv4Addr, path::Path};
 
 use aya::maps::{Map, MapData, PerCpuArray};
 use aya_obj::generated::bpf_map_type::{
@@ -64,10 +64,10 @@ impl Maps {
             })
             .attempt(|| "read the map vips".to_owned())?;
         self.backends
-            .for_each(|index, slot| {
-                if slot != Slot::FREE {
-                    match Slot::from_bytes(slot) {
-                        Some(slot) => drop(snapshot.slots.insert(u32::from_ne_bytes(index), slot)),
+            .for_each_mapped(|index, slot| {
+                if *slot != Slot::FREE {
+                    match Slot::from_bytes(*slot) {
+                        Some(slot) => drop(snapshot.slots.insert(index, slot)),
                         None => foreign = Some("backends"),
                     }
                 }
@@ -102,12 +102,14 @@ impl Maps {
         self.vips
             .update(key.to_bytes(), range.to_bytes())
             .map(drop)
-            .attempt(|| format!("write {key:?} to the map vips"))
+            .attempt(|| format!("write {} to the map vips", entry(key)))
     }
 
     /// Removes an entry.
     pub(super) fn remove(&self, key: VipKey) -> Result<()> {
-        self.vips.remove(key.to_bytes()).attempt(|| format!("remove {key:?} from the map vips"))
+        self.vips
+            .remove(key.to_bytes())
+            .attempt(|| format!("remove {} from the map vips", entry(key)))
     }
 
     /// How many turns a cursor has given, of each kind.
@@ -122,7 +124,7 @@ impl Maps {
         self.cursors
             .update(index.to_ne_bytes(), turns.to_bytes())
             .map(drop)
-            .attempt(|| format!("write cursor {index}"))
+            .attempt(|| format!("write cursor {index} of the map cursors"))
     }
 
     /// Sets a cursor, which no slot in use may point to, back to the first turn.
@@ -174,4 +176,11 @@ impl Maps {
             evicted: sum(4),
         })
     }
+}
+
+/// An entry, for people.
+fn entry(key: VipKey) -> String {
+    let VipKey { scope, vip, port, protocol, reserved: _ } = key;
+    let (vip, protocol) = (Ipv4Addr::from(vip), protocol as u8);
+    format!("the entry of {vip} of scope {scope}, port {port}, protocol {protocol}")
 }

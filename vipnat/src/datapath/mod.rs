@@ -230,6 +230,7 @@ impl Datapath {
         if let Err(error) = desired.names.save(&self.dir) {
             applied.warnings.push(format!("cannot keep the names for `vipnat list`: {error}"));
         }
+        dir.is_still_there()?;
         applied.changes.extend(work.changes.into_iter().filter(|change| match change {
             Change::Attach { id, .. } if vanished.contains(id) => false,
             _ if failed.is_empty() => true,
@@ -451,9 +452,7 @@ impl Datapath {
         let Some(dir) = StateDir::open(&self.dir)? else {
             return Ok(false);
         };
-        if dir.is_empty()? {
-            return Ok(false);
-        }
+        let found = !dir.is_empty()?;
         // Off first, if the maps can be understood; unlinking does the rest.
         if let (Ok(maps), Ok(apps)) = (Maps::open(dir.path()), apps::read(&dir)) {
             for app in apps {
@@ -463,7 +462,7 @@ impl Datapath {
         Record::remove(&self.dir).attempt(|| "remove the record of names".to_owned())?;
         Drains::default().save(&self.dir).attempt(|| "forget what is to end".to_owned())?;
         dir.remove_all()?;
-        Ok(true)
+        Ok(found)
     }
 
     /// Removes one app. Returns `false` if there is no such app.
@@ -484,7 +483,6 @@ impl Datapath {
         let plan = Plan::new(&now, &[], |scope| scope == app.scope)?;
         apps::release_all(&maps, app)?;
         remove_entries(&maps, &plan)?;
-        apps::remove(app)?;
         free(&maps, &plan)?;
         let mut record = Record::load(&self.dir);
         record.forget(name);
@@ -492,6 +490,9 @@ impl Datapath {
         let mut drains = Drains::load(&self.dir);
         drains.cancel(|departed| departed.app == name);
         drains.save(&self.dir).attempt(|| "forget what is to end".to_owned())?;
+        // Last, since without it there is no such app, and so nobody to do the rest for.
+        apps::remove(app)?;
+        dir.is_still_there()?;
         Ok(true)
     }
 

@@ -106,6 +106,7 @@ impl Staged {
     pub(super) fn load(dir: &StateDir, kept: &[&'static str]) -> Result<Self> {
         kernel::check(Need::Load)?;
         dir.remove(NEW)?;
+        kernel::check_features().attempt(|| "load the eBPF object into the kernel".to_owned())?;
         let mut loader = EbpfLoader::new();
         let mptcp = u32::from(kernel::has_mptcp());
         loader.override_global("MPTCP", &mptcp, true);
@@ -121,7 +122,8 @@ impl Staged {
         for directory in [path.clone(), path.join(MAPS), path.join(PROGRAMS)] {
             make_dir(&directory)?;
         }
-        for (name, map) in object.maps().filter(|(name, _)| is_pinned(name)) {
+        for name in MAP_NAMES {
+            let map = object.map(name).unwrap_or_else(|| panic!("the object has a map {name}"));
             let pin = path.join(MAPS).join(name);
             map.pin(&pin).attempt(|| format!("pin {}", pin.display()))?;
         }
@@ -236,12 +238,6 @@ pub(super) fn layout_map(path: &Path) -> Result<ByteMap<4, 12>> {
     ByteMap::open(&pin, BPF_MAP_TYPE_ARRAY).attempt(|| format!("open {}", pin.display()))
 }
 
-/// Whether a map of the object is part of the state. The section of constants is not: each program
-/// holds its own.
-fn is_pinned(name: &str) -> bool {
-    !name.starts_with('.')
-}
-
 /// Where a map is pinned.
 pub(super) fn map_pin(path: &Path, name: &str) -> PathBuf {
     path.join(MAPS).join(name)
@@ -294,7 +290,8 @@ mod tests {
     fn the_object_has_these_maps_and_hooks() {
         let object = aya_obj::Object::parse(OBJECT).unwrap();
         let maps = object.maps.keys().map(String::as_str);
-        let mut maps: Vec<_> = maps.filter(|name| is_pinned(name)).collect();
+        // The section of constants is no part of the state: each program holds its own.
+        let mut maps: Vec<_> = maps.filter(|name| !name.starts_with('.')).collect();
         maps.sort_unstable();
         assert_eq!(maps, MAP_NAMES);
         let mut programs: Vec<_> = object.programs.keys().map(String::as_str).collect();

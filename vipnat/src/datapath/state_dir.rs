@@ -41,7 +41,7 @@ pub(super) const NEW: &str = "new";
 #[derive(Debug)]
 pub(super) struct StateDir {
     path: PathBuf,
-    _lock: Flock<File>,
+    lock: Flock<File>,
 }
 
 impl StateDir {
@@ -74,10 +74,9 @@ impl StateDir {
                 return Err(not_bpffs(path));
             }
             let metadata = dir.metadata().attempt(|| format!("read {}", path.display()))?;
-            let inode = metadata.ino();
             let lock = lock(dir).attempt(|| format!("lock {}", path.display()))?;
             // Whoever had the lock may have removed the directory.
-            if fs::metadata(path).is_ok_and(|now| now.ino() == inode) {
+            if is_at(&lock, path) {
                 if let Some(other) = foreign(path)? {
                     return Err(Error::Unsupported(format!(
                         "{} is not vipnat's alone: it holds {other}; use a directory of its own \
@@ -86,7 +85,7 @@ impl StateDir {
                     )));
                 }
                 for_root_alone(path, &metadata)?;
-                return Ok(Some(Self { path: path.to_owned(), _lock: lock }));
+                return Ok(Some(Self { path: path.to_owned(), lock }));
             }
         }
     }
@@ -122,6 +121,23 @@ impl StateDir {
         &self.path
     }
 
+    /// Whether the path still leads to it: otherwise what was read of it last may have been nothing
+    /// at all, and what was to be removed may be there.
+    ///
+    /// # Errors
+    ///
+    /// If it does not.
+    pub(super) fn is_still_there(&self) -> Result<()> {
+        if is_at(&self.lock, &self.path) {
+            return Ok(());
+        }
+        Err(Error::Unsupported(format!(
+            "{} went away meanwhile: its file system was unmounted, or hidden by another one; run \
+             the command again",
+            self.path.display()
+        )))
+    }
+
     /// Whether it holds anything.
     pub(super) fn is_empty(&self) -> Result<bool> {
         Ok(names(&self.path)?.is_empty())
@@ -144,7 +160,11 @@ impl StateDir {
         }
         self.remove(NEW)?;
         self.remove(PROGRAMS)?;
-        fs::remove_dir(&self.path).attempt(|| format!("remove {}", self.path.display()))
+        match fs::remove_dir(&self.path) {
+            // The root of a bpffs.
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(()),
+            removed => removed.attempt(|| format!("remove {}", self.path.display())),
+        }
     }
 }
 
@@ -227,6 +247,12 @@ fn lock(dir: File) -> nix::Result<Flock<File>> {
         }
         Err((_, errno)) => Err(errno),
     }
+}
+
+/// Whether a path leads to an open directory.
+fn is_at(dir: &File, path: &Path) -> bool {
+    let id = |file: Metadata| (file.dev(), file.ino());
+    dir.metadata().is_ok_and(|open| fs::metadata(path).is_ok_and(|there| id(there) == id(open)))
 }
 
 fn on_bpffs(path: &Path) -> bool {

@@ -11,10 +11,12 @@ use std::{
         unix::ffi::OsStrExt as _,
     },
     path::Path,
+    ptr,
 };
 
 use aya_obj::generated::{
-    bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_map_info, bpf_map_type, bpf_prog_info,
+    BPF_F_MMAPABLE, bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_map_info, bpf_map_type,
+    bpf_prog_info,
 };
 
 /// A pinned map whose keys and values are of exactly these sizes, and not one value for each CPU:
@@ -109,6 +111,40 @@ impl<const K: usize, const V: usize> ByteMap<K, V> {
             }
             started = true;
         }
+    }
+}
+
+impl<const V: usize> ByteMap<4, V> {
+    /// Gives every element of an array to `each`. If it can be mapped into memory, that takes a small
+    /// part of the time of [`ByteMap::for_each`], in which the kernel looks up and copies element
+    /// after element.
+    pub(super) fn for_each_mapped(&self, mut each: impl FnMut(u32, &[u8; V])) -> io::Result<()> {
+        // The kernel rounds elements up to eight bytes.
+        const { assert!(V.is_multiple_of(8)) };
+        // SAFETY: plain data, for which zeroes are valid.
+        let mut info: bpf_map_info = unsafe { zeroed() };
+        read_info(&self.fd, &mut info)?;
+        if info.map_flags & BPF_F_MMAPABLE == 0 {
+            return self.for_each(|key, value| each(u32::from_ne_bytes(key), &value));
+        }
+        let mut values = vec![[0; V]; info.max_entries as usize];
+        let length = size_of_val(values.as_slice());
+        // SAFETY: a new mapping, at an address that the kernel chooses.
+        let array = unsafe {
+            let (access, fd) = (libc::PROT_READ, self.fd.as_raw_fd());
+            libc::mmap(ptr::null_mut(), length, access, libc::MAP_SHARED, fd, 0)
+        };
+        if array == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the mapping is that long and gone afterwards. What others write to it meanwhile, if
+        // they do not heed the lock, is bytes as well.
+        unsafe {
+            ptr::copy_nonoverlapping(array.cast(), values.as_mut_ptr(), values.len());
+            libc::munmap(array, length);
+        }
+        (0..).zip(&values).for_each(|(index, value)| each(index, value));
+        Ok(())
     }
 }
 
@@ -210,7 +246,7 @@ fn read_info<T>(object: &OwnedFd, info: &mut T) -> io::Result<()> {
     let mut attr: bpf_attr = unsafe { zeroed() };
     attr.info.bpf_fd = object.as_raw_fd() as u32;
     attr.info.info_len = size_of::<T>() as u32;
-    attr.info.info = std::ptr::from_mut(info) as u64;
+    attr.info.info = ptr::from_mut(info) as u64;
     bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr).map(drop)
 }
 

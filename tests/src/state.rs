@@ -1,0 +1,478 @@
+//! All that vipnat keeps, as text that is the same for states that do the same.
+//!
+//! Three things are numbered anew, by names, since they depend on what was there before: scopes
+//! (none is given twice), slots and cursors (those in use are not available). How many turns a
+//! cursor has given is left out, and so are the counters and what sockets keep. A cgroup whose scope is
+//! 0 is one without a scope, and one that is gone has none: the kernel keeps the storage for a while.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ffi::CString,
+    fs::{self, File},
+    io,
+    net::Ipv4Addr,
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    },
+    path::{Path, PathBuf},
+    ptr,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use vipnat_common::{
+    Range, Slot, VipKey,
+    layout::{Cursor, Scope, capacity},
+};
+
+use crate::{Cgroup, Vipnat};
+
+/// Commands of bpf(2).
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
+const BPF_MAP_GET_NEXT_KEY: libc::c_long = 4;
+const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_PROG_QUERY: libc::c_long = 16;
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+
+/// The attach types of all programs that see the addresses of sockets in a cgroup (bind, connect,
+/// sendmsg, recvmsg, getpeername, getsockname), by `enum bpf_attach_type`.
+const SOCK_ADDR: [u32; 12] = [8, 9, 10, 11, 14, 15, 19, 20, 29, 30, 31, 32];
+
+/// Cursors are given out from the lowest, so those of small tables are among these.
+const CURSORS: usize = 4096;
+
+/// How long a link may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the names of relationships are kept.
+const RECORDS: &str = "/run/vipnat";
+
+/// Everything of an instance: the tree of its pins, what each pin is, what the maps hold, what is
+/// attached to these cgroups besides, the record of names, and whatever else has its name. Empty if there is
+/// nothing.
+pub fn dump(vipnat: &Vipnat, cgroups: &[&Cgroup]) -> String {
+    let mut text = String::new();
+    let names = Cgroups::of(cgroups);
+    let pins = Pins::read(vipnat.bpffs(), &names);
+    text += &pins.text;
+    for cgroup in cgroups {
+        if let Some(what) = unaccounted(cgroup, &pins.links) {
+            text += &format!("attached to {}: {what}\n", cgroup.relative());
+        }
+    }
+    // Also those that a crash kept from their place.
+    for place in ["maps", "new/maps"] {
+        let path = vipnat.bpffs().join(place);
+        if path.exists() {
+            text += &format!("{place}:\n{}", Maps::read(&path).text(&pins.apps, &names));
+        }
+    }
+    text + &records(vipnat.bpffs())
+}
+
+/// The cgroups that have names.
+struct Cgroups(HashMap<u64, String>);
+
+impl Cgroups {
+    fn of(cgroups: &[&Cgroup]) -> Self {
+        let id = |cgroup: &Cgroup| Some(fs::metadata(cgroup.path()).ok()?.ino());
+        let name = |cgroup: &&Cgroup| Some((id(cgroup)?, cgroup.relative().to_owned()));
+        Self(cgroups.iter().filter_map(name).collect())
+    }
+
+    fn name(&self, id: u64) -> String {
+        self.0.get(&id).cloned().unwrap_or_else(|| "another cgroup".to_owned())
+    }
+}
+
+/// The tree of pins.
+#[derive(Default)]
+struct Pins {
+    text: String,
+    /// The names of programs and maps, by id.
+    programs: HashMap<u32, String>,
+    maps: HashMap<u32, String>,
+    /// The names of apps, by scope.
+    apps: HashMap<u32, String>,
+    links: Vec<Link>,
+}
+
+/// A pinned link.
+struct Link {
+    cgroup: u64,
+    /// The attach type.
+    at: u32,
+    program: u32,
+}
+
+impl Pins {
+    fn read(root: &Path, cgroups: &Cgroups) -> Self {
+        let mut pins = Self::default();
+        let mut lines = BTreeSet::new();
+        let mut paths = files(root);
+        // Links name programs, and programs name maps.
+        paths.sort_by_key(|path| {
+            ["maps", "progs"].iter().position(|at| path.starts_with(root.join(at))).unwrap_or(2)
+        });
+        for path in paths {
+            let below = path.strip_prefix(root).expect("it is below");
+            let parts: Vec<_> = below.iter().map(|part| part.to_string_lossy()).collect();
+            let parts: Vec<_> = parts.iter().map(AsRef::as_ref).collect();
+            lines.insert(pins.line(&path, &parts, cgroups));
+        }
+        if root.exists() {
+            pins.text = "pins:\n".to_owned();
+        }
+        pins.text.extend(lines.iter().map(|line| format!("  {line}\n")));
+        pins
+    }
+
+    fn line(&mut self, path: &Path, parts: &[&str], cgroups: &Cgroups) -> String {
+        match parts {
+            ["maps", name] => {
+                let info = Info::of(path);
+                self.maps.insert(info.u32(4), (*name).to_owned());
+                let [kind, key, value, entries] = [0, 8, 12, 16].map(|at| info.u32(at));
+                format!("maps/{name}: kind {kind}, key {key}, value {value}, entries {entries}")
+            }
+            ["progs", name] => {
+                let info = Info::of(path);
+                self.programs.insert(info.u32(4), (*name).to_owned());
+                let instructions = info.u32(20) / 8;
+                let maps: BTreeSet<_> = info.maps().into_iter().map(|id| self.map(id)).collect();
+                format!("progs/{name}: {instructions} instructions, maps {maps:?}")
+            }
+            ["apps", app, rest @ ..] => {
+                let (scope, app) = app.split_once(':').unwrap_or(("no number", app));
+                if let Ok(scope) = scope.parse() {
+                    self.apps.insert(scope, app.to_owned());
+                }
+                let cgroup = |id: &str| id.parse().map(|id| cgroups.name(id));
+                match rest {
+                    [] => format!("apps/{app}"),
+                    [id] => format!("apps/{app}/{}", cgroup(id).unwrap_or_default()),
+                    [id, link @ ..] => {
+                        let info = Info::of(path);
+                        let (program, on, at) = (info.u32(8), info.u64(16), info.u32(24));
+                        self.links.push(Link { cgroup: on, at, program });
+                        let (program, on) = (self.program(program), cgroups.name(on));
+                        let place = cgroup(id).unwrap_or_default();
+                        let link = link.join("/");
+                        format!("apps/{app}/{place}/{link}: {program} on {on} at {at}")
+                    }
+                }
+            }
+            other => other.join("/"),
+        }
+    }
+
+    fn map(&self, id: u32) -> String {
+        self.maps.get(&id).cloned().unwrap_or_else(|| "one without a pin".to_owned())
+    }
+
+    fn program(&self, id: u32) -> String {
+        self.programs.get(&id).cloned().unwrap_or_else(|| "a program without a pin".to_owned())
+    }
+}
+
+/// The files and directories below a directory.
+fn files(root: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root).into_iter().flatten() {
+        let path = entry.expect("read a directory").path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        }
+        found.push(path);
+    }
+    found
+}
+
+/// What is attached to a cgroup and is not as the pinned links say. A link whose pin is gone is only
+/// detached after an RCU grace period (`bpf_free_inode` in kernel/bpf/inode.c), so that this waits.
+fn unaccounted(cgroup: &Cgroup, links: &[Link]) -> Option<String> {
+    let directory = File::open(cgroup.path()).ok()?;
+    let id = directory.metadata().expect("inspect a cgroup").ino();
+    let links = links.iter().filter(|link| link.cgroup == id);
+    let pinned: BTreeSet<_> = links.map(|link| (link.at, link.program)).collect();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let at = |at: &u32| query(&directory, *at).into_iter().map(|id| (*at, id)).collect();
+        let attached: Vec<Vec<_>> = SOCK_ADDR.iter().map(at).collect();
+        let attached = attached.concat();
+        if attached.len() == pinned.len() && attached.iter().all(|it| pinned.contains(it)) {
+            return None;
+        }
+        if Instant::now() > deadline {
+            return Some(format!("(place, program): {attached:?}, by pinned links: {pinned:?}"));
+        }
+        sleep(Duration::from_millis(2));
+    }
+}
+
+/// The ids of the programs of a kind that are attached to a cgroup.
+fn query(cgroup: &File, kind: u32) -> Vec<u32> {
+    let mut ids = vec![0_u32; 64];
+    let mut attr = Attr::default();
+    attr.u32(0, cgroup.as_raw_fd() as u32).u32(4, kind);
+    attr.u64(16, ids.as_mut_ptr() as u64).u32(24, ids.len() as u32);
+    attr.call(BPF_PROG_QUERY).expect("query a cgroup");
+    ids.truncate(attr.read(24) as usize);
+    ids
+}
+
+/// The record of names, and other files with its name.
+fn records(bpffs: &Path) -> String {
+    // As `record::file` makes it of paths like ours.
+    let name = bpffs.to_string_lossy().trim_matches('/').replace('-', "%2D").replace('/', "-");
+    let mut text = String::new();
+    let mut paths = files(Path::new(RECORDS));
+    paths.sort();
+    for path in paths {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        if let Some(extension) = file.strip_prefix(&format!("{name}.")) {
+            // Not ours any more, if it is gone.
+            let content = fs::read_to_string(&path).unwrap_or_default();
+            text += &format!("record .{extension}:\n{content}\n");
+        }
+    }
+    text
+}
+
+/// What the maps hold that apply writes.
+struct Maps {
+    entries: BTreeMap<[u8; 12], Range>,
+    slots: BTreeMap<u32, Slot>,
+    cursors: Vec<Cursor>,
+    scopes: BTreeMap<u64, Scope>,
+    layout: [u8; 12],
+}
+
+impl Maps {
+    /// Those that are not there are empty.
+    fn read(path: &Path) -> Self {
+        let open = |name: &str| open(&path.join(name)).ok();
+        let entries = open("vips").map(|map| batch::<12, 8>(&map, 4096)).unwrap_or_default();
+        let entries = entries.into_iter().map(|(key, range)| (key, Range::from_bytes(range)));
+        let slots = open("backends").map(|map| mapped::<24>(&map, capacity::BACKENDS as usize));
+        let slots = (0..).zip(slots.unwrap_or_default()).filter(|(_, slot)| *slot != Slot::FREE);
+        let slots = slots.map(|(index, slot)| (index, Slot::from_bytes(slot).expect("a slot")));
+        let cursors = open("cursors").map(|map| batch::<4, 16>(&map, CURSORS)).unwrap_or_default();
+        let cursors = cursors.into_iter().map(|(_, cursor)| Cursor::from_bytes(cursor));
+        let layout = open("layout").map(|map| lookup::<12>(&map, &[0; 4]).expect("an array"));
+        Self {
+            entries: entries.collect(),
+            slots: slots.collect(),
+            cursors: cursors.collect(),
+            scopes: open("scope").map(|map| scopes(&map)).unwrap_or_default(),
+            layout: layout.unwrap_or_default(),
+        }
+    }
+
+    fn text(&self, apps: &HashMap<u32, String>, cgroups: &Cgroups) -> String {
+        let Self { entries, slots, cursors, scopes, layout } = self;
+        let app = |scope: u32| {
+            let unknown = || format!("an app that is gone ({scope})");
+            apps.get(&scope).cloned().unwrap_or_else(unknown)
+        };
+        let mut lines = BTreeSet::new();
+        let mut rest = slots.clone();
+        let mut owners: BTreeMap<u32, BTreeSet<_>> = BTreeMap::new();
+        for (key, range) in entries {
+            let key = VipKey::from_bytes(*key).expect("a key");
+            let mut line = format!("vips: {}", entry(&key, app));
+            for index in range.first..range.first + range.count {
+                // Another entry has it as well, or it is free.
+                let Some(slot) = rest.remove(&index) else {
+                    line += " (not its slot)";
+                    continue;
+                };
+                line += &target(&slot);
+                if slot.owner != key {
+                    line += " (another's slot)";
+                }
+                owners.entry(slot.cursor).or_default().insert((app(key.scope), key.vip));
+            }
+            lines.insert(line);
+        }
+        for slot in rest.values() {
+            lines.insert(format!("leftover slot of {}:{}", entry(&slot.owner, app), target(slot)));
+        }
+        for owners in owners.values().filter(|owners| owners.len() > 1) {
+            lines.insert(format!("one cursor for {owners:?}"));
+        }
+        for (index, cursor) in cursors.iter().enumerate() {
+            if *cursor != Cursor::default() && !owners.contains_key(&(index as u32)) {
+                lines.insert("leftover cursor".to_owned());
+            }
+        }
+        for (cgroup, Scope { id, reserved }) in scopes.iter().filter(|(_, scope)| scope.id != 0) {
+            if let Some(cgroup) = cgroups.0.get(cgroup) {
+                lines.insert(format!("scope: {cgroup} {}, {reserved}", app(*id)));
+            }
+        }
+        let [made_by @ .., a, b, c, d] = layout;
+        let last = u32::from_ne_bytes([*a, *b, *c, *d]);
+        if let Some(scope) = apps.keys().find(|scope| **scope > last) {
+            lines.insert(format!("layout: scope {scope} may be given twice, the last is {last}"));
+        }
+        lines.insert(format!("layout: {made_by:?}"));
+        lines.into_iter().map(|line| format!("  {line}\n")).collect()
+    }
+}
+
+fn entry(key: &VipKey, app: impl Fn(u32) -> String) -> String {
+    let VipKey { scope, vip, port, protocol, reserved } = key;
+    format!("{} {} port {port} {protocol:?} {reserved}", app(*scope), Ipv4Addr::from(*vip))
+}
+
+fn target(slot: &Slot) -> String {
+    let Slot { owner: _, ip, port, flags, cursor: _ } = slot;
+    format!(" -> {}:{port} flags {flags}", Ipv4Addr::from(*ip))
+}
+
+/// Cgroup storage can only be read one by one.
+fn scopes(map: &OwnedFd) -> BTreeMap<u64, Scope> {
+    let mut scopes = BTreeMap::new();
+    let mut key: Option<[u8; 8]> = None;
+    loop {
+        let mut next = [0_u8; 8];
+        let mut attr = Attr::default();
+        attr.u32(0, map.as_raw_fd() as u32).u64(16, next.as_mut_ptr() as u64);
+        attr.u64(8, key.as_ref().map_or(0, |key| key.as_ptr() as u64));
+        if attr.call(BPF_MAP_GET_NEXT_KEY).is_err() {
+            return scopes;
+        }
+        // Unless it went in between.
+        if let Some(value) = lookup::<8>(map, &next) {
+            scopes.insert(u64::from_ne_bytes(next), Scope::from_bytes(value));
+        }
+        key = Some(next);
+    }
+}
+
+fn lookup<const V: usize>(map: &OwnedFd, key: &[u8]) -> Option<[u8; V]> {
+    let mut value = [0; V];
+    let mut attr = Attr::default();
+    attr.u32(0, map.as_raw_fd() as u32).u64(8, key.as_ptr() as u64);
+    attr.u64(16, value.as_mut_ptr() as u64);
+    attr.call(BPF_MAP_LOOKUP_ELEM).ok().map(|_| value)
+}
+
+/// The first elements of an array or a hash, at most this many.
+fn batch<const K: usize, const V: usize>(map: &OwnedFd, count: usize) -> Vec<([u8; K], [u8; V])> {
+    let (mut keys, mut values) = (vec![[0; K]; count], vec![[0; V]; count]);
+    let mut position = [0_u8; 16];
+    let mut attr = Attr::default();
+    attr.u64(8, position.as_mut_ptr() as u64);
+    attr.u64(16, keys.as_mut_ptr() as u64).u64(24, values.as_mut_ptr() as u64);
+    attr.u32(32, count as u32).u32(36, map.as_raw_fd() as u32);
+    match attr.call(BPF_MAP_LOOKUP_BATCH) {
+        Ok(_) => {}
+        // There are no more.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+        Err(error) => panic!("read a map: {error}"),
+    }
+    keys.truncate(attr.read(32) as usize);
+    keys.into_iter().zip(values).collect()
+}
+
+/// All elements of an array that can be mapped into memory.
+fn mapped<const V: usize>(map: &OwnedFd, count: usize) -> Vec<[u8; V]> {
+    let mut values = vec![[0; V]; count];
+    let length = size_of_val(values.as_slice());
+    // SAFETY: a new mapping of that length, which is gone afterwards; what is in it is bytes.
+    unsafe {
+        let (access, fd) = (libc::PROT_READ, map.as_raw_fd());
+        let array = libc::mmap(ptr::null_mut(), length, access, libc::MAP_SHARED, fd, 0);
+        assert_ne!(array, libc::MAP_FAILED, "{}", io::Error::last_os_error());
+        ptr::copy_nonoverlapping(array.cast(), values.as_mut_ptr(), count);
+        libc::munmap(array, length);
+    }
+    values
+}
+
+/// `struct bpf_map_info`, `bpf_prog_info` or `bpf_link_info` of a pin.
+struct Info {
+    object: OwnedFd,
+    bytes: [u8; 256],
+}
+
+impl Info {
+    fn of(pin: &Path) -> Self {
+        let object = open(pin).unwrap_or_else(|error| panic!("open {}: {error}", pin.display()));
+        Self::read(object, [0; 256])
+    }
+
+    fn read(object: OwnedFd, mut bytes: [u8; 256]) -> Self {
+        let mut attr = Attr::default();
+        attr.u32(0, object.as_raw_fd() as u32).u32(4, bytes.len() as u32);
+        attr.u64(8, bytes.as_mut_ptr() as u64);
+        attr.call(BPF_OBJ_GET_INFO_BY_FD).expect("inspect a pin");
+        Self { object, bytes }
+    }
+
+    fn u32(&self, at: usize) -> u32 {
+        u32::from_ne_bytes(self.bytes[at..at + 4].try_into().expect("four bytes"))
+    }
+
+    fn u64(&self, at: usize) -> u64 {
+        u64::from_ne_bytes(self.bytes[at..at + 8].try_into().expect("eight bytes"))
+    }
+
+    /// The ids of the maps that a program uses: asked for with room for them.
+    fn maps(self) -> Vec<u32> {
+        let mut ids = [0_u32; 64];
+        let mut bytes = [0; 256];
+        bytes[52..56].copy_from_slice(&(ids.len() as u32).to_ne_bytes());
+        bytes[56..64].copy_from_slice(&(ids.as_mut_ptr() as u64).to_ne_bytes());
+        let info = Self::read(self.object, bytes);
+        ids[..info.u32(52) as usize].to_vec()
+    }
+}
+
+fn open(pin: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(pin.as_os_str().as_bytes())?;
+    let mut attr = Attr::default();
+    let fd = attr.u64(0, path.as_ptr() as u64).call(BPF_OBJ_GET)?;
+    // SAFETY: the command returns a new file descriptor, which nobody else has.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// `union bpf_attr`, by offsets.
+#[repr(C, align(8))]
+struct Attr([u8; 128]);
+
+impl Default for Attr {
+    fn default() -> Self {
+        Self([0; 128])
+    }
+}
+
+impl Attr {
+    fn u32(&mut self, at: usize, value: u32) -> &mut Self {
+        self.0[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+        self
+    }
+
+    fn u64(&mut self, at: usize, value: u64) -> &mut Self {
+        self.0[at..at + 8].copy_from_slice(&value.to_ne_bytes());
+        self
+    }
+
+    /// What the kernel wrote.
+    fn read(&self, at: usize) -> u32 {
+        u32::from_ne_bytes(self.0[at..at + 4].try_into().expect("four bytes"))
+    }
+
+    fn call(&mut self, command: libc::c_long) -> io::Result<i32> {
+        let Self(bytes) = self;
+        // SAFETY: the callers point to buffers that are as large as they say and outlive the call.
+        let result = unsafe {
+            libc::syscall(libc::SYS_bpf, command, bytes.as_mut_ptr(), size_of_val(bytes))
+        };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
+    }
+}
