@@ -12,7 +12,7 @@ use super::Event;
 use crate::{
     cli::{
         apply::{describe_applied, describe_ended},
-        complain, count, print, read_table,
+        complain, count, print, read_table, with_reasons,
     },
     datapath::{Absent, Applied, Datapath, Drained, Surroundings},
     source::{FileSource, Notice, Watch},
@@ -119,7 +119,7 @@ impl Follower {
         }
         let mut problems = Vec::new();
         if let Err(error) = self.watch_places() {
-            problems.push(format!("{error:#}"));
+            problems.push(with_reasons(&error));
         }
         if read {
             self.refusal = match self.read() {
@@ -127,12 +127,14 @@ impl Follower {
                     self.table = Some(table);
                     None
                 }
-                Err(error) => Some(format!("{error:#}\n    the table before it stays in force")),
+                Err(error) => {
+                    Some(with_reasons(&error) + "\n    the table before it stays in force")
+                }
             };
         }
         match self.reconcile() {
             Ok(failed) => problems.extend(failed),
-            Err(error) => problems.push(format!("{error:#}")),
+            Err(error) => problems.push(with_reasons(&error)),
         }
         self.account(problems)
     }
@@ -179,7 +181,7 @@ impl Follower {
         let ended: String = ended.iter().map(|of| describe_ended(of) + "\n").collect();
         let _ = print(&ended);
         self.drained = next.map(|time| Instant::now() + time);
-        Ok(failed.into_iter().map(|error| format!("{:#}", Error::from(error))).collect())
+        Ok(failed.into_iter().map(|error| with_reasons(&Error::from(error))).collect())
     }
 
     /// Tells what is wrong, once, and decides when to try again: a refused table is as good as any until
