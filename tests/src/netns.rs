@@ -5,9 +5,10 @@ use std::{
     fs::File,
     io::Write,
     net::Ipv4Addr,
-    os::fd::OwnedFd,
+    os::fd::{AsRawFd as _, OwnedFd},
     panic,
-    process::{Command, Stdio},
+    path::PathBuf,
+    process::{self, Command, Stdio},
     sync::Arc,
     thread,
 };
@@ -31,6 +32,15 @@ impl NetNs {
             unshare(CloneFlags::CLONE_NEWNET).expect("unshare a network namespace (are you root?)");
             File::open("/proc/thread-self/ns/net").expect("open /proc/thread-self/ns/net")
         });
+        Self::with_lo_up(handle)
+    }
+
+    /// The namespace of a process, which made it for itself.
+    pub(crate) fn of(process: u32) -> Self {
+        Self::with_lo_up(File::open(format!("/proc/{process}/ns/net")).expect("open a namespace"))
+    }
+
+    fn with_lo_up(handle: File) -> Self {
         let host = Self { handle: Arc::new(handle.into()) };
         host.ip("link set lo up");
         host
@@ -74,9 +84,9 @@ impl NetNs {
         command
     }
 
-    /// What [`Network`](crate::Network) names the namespace by.
-    pub(crate) fn handle(&self) -> &OwnedFd {
-        &self.handle
+    /// A path that other programs can name it by, as long as this process has a handle.
+    pub fn path(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}", process::id(), self.handle.as_raw_fd()).into()
     }
 
     /// Moves the calling thread inside. Only a system call: allowed between fork and exec.

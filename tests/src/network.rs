@@ -2,8 +2,6 @@
 
 use std::{
     net::Ipv4Addr,
-    os::fd::AsRawFd,
-    process,
     sync::{Mutex, PoisonError},
 };
 
@@ -31,10 +29,16 @@ impl Network {
 
     /// A new host that has `address`, which must be in 240.0.0.0/4, on its interface `eth0`.
     pub fn host(&self, address: Ipv4Addr) -> NetNs {
-        assert!(address.octets()[0] >= 240, "{address} is not in 240.0.0.0/4");
         let host = NetNs::new();
-        let port = self.plug(&host);
-        let there = format!("/proc/{}/fd/{}", process::id(), host.handle().as_raw_fd());
+        self.connect(&host, address);
+        host
+    }
+
+    /// Makes a namespace that is there already such a host.
+    pub(crate) fn connect(&self, host: &NetNs, address: Ipv4Addr) {
+        assert!(address.octets()[0] >= 240, "{address} is not in 240.0.0.0/4");
+        let port = self.plug(host);
+        let there = host.path().display().to_string();
         self.switch.ip(&format!(
             "link add name port{port} type veth peer name eth0 netns {there}\n\
              link set dev port{port} master switch up"
@@ -44,7 +48,6 @@ impl Network {
              link set dev eth0 up\n\
              route add 240.0.0.0/4 dev eth0 src {address}"
         ));
-        host
     }
 
     /// Keeps the host; the number of its port.

@@ -3,6 +3,7 @@
 use std::{
     env,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 /// The program `name` of this workspace: what `<NAME>_BIN` says, or the one built beside the
@@ -21,6 +22,15 @@ pub fn program(name: &str) -> PathBuf {
         .unwrap_or_else(|| {
             panic!("no {name} near {}: build it first: cargo xtask test", me.display())
         })
+}
+
+/// Copies a program, with its mode, so that it can be run at once: were it written by this process, a
+/// child of another thread that has not started its own program yet could still have it open, and
+/// "text file busy" be the answer.
+pub fn copy_program(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("--preserve=mode").args([from, to]).status();
+    let status = status.expect("start cp");
+    assert!(status.success(), "cp {} {}: {status}", from.display(), to.display());
 }
 
 /// Where a program of the machine is: along PATH, or where Debian keeps administrators' tools.

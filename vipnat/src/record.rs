@@ -6,8 +6,10 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs::{self, DirBuilder, OpenOptions},
+    io::{self, Write as _},
     net::Ipv4Addr,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -18,6 +20,11 @@ use crate::table::{OnBackendRemoved, Table};
 
 /// Where the files of vipnat are that live as long as bpffs does, some for each state directory.
 pub(crate) const DIRECTORY: &str = "/run/vipnat";
+
+/// Makes it. What apps there are, and what they use, is as little anybody's business as the maps are.
+pub(crate) fn directory() -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(DIRECTORY)
+}
 
 /// Names by app and VIP.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,8 +116,10 @@ pub(crate) fn beside(state: &Path, extension: &str) -> PathBuf {
 /// Writes a value to such a file, in place of what is there: all of it or nothing.
 pub(crate) fn replace(file: &Path, value: &impl Serialize) -> io::Result<()> {
     let new = new_file(file);
-    fs::create_dir_all(DIRECTORY)?;
-    fs::write(&new, serde_json::to_vec_pretty(value)?)?;
+    directory()?;
+    let mut options = OpenOptions::new();
+    let mut open = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    open.write_all(&serde_json::to_vec_pretty(value)?)?;
     fs::rename(new, file)
 }
 

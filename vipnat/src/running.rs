@@ -1,8 +1,9 @@
 //! Which `vipnat run` keeps a state, so that no other command works against it unawares.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io::{self, Read as _, Seek as _, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process, thread,
     time::{Duration, Instant},
@@ -34,9 +35,10 @@ impl Running {
     /// If the file can't be written.
     pub fn claim(state: &Path, source: &str) -> io::Result<Result<Self, String>> {
         let file = file(state);
-        fs::create_dir_all(record::DIRECTORY)?;
-        let options =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
+        record::directory()?;
+        let mut options = OpenOptions::new();
+        // Whoever may open it may lock it, and so keep others from claiming the state.
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let mut open = options.open(&file)?;
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -94,6 +96,6 @@ mod tests {
         drop(running);
         assert_eq!(Running::holder(&state), None);
         drop(Running::claim(&state, "/etc/other").unwrap().unwrap());
-        fs::remove_file(file(&state)).unwrap();
+        std::fs::remove_file(file(&state)).unwrap();
     }
 }

@@ -148,7 +148,7 @@ fn missing_privileges_are_one_clear_sentence() {
     fails_under(
         &scene,
         &drop,
-        "missing privileges: vipnat needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN",
+        "missing privileges: to load its programs, vipnat needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN",
     );
 }
 

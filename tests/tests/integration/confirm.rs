@@ -14,6 +14,9 @@ use vipnat_tests::Cgroup;
 
 use crate::scene::{Scene, list, table};
 
+/// What somebody does instead of confirming.
+type Act = fn(&mut Child);
+
 /// Starts an apply of the second backend that waits for an answer, and waits until it has applied.
 fn start(scene: &Scene, text: &str, time: &str) -> Child {
     let file = scene.vipnat.table(text);
@@ -62,7 +65,7 @@ fn what_is_not_confirmed_is_taken_back() {
     let (shop, blog) = (scene.app.cgroup.relative(), other.relative());
     let after = table(&[("store", shop, &list([1]), "port = 5432"), ("blog", blog, "[]", "")]);
     let count = |json: &str| json.replace(|c: char| c.is_ascii_digit(), "");
-    let ways: [(&str, &str, fn(&mut Child)); 4] = [
+    let ways: [(&str, &str, Act); 4] = [
         ("in time", "1s", |_| {}),
         ("not confirmed", "30s", |apply| {
             apply.stdin.take().unwrap().write_all(b"n\n").unwrap();

@@ -1,6 +1,10 @@
 //! The machine around vipnat: mounts that are missing, tools that others use.
 
-use std::process::Command;
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::{PermissionsExt as _, chown},
+    process::Command,
+};
 
 use vipnat_tests::outcome;
 
@@ -13,23 +17,42 @@ fn bpffs_is_mounted_if_it_is_not() {
     let file = scene.vipnat.table(&scene.table(&list([0])));
     let apply = scene.vipnat.command(["apply".as_ref(), file.as_os_str()]);
     let script = "umount -l /sys/fs/bpf && ! grep -q ' /sys/fs/bpf ' /proc/self/mounts && \"$@\" && \
-                  grep ' /sys/fs/bpf bpf ' /proc/self/mounts && \"$1\" \"$2\" \"$3\" flush";
+                  grep ' /sys/fs/bpf bpf ' /proc/self/mounts && stat -c 'mode %a' /sys/fs/bpf && \
+                  \"$1\" \"$2\" \"$3\" flush";
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", script, "sh"]);
     command.arg(apply.get_program()).args(apply.get_args());
     let outcome = outcome(&mut command);
     assert!(outcome.status.success(), "{outcome}");
     assert!(outcome.stdout.contains("+ app shop"), "{outcome}");
+    // Without a mode everybody could make directories there.
+    assert!(outcome.stdout.contains("mode 1700\n"), "{outcome}");
 }
 
 #[test]
 fn the_state_directory_is_for_root_alone() {
-    use std::os::unix::fs::PermissionsExt as _;
-
     let scene = Scene::new(0);
     scene.vipnat.apply(&scene.table("[]"));
     let mode = scene.vipnat.bpffs().metadata().unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
+}
+
+/// Whoever was there first could put the links aside later.
+#[test]
+fn a_state_directory_that_others_can_change_is_refused() {
+    let scene = Scene::new(0);
+    let state = scene.vipnat.bpffs();
+    let text = scene.table("[]");
+    for (owner, mode) in [(100_000, 0o700), (0, 0o770), (0, 0o707)] {
+        fs::create_dir(state).unwrap();
+        chown(state, Some(owner), None).unwrap();
+        fs::set_permissions(state, Permissions::from_mode(mode)).unwrap();
+        let said = scene.vipnat.apply_fails(&text, 1);
+        assert!(said.contains("can be changed by others than root"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        fs::remove_dir(state).expect("nothing was made in it");
+    }
+    scene.vipnat.apply(&text);
 }
 
 #[test]
@@ -49,20 +72,5 @@ fn programs_of_others_on_the_same_cgroup_stay() {
     assert_eq!(scene.who(), "0");
     other.vipnat.ok(["flush"]);
     assert_eq!(mine(), 1);
-    assert_eq!(scene.who(), "0");
-}
-
-/// The verifier is stricter with programs of those who lack CAP_PERFMON.
-#[test]
-fn three_capabilities_are_enough() {
-    let scene = Scene::new(1);
-    let file = scene.vipnat.table(&scene.table(&list([0])));
-    let caps = "-all,+bpf,+perfmon,+net_admin";
-    let apply = scene.vipnat.command(["apply".as_ref(), file.as_os_str()]);
-    let mut command = Command::new("setpriv");
-    command.args([format!("--bounding-set={caps}"), format!("--inh-caps={caps}")]);
-    command.arg(apply.get_program()).args(apply.get_args());
-    let outcome = outcome(&mut command);
-    assert!(outcome.status.success(), "{outcome}");
     assert_eq!(scene.who(), "0");
 }

@@ -251,6 +251,12 @@ pub(super) fn release(maps: &Maps, app: &AttachedApp, cgroup: u64) -> Result<()>
     remove_tree(&app.links(cgroup))
 }
 
+/// Removes an app's links on cgroups that are gone.
+pub(super) fn release_gone(maps: &Maps, app: &AttachedApp) -> Result<()> {
+    let gone = app.cgroups.iter().filter(|(_, links)| !links.alive());
+    gone.map(|(cgroup, _)| *cgroup).try_for_each(|cgroup| release(maps, app, cgroup))
+}
+
 /// Removes all of an app's links.
 pub(super) fn release_all(maps: &Maps, app: &AttachedApp) -> Result<()> {
     app.cgroups().try_for_each(|cgroup| release(maps, app, cgroup))

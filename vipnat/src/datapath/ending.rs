@@ -17,7 +17,7 @@ use super::{
     departed::{Departed, Rules, departed},
     desired::Desired,
     error::{Error, Result},
-    kernel,
+    kernel::{self, Need},
     maps::Maps,
     sockets::{Found, Search},
     work::Work,
@@ -66,7 +66,7 @@ impl Datapath {
     ///
     /// State of another layout; missing privileges; system calls that fail.
     pub fn end_drained(&self) -> Result<Drained> {
-        kernel::check()?;
+        kernel::check(Need::Pins)?;
         let Some((_dir, maps)) = self.open()? else {
             return Ok(Drained::default());
         };

@@ -12,17 +12,59 @@ const FLOOR: (u32, u32) = (6, 1);
 /// The kernel's own BTF, without which maps carry no types.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// Capabilities by number (include/uapi/linux/capability.h).
-const CAP_NET_ADMIN: u32 = 12;
-const CAP_SYS_ADMIN: u32 = 21;
-const CAP_PERFMON: u32 = 38;
-const CAP_BPF: u32 = 39;
+/// A capability: its name, and its number (include/uapi/linux/capability.h).
+type Capability = (&'static str, u32);
+
+const CAP_NET_ADMIN: Capability = ("CAP_NET_ADMIN", 12);
+const CAP_SYS_ADMIN: Capability = ("CAP_SYS_ADMIN", 21);
+const CAP_PERFMON: Capability = ("CAP_PERFMON", 38);
+const CAP_BPF: Capability = ("CAP_BPF", 39);
 
 /// There if the kernel has MPTCP.
 const MPTCP: &str = "/proc/sys/net/mptcp";
 
+/// What a command asks of the kernel, beyond the files of the state directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// To look, to attach what is loaded, to switch it off, to unlink it: the kernel asks for no
+    /// capability, since whoever may open the pins may do that.
+    Pins,
+    /// To change what is loaded. Its grace periods make maps, and only this asks for something.
+    Change,
+    /// To load the programs. Without CAP_PERFMON the verifier allows no loop over what is in a socket,
+    /// and slows down what it does allow with barriers against speculation (`bypass_spec_v1` and
+    /// `bypass_spec_v4` in include/linux/bpf.h).
+    Load,
+}
+
+impl Need {
+    fn capabilities(self) -> (&'static str, &'static [Capability]) {
+        match self {
+            Self::Pins => ("use what is pinned", &[]),
+            Self::Change => ("change what is loaded", &[CAP_BPF]),
+            Self::Load => ("load its programs", &[CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN]),
+        }
+    }
+
+    /// What is missing among the effective capabilities, as a sentence. CAP_SYS_ADMIN stands in for
+    /// all of them (`bpf_token_capable` in kernel/bpf/token.c, `bpf_prog_load` before 6.9).
+    fn missing(self, effective: u64) -> Option<String> {
+        let has = |(_, number): &Capability| effective & (1 << number) != 0;
+        let (purpose, all) = self.capabilities();
+        let missing: Vec<_> = all.iter().filter(|cap| !has(cap)).map(|(name, _)| *name).collect();
+        if has(&CAP_SYS_ADMIN) || missing.is_empty() {
+            return None;
+        }
+        let missing = match missing.as_slice() {
+            [rest @ .., last] if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+            one => one.concat(),
+        };
+        Some(format!("missing privileges: to {purpose}, vipnat needs {missing}; run it as root"))
+    }
+}
+
 /// Checks kernel version, BTF and privileges, in this order.
-pub(super) fn check() -> Result<()> {
+pub(super) fn check(need: Need) -> Result<()> {
     let unsupported = |message: String| Err(Error::Unsupported(message));
 
     let name = uname().map(|name| name.release().to_string_lossy().into_owned());
@@ -40,13 +82,7 @@ pub(super) fn check() -> Result<()> {
         ));
     }
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    if !may_load(effective(&status)) {
-        return unsupported(
-            "missing privileges: vipnat needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN; run it as root"
-                .to_owned(),
-        );
-    }
-    Ok(())
+    need.missing(effective(&status)).map_or(Ok(()), unsupported)
 }
 
 /// Whether aya found what every kernel that [`check`] lets pass has. It finds out by trying, and any
@@ -80,14 +116,6 @@ fn effective(status: &str) -> u64 {
     line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
-/// CAP_SYS_ADMIN stands in for CAP_BPF and CAP_PERFMON, but not for CAP_NET_ADMIN. Without CAP_PERFMON
-/// the verifier allows no loop over what is in a socket, and slows down what it does allow with
-/// barriers against speculation (`bypass_spec_v1` and `bypass_spec_v4` in include/linux/bpf.h).
-fn may_load(effective: u64) -> bool {
-    let has = |cap: u32| effective & (1 << cap) != 0;
-    (has(CAP_BPF) && has(CAP_PERFMON) || has(CAP_SYS_ADMIN)) && has(CAP_NET_ADMIN)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,12 +145,18 @@ mod tests {
     fn privileges() {
         assert_eq!(effective("Name:\tx\nCapEff:\t000001ffffffffff\n"), 0x1ff_ffff_ffff);
         assert_eq!(effective("nothing"), 0);
-        let enough = [CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN];
-        assert!(may_load(u64::MAX) && may_load(enough.iter().map(|cap| 1 << cap).sum()));
-        for missing in enough {
-            let rest = enough.iter().filter(|cap| **cap != missing).map(|cap| 1 << cap).sum();
-            assert!(!may_load(rest), "{missing}");
+        let mask = |caps: &[Capability]| caps.iter().fold(0, |mask, (_, bit)| mask | 1 << bit);
+        for need in [Need::Pins, Need::Change, Need::Load] {
+            let (_, enough) = need.capabilities();
+            for sufficient in [mask(enough), mask(&[CAP_SYS_ADMIN]), u64::MAX] {
+                assert_eq!(need.missing(sufficient), None, "{need:?}");
+            }
+            for missing in enough {
+                let said = need.missing(!mask(&[*missing, CAP_SYS_ADMIN])).expect("something");
+                assert!(said.contains(&format!("vipnat needs {};", missing.0)), "{said}");
+            }
         }
-        assert!(may_load(1 << CAP_SYS_ADMIN | 1 << CAP_NET_ADMIN) && !may_load(0));
+        let said = Need::Load.missing(0).expect("something");
+        assert!(said.contains("needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN;"), "{said}");
     }
 }

@@ -36,6 +36,7 @@ use self::{
     apps::AttachedApp,
     carry_out::{Done, carry_out, free, remove_entries, reserve_scopes, settle, write_lists},
     error::Attempt as _,
+    kernel::Need,
     maps::Maps,
     object::Condition,
     plan::Plan,
@@ -165,7 +166,7 @@ impl Datapath {
     /// not exist (see [`Absent`]), a table that is too large. Later: system calls. Apps
     /// that could not be attached are no error but in [`Applied::failed`].
     pub fn apply(&self, table: &Table, absent: Absent) -> Result<Applied> {
-        kernel::check()?;
+        kernel::check(object::need(&self.dir))?;
         let (desired, mut contested) = Desired::of_table(table, &self.cgroup_mount, absent)?;
         if absent == Absent::Refuse && !contested.is_empty() {
             return Err(contested.remove(0));
@@ -181,7 +182,7 @@ impl Datapath {
     ///
     /// As [`Datapath::list`].
     pub fn present(&self) -> Result<Desired> {
-        kernel::check()?;
+        kernel::check(Need::Pins)?;
         let Some((dir, maps)) = self.open()? else {
             return Ok(Desired::default());
         };
@@ -312,9 +313,9 @@ impl Datapath {
     ///
     /// # Errors
     ///
-    /// What `apply` would refuse before it changes anything.
+    /// What `apply` would refuse before it changes anything, but for missing privileges.
     pub fn dry_run(&self, table: &Table) -> Result<Vec<Change>> {
-        kernel::check()?;
+        kernel::check(Need::Pins)?;
         let (desired, mut contested) =
             Desired::of_table(table, &self.cgroup_mount, Absent::Refuse)?;
         if !contested.is_empty() {
@@ -361,7 +362,7 @@ impl Datapath {
     ///
     /// [`Error::Refused`] if no such app was applied, or the cgroup is another's or not there.
     pub fn attach(&self, name: &str, path: &Path) -> Result<bool> {
-        kernel::check()?;
+        kernel::check(Need::Pins)?;
         let refused = |what: String| Err(Error::Refused(what));
         let Some((dir, maps)) = self.open()? else {
             return refused(format!("no app {name:?}: nothing is applied; apply a table first"));
@@ -399,6 +400,8 @@ impl Datapath {
         {
             return Ok(false);
         }
+        // Containers come and go, and nobody may ever apply again.
+        apps::release_gone(&maps, app)?;
         apps::claim(app, cgroup)?;
         let app = apps::reserve(&dir, app.scope, name)?;
         apps::attach(&dir, &maps, &app, cgroup, path)?;
@@ -445,7 +448,7 @@ impl Datapath {
     ///
     /// A directory that is not vipnat's; system calls that fail.
     pub fn flush(&self) -> Result<bool> {
-        kernel::check()?;
+        kernel::check(Need::Pins)?;
         let Some(dir) = StateDir::open(&self.dir)? else {
             return Ok(false);
         };
@@ -468,7 +471,7 @@ impl Datapath {
     ///
     /// State of another layout; system calls that fail.
     pub fn flush_app(&self, name: &str) -> Result<bool> {
-        kernel::check()?;
+        kernel::check(Need::Change)?;
         let Some((dir, maps)) = self.open()? else {
             return Ok(false);
         };
@@ -513,7 +516,7 @@ impl Datapath {
     ///
     /// State of another layout; missing privileges; system calls that fail.
     pub fn list(&self) -> Result<Listing> {
-        kernel::check()?;
+        kernel::check(Need::Pins)?;
         match self.open()? {
             None => Ok(Listing::default()),
             Some((dir, maps)) => {

@@ -17,7 +17,7 @@ use vipnat_common::layout::{LAYOUT, Layout};
 
 use super::{
     error::{Attempt as _, Error, Result},
-    kernel,
+    kernel::{self, Need},
     state_dir::{APPS, MAPS, NEW, PROGRAMS, StateDir, names},
     sys::{self, ByteMap},
 };
@@ -55,6 +55,12 @@ pub(super) enum Condition {
     OtherBuild,
     /// Maps of another layout; what differs.
     OtherLayout(String),
+}
+
+/// What it takes to make a state directory what a table says, unless another build's programs are
+/// there: [`Staged::load`] asks for more.
+pub(super) fn need(path: &Path) -> Need {
+    if path.join(MAPS).exists() { Need::Change } else { Need::Load }
 }
 
 /// Looks at what is pinned.
@@ -98,6 +104,7 @@ impl Staged {
     /// Loads the object, with those of the pinned maps that are named instead of new ones, and pins
     /// all of it below `new`.
     pub(super) fn load(dir: &StateDir, kept: &[&'static str]) -> Result<Self> {
+        kernel::check(Need::Load)?;
         dir.remove(NEW)?;
         kernel::check_features().attempt(|| "load the eBPF object into the kernel".to_owned())?;
         let mut loader = EbpfLoader::new();

@@ -19,6 +19,7 @@ use nix::{
     fcntl::{Flock, FlockArg},
     mount::MsFlags,
     sys::statfs::{BPF_FS_MAGIC, statfs},
+    unistd::Uid,
 };
 
 use super::{
@@ -61,11 +62,18 @@ impl StateDir {
             let dir = match File::open(path) {
                 Ok(dir) => dir,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    return Err(Error::Unsupported(format!(
+                        "missing privileges: {} is for its owner alone; run vipnat as root",
+                        path.display()
+                    )));
+                }
                 Err(error) => return Err(error).attempt(|| format!("open {}", path.display())),
             };
             if !on_bpffs(path) {
                 return Err(not_bpffs(path));
             }
+            let metadata = dir.metadata().attempt(|| format!("read {}", path.display()))?;
             let lock = lock(dir).attempt(|| format!("lock {}", path.display()))?;
             // Whoever had the lock may have removed the directory.
             if is_at(&lock, path) {
@@ -76,6 +84,7 @@ impl StateDir {
                         path.display()
                     )));
                 }
+                for_root_alone(path, &metadata)?;
                 return Ok(Some(Self { path: path.to_owned(), lock }));
             }
         }
@@ -93,8 +102,11 @@ impl StateDir {
                 if parent != Path::new(BPFFS) {
                     return Err(not_bpffs(path));
                 }
-                nix::mount::mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), None::<&str>)
-                    .attempt(|| format!("mount bpffs at {BPFFS}"))?;
+                // As systemd does it; without a mode it is everybody's, like /tmp.
+                let (bpf, mode) = (Some("bpf"), Some("mode=0700"));
+                nix::mount::mount(bpf, BPFFS, bpf, MsFlags::empty(), mode).attempt(|| {
+                    format!("mount bpffs at {BPFFS} (whoever does needs CAP_SYS_ADMIN)")
+                })?;
             }
             DirBuilder::new()
                 .recursive(true)
@@ -154,6 +166,20 @@ impl StateDir {
             removed => removed.attempt(|| format!("remove {}", self.path.display())),
         }
     }
+}
+
+/// Refuses a state directory that others may write to: they could put the links aside. Where bpffs is
+/// everybody's, which it is when it is mounted without a mode, anybody may have made it before us.
+fn for_root_alone(path: &Path, metadata: &Metadata) -> Result<()> {
+    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o777);
+    if [0, Uid::effective().as_raw()].contains(&owner) && mode & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(Error::Unsupported(format!(
+        "{} can be changed by others than root: it belongs to user {owner} and has mode {mode:03o}; \
+         remove it, or use another directory for --bpffs",
+        path.display()
+    )))
 }
 
 /// Something in a state directory that is not vipnat's, if there is anything. Where the layout map

@@ -31,11 +31,11 @@ impl FileSource {
         &self.path
     }
 
-    /// The directories in whose entries it shows when the path leads to another file, or to the same
-    /// one with other contents: those of the file and of each symbolic link on the way, such as the
-    /// `..data` that Kubernetes swaps in a mounted ConfigMap. Where the way ends, the last one there is.
-    pub fn places_to_watch(&self) -> BTreeSet<PathBuf> {
-        let mut places = BTreeSet::new();
+    /// The directory entries whose change may lead the path to another file, or change its contents:
+    /// that of the file and of each symbolic link on the way, such as the `..data` that Kubernetes swaps
+    /// in a mounted ConfigMap. Where the way ends early, the first one that is missing.
+    pub fn entries_to_watch(&self) -> BTreeSet<PathBuf> {
+        let mut entries = BTreeSet::new();
         let mut links = 0;
         let mut rest = names(&self.path);
         let mut here = PathBuf::from("/");
@@ -48,7 +48,7 @@ impl FileSource {
             match fs::read_link(&next) {
                 Ok(target) if links < MAX_LINKS => {
                     links += 1;
-                    places.insert(here.clone());
+                    entries.insert(next);
                     if target.is_absolute() {
                         here = PathBuf::from("/");
                     }
@@ -57,13 +57,13 @@ impl FileSource {
                     }
                 }
                 _ if rest.is_empty() || !next.is_dir() => {
-                    places.insert(here);
+                    entries.insert(next);
                     break;
                 }
                 _ => here = next,
             }
         }
-        places
+        entries
     }
 }
 
@@ -86,26 +86,27 @@ mod tests {
     fn every_link_on_the_way_is_watched() {
         let dir = tempfile::tempdir().unwrap();
         let root = fs::canonicalize(dir.path()).unwrap();
-        let places = |path: &str| {
-            let places = FileSource::new(&root.join(path)).unwrap().places_to_watch();
-            let below = |place: &PathBuf| place.strip_prefix(&root).unwrap().display().to_string();
-            places.iter().map(below).collect::<Vec<_>>()
+        let entries = |path: &str| {
+            let entries = FileSource::new(&root.join(path)).unwrap().entries_to_watch();
+            let below = |entry: &PathBuf| entry.strip_prefix(&root).unwrap().display().to_string();
+            entries.iter().map(below).collect::<Vec<_>>()
         };
-        assert_eq!(places("table.toml"), [""]);
-        assert_eq!(places("none/table.toml"), [""]);
+        assert_eq!(entries("table.toml"), ["table.toml"]);
+        assert_eq!(entries("none/table.toml"), ["none"]);
         fs::write(root.join("table.toml"), "").unwrap();
-        assert_eq!(places("table.toml"), [""]);
+        assert_eq!(entries("table.toml"), ["table.toml"]);
         // A ConfigMap.
         fs::create_dir_all(root.join("map/..2026_1")).unwrap();
         fs::write(root.join("map/..2026_1/t.toml"), "").unwrap();
         symlink("..2026_1", root.join("map/..data")).unwrap();
         symlink("..data/t.toml", root.join("map/t.toml")).unwrap();
-        assert_eq!(places("map/t.toml"), ["map", "map/..2026_1"]);
+        let map = ["map/..2026_1/t.toml", "map/..data", "map/t.toml"];
+        assert_eq!(entries("map/t.toml"), map);
         symlink(root.join("map/t.toml"), root.join("link")).unwrap();
-        assert_eq!(places("link"), ["", "map", "map/..2026_1"]);
+        assert_eq!(entries("link"), [&["link"][..], &map].concat());
         symlink("../map/../map", root.join("map/up")).unwrap();
-        assert_eq!(places("map/up/t.toml"), ["map", "map/..2026_1"]);
+        assert_eq!(entries("map/up/t.toml"), [&map[..], &["map/up"]].concat());
         symlink("loop", root.join("loop")).unwrap();
-        assert_eq!(places("loop"), [""]);
+        assert_eq!(entries("loop"), ["loop"]);
     }
 }

@@ -17,7 +17,7 @@ use notify::{
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// Something in a directory of the file is written to, and not closed yet.
+    /// The file is written to, and not closed yet.
     FileBeingWritten,
     /// The file may be another one, or have been written.
     FileChanged,
@@ -30,8 +30,8 @@ pub enum Notice {
 /// A set of watched directories.
 pub struct Watch {
     watcher: RecommendedWatcher,
-    /// Whose directories, by path; shared with the thread that receives events.
-    kinds: Arc<Mutex<HashMap<PathBuf, Kind>>>,
+    /// What counts in them; shared with the thread that receives events.
+    counts: Arc<Mutex<Counts>>,
     /// Which directory each path was: one that was replaced is watched no more.
     watched: HashMap<PathBuf, Identity>,
 }
@@ -39,10 +39,13 @@ pub struct Watch {
 /// Inode number and time of birth, since numbers are given again.
 type Identity = (u64, Option<SystemTime>);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Kind {
-    files: bool,
-    cgroups: bool,
+/// What counts.
+#[derive(Default)]
+struct Counts {
+    /// These entries.
+    files: BTreeSet<PathBuf>,
+    /// Every directory in these.
+    cgroups: BTreeSet<PathBuf>,
 }
 
 impl Watch {
@@ -52,17 +55,18 @@ impl Watch {
     ///
     /// If there are too many users of inotify.
     pub fn new(tell: impl Fn(Notice) + Send + 'static) -> notify::Result<Self> {
-        let kinds: Arc<Mutex<HashMap<PathBuf, Kind>>> = Arc::default();
-        let known = Arc::clone(&kinds);
+        let counts: Arc<Mutex<Counts>> = Arc::default();
+        let known = Arc::clone(&counts);
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             let known = known.lock().unwrap_or_else(PoisonError::into_inner);
-            notices(event, |place| known.get(place).copied()).into_iter().for_each(&tell);
+            known.notices(event).into_iter().for_each(&tell);
         })?;
-        Ok(Self { watcher, kinds, watched: HashMap::new() })
+        Ok(Self { watcher, counts, watched: HashMap::new() })
     }
 
-    /// Watches exactly these directories from now on, as far as they exist. Returns whether there is
-    /// one that was not watched before: what happened in it until now was not told.
+    /// Watches exactly these from now on: entries of directories, and directories of cgroups, as far as
+    /// they exist. Returns whether there is a directory that was not watched before: what happened in it
+    /// until now was not told.
     ///
     /// # Errors
     ///
@@ -72,14 +76,13 @@ impl Watch {
         files: &BTreeSet<PathBuf>,
         cgroups: &BTreeSet<PathBuf>,
     ) -> notify::Result<bool> {
-        let kind =
-            |path: &PathBuf| Kind { files: files.contains(path), cgroups: cgroups.contains(path) };
-        let all = files.union(cgroups);
-        let kinds = all.clone().map(|path| (path.clone(), kind(path))).collect();
-        *self.kinds.lock().unwrap_or_else(PoisonError::into_inner) = kinds;
-
+        let directories = files.iter().filter_map(|file| file.parent());
+        let directories = directories.chain(cgroups.iter().map(PathBuf::as_path));
         let wanted: HashMap<_, _> =
-            all.filter_map(|path| Some((path.clone(), identity(path)?))).collect();
+            directories.filter_map(|path| Some((path.to_owned(), identity(path)?))).collect();
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner) =
+            Counts { files: files.clone(), cgroups: cgroups.clone() };
+
         let old: Vec<_> = self.watched.keys().cloned().collect();
         for path in old {
             if self.watched.get(&path) != wanted.get(&path) {
@@ -107,39 +110,42 @@ impl Watch {
     }
 }
 
-/// What an event means, if anything.
-fn notices(event: notify::Result<Event>, kind: impl Fn(&Path) -> Option<Kind>) -> Vec<Notice> {
-    let Ok(event) = event else {
-        return vec![Notice::Unsure];
-    };
-    if event.need_rescan() {
-        return vec![Notice::Unsure];
+impl Counts {
+    /// What an event means, if anything.
+    fn notices(&self, event: notify::Result<Event>) -> Vec<Notice> {
+        let event = match event {
+            Ok(event) if !event.need_rescan() => event,
+            _ => return vec![Notice::Unsure],
+        };
+        let Self { files, cgroups } = self;
+        let mut notices = Vec::new();
+        if event.paths.iter().any(|path| files.contains(path)) {
+            notices.extend(match event.kind {
+                EventKind::Access(AccessKind::Close(AccessMode::Write)) => {
+                    Some(Notice::FileChanged)
+                }
+                EventKind::Access(_) => None,
+                // What is made is then written, but for links and directories.
+                EventKind::Create(CreateKind::File)
+                    if event.paths.iter().any(|path| is_new(path)) =>
+                {
+                    Some(Notice::FileBeingWritten)
+                }
+                EventKind::Modify(ModifyKind::Data(_)) => Some(Notice::FileBeingWritten),
+                _ => Some(Notice::FileChanged),
+            });
+        }
+        let comes_or_goes = matches!(
+            event.kind,
+            EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))
+        );
+        let mut places = event.paths.iter().filter_map(|path| path.parent());
+        // Files of cgroups change all the time.
+        if comes_or_goes && places.any(|place| cgroups.contains(place)) {
+            notices.push(Notice::CgroupsChanged);
+        }
+        notices
     }
-    let places = event.paths.iter().filter_map(|path| path.parent());
-    let kinds: Vec<_> = places.filter_map(kind).collect();
-    let mut notices = Vec::new();
-    if kinds.iter().any(|kind| kind.files) {
-        notices.extend(match event.kind {
-            EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some(Notice::FileChanged),
-            EventKind::Access(_) => None,
-            // What is made is then written, but for links and directories.
-            EventKind::Create(CreateKind::File) if event.paths.iter().any(|path| is_file(path)) => {
-                Some(Notice::FileBeingWritten)
-            }
-            EventKind::Modify(ModifyKind::Data(_)) => Some(Notice::FileBeingWritten),
-            _ => Some(Notice::FileChanged),
-        });
-    }
-    if kinds.iter().any(|kind| kind.cgroups) {
-        notices.extend(match event.kind {
-            EventKind::Create(_)
-            | EventKind::Remove(_)
-            | EventKind::Modify(ModifyKind::Name(_)) => Some(Notice::CgroupsChanged),
-            // Files of cgroups change all the time.
-            _ => None,
-        });
-    }
-    notices
 }
 
 fn identity(path: &Path) -> Option<Identity> {
@@ -147,7 +153,8 @@ fn identity(path: &Path) -> Option<Identity> {
     Some((directory.ino(), directory.created().ok()))
 }
 
-fn is_file(path: &Path) -> bool {
+/// Whether this is a file that was just made, not a link to one.
+fn is_new(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|file| file.is_file() && file.nlink() == 1)
 }
 
@@ -172,7 +179,7 @@ mod tests {
         let place = fs::canonicalize(dir.path()).unwrap();
         let (sender, receiver) = mpsc::channel();
         let mut watch = Watch::new(move |notice| sender.send(notice).unwrap_or(())).unwrap();
-        let (files, none) = ([place.clone()].into(), BTreeSet::new());
+        let (files, none) = ([place.join("table")].into(), BTreeSet::new());
         assert!(watch.set(&files, &none).unwrap());
         assert!(!watch.set(&files, &none).unwrap(), "it is watched already");
 
@@ -187,6 +194,7 @@ mod tests {
         symlink("other", place.join("table")).unwrap();
         assert!(told(&receiver).contains(&Notice::FileChanged));
         fs::read(place.join("table")).unwrap();
+        fs::write(place.join("neighbour"), "written all the time").unwrap();
         assert_eq!(told(&receiver), []);
 
         // The directory is replaced by another one.

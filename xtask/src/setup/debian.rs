@@ -69,6 +69,19 @@ pub(super) const TOOLS: &[Package] = &[
         seconds: 3,
     },
     Package {
+        name: "systemd",
+        provides: "systemd-analyze",
+        purpose: "checks the service's unit, and runs it in namespaces of its own",
+        seconds: 6,
+    },
+    Package {
+        name: "runc",
+        provides: "runc",
+        purpose: "a container runtime, to try the hook for such",
+        seconds: 4,
+    },
+    Package { name: "crun", provides: "crun", purpose: "another one", seconds: 3 },
+    Package {
         name: "redis-tools",
         provides: "redis-check-rdb",
         purpose: "a real server with a real client; the service is another package",

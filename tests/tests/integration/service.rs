@@ -1,0 +1,214 @@
+//! The systemd unit as it is shipped, under a real systemd.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use vipnat_tests::{App, Outcome, Session, Systemd, outcome, program};
+
+use crate::scene::{DB, PORT, Scene, banner, list, table};
+
+/// How long the service may take to follow.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A file of the folder `packaging`.
+fn packaging(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging").join(name)
+}
+
+/// A systemd with the unit, the program and a table in their places, and an app.
+struct Service {
+    app: App,
+    systemd: Systemd,
+    scene: Scene,
+}
+
+impl Service {
+    fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// With more units, or parts of units.
+    fn with(units: &[(&str, &str)]) -> Self {
+        let scene = Scene::new(2);
+        let systemd = Systemd::start(|root| {
+            let copy = |from: &Path, to: &str| {
+                let to = root.join(to);
+                fs::create_dir_all(to.parent().unwrap()).unwrap();
+                fs::copy(from, to).unwrap();
+            };
+            copy(&packaging("vipnat.service"), "run/systemd/system/vipnat.service");
+            // There is no journal.
+            let output =
+                "[Service]\nStandardOutput=append:/run/log\nStandardError=append:/run/log\n";
+            for (name, text) in [("vipnat.service.d/output.conf", output)].iter().chain(units) {
+                let unit = root.join("run/systemd/system").join(name);
+                fs::create_dir_all(unit.parent().unwrap()).unwrap();
+                fs::write(unit, text).unwrap();
+            }
+            copy(&program("vipnat"), "usr/local/bin/vipnat");
+            copy(&scene.vipnat.table(&text(0)), "etc/vipnat/table.toml");
+        });
+        let app = App { host: scene.app.host.clone(), cgroup: systemd.cgroup().child("shop") };
+        Self { app, systemd, scene }
+    }
+
+    fn run(&self, program: &str, arguments: &str) -> Outcome {
+        outcome(self.systemd.command(program).args(arguments.split_ascii_whitespace()))
+    }
+
+    fn ok(&self, program: &str, arguments: &str) -> String {
+        let outcome = self.run(program, arguments);
+        let status = || self.run("systemctl", "status --full vipnat");
+        assert!(outcome.status.success(), "{program} {arguments}: {outcome}\n{}", status());
+        outcome.stdout
+    }
+
+    fn property(&self, name: &str) -> String {
+        self.ok("systemctl", &format!("show --value --property {name} vipnat")).trim().to_owned()
+    }
+
+    /// Overwrites the table.
+    fn write(&self, text: &str) {
+        let file = self.scene.vipnat.table(text);
+        let copied = outcome(
+            self.systemd
+                .command("tee")
+                .arg("/etc/vipnat/table.toml")
+                .stdin(fs::File::open(file).unwrap()),
+        );
+        assert!(copied.status.success(), "{copied}");
+    }
+
+    fn who(&self) -> String {
+        banner(&self.app.probe(&format!("tcp {DB}:{PORT}")))
+    }
+
+    #[track_caller]
+    fn wait_until(&self, what: &str, is: impl Fn() -> bool) {
+        let begun = Instant::now();
+        while !is() {
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{what}: {}",
+                self.run("systemctl", "status vipnat")
+            );
+            sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// A table in which the app's `db` is this backend, whose connections end when it leaves.
+fn text(backend: u8) -> String {
+    let text = table(&[("shop", "shop", &list([backend]), "")]);
+    text.replace("backends =", "on-backend-removed = \"kill\"\nbackends =")
+}
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_unit() {
+    // It looks for the program where the unit says.
+    let unit = fs::read_to_string(packaging("vipnat.service")).unwrap();
+    let unit = unit.replace("/usr/local/bin/vipnat", program("vipnat").to_str().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("vipnat.service");
+    fs::write(&file, unit).unwrap();
+    let verified = outcome(Command::new("systemd-analyze").arg("verify").arg(&file));
+    assert!(verified.status.success() && verified.stderr.is_empty(), "{verified}");
+    // What is safe is 0, what is not is 100.
+    let mut security = Command::new("systemd-analyze");
+    security.args(["security", "--offline=true", "--threshold=15"]).arg(&file);
+    let security = outcome(&mut security);
+    assert!(security.status.success(), "{security}");
+}
+
+#[test]
+fn the_service_applies_follows_and_leaves_translation_in_place() {
+    let service = Service::new();
+    service.ok("systemctl", "start vipnat");
+    assert_eq!(service.who(), "0");
+    assert_eq!(
+        service.property("StatusText"),
+        "1 app and 1 relationship, as /etc/vipnat/table.toml says"
+    );
+    // No more than what docs/privileges.md says: CAP_NET_ADMIN, CAP_PERFMON, CAP_BPF.
+    let process = service.property("MainPID");
+    let status = service.ok("cat", &format!("/proc/{process}/status"));
+    assert!(status.contains("CapEff:\t000000c000001000\n"), "{status}");
+    assert!(status.contains("CapBnd:\t000000c000001000\n"), "{status}");
+
+    // To find what is connected to a backend that leaves is in these rights. To enter a container's
+    // network is not, but from this process's namespaces no container is in sight.
+    let mut hold = service.app.command(program("probe"));
+    let mut held = Session::open({
+        hold.args(["hold", &format!("{DB}:{PORT}")]);
+        hold
+    })
+    .unwrap();
+    held.ask("?").unwrap();
+    service.write(&text(1));
+    service.wait_until("follows", || service.who() == "1");
+    let log = || service.ok("cat", "/run/log");
+    service.wait_until("tells what it did", || log().contains("~ shop db"));
+    assert!(!log().contains("may stay"), "{}", log());
+    drop(held);
+    service.ok("systemctl", "reload vipnat");
+    service.wait_until("is reloaded", || service.property("SubState") == "running");
+    assert_eq!(service.property("MainPID"), process);
+
+    // A table with a mistake leaves everything as it was.
+    service.write("[services");
+    service.wait_until("tells", || service.property("StatusText").contains("table.toml:1:"));
+    assert_eq!(service.who(), "1");
+
+    service.ok("systemctl", "stop vipnat");
+    assert_eq!(service.property("Result"), "success");
+    assert_eq!(service.who(), "1");
+    assert!(service.ok("vipnat", "list").contains(DB));
+
+    // Nor is it tried again and again.
+    assert!(!service.run("systemctl", "start vipnat").status.success());
+    assert_eq!(service.property("ExecMainStatus"), "2");
+    assert_eq!(
+        (service.property("ActiveState"), service.property("NRestarts")),
+        ("failed".to_owned(), "0".to_owned())
+    );
+    assert_eq!(service.who(), "1");
+    service.write(&text(0));
+    service.ok("systemctl", "start vipnat");
+    assert_eq!(service.who(), "0");
+
+    // One that dies is started again.
+    let process = service.property("MainPID");
+    service.ok("kill", &format!("-9 {process}"));
+    service.wait_until("is back", || {
+        service.property("SubState") == "running" && service.property("MainPID") != process
+    });
+    assert_eq!(service.who(), "0");
+}
+
+/// What ending sockets takes: to enter the network namespace of a container whose rights are others.
+#[test]
+fn only_with_the_drop_in_may_the_service_enter_a_containers_network() {
+    let container = "[Service]\nType=exec\nExecStart=/bin/sleep infinity\nPrivateNetwork=yes\n\
+                     CapabilityBoundingSet=CAP_CHOWN CAP_NET_RAW\n";
+    let enter = "[Service]\nExecStartPost=/bin/sh -c \
+                 'nsenter --net=/proc/$$(pidof sleep)/ns/net ss --kill dst 247.221.81.0'\n";
+    let kill = fs::read_to_string(packaging("vipnat.service.d/kill.conf")).unwrap();
+    let units = [
+        ("container.service", container),
+        ("vipnat.service.d/enter.conf", enter),
+        ("vipnat.service.d/kill.conf", kill.as_str()),
+    ];
+    for (units, expected) in [(&units[..2], false), (&units, true)] {
+        let service = Service::with(units);
+        service.ok("systemctl", "start container");
+        let started = service.run("systemctl", "start vipnat");
+        let status = service.run("systemctl", "show vipnat");
+        assert_eq!(started.status.success(), expected, "{started}\n{status}");
+        assert_eq!(service.who(), "0");
+    }
+}
