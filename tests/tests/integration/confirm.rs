@@ -10,9 +10,9 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use vipnat_tests::Cgroup;
+use vipnat_tests::{App, Cgroup};
 
-use crate::scene::{Scene, list, table};
+use crate::scene::{DB, PORT, Scene, banner, list, table};
 
 /// What somebody does instead of confirming.
 type Act = fn(&mut Child);
@@ -115,4 +115,34 @@ fn what_somebody_else_changed_meanwhile_is_not_taken_back() {
     assert!(stderr.contains("changed by somebody else"), "{stderr}");
     let listed = scene.vipnat.ok(["list"]);
     assert!(listed.contains("247.221.81.1  247.221.81.0"), "{listed}");
+}
+
+/// It once was: any container that ended meanwhile made it "changed by somebody else".
+#[test]
+fn a_container_that_ends_meanwhile_does_not_keep_it_from_being_taken_back() {
+    let scene = Scene::new(2);
+    let container = scene.app.cgroup.child("container");
+    let by_hand = scene.app.cgroup.child("by-hand");
+    let cgroup = container.relative();
+    let tables = [0, 1].map(|backend| table(&[("shop", cgroup, &list([backend]), "")]));
+    scene.vipnat.apply(&tables[0]);
+    scene.vipnat.ok(["attach", "--app", "shop", "--cgroup", by_hand.relative()]);
+    let mut apply = start(&scene, &tables[1].replace("shop", "store"), "30s");
+    let app = App { host: scene.app.host.clone(), cgroup: by_hand };
+    // Its app is gone, and with it what was attached by hand.
+    let probe = format!("tcp {DB}:{PORT}");
+    for _ in 0..200 {
+        if app.probe(&probe).error() == "ENETUNREACH" {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    drop(container);
+    apply.stdin.take().unwrap().write_all(b"n\n").unwrap();
+    let output = apply.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("as it was before"), "{stderr}");
+    assert_eq!(banner(&app.probe(&probe)), "0");
+    let listed = scene.vipnat.ok(["list"]);
+    assert!(listed.contains("(by hand)"), "still by hand: {listed}");
 }

@@ -119,13 +119,17 @@ fn attach_app(
     attached: &[AttachedApp],
     owners: &HashMap<u64, String>,
 ) -> Result<()> {
-    let Attach { app, scope, cgroup, path } = attach;
-    let own = apps::reserve(dir, *scope, app)?;
+    let Attach { app, scope, cgroup, path, by_hand } = attach;
+    let mut own = apps::reserve(dir, *scope, app)?;
     let holder = attached.iter().find(|other| other.name != *app && other.has_links_on(*cgroup));
     if let Some(holder) = holder
         && !own.has_links_on(*cgroup)
     {
         apps::hand_over(holder, &own, *cgroup)?;
+    }
+    if *by_hand {
+        apps::claim(&own, *cgroup)?;
+        own = apps::reserve(dir, *scope, app)?;
     }
     apps::attach(dir, maps, &own, *cgroup, path)?;
     // At once, since cgroups nest: one inside the other, both would translate. What another app is

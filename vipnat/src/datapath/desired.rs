@@ -1,7 +1,7 @@
 //! What the kernel is to do, whoever says so: a table, or what it did before.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::{Path, PathBuf},
 };
 
@@ -32,6 +32,8 @@ pub(super) struct DesiredApp {
     pub(super) rules: Vec<Rule>,
     /// Its cgroups, by id, and where each is below the mount.
     pub(super) cgroups: BTreeMap<u64, PathBuf>,
+    /// Those among them that are the app's by hand, whatever tables say.
+    pub(super) by_hand: BTreeSet<u64>,
 }
 
 impl Desired {
@@ -98,7 +100,7 @@ impl Desired {
         let apps = table.apps.iter().map(|(name, app)| {
             let relationships = app.relationships.values();
             let rules = relationships.map(|relationship| Rule::new(0, relationship, table));
-            (name.clone(), DesiredApp { rules: rules.collect(), cgroups: BTreeMap::new() })
+            (name.clone(), DesiredApp { rules: rules.collect(), ..DesiredApp::default() })
         });
         Self { apps: apps.collect(), names: Record::of(table) }
     }
@@ -118,8 +120,17 @@ impl Desired {
             let rules = rules.values().filter(|rule| rule.scope == app.scope).cloned().collect();
             let active = app.active(maps)?.into_iter();
             let cgroups = active.filter_map(|id| Some((id, paths.get(&id)?.clone()))).collect();
-            apps.insert(app.name.clone(), DesiredApp { rules, cgroups });
+            let by_hand = app.by_hand().collect();
+            apps.insert(app.name.clone(), DesiredApp { rules, cgroups, by_hand });
         }
         Ok(Self { apps, names })
+    }
+
+    /// Whether two say the same of apps, VIPs and backends; containers may have come and gone.
+    pub(super) fn same_table(&self, other: &Self) -> bool {
+        let table = |desired: &Self| -> BTreeMap<_, _> {
+            desired.apps.iter().map(|(name, app)| (name.clone(), app.rules.clone())).collect()
+        };
+        self.names == other.names && table(self) == table(other)
     }
 }

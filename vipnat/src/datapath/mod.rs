@@ -196,7 +196,7 @@ impl Datapath {
     ///
     /// [`Error::Refused`] if somebody else changed it since; as [`Datapath::apply`].
     pub fn restore(&self, before: &Desired, meanwhile: &Desired) -> Result<Applied> {
-        if self.present()? != *meanwhile {
+        if !self.present()?.same_table(meanwhile) {
             return Err(Error::Refused(
                 "the state was changed by somebody else meanwhile, so it stays as it is now; \
                  `vipnat list` shows it"

@@ -12,6 +12,8 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -238,14 +240,22 @@ pub(super) fn names(path: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn lock(dir: File) -> nix::Result<Flock<File>> {
-    match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(lock),
-        Err((dir, Errno::EWOULDBLOCK)) => {
-            eprintln!("vipnat: waiting for another vipnat to finish");
-            Flock::lock(dir, FlockArg::LockExclusive).map_err(|(_, errno)| errno)
-        }
-        Err((_, errno)) => Err(errno),
+fn lock(mut dir: File) -> nix::Result<Flock<File>> {
+    let deadline = Instant::now() + Duration::from_secs(1);
+    loop {
+        dir = match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            // Most are done before anybody would want to know.
+            Err((dir, Errno::EWOULDBLOCK)) if Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(5));
+                dir
+            }
+            Err((dir, Errno::EWOULDBLOCK)) => {
+                eprintln!("vipnat: waiting for another vipnat to finish");
+                return Flock::lock(dir, FlockArg::LockExclusive).map_err(|(_, errno)| errno);
+            }
+            Err((_, errno)) => return Err(errno),
+        };
     }
 }
 

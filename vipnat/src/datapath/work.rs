@@ -34,6 +34,8 @@ pub(super) struct Attach {
     pub(super) scope: u32,
     pub(super) cgroup: u64,
     pub(super) path: PathBuf,
+    /// Whatever tables say.
+    pub(super) by_hand: bool,
 }
 
 /// What there is, as far as it matters here.
@@ -89,11 +91,12 @@ impl Work {
                     None => false,
                 };
                 if !(on && existing.is_some_and(|app| app.is_attached_to(*cgroup))) {
+                    let by_hand = app.by_hand.contains(cgroup);
                     let (app, path) = (name.clone(), mount.join(below));
                     let change =
                         Change::Attach { app: app.clone(), cgroup: below.clone(), id: *cgroup };
                     changes.push(change);
-                    attach.push(Attach { app, scope, cgroup: *cgroup, path });
+                    attach.push(Attach { app, scope, cgroup: *cgroup, path, by_hand });
                 }
             }
         }

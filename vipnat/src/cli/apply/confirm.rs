@@ -32,7 +32,9 @@ enum Answer {
 pub(super) fn apply(datapath: &Datapath, table: &Table, patience: Duration) -> Result<()> {
     let deadline = Instant::now() + patience;
     super::super::survive_closed_output();
-    let before = datapath.present()?;
+    let before = datapath.present().context(
+        "cannot keep what is there now, to go back to it; without --confirm-timeout it is not kept",
+    )?;
     // From here on no signal ends it before what it did is confirmed or taken back.
     let (sender, answers) = mpsc::channel();
     let mut signals =

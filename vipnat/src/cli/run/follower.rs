@@ -229,7 +229,11 @@ impl Next {
                 let latest = *self.latest.get_or_insert(now + WRITING * 10);
                 self.file = Some(latest.min(now + WRITING));
             }
-            Notice::FileChanged | Notice::Unsure => self.file = Some(now + SETTLE),
+            // The first of a burst tells when, or there might be no end of it.
+            Notice::FileChanged | Notice::Unsure => {
+                let soon = now + SETTLE;
+                self.file = Some(self.file.map_or(soon, |file| file.min(soon)));
+            }
             Notice::CgroupsChanged => self.cgroups = true,
         }
     }
