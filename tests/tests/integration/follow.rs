@@ -211,6 +211,15 @@ fn attach_comes_before_the_first_process_and_outlives_tables() {
         assert_eq!(refused.code(), Some(1), "{refused}");
         assert!(refused.stderr.contains(wrong), "{refused}");
     }
+    // Links that somebody removed are made again.
+    let apps = scene.vipnat.bpffs().join("apps");
+    let app_dir = fs::read_dir(apps).unwrap().next().unwrap().unwrap().path();
+    let links = fs::read_dir(app_dir).unwrap().next().unwrap().unwrap().path();
+    fs::remove_file(links.join("connect4")).unwrap();
+    assert!(scene.vipnat.apply(&text(1)).starts_with("+ app shop in cgroup"));
+    assert_eq!(scene.who(), "1");
+    assert!(scene.vipnat.ok(["list"]).contains("(by hand)"));
+
     // Removed from the table, the app leaves it after all.
     scene.vipnat.apply(
         &table(&[("blog", Cgroup::new().relative(), "[]", "")])

@@ -63,9 +63,10 @@ impl AttachedApp {
         self.cgroups.keys().copied()
     }
 
-    /// The ids of the living cgroups that were attached by hand.
+    /// The ids of the cgroups that were attached by hand, also of those that are gone: a link may name
+    /// its cgroup for a moment after that was removed (`cgroup_bpf_offline` leaves it to a worker).
     pub(super) fn by_hand(&self) -> impl Iterator<Item = u64> {
-        let by_hand = self.cgroups.iter().filter(|(_, links)| links.by_hand && links.alive());
+        let by_hand = self.cgroups.iter().filter(|(_, links)| links.by_hand);
         by_hand.map(|(cgroup, _)| *cgroup)
     }
 

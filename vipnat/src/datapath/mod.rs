@@ -431,6 +431,7 @@ impl Datapath {
         }
         if !by_hand.is_empty() {
             let paths = cgroup::paths_by_id(&self.cgroup_mount);
+            by_hand.retain(|id| paths.contains_key(id));
             let attached = by_hand.iter().filter_map(|id| paths.get(id));
             let parents = attached.filter_map(|path| path.parent());
             places.extend(parents.map(|path| self.cgroup_mount.join(path)));

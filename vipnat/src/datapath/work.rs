@@ -74,7 +74,7 @@ impl Work {
         let gone = attached.iter().filter(|app| !apps.contains_key(&app.name));
         let mut changes: Vec<_> =
             gone.map(|app| Change::Detach { app: app.name.clone() }).collect();
-        let (mut attach, mut owners, mut rules) = (Vec::new(), HashMap::new(), Vec::new());
+        let mut rules = Vec::new();
         for (name, app) in apps {
             let existing = by_name.get(name.as_str());
             let scope = existing.map_or_else(|| free.take(), |app| app.scope);
@@ -84,26 +84,20 @@ impl Work {
             if existing.is_none() && app.cgroups.is_empty() {
                 changes.push(Change::Expect { app: name.clone() });
             }
-            for (cgroup, below) in &app.cgroups {
-                owners.insert(*cgroup, name.clone());
-                let on = match maps {
-                    Some(maps) => maps.scope(*cgroup)? == Some(scope),
-                    None => false,
-                };
-                if !(on && existing.is_some_and(|app| app.is_attached_to(*cgroup))) {
-                    let by_hand = app.by_hand.contains(cgroup);
-                    let (app, path) = (name.clone(), mount.join(below));
-                    let change =
-                        Change::Attach { app: app.clone(), cgroup: below.clone(), id: *cgroup };
-                    changes.push(change);
-                    attach.push(Attach { app, scope, cgroup: *cgroup, path, by_hand });
-                }
-            }
         }
-        // What was attached by hand stays, as long as the app and the cgroup do.
-        for app in attached.iter().filter(|app| apps.contains_key(&app.name)) {
-            for cgroup in app.by_hand() {
-                owners.entry(cgroup).or_insert_with(|| app.name.clone());
+        let (mut attach, mut owners) = (Vec::new(), HashMap::new());
+        for claim in claims(desired, attached, mount) {
+            let Claim { app, cgroup, below, by_hand } = claim;
+            owners.insert(cgroup, app.to_owned());
+            let scope = scopes[app];
+            let on = match maps {
+                Some(maps) => maps.scope(cgroup)? == Some(scope),
+                None => false,
+            };
+            if !(on && by_name.get(app).is_some_and(|app| app.is_attached_to(cgroup))) {
+                let (app, path) = (app.to_owned(), mount.join(&below));
+                changes.push(Change::Attach { app: app.clone(), cgroup: below, id: cgroup });
+                attach.push(Attach { app, scope, cgroup, path, by_hand });
             }
         }
         changes.extend(left_cgroups(desired, attached, &owners, mount));
@@ -117,6 +111,41 @@ impl Work {
         }));
         Ok(Self { plan: Plan::new(now, &rules, |_| true)?, changes, attach, owners, scopes })
     }
+}
+
+/// A cgroup that is to be an app's.
+struct Claim<'a> {
+    app: &'a str,
+    cgroup: u64,
+    below: PathBuf,
+    by_hand: bool,
+}
+
+/// All cgroups that are to be some app's: those desired, and what was attached by hand, as long as the
+/// app and the cgroup are there.
+fn claims<'a>(
+    desired: &'a Desired,
+    attached: &'a [AttachedApp],
+    mount: &Path,
+) -> impl Iterator<Item = Claim<'a>> {
+    let mut claims = BTreeMap::new();
+    for (app, wanted) in &desired.apps {
+        for (cgroup, below) in &wanted.cgroups {
+            let by_hand = wanted.by_hand.contains(cgroup);
+            claims.insert(*cgroup, Claim { app, cgroup: *cgroup, below: below.clone(), by_hand });
+        }
+    }
+    let mut paths = None;
+    for app in attached.iter().filter(|app| desired.apps.contains_key(&app.name)) {
+        for cgroup in app.by_hand() {
+            let paths = paths.get_or_insert_with(|| cgroup::paths_by_id(mount));
+            if let Some(below) = paths.get(&cgroup) {
+                let claim = Claim { app: &app.name, cgroup, below: below.clone(), by_hand: true };
+                claims.entry(cgroup).or_insert(claim);
+            }
+        }
+    }
+    claims.into_values()
 }
 
 /// The cgroups that apps which stay have links on and that are nobody's any more.
