@@ -73,7 +73,7 @@ fn protocol_name(protocol: Protocol) -> Option<&'static str> {
     }
 }
 
-/// `cgroup shop.slice/shop`, `cgroups lxc/shop-1 lxc/shop-2`, `no cgroup yet`.
+/// `cgroup shop.slice/shop`, `cgroups lxc/shop-1, lxc/shop-2`, `no cgroup yet`.
 fn cgroup_list(cgroups: &[ListedCgroup]) -> String {
     let one = |cgroup: &ListedCgroup| {
         let ListedCgroup { path, translating, by_hand } = cgroup;
@@ -84,12 +84,14 @@ fn cgroup_list(cgroups: &[ListedCgroup]) -> String {
         } else {
             " NOT TRANSLATED: apply the table again"
         };
-        format!(" {path}{by_hand}{off}")
+        format!("{path}{by_hand}{off}")
     };
     match cgroups {
         [] => "no cgroup yet".to_owned(),
-        [cgroup] => format!("cgroup{}", one(cgroup)),
-        several => format!("cgroups{}", several.iter().map(one).collect::<String>()),
+        [cgroup] => format!("cgroup {}", one(cgroup)),
+        several => {
+            format!("cgroups {}", several.iter().map(one).collect::<Vec<_>>().join(", "))
+        }
     }
 }
 

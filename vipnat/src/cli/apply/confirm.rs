@@ -33,7 +33,7 @@ pub(super) fn apply(datapath: &Datapath, table: &Table, patience: Duration) -> R
     let deadline = Instant::now() + patience;
     super::super::survive_closed_output();
     let before = datapath.present().context(
-        "cannot keep what is there now, to go back to it; without --confirm-timeout it is not kept",
+        "there would be no way back to what is there now; apply without --confirm-timeout",
     )?;
     // From here on no signal ends it before what it did is confirmed or taken back.
     let (sender, answers) = mpsc::channel();
