@@ -1,9 +1,9 @@
 //! Which `vipnat run` keeps a state, so that no other command works against it unawares.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, Metadata, OpenOptions},
     io::{self, Read as _, Seek as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     process, thread,
     time::{Duration, Instant},
@@ -16,11 +16,11 @@ use nix::{
 
 use crate::record;
 
-/// Held as long as a state is kept. The kernel lets go of it however the process ends. The file stays:
-/// were it removed, two could hold a lock on two files of its name.
+/// Held as long as a state is kept. The kernel lets go of it however the process ends.
 #[derive(Debug)]
 pub struct Running {
     _lock: Flock<File>,
+    file: PathBuf,
 }
 
 /// For how long [`Running::holder`] may stand in the way of [`Running::claim`].
@@ -36,18 +36,19 @@ impl Running {
     pub fn claim(state: &Path, source: &str) -> io::Result<Result<Self, String>> {
         let file = file(state);
         record::directory()?;
-        let mut options = OpenOptions::new();
-        // Whoever may open it may lock it, and so keep others from claiming the state.
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let mut open = options.open(&file)?;
         let deadline = Instant::now() + PATIENCE;
         loop {
+            let mut options = OpenOptions::new();
+            let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
+            let mut open = options.open(&file)?;
             match Flock::lock(open.try_clone()?, FlockArg::LockExclusiveNonblock) {
+                // Whoever had the lock has removed the file.
+                Ok(_) if !is_at(&open, &file) => {}
                 Ok(lock) => {
                     open.set_len(0)?;
                     let text = format!("process {}, as {source} says", process::id());
                     open.write_all(text.as_bytes())?;
-                    return Ok(Ok(Self { _lock: lock }));
+                    return Ok(Ok(Self { _lock: lock, file }));
                 }
                 Err((_, Errno::EWOULDBLOCK)) if Instant::now() < deadline => {
                     thread::sleep(Duration::from_millis(10));
@@ -66,6 +67,19 @@ impl Running {
             _ => None,
         }
     }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Under the lock; whoever waits for it finds that its file is gone, and makes another.
+        let _ = fs::remove_file(&self.file);
+    }
+}
+
+/// Whether a path leads to an open file.
+fn is_at(open: &File, path: &Path) -> bool {
+    let id = |file: Metadata| (file.dev(), file.ino());
+    open.metadata().is_ok_and(|open| fs::metadata(path).is_ok_and(|there| id(there) == id(open)))
 }
 
 fn holder_in(file: &mut File) -> String {
@@ -96,6 +110,6 @@ mod tests {
         drop(running);
         assert_eq!(Running::holder(&state), None);
         drop(Running::claim(&state, "/etc/other").unwrap().unwrap());
-        std::fs::remove_file(file(&state)).unwrap();
+        assert!(!file(&state).exists());
     }
 }

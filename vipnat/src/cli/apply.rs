@@ -13,7 +13,10 @@ use super::{
     InvalidInput,
     list::{backend_list, choices, limit},
 };
-use crate::datapath::{Absent, Applied, Change, Connections, Departed, Rule};
+use crate::{
+    datapath::{Absent, Applied, Change, Connections, Departed, Rule},
+    running::Running,
+};
 
 const NOTHING: &str = "nothing to change\n";
 
@@ -41,7 +44,10 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     let table = super::read_table(table)?;
     let datapath = super::datapath(bpffs)?;
     if *dry_run {
-        let changes = datapath.dry_run(&table)?;
+        // What follows a file waits for cgroups.
+        let followed = Running::holder(bpffs).is_some();
+        let absent = if followed { Absent::Await } else { Absent::Refuse };
+        let changes = datapath.dry_run(&table, absent)?;
         return super::print(&if changes.is_empty() {
             NOTHING.to_owned()
         } else {
@@ -70,7 +76,7 @@ fn report(applied: Applied) -> Result<()> {
     for error in failed {
         super::complain(&super::with_reasons(&Error::from(error)));
     }
-    bail!("{apps} could not be attached, and nothing was removed; mend that and apply again")
+    bail!("{apps} could not be attached, and keep what they had; mend that and apply again")
 }
 
 /// What an apply did, a line each; nothing if it did nothing.

@@ -13,7 +13,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 
 use super::{
     error::{Attempt as _, Error, Result},
-    maps::Maps,
+    maps::Switch,
     object::{HOOKS, Programs, program},
     state_dir::{APPS, StateDir, names, remove_tree},
     sys::{self, link_info},
@@ -45,6 +45,8 @@ struct Links {
     programs: [Option<u32>; HOOKS.len()],
     /// Whether `vipnat attach` made them: then no table has to name the cgroup.
     by_hand: bool,
+    /// Links of hooks that this build does not have. They lead where another build's maps say.
+    others: Vec<PathBuf>,
 }
 
 impl Links {
@@ -76,10 +78,10 @@ impl AttachedApp {
     }
 
     /// The cgroups it is translated in: with every hook attached, and switched on.
-    pub(super) fn active(&self, maps: &Maps) -> Result<Vec<u64>> {
+    pub(super) fn active(&self, switch: &Switch) -> Result<Vec<u64>> {
         let mut active = Vec::new();
         for (cgroup, links) in &self.cgroups {
-            if links.complete() && maps.scope(*cgroup)? == Some(self.scope) {
+            if links.complete() && switch.scope(*cgroup)? == Some(self.scope) {
                 active.push(*cgroup);
             }
         }
@@ -133,7 +135,10 @@ fn read_app(dir: PathBuf, scope: u32, name: String) -> Result<AttachedApp> {
         for ((hook, _), program) in HOOKS.iter().zip(&mut programs) {
             *program = attached_program(&links.join(hook), cgroup)?;
         }
-        let links = Links { dir: links, programs, by_hand: id.is_some() };
+        let ours = |name: &String| HOOKS.iter().any(|(hook, _)| hook == name);
+        let others = names(&links)?.into_iter().filter(|name| !ours(name));
+        let others = others.map(|name| links.join(name)).collect();
+        let links = Links { dir: links, programs, by_hand: id.is_some(), others };
         cgroups.insert(cgroup, links);
     }
     Ok(AttachedApp { name, scope, dir, cgroups })
@@ -179,16 +184,26 @@ pub(super) fn claim(app: &AttachedApp, cgroup: u64) -> Result<()> {
     fs::create_dir_all(&claimed).attempt(|| format!("make {}", claimed.display()))
 }
 
-/// Makes every link run the pinned program of its hook. Returns how many did not.
+/// Makes every link run the pinned program of its hook, and removes those of hooks that have none.
+/// Returns how many it changed.
 pub(super) fn swap_programs(dir: &StateDir, apps: &[AttachedApp]) -> Result<usize> {
     let current = Programs::read(dir.path())?;
-    let mut swapped = 0;
+    let mut changed = 0;
     for (link, hook) in apps.iter().flat_map(|app| app.outdated(&current)) {
-        sys::update_link(&link, &current.pin(hook))
-            .attempt(|| format!("replace the program of {}", link.display()))?;
-        swapped += 1;
+        match sys::update_link(&link, &current.pin(hook)) {
+            // The cgroup is gone.
+            Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => {}
+            swapped => {
+                swapped.attempt(|| format!("replace the program of {}", link.display()))?;
+                changed += 1;
+            }
+        }
     }
-    Ok(swapped)
+    for other in apps.iter().flat_map(|app| app.cgroups.values()).flat_map(|links| &links.others) {
+        fs::remove_file(other).attempt(|| format!("remove {}", other.display()))?;
+        changed += 1;
+    }
+    Ok(changed)
 }
 
 /// Attaches an app to a cgroup and turns its translation on there. Links that are there stay as
@@ -196,7 +211,7 @@ pub(super) fn swap_programs(dir: &StateDir, apps: &[AttachedApp]) -> Result<usiz
 /// did for a connect that is no VIP's.
 pub(super) fn attach(
     dir: &StateDir,
-    maps: &Maps,
+    switch: &Switch,
     app: &AttachedApp,
     cgroup: u64,
     path: &Path,
@@ -211,7 +226,7 @@ pub(super) fn attach(
     fs::create_dir_all(&links).attempt(|| format!("make {}", links.display()))?;
     // Before the links, because the storage of a cgroup outlives them: new ones would see the
     // scope of whatever app was there before. After them, because only they make the storage.
-    maps.set_scope(cgroup, app.scope)?;
+    switch.set(cgroup, app.scope)?;
     for (hook, kind) in HOOKS {
         let pin = links.join(hook);
         if attached_program(&pin, cgroup)?.is_some() {
@@ -232,7 +247,7 @@ pub(super) fn attach(
         let link = FdLink::try_from(link).attempt(what)?;
         link.pin(&pin).attempt(|| format!("pin {}", pin.display()))?;
     }
-    if maps.set_scope(cgroup, app.scope)? { Ok(()) } else { Err(went_away(app, path)) }
+    if switch.set(cgroup, app.scope)? { Ok(()) } else { Err(went_away(app, path)) }
 }
 
 fn went_away(app: &AttachedApp, path: &Path) -> Error {
@@ -245,22 +260,22 @@ fn went_away(app: &AttachedApp, path: &Path) -> Error {
 
 /// Removes an app's links on a cgroup, after turning translation off there, unless the cgroup is
 /// another app's by now.
-pub(super) fn release(maps: &Maps, app: &AttachedApp, cgroup: u64) -> Result<()> {
-    if maps.scope(cgroup)? == Some(app.scope) {
-        maps.set_scope(cgroup, 0)?;
+pub(super) fn release(switch: &Switch, app: &AttachedApp, cgroup: u64) -> Result<()> {
+    if switch.scope(cgroup)? == Some(app.scope) {
+        switch.set(cgroup, 0)?;
     }
     remove_tree(&app.links(cgroup))
 }
 
 /// Removes an app's links on cgroups that are gone.
-pub(super) fn release_gone(maps: &Maps, app: &AttachedApp) -> Result<()> {
+pub(super) fn release_gone(switch: &Switch, app: &AttachedApp) -> Result<()> {
     let gone = app.cgroups.iter().filter(|(_, links)| !links.alive());
-    gone.map(|(cgroup, _)| *cgroup).try_for_each(|cgroup| release(maps, app, cgroup))
+    gone.map(|(cgroup, _)| *cgroup).try_for_each(|cgroup| release(switch, app, cgroup))
 }
 
 /// Removes all of an app's links.
-pub(super) fn release_all(maps: &Maps, app: &AttachedApp) -> Result<()> {
-    app.cgroups().try_for_each(|cgroup| release(maps, app, cgroup))
+pub(super) fn release_all(switch: &Switch, app: &AttachedApp) -> Result<()> {
+    app.cgroups().try_for_each(|cgroup| release(switch, app, cgroup))
 }
 
 /// Removes an app, which gives its scope back: nothing in the maps may have it any more.

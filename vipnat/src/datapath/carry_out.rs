@@ -61,13 +61,16 @@ pub(super) struct Done {
     pub(super) failed: BTreeMap<String, Error>,
     /// The cgroups that went while they were attached.
     pub(super) vanished: BTreeSet<u64>,
+    /// The scopes from which nothing was taken away, because of what failed.
+    pub(super) held: BTreeSet<u32>,
 }
 
-/// Does all of it, or all but what goes if an app can't be attached.
+/// Does all of it. Where an app can't be attached, what goes with it stays.
 pub(super) fn carry_out(
     dir: &StateDir,
     maps: &Maps,
     work: &Work,
+    now: &Snapshot,
     attached: &[AttachedApp],
     absent: Absent,
 ) -> Result<Done> {
@@ -80,22 +83,21 @@ pub(super) fn carry_out(
         let Err(error) = attach_app(dir, maps, attach, attached, owners) else {
             continue;
         };
-        if absent == Absent::Await && !attach.is_there()? {
+        if (absent == Absent::Await || !attach.named) && !attach.is_there()? {
             // A container that ends while it is attached is no failure, and leaves nothing.
             let own = apps::reserve(dir, attach.scope, &attach.app)?;
-            apps::release(maps, &own, attach.cgroup)?;
+            apps::release(maps.cgroups(), &own, attach.cgroup)?;
             done.vanished.insert(attach.cgroup);
         } else {
             done.failed.insert(attach.app.clone(), error);
         }
     }
-    if !done.failed.is_empty() {
-        return Ok(done);
-    }
+    let held = held_back(attached, attach, &done.failed);
+    let plan = plan.holding_back(now, |scope| held.contains(&scope));
     let mut gone = Vec::new();
-    for app in apps::read(dir)? {
+    for app in apps::read(dir)?.into_iter().filter(|app| !held.contains(&app.scope)) {
         for cgroup in app.cgroups().filter(|cgroup| owners.get(cgroup) != Some(&app.name)) {
-            apps::release(maps, &app, cgroup)?;
+            apps::release(maps.cgroups(), &app, cgroup)?;
         }
         if !scopes.contains_key(&app.name) {
             gone.push(app);
@@ -105,10 +107,29 @@ pub(super) fn carry_out(
     if !attach.is_empty() && !plan.removals.is_empty() {
         wait()?;
     }
-    remove_entries(maps, plan)?;
+    remove_entries(maps, &plan)?;
     gone.iter().try_for_each(apps::remove)?;
-    free(maps, plan)?;
+    free(maps, &plan)?;
+    done.held = held;
     Ok(done)
+}
+
+/// The apps that keep what they have: those that could not be attached, and those whose cgroups these
+/// were to get. By their scopes.
+fn held_back(
+    attached: &[AttachedApp],
+    attach: &[Attach],
+    failed: &BTreeMap<String, Error>,
+) -> BTreeSet<u32> {
+    let mut held = BTreeSet::new();
+    for Attach { app: _, scope, cgroup, .. } in
+        attach.iter().filter(|attach| failed.contains_key(&attach.app))
+    {
+        held.insert(*scope);
+        let holders = attached.iter().filter(|other| other.has_links_on(*cgroup));
+        held.extend(holders.map(|holder| holder.scope));
+    }
+    held
 }
 
 /// Attaches one app, with the links that another one has on its cgroup, if any.
@@ -119,7 +140,7 @@ fn attach_app(
     attached: &[AttachedApp],
     owners: &HashMap<u64, String>,
 ) -> Result<()> {
-    let Attach { app, scope, cgroup, path, by_hand } = attach;
+    let Attach { app, scope, cgroup, path, named: _, by_hand } = attach;
     let mut own = apps::reserve(dir, *scope, app)?;
     let holder = attached.iter().find(|other| other.name != *app && other.has_links_on(*cgroup));
     if let Some(holder) = holder
@@ -131,11 +152,11 @@ fn attach_app(
         apps::claim(&own, *cgroup)?;
         own = apps::reserve(dir, *scope, app)?;
     }
-    apps::attach(dir, maps, &own, *cgroup, path)?;
+    apps::attach(dir, maps.cgroups(), &own, *cgroup, path)?;
     // At once, since cgroups nest: one inside the other, both would translate. What another app is
     // to have, it takes over.
     for old in own.cgroups().filter(|old| !owners.contains_key(old)) {
-        apps::release(maps, &own, old)?;
+        apps::release(maps.cgroups(), &own, old)?;
     }
     Ok(())
 }

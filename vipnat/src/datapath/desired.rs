@@ -32,7 +32,9 @@ pub(super) struct DesiredApp {
     pub(super) rules: Vec<Rule>,
     /// Its cgroups, by id, and where each is below the mount.
     pub(super) cgroups: BTreeMap<u64, PathBuf>,
-    /// Those among them that are the app's by hand, whatever tables say.
+    /// Those among them that are the app's by their path, not by a pattern.
+    pub(super) named: BTreeSet<u64>,
+    /// Those that are the app's by hand, whatever patterns say.
     pub(super) by_hand: BTreeSet<u64>,
 }
 
@@ -66,9 +68,12 @@ impl Desired {
                 let named = cgroups.path().is_some();
                 for (id, path) in &found {
                     match owners.get(id) {
-                        // A path says more than a pattern.
+                        // A path says more than patterns, however many.
                         Some((_, true)) if !named => {}
-                        Some((_, false)) if named => drop(owners.insert(*id, (name, true))),
+                        Some((_, false)) if named => {
+                            owners.insert(*id, (name, true));
+                            contested.remove(id);
+                        }
                         Some((other, _)) => {
                             let first = || (path.clone(), vec![(*other).to_owned()]);
                             contested.entry(*id).or_insert_with(first).1.push(name.clone());
@@ -77,7 +82,11 @@ impl Desired {
                     }
                 }
             }
-            desired.apps.entry(name.clone()).or_default().cgroups = found;
+            let wanted = desired.apps.entry(name.clone()).or_default();
+            if app.cgroup.as_ref().is_some_and(|cgroups| cgroups.path().is_some()) {
+                wanted.named = found.keys().copied().collect();
+            }
+            wanted.cgroups = found;
         }
         if !missing.is_empty() {
             return Err(Error::NoCgroup { missing });
@@ -105,6 +114,20 @@ impl Desired {
         Self { apps: apps.collect(), names: Record::of(table) }
     }
 
+    /// The same, and under the names of apps that go, what the apps have that get their cgroups: as long
+    /// as a cgroup is not handed over, it has the number of the app that goes.
+    pub(super) fn with_heirs(&self, attached: &[AttachedApp]) -> Self {
+        let mut all = self.clone();
+        for gone in attached.iter().filter(|app| !self.apps.contains_key(&app.name)) {
+            let of = |id| self.apps.values().find(|heir| heir.cgroups.contains_key(&id));
+            if let Some(heir) = gone.cgroups().find_map(of) {
+                let app = DesiredApp { rules: heir.rules.clone(), ..DesiredApp::default() };
+                all.apps.insert(gone.name.clone(), app);
+            }
+        }
+        all
+    }
+
     /// What the kernel does now.
     pub(super) fn of_kernel(
         now: &Snapshot,
@@ -118,10 +141,12 @@ impl Desired {
         let rules = now.rules();
         for app in attached {
             let rules = rules.values().filter(|rule| rule.scope == app.scope).cloned().collect();
-            let active = app.active(maps)?.into_iter();
-            let cgroups = active.filter_map(|id| Some((id, paths.get(&id)?.clone()))).collect();
+            let active = app.active(maps.cgroups())?.into_iter();
+            let cgroups: BTreeMap<_, _> =
+                active.filter_map(|id| Some((id, paths.get(&id)?.clone()))).collect();
+            let named = cgroups.keys().copied().collect();
             let by_hand = app.by_hand().collect();
-            apps.insert(app.name.clone(), DesiredApp { rules, cgroups, by_hand });
+            apps.insert(app.name.clone(), DesiredApp { rules, cgroups, named, by_hand });
         }
         Ok(Self { apps, names })
     }

@@ -66,6 +66,15 @@ impl Datapath {
     ///
     /// State of another layout; missing privileges; system calls that fail.
     pub fn end_drained(&self) -> Result<Drained> {
+        self.end_drained_by(Duration::ZERO)
+    }
+
+    /// The same for those whose time is over by then, from now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Datapath::end_drained`].
+    pub fn end_drained_by(&self, ahead: Duration) -> Result<Drained> {
         kernel::check(Need::Pins)?;
         let Some((_dir, maps)) = self.open()? else {
             return Ok(Drained::default());
@@ -76,7 +85,8 @@ impl Datapath {
             return Ok(drained);
         }
         let rules = maps.snapshot()?.rules();
-        drained.ended = self.end_due(&mut drains, &rules, &mut drained.warnings);
+        let by = (now() + ahead).as_secs();
+        drained.ended = self.end_due(&mut drains, by, &rules, &mut drained.warnings);
         drained.next = drains.next(now().as_secs());
         Ok(drained)
     }
@@ -87,6 +97,7 @@ impl Datapath {
         desired: &Desired,
         work: &Work,
         attached: &[AttachedApp],
+        trial: Duration,
         warnings: &mut Vec<String>,
     ) -> Leaving {
         let mut drains = Drains::load(&self.dir);
@@ -99,8 +110,11 @@ impl Datapath {
                 let due = match policy {
                     OnBackendRemoved::Keep => continue,
                     // At once, also if a later command does it.
-                    OnBackendRemoved::Kill => 0,
-                    OnBackendRemoved::Drain(seconds) => end_of_second() + u64::from(seconds),
+                    OnBackendRemoved::Kill if trial.is_zero() => 0,
+                    OnBackendRemoved::Kill => end_of_second() + trial.as_secs() + 1,
+                    OnBackendRemoved::Drain(seconds) => {
+                        end_of_second() + trial.as_secs() + u64::from(seconds)
+                    }
                 };
                 let before = attached.iter().filter(|app| app.scope == departed.scope);
                 let before = before.flat_map(AttachedApp::cgroups).filter_map(|id| paths.get(&id));
@@ -133,7 +147,7 @@ impl Datapath {
         // From here on no program decides by the old list.
         wait()?;
         let rules = maps.snapshot()?.rules();
-        applied.ended = self.end_due(&mut drains, &rules, &mut applied.warnings);
+        applied.ended = self.end_due(&mut drains, now().as_secs(), &rules, &mut applied.warnings);
         match count(&self.dir, &by_app(later), &rules) {
             Ok(draining) => applied.draining = draining,
             Err(error) => applied.warnings.push(uncertain(error)),
@@ -145,14 +159,17 @@ impl Datapath {
     fn end_due(
         &self,
         drains: &mut Drains,
+        by: u64,
         rules: &Rules,
         warnings: &mut Vec<String>,
     ) -> Vec<Connections> {
         drains.cancel(|departed| departed.is_back(rules));
-        let due = by_app(drains.due(now().as_secs()));
-        let ended = end(&self.dir, &due, rules, warnings);
+        let due = drains.due(by);
+        let ended = end(&self.dir, &by_app(due.clone()), rules, warnings);
         let ended = ended.unwrap_or_else(|error| {
             warnings.push(uncertain(error));
+            // The next command tries again.
+            due.into_iter().for_each(|drain| drains.push(drain));
             Vec::new()
         });
         if let Err(error) = drains.save(&self.dir) {

@@ -84,7 +84,7 @@ pub(super) fn read(
     let paths = cgroup::paths_by_id(cgroup_mount);
     let mut listed = Vec::new();
     for app in apps::read(dir)? {
-        let active = app.active(maps)?;
+        let active = app.active(maps.cgroups())?;
         let by_hand: Vec<_> = app.by_hand().collect();
         let mut cgroups: Vec<_> = app
             .cgroups()

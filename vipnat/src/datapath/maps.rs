@@ -18,12 +18,43 @@ use super::{
     sys::ByteMap,
 };
 
+/// The map `scope` of one state directory, which is the same in every layout.
+pub(super) struct Switch {
+    scope: ByteMap<8, 8>,
+}
+
+impl Switch {
+    /// Opens it.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let pin = object::map_pin(path, "scope");
+        let scope = ByteMap::open(&pin, BPF_MAP_TYPE_CGROUP_STORAGE_DEPRECATED);
+        Ok(Self { scope: scope.attempt(|| format!("open {}", pin.display()))? })
+    }
+
+    /// The app that a cgroup belongs to in the kernel's eyes: 0 if translation is off, `None` if no
+    /// program was ever attached to it.
+    pub(super) fn scope(&self, cgroup: u64) -> Result<Option<u32>> {
+        let value = self.scope.lookup(cgroup.to_ne_bytes());
+        let value = value.attempt(|| format!("read the scope of cgroup {cgroup}"))?;
+        Ok(value.map(|bytes| Scope::from_bytes(bytes).id))
+    }
+
+    /// The switch: from now on the cgroup's sockets see this app's VIPs; with 0, none. Returns
+    /// `false` if no program was ever attached to the cgroup, and so there is nothing to switch.
+    pub(super) fn set(&self, cgroup: u64, id: u32) -> Result<bool> {
+        let value = Scope { id, reserved: 0 }.to_bytes();
+        self.scope
+            .update(cgroup.to_ne_bytes(), value)
+            .attempt(|| format!("write the scope of cgroup {cgroup}"))
+    }
+}
+
 /// The maps of one state directory.
 pub(super) struct Maps {
     vips: ByteMap<12, 8>,
     backends: ByteMap<4, 24>,
     cursors: ByteMap<4, 16>,
-    scope: ByteMap<8, 8>,
+    switch: Switch,
     layout: ByteMap<4, 12>,
     counters: PerCpuArray<MapData, [u64; 5]>,
 }
@@ -40,11 +71,15 @@ impl Maps {
                 .attempt(|| open("backends"))?,
             cursors: ByteMap::open(&pin("cursors"), BPF_MAP_TYPE_ARRAY)
                 .attempt(|| open("cursors"))?,
-            scope: ByteMap::open(&pin("scope"), BPF_MAP_TYPE_CGROUP_STORAGE_DEPRECATED)
-                .attempt(|| open("scope"))?,
+            switch: Switch::open(path)?,
             layout: object::layout_map(path)?,
             counters: counters.and_then(PerCpuArray::try_from).attempt(|| open("counters"))?,
         })
+    }
+
+    /// The switch of each cgroup.
+    pub(super) fn cgroups(&self) -> &Switch {
+        &self.switch
     }
 
     /// Reads entries and slots back.
@@ -130,23 +165,6 @@ impl Maps {
     /// Sets a cursor, which no slot in use may point to, back to the first turn.
     pub(super) fn reset_cursor(&self, index: u32) -> Result<()> {
         self.set_cursor(index, Cursor::default())
-    }
-
-    /// The app that a cgroup belongs to in the kernel's eyes: 0 if translation is off, `None` if no
-    /// program was ever attached to it.
-    pub(super) fn scope(&self, cgroup: u64) -> Result<Option<u32>> {
-        let value = self.scope.lookup(cgroup.to_ne_bytes());
-        let value = value.attempt(|| format!("read the scope of cgroup {cgroup}"))?;
-        Ok(value.map(|bytes| Scope::from_bytes(bytes).id))
-    }
-
-    /// The switch: from now on the cgroup's sockets see this app's VIPs; with 0, none. Returns
-    /// `false` if no program was ever attached to the cgroup, and so there is nothing to switch.
-    pub(super) fn set_scope(&self, cgroup: u64, id: u32) -> Result<bool> {
-        let value = Scope { id, reserved: 0 }.to_bytes();
-        self.scope
-            .update(cgroup.to_ne_bytes(), value)
-            .attempt(|| format!("write the scope of cgroup {cgroup}"))
     }
 
     /// What the maps are, and the highest scope that an app was ever given.

@@ -5,6 +5,7 @@
 //! makes it (`carry_out`) in an order in which every connect goes where the old table or the new one
 //! says. State that another build left is taken over first (`upgrade`).
 
+mod apply;
 mod apps;
 mod carry_out;
 mod cgroup;
@@ -28,21 +29,18 @@ mod work;
 use std::{
     collections::BTreeSet,
     net::Ipv4Addr,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     time::SystemTime,
 };
 
 use self::{
     apps::AttachedApp,
-    carry_out::{Done, carry_out, free, remove_entries, reserve_scopes, settle, write_lists},
+    carry_out::{free, remove_entries, settle},
     error::Attempt as _,
     kernel::Need,
-    maps::Maps,
-    object::Condition,
+    maps::{Maps, Switch},
     plan::Plan,
-    snapshot::Snapshot,
-    state_dir::{NEW, StateDir},
-    work::{Present, Work},
+    state_dir::StateDir,
 };
 pub use self::{
     cgroup::{mount as cgroup_mount, of_process as cgroup_of_process},
@@ -153,208 +151,6 @@ impl Datapath {
         Self { dir: dir.to_owned(), cgroup_mount: cgroup_mount.to_owned() }
     }
 
-    /// Makes the kernel match the table. Translation goes on when the process ends.
-    ///
-    /// VIPs that do not change keep their place in the round robin, and so do those that get other
-    /// backends. If it fails half-way, every VIP does what the old table or the new one says, and
-    /// the next call does the rest. State that another build of vipnat left is taken over, without
-    /// a moment in which nothing translates.
-    ///
-    /// # Errors
-    ///
-    /// Before anything is changed: an unsupported kernel, missing privileges, a cgroup that does
-    /// not exist (see [`Absent`]), a table that is too large. Later: system calls. Apps
-    /// that could not be attached are no error but in [`Applied::failed`].
-    pub fn apply(&self, table: &Table, absent: Absent) -> Result<Applied> {
-        kernel::check(object::need(&self.dir))?;
-        let (desired, mut contested) = Desired::of_table(table, &self.cgroup_mount, absent)?;
-        if absent == Absent::Refuse && !contested.is_empty() {
-            return Err(contested.remove(0));
-        }
-        let mut applied = self.make(&desired, absent)?;
-        applied.failed.extend(contested);
-        Ok(applied)
-    }
-
-    /// What the kernel does now, for [`Datapath::restore`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Datapath::list`].
-    pub fn present(&self) -> Result<Desired> {
-        kernel::check(Need::Pins)?;
-        let Some((dir, maps)) = self.open()? else {
-            return Ok(Desired::default());
-        };
-        let (now, attached) = (maps.snapshot()?, apps::read(&dir)?);
-        Desired::of_kernel(&now, &attached, &maps, &self.cgroup_mount, Record::load(&self.dir))
-    }
-
-    /// Makes the kernel do again what it did, if it still does what it was made to do meanwhile.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Refused`] if somebody else changed it since; as [`Datapath::apply`].
-    pub fn restore(&self, before: &Desired, meanwhile: &Desired) -> Result<Applied> {
-        if !self.present()?.same_table(meanwhile) {
-            return Err(Error::Refused(
-                "the state was changed by somebody else meanwhile, so it stays as it is now; \
-                 `vipnat list` shows it"
-                    .to_owned(),
-            ));
-        }
-        if before.apps.is_empty() {
-            self.flush()?;
-            return Ok(Applied::default());
-        }
-        self.make(before, Absent::Await)
-    }
-
-    /// Makes the kernel do what is desired.
-    fn make(&self, desired: &Desired, absent: Absent) -> Result<Applied> {
-        let dir = StateDir::create(&self.dir)?;
-        let mut applied = Applied::default();
-        self.take_over(&dir, desired, &mut applied)?;
-        let maps = Maps::open(dir.path())?;
-        let (now, tidied) = settle(&maps)?;
-        let (attached, names) = (apps::read(&dir)?, Record::load(&self.dir));
-        if apps::swap_programs(&dir, &attached)? > 0 && applied.changes.is_empty() {
-            applied.changes.push(Change::Upgrade { layout: None });
-        }
-        let present = self.describe(Some(&maps), &now, &attached, &names)?;
-        let work = Work::new(desired, &present)?;
-
-        let leaving = self.leaving(desired, &work, &attached, &mut applied.warnings);
-        let Done { failed, vanished } = carry_out(&dir, &maps, &work, &attached, absent)?;
-        self.left(leaving, &maps, &mut applied)?;
-        if let Err(error) = desired.names.save(&self.dir) {
-            applied.warnings.push(format!("cannot keep the names for `vipnat list`: {error}"));
-        }
-        dir.is_still_there()?;
-        applied.changes.extend(work.changes.into_iter().filter(|change| match change {
-            Change::Attach { id, .. } if vanished.contains(id) => false,
-            _ if failed.is_empty() => true,
-            Change::Attach { app, .. } => !failed.contains_key(app),
-            Change::Detach { .. } | Change::Leave { .. } => false,
-            Change::Vip { new, .. } => new.is_some(),
-            Change::Upgrade { .. } | Change::Expect { .. } | Change::Repair => true,
-        }));
-        let gone = work.attach.into_iter().filter(|attach| vanished.contains(&attach.cgroup));
-        let leave = gone.map(|attach| Change::Leave { app: attach.app, cgroup: None });
-        applied.changes.extend(leave);
-        applied.failed.extend(failed.into_values());
-        if applied.changes.is_empty() && (tidied || work.plan != Plan::default()) {
-            applied.changes.push(Change::Repair);
-        }
-        Ok(applied)
-    }
-
-    /// Makes the pinned maps and programs those of this build.
-    fn take_over(&self, dir: &StateDir, desired: &Desired, applied: &mut Applied) -> Result<()> {
-        let layout = match object::condition(dir)? {
-            Condition::Absent => return object::install(dir),
-            // What an interrupted command left.
-            Condition::Current => return dir.remove(NEW),
-            Condition::OtherBuild => {
-                upgrade::replace_programs(dir)?;
-                None
-            }
-            Condition::OtherLayout(what) => {
-                let attached = apps::read(dir)?;
-                // Turns go on if this build can read where they are.
-                let old = Maps::open(dir.path()).and_then(|maps| Ok((maps.snapshot()?, maps))).ok();
-                let lost = upgrade::migrate(dir, &attached, |maps| {
-                    self.fill(dir, maps, desired, &attached, old.as_ref())
-                })?;
-                applied.warnings.extend(lost);
-                Some(what)
-            }
-        };
-        applied.changes.push(Change::Upgrade { layout });
-        Ok(())
-    }
-
-    /// Fills new maps, which nobody uses yet.
-    fn fill(
-        &self,
-        dir: &StateDir,
-        maps: &Maps,
-        desired: &Desired,
-        attached: &[AttachedApp],
-        old: Option<&(Snapshot, Maps)>,
-    ) -> Result<()> {
-        let (nothing, names) = (Snapshot::default(), Record::default());
-        let work = Work::new(desired, &self.describe(Some(maps), &nothing, attached, &names)?)?;
-        reserve_scopes(dir, maps, &work, attached)?;
-        for (_, slot) in &work.plan.slots {
-            let (scope, vip) = (slot.owner.scope, slot.owner.vip.into());
-            if let Some((now, old)) = old
-                && let Some(cursor) = now.cursor_of(scope, vip)
-            {
-                maps.set_cursor(slot.cursor, old.cursor(cursor)?)?;
-            }
-        }
-        write_lists(maps, &work.plan)
-    }
-
-    fn describe<'a>(
-        &'a self,
-        maps: Option<&'a Maps>,
-        now: &'a Snapshot,
-        attached: &'a [AttachedApp],
-        names: &'a Record,
-    ) -> Result<Present<'a>> {
-        let last_scope =
-            maps.map_or(Ok(0), |maps| maps.layout().map(|layout| layout.last_scope))?;
-        Ok(Present { maps, now, attached, last_scope, names, mount: &self.cgroup_mount })
-    }
-
-    /// What [`Datapath::apply`] would change. Touches nothing.
-    ///
-    /// # Errors
-    ///
-    /// What `apply` would refuse before it changes anything, but for missing privileges.
-    pub fn dry_run(&self, table: &Table) -> Result<Vec<Change>> {
-        kernel::check(Need::Pins)?;
-        let (desired, mut contested) =
-            Desired::of_table(table, &self.cgroup_mount, Absent::Refuse)?;
-        if !contested.is_empty() {
-            return Err(contested.remove(0));
-        }
-        let names = Record::load(&self.dir);
-        let nothing = Snapshot::default();
-        let anew = |attached: &[AttachedApp]| {
-            Ok(Work::new(&desired, &self.describe(None, &nothing, attached, &names)?)?.changes)
-        };
-        let Some(dir) = StateDir::open(&self.dir)? else {
-            return anew(&[]);
-        };
-        let mut changes = match object::condition(&dir)? {
-            Condition::Absent => return anew(&[]),
-            Condition::Current => Vec::new(),
-            Condition::OtherBuild => vec![Change::Upgrade { layout: None }],
-            Condition::OtherLayout(what) => {
-                let mut changes = vec![Change::Upgrade { layout: Some(what) }];
-                changes.extend(anew(&apps::read(&dir)?)?);
-                return Ok(changes);
-            }
-        };
-        let maps = Maps::open(dir.path())?;
-        let mut now = maps.snapshot()?;
-        let leftover = now.leftover();
-        for index in &leftover {
-            now.slots.remove(index);
-        }
-        let attached = apps::read(&dir)?;
-        let work = Work::new(&desired, &self.describe(Some(&maps), &now, &attached, &names)?)?;
-        let repair = !leftover.is_empty() || work.plan != Plan::default();
-        changes.extend(work.changes);
-        if changes.is_empty() && repair {
-            changes.push(Change::Repair);
-        }
-        Ok(changes)
-    }
-
     /// Attaches an app to one more cgroup, given as a whole path. It stays attached, whatever tables
     /// say, until the cgroup or the app is gone. Returns `false` if it was already.
     ///
@@ -364,11 +160,11 @@ impl Datapath {
     pub fn attach(&self, name: &str, path: &Path) -> Result<bool> {
         kernel::check(Need::Pins)?;
         let refused = |what: String| Err(Error::Refused(what));
-        let Some((dir, maps)) = self.open()? else {
+        let Some(dir) = StateDir::open(&self.dir)?.filter(object::exists) else {
             return refused(format!("no app {name:?}: nothing is applied; apply a table first"));
         };
         let below = path.strip_prefix(&self.cgroup_mount).unwrap_or(Path::new(""));
-        if below == Path::new("") {
+        if below == Path::new("") || below.components().any(|part| part == Component::ParentDir) {
             return refused(format!(
                 "{} is no cgroup of one container, below the cgroup v2 mount {}",
                 path.display(),
@@ -387,25 +183,40 @@ impl Datapath {
                 known.join(", ")
             ));
         };
-        let other = attached.iter().find(|other| other.name != name && other.has_links_on(cgroup));
-        if let Some(AttachedApp { name: other, .. }) = other {
+        // The layout of the maps may be another build's: what this needs is the same in all.
+        object::check_hooks(dir.path())?;
+        let switch = Switch::open(dir.path())?;
+        let by_hand = |app: &AttachedApp| app.by_hand().any(|claimed| claimed == cgroup);
+        let holder = attached.iter().find(|other| other.name != name && other.has_links_on(cgroup));
+        if let Some(holder) = holder.filter(|holder| by_hand(holder)) {
             return refused(format!(
-                "cgroup {} is app {other:?}'s; two apps can't share one",
-                path.display()
+                "cgroup {} was given to app {:?} by hand; two apps can't share one",
+                path.display(),
+                holder.name
             ));
         }
-        if app.is_attached_to(cgroup)
-            && maps.scope(cgroup)? == Some(app.scope)
-            && app.by_hand().any(|claimed| claimed == cgroup)
-        {
+        let on = switch.scope(cgroup)? == Some(app.scope);
+        if on && app.is_attached_to(cgroup) && by_hand(app) {
             return Ok(false);
         }
         // Containers come and go, and nobody may ever apply again.
-        apps::release_gone(&maps, app)?;
-        apps::claim(app, cgroup)?;
+        apps::release_gone(&switch, app)?;
+        // A pattern of another app may have been faster.
+        if let Some(holder) = holder
+            && !app.has_links_on(cgroup)
+        {
+            apps::hand_over(holder, app, cgroup)?;
+        }
         let app = apps::reserve(&dir, app.scope, name)?;
-        apps::attach(&dir, &maps, &app, cgroup, path)?;
+        apps::claim(&app, cgroup)?;
+        let app = apps::reserve(&dir, app.scope, name)?;
+        apps::attach(&dir, &switch, &app, cgroup, path)?;
         Ok(true)
+    }
+
+    /// Whether anything is applied, by whichever build.
+    pub fn is_applied(&self) -> bool {
+        matches!(StateDir::open(&self.dir), Ok(Some(dir)) if object::exists(&dir))
     }
 
     /// The cgroups that exist now for the apps of a table, and where to watch for others.
@@ -454,10 +265,10 @@ impl Datapath {
             return Ok(false);
         };
         let found = !dir.is_empty()?;
-        // Off first, if the maps can be understood; unlinking does the rest.
-        if let (Ok(maps), Ok(apps)) = (Maps::open(dir.path()), apps::read(&dir)) {
+        // Off first, if that can be; unlinking does the rest.
+        if let (Ok(switch), Ok(apps)) = (Switch::open(dir.path()), apps::read(&dir)) {
             for app in apps {
-                apps::release_all(&maps, &app)?;
+                apps::release_all(&switch, &app)?;
             }
         }
         Record::remove(&self.dir).attempt(|| "remove the record of names".to_owned())?;
@@ -482,7 +293,7 @@ impl Datapath {
         };
         let (now, _) = settle(&maps)?;
         let plan = Plan::new(&now, &[], |scope| scope == app.scope)?;
-        apps::release_all(&maps, app)?;
+        apps::release_all(maps.cgroups(), app)?;
         remove_entries(&maps, &plan)?;
         free(&maps, &plan)?;
         let mut record = Record::load(&self.dir);

@@ -8,7 +8,6 @@ use std::{
 
 use aya::{
     EbpfLoader,
-    maps::MapData,
     programs::{CgroupSockAddr, CgroupSockAddrAttachType as Hook},
 };
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
@@ -186,19 +185,37 @@ fn difference(path: &Path) -> Result<Option<String>> {
     Ok(None)
 }
 
+/// Refuses programs for other hooks than this build's: what attaches some of them would leave the others
+/// out.
+pub(super) fn check_hooks(path: &Path) -> Result<()> {
+    let mut ours = HOOKS.map(|(hook, _)| hook);
+    ours.sort_unstable();
+    let pinned = names(&path.join(PROGRAMS))?;
+    if pinned == ours {
+        return Ok(());
+    }
+    let what = format!("it has programs for {}", pinned.join(", "));
+    Err(Error::Layout { dir: path.to_owned(), what })
+}
+
 /// How a pinned map differs from the object's of its name, in kind, sizes and capacity.
 pub(super) fn map_difference(path: &Path, name: &str) -> Result<Option<String>> {
-    static PARSED: OnceLock<Option<aya_obj::Object>> = OnceLock::new();
-    let object = PARSED.get_or_init(|| aya_obj::Object::parse(OBJECT).ok()).as_ref();
-    let Some(expected) = object.and_then(|object| object.maps.get(name)) else {
+    static PARSED: OnceLock<aya_obj::Object> = OnceLock::new();
+    let object = PARSED
+        .get_or_init(|| aya_obj::Object::parse(OBJECT).expect("the object is what was built"));
+    let Some(expected) = object.maps.get(name) else {
         return Ok(Some(format!("map {name} is unknown")));
     };
-    let Ok(pinned) = MapData::from_pin(map_pin(path, name)) else {
-        return Ok(Some(format!("map {name} is missing")));
+    let pin = map_pin(path, name);
+    let info = match sys::map_info(&pin) {
+        Ok(info) => info,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(Some(format!("map {name} is missing")));
+        }
+        // Whatever else keeps it from being read says nothing of what it is.
+        Err(error) => return Err(error).attempt(|| format!("open {}", pin.display())),
     };
-    let info = pinned.info().attempt(|| format!("inspect the map {name}"))?;
-    let kind = info.map_type().map_or(0, |kind| kind as u32);
-    let found = (kind, info.key_size(), info.value_size(), info.max_entries());
+    let found = (info.type_, info.key_size, info.value_size, info.max_entries);
     let wanted =
         (expected.map_type(), expected.key_size(), expected.value_size(), expected.max_entries());
     Ok((found != wanted).then(|| {

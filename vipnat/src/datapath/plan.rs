@@ -85,6 +85,17 @@ impl Plan {
         Ok(plan)
     }
 
+    /// The same without taking anything away from some scopes.
+    pub(super) fn holding_back(&self, now: &Snapshot, held: impl Fn(u32) -> bool) -> Self {
+        let mut plan = self.clone();
+        let kept: Vec<_> = plan.removals.extract_if(.., |key| held(key.scope)).collect();
+        for index in kept.iter().filter_map(|key| now.entries.get(key)).copied().flat_map(indices) {
+            plan.freed.remove(&index);
+        }
+        plan.cursors = unused_cursors(now, &plan);
+        plan
+    }
+
     /// What to free when nothing but `leftover` slots are to go.
     pub(super) fn tidy(now: &Snapshot, leftover: Vec<u32>) -> Self {
         let mut plan = Self { freed: leftover.into_iter().collect(), ..Self::default() };

@@ -9,7 +9,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, Metadata},
-    io,
+    io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     thread,
@@ -251,7 +251,8 @@ fn lock(mut dir: File) -> nix::Result<Flock<File>> {
                 dir
             }
             Err((dir, Errno::EWOULDBLOCK)) => {
-                eprintln!("vipnat: waiting for another vipnat to finish");
+                // To nobody, if nobody listens.
+                let _ = writeln!(io::stderr(), "vipnat: waiting for another vipnat to finish");
                 return Flock::lock(dir, FlockArg::LockExclusive).map_err(|(_, errno)| errno);
             }
             Err((_, errno)) => return Err(errno),

@@ -148,6 +148,15 @@ impl<const V: usize> ByteMap<4, V> {
     }
 }
 
+/// What a pinned map is.
+pub(super) fn map_info(pin: &Path) -> io::Result<bpf_map_info> {
+    let map = open_pin(pin)?;
+    // SAFETY: plain data, for which zeroes are valid.
+    let mut info: bpf_map_info = unsafe { zeroed() };
+    read_info(&map, &mut info)?;
+    Ok(info)
+}
+
 /// What a link connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LinkInfo {

@@ -34,7 +34,9 @@ pub(super) struct Attach {
     pub(super) scope: u32,
     pub(super) cgroup: u64,
     pub(super) path: PathBuf,
-    /// Whatever tables say.
+    /// It is the app's by its path, not by a pattern.
+    pub(super) named: bool,
+    /// It is the app's by hand.
     pub(super) by_hand: bool,
 }
 
@@ -87,17 +89,17 @@ impl Work {
         }
         let (mut attach, mut owners) = (Vec::new(), HashMap::new());
         for claim in claims(desired, attached, mount) {
-            let Claim { app, cgroup, below, by_hand } = claim;
+            let Claim { app, cgroup, below, named, by_hand } = claim;
             owners.insert(cgroup, app.to_owned());
             let scope = scopes[app];
             let on = match maps {
-                Some(maps) => maps.scope(cgroup)? == Some(scope),
+                Some(maps) => maps.cgroups().scope(cgroup)? == Some(scope),
                 None => false,
             };
             if !(on && by_name.get(app).is_some_and(|app| app.is_attached_to(cgroup))) {
                 let (app, path) = (app.to_owned(), mount.join(&below));
                 changes.push(Change::Attach { app: app.clone(), cgroup: below, id: cgroup });
-                attach.push(Attach { app, scope, cgroup, path, by_hand });
+                attach.push(Attach { app, scope, cgroup, path, named, by_hand });
             }
         }
         changes.extend(left_cgroups(desired, attached, &owners, mount));
@@ -118,11 +120,12 @@ struct Claim<'a> {
     app: &'a str,
     cgroup: u64,
     below: PathBuf,
+    named: bool,
     by_hand: bool,
 }
 
 /// All cgroups that are to be some app's: those desired, and what was attached by hand, as long as the
-/// app and the cgroup are there.
+/// app and the cgroup are there. A path says more than a hand, which says more than a pattern.
 fn claims<'a>(
     desired: &'a Desired,
     attached: &'a [AttachedApp],
@@ -131,8 +134,9 @@ fn claims<'a>(
     let mut claims = BTreeMap::new();
     for (app, wanted) in &desired.apps {
         for (cgroup, below) in &wanted.cgroups {
-            let by_hand = wanted.by_hand.contains(cgroup);
-            claims.insert(*cgroup, Claim { app, cgroup: *cgroup, below: below.clone(), by_hand });
+            let (named, by_hand) = (wanted.named.contains(cgroup), wanted.by_hand.contains(cgroup));
+            let below = below.clone();
+            claims.insert(*cgroup, Claim { app, cgroup: *cgroup, below, named, by_hand });
         }
     }
     let mut paths = None;
@@ -140,8 +144,11 @@ fn claims<'a>(
         for cgroup in app.by_hand() {
             let paths = paths.get_or_insert_with(|| cgroup::paths_by_id(mount));
             if let Some(below) = paths.get(&cgroup) {
-                let claim = Claim { app: &app.name, cgroup, below: below.clone(), by_hand: true };
-                claims.entry(cgroup).or_insert(claim);
+                let (app, below) = (app.name.as_str(), below.clone());
+                let claim = Claim { app, cgroup, below, named: false, by_hand: true };
+                if claims.get(&cgroup).is_none_or(|other: &Claim<'_>| !other.named) {
+                    claims.insert(cgroup, claim);
+                }
             }
         }
     }

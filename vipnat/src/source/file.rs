@@ -32,8 +32,8 @@ impl FileSource {
     }
 
     /// The directory entries whose change may lead the path to another file, or change its contents:
-    /// that of the file and of each symbolic link on the way, such as the `..data` that Kubernetes swaps
-    /// in a mounted ConfigMap. Where the way ends early, the first one that is missing.
+    /// that of the file and of each directory and symbolic link on the way, such as the `..data` that
+    /// Kubernetes swaps in a mounted ConfigMap. Where the way ends early, the first one that is missing.
     pub fn entries_to_watch(&self) -> BTreeSet<PathBuf> {
         let mut entries = BTreeSet::new();
         let mut links = 0;
@@ -45,10 +45,10 @@ impl FileSource {
                 continue;
             }
             let next = here.join(&name);
+            entries.insert(next.clone());
             match fs::read_link(&next) {
                 Ok(target) if links < MAX_LINKS => {
                     links += 1;
-                    entries.insert(next);
                     if target.is_absolute() {
                         here = PathBuf::from("/");
                     }
@@ -56,10 +56,7 @@ impl FileSource {
                         rest.push_front(name);
                     }
                 }
-                _ if rest.is_empty() || !next.is_dir() => {
-                    entries.insert(next);
-                    break;
-                }
+                _ if rest.is_empty() || !next.is_dir() => break,
                 _ => here = next,
             }
         }
@@ -88,8 +85,10 @@ mod tests {
         let root = fs::canonicalize(dir.path()).unwrap();
         let entries = |path: &str| {
             let entries = FileSource::new(&root.join(path)).unwrap().entries_to_watch();
-            let below = |entry: &PathBuf| entry.strip_prefix(&root).unwrap().display().to_string();
-            entries.iter().map(below).collect::<Vec<_>>()
+            assert!(entries.contains(&root), "directories as well: {entries:?}");
+            let below = entries.iter().filter_map(|entry| entry.strip_prefix(&root).ok());
+            let below = below.map(|entry| entry.display().to_string());
+            below.filter(|entry| !entry.is_empty()).collect::<Vec<_>>()
         };
         assert_eq!(entries("table.toml"), ["table.toml"]);
         assert_eq!(entries("none/table.toml"), ["none"]);
@@ -100,7 +99,7 @@ mod tests {
         fs::write(root.join("map/..2026_1/t.toml"), "").unwrap();
         symlink("..2026_1", root.join("map/..data")).unwrap();
         symlink("..data/t.toml", root.join("map/t.toml")).unwrap();
-        let map = ["map/..2026_1/t.toml", "map/..data", "map/t.toml"];
+        let map = ["map", "map/..2026_1", "map/..2026_1/t.toml", "map/..data", "map/t.toml"];
         assert_eq!(entries("map/t.toml"), map);
         symlink(root.join("map/t.toml"), root.join("link")).unwrap();
         assert_eq!(entries("link"), [&["link"][..], &map].concat());

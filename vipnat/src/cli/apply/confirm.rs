@@ -7,15 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, bail};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
 
-use super::report;
+use super::{describe_ended, report};
 use crate::{
-    datapath::{Absent, Datapath},
+    cli::{InvalidInput, complain, print, survive_closed_output, with_reasons},
+    datapath::{Applied, Datapath, Desired, Drained},
     table::Table,
 };
 
@@ -30,8 +31,10 @@ enum Answer {
 
 /// Applies a table, and takes it back unless it is confirmed in time.
 pub(super) fn apply(datapath: &Datapath, table: &Table, patience: Duration) -> Result<()> {
-    let deadline = Instant::now() + patience;
-    super::super::survive_closed_output();
+    let Some(deadline) = Instant::now().checked_add(patience) else {
+        bail!(InvalidInput("--confirm-timeout: no clock goes that far".to_owned()));
+    };
+    survive_closed_output();
     let before = datapath.present().context(
         "there would be no way back to what is there now; apply without --confirm-timeout",
     )?;
@@ -46,16 +49,26 @@ pub(super) fn apply(datapath: &Datapath, table: &Table, patience: Duration) -> R
         }
     });
 
-    let applied = datapath.apply(table, Absent::Refuse)?;
-    let meanwhile =
-        datapath.present().context("the change was made, and can't be taken back any more")?;
-    let changed = !applied.changes.is_empty();
+    let applied = match datapath.apply_on_trial(table, patience) {
+        Ok(applied) => applied,
+        Err(error) => {
+            // Perhaps half of it was made.
+            let error = Error::from(error);
+            return Err(match take_back(datapath, &before, None) {
+                Ok(()) => error.context("not applied; everything is as it was before"),
+                Err(other) => error.context(format!("not applied, and {}", with_reasons(&other))),
+            });
+        }
+    };
+    let changed = !applied.changes.is_empty() || !applied.failed.is_empty();
+    let meanwhile = datapath.present().ok();
     let reported = report(applied);
     if !changed {
         return reported;
     }
-    let shown = humantime::format_duration(Duration::from_secs(patience.as_secs().max(1)));
-    super::super::complain(&format!("keep this? Answer y in {shown}, or it is taken back"));
+    let left = deadline.saturating_duration_since(Instant::now());
+    let shown = humantime::format_duration(Duration::from_secs(left.as_secs().max(1)));
+    complain(&format!("keep this? Answer y in {shown}, or it is taken back"));
     thread::spawn(move || {
         for line in io::stdin().lock().lines() {
             let _ = sender.send(line.map_or(Answer::End, Answer::Line));
@@ -63,12 +76,30 @@ pub(super) fn apply(datapath: &Datapath, table: &Table, patience: Duration) -> R
         let _ = sender.send(Answer::End);
     });
     let why = match answers.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-        Ok(Answer::Line(line)) if ["y", "Y", "yes"].contains(&line.trim()) => return reported,
+        Ok(Answer::Line(line)) if ["y", "Y", "yes"].contains(&line.trim()) => {
+            let Drained { ended, warnings, next: _ } =
+                datapath.end_drained_by(patience + Duration::from_secs(2))?;
+            warnings.iter().for_each(|warning| complain(warning));
+            print(&ended.iter().map(|of| describe_ended(of) + "\n").collect::<String>())?;
+            return reported;
+        }
         Ok(Answer::Line(_)) => "not confirmed",
         Ok(Answer::End) => "standard input ended without a confirmation",
         Ok(Answer::Signal) => "interrupted before it was confirmed",
         Err(_) => "not confirmed in time",
     };
-    datapath.restore(&before, &meanwhile).with_context(|| format!("{why}, but not taken back"))?;
+    take_back(datapath, &before, meanwhile.as_ref()).context(why)?;
     bail!("{why}: everything is as it was before")
+}
+
+/// Makes everything as it was before, or says what is not.
+fn take_back(datapath: &Datapath, before: &Desired, meanwhile: Option<&Desired>) -> Result<()> {
+    let applied = datapath.restore(before, meanwhile).context("it could not be taken back")?;
+    let Applied { warnings, failed, .. } = applied;
+    warnings.iter().for_each(|warning| complain(warning));
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let failed: Vec<_> = failed.into_iter().map(|error| with_reasons(&error.into())).collect();
+    bail!("it could not all be taken back: {}", failed.join("; "))
 }

@@ -14,7 +14,7 @@ use crate::{
         apply::{describe_applied, describe_ended},
         complain, count, print, read_table, with_reasons,
     },
-    datapath::{Absent, Applied, Datapath, Drained, Surroundings},
+    datapath::{self, Absent, Applied, Datapath, Drained, Surroundings},
     source::{FileSource, Notice, Watch},
     table::Table,
 };
@@ -83,12 +83,23 @@ impl Follower {
     ///
     /// # Errors
     ///
-    /// If the first table can't be read or applied. Later, failures are complained of.
+    /// If the first table can't be read or applied, and nothing was applied before. Later, failures are
+    /// complained of.
     pub(super) fn follow(mut self, events: &Receiver<Event>) -> Result<()> {
-        self.watch_places()?;
-        self.table = Some(self.read()?);
-        let failed = self.reconcile()?;
-        let mut next = self.account(failed);
+        let watching = self.watch_places().err().map(|error| with_reasons(&error));
+        match self.read() {
+            Ok(table) => self.table = Some(table),
+            // Something is in force already, and a file may be mended.
+            Err(error) if self.datapath.is_applied() => self.refuse(&error),
+            Err(error) => return Err(error),
+        }
+        let mut problems: Vec<_> = watching.into_iter().collect();
+        match self.reconcile() {
+            Ok(failed) => problems.extend(failed),
+            Err(error) if self.datapath.is_applied() => problems.push(with_reasons(&error)),
+            Err(error) => return Err(error),
+        }
+        let mut next = self.account(problems);
         let _ = print(&format!("following {}\n", self.source.path().display()));
         notify_manager(&[NotifyState::Ready]);
         loop {
@@ -98,51 +109,71 @@ impl Follower {
                     let mut states = vec![NotifyState::Reloading];
                     states.extend(NotifyState::monotonic_usec_now());
                     notify_manager(&states);
-                    next = self.catch_up(true);
+                    next = self.catch_up();
                     notify_manager(&[NotifyState::Ready]);
                 }
                 Ok(Event::Notice(notice)) => next.hear(notice),
-                // At once, whatever is being written to the file.
-                Err(RecvTimeoutError::Timeout) if next.cgroups => {
-                    next = Next { file: next.file, latest: next.latest, ..self.catch_up(false) };
+                Err(RecvTimeoutError::Timeout) if next.only_cgroups() => {
+                    next.cgroups = false;
+                    if let Some(looked) = self.look_at_cgroups() {
+                        // At once, whatever is being written to the file.
+                        next = Next { file: next.file, latest: next.latest, ..looked };
+                    }
                 }
-                Err(RecvTimeoutError::Timeout) => next = self.catch_up(true),
+                Err(RecvTimeoutError::Timeout) => next = self.catch_up(),
             }
         }
     }
 
     /// Reads what may have changed and makes it so, or says why not.
-    fn catch_up(&mut self, read: bool) -> Next {
-        let due = self.drained.is_some_and(|due| due <= Instant::now());
-        if !read && !due && self.problems == 0 && self.same_cgroups() {
-            return self.at(REVIEW);
-        }
+    fn catch_up(&mut self) -> Next {
         let mut problems = Vec::new();
         if let Err(error) = self.watch_places() {
             problems.push(with_reasons(&error));
         }
-        if read {
-            self.refusal = match self.read() {
-                Ok(table) => {
-                    self.table = Some(table);
-                    None
-                }
-                Err(error) => {
-                    Some(with_reasons(&error) + "\n    the table before it stays in force")
-                }
-            };
+        let mut before = None;
+        match self.read() {
+            Ok(table) => {
+                self.refusal = None;
+                before = self.table.replace(table);
+            }
+            Err(error) => self.refuse(&error),
         }
-        match self.reconcile() {
+        let mut done = self.reconcile();
+        if let Err(error) = &done
+            && is_refused(error)
+            && before.is_some()
+        {
+            self.refuse(error);
+            self.table = before;
+            done = self.reconcile();
+        }
+        match done {
             Ok(failed) => problems.extend(failed),
             Err(error) => problems.push(with_reasons(&error)),
         }
         self.account(problems)
     }
 
-    /// Whether the cgroups that came or went are none of ours.
-    fn same_cgroups(&self) -> bool {
-        let around = self.table.as_ref().map(|table| self.datapath.surroundings(table));
-        around.and_then(Result::ok).is_some_and(|around| around == self.around)
+    /// The same when only cgroups came or went; `None` if none of them is ours.
+    fn look_at_cgroups(&mut self) -> Option<Next> {
+        let known = self.around.cgroups.clone();
+        let mut problems = Vec::new();
+        match self.watch_places() {
+            Ok(()) if self.problems == 0 && self.around.cgroups == known => return None,
+            Ok(()) => {}
+            Err(error) => problems.push(with_reasons(&error)),
+        }
+        match self.reconcile() {
+            Ok(failed) => problems.extend(failed),
+            Err(error) => problems.push(with_reasons(&error)),
+        }
+        Some(self.account(problems))
+    }
+
+    /// Goes on with the table before.
+    fn refuse(&mut self, error: &Error) {
+        self.refusal = Some(with_reasons(error) + "\n    the table before it stays in force");
     }
 
     /// Watches where changes show, before looking at what there is: what comes in between is told.
@@ -152,7 +183,8 @@ impl Follower {
             if let Some(table) = &self.table {
                 self.around = self.datapath.surroundings(table)?;
             }
-            let limit = "cannot watch more directories (see fs.inotify.max_user_watches)";
+            let limit = "cannot watch more directories, and looks at all of them now and then \
+                         instead (see fs.inotify.max_user_watches)";
             // What is there now may lead elsewhere than a moment ago.
             if !self.watch.set(&files, &self.around.places).context(limit)? {
                 return Ok(());
@@ -164,24 +196,36 @@ impl Follower {
         read_table(self.source.path())
     }
 
-    /// Makes the kernel do what the last good table says. Returns what could not be attached.
+    /// Makes the kernel do what the table says. Returns what could not be done.
     fn reconcile(&mut self) -> Result<Vec<String>> {
+        let mut problems = Vec::new();
         // The table may be a new one, with other cgroups.
-        self.watch_places()?;
-        let Some(table) = &self.table else {
-            return Ok(Vec::new());
+        if let Err(error) = self.watch_places() {
+            problems.push(with_reasons(&error));
+        }
+        let applied = match &self.table {
+            Some(table) => self.datapath.apply(table, Absent::Await),
+            None => Ok(Applied::default()),
         };
-        let applied = self.datapath.apply(table, Absent::Await)?;
+        // Whatever came of it, time goes on for what drains.
+        self.drained = None;
+        match self.datapath.end_drained() {
+            Ok(Drained { ended, warnings, next }) => {
+                warnings.iter().for_each(|warning| complain(warning));
+                let ended: String = ended.iter().map(|of| describe_ended(of) + "\n").collect();
+                let _ = print(&ended);
+                self.drained = next.map(|time| Instant::now() + time.max(RETRY.0));
+            }
+            Err(error) => problems.push(with_reasons(&error.into())),
+        }
+        let applied = applied?;
         // A journal that is gone is no reason to stop.
         let _ = print(&describe_applied(&applied));
         let Applied { warnings, failed, .. } = applied;
         warnings.iter().for_each(|warning| complain(warning));
-        let Drained { ended, warnings, next } = self.datapath.end_drained()?;
-        warnings.iter().for_each(|warning| complain(warning));
-        let ended: String = ended.iter().map(|of| describe_ended(of) + "\n").collect();
-        let _ = print(&ended);
-        self.drained = next.map(|time| Instant::now() + time);
-        Ok(failed.into_iter().map(|error| with_reasons(&Error::from(error))).collect())
+        problems.extend(failed.into_iter().map(|error| with_reasons(&error.into())));
+        problems.dedup();
+        Ok(problems)
     }
 
     /// Tells what is wrong, once, and decides when to try again: a refused table is as good as any until
@@ -238,6 +282,12 @@ impl Next {
         }
     }
 
+    /// Whether cgroups are all there is to look at now.
+    fn only_cgroups(&self) -> bool {
+        let now = Instant::now();
+        self.cgroups && self.file.is_none_or(|file| file > now) && self.review > now
+    }
+
     /// How long there is nothing to do.
     fn pause(&self) -> Duration {
         if self.cgroups {
@@ -246,6 +296,11 @@ impl Next {
         // A file that is being written is not read before its time.
         self.file.unwrap_or(self.review).saturating_duration_since(Instant::now())
     }
+}
+
+/// Whether a table was refused before anything was changed, as one with mistakes is.
+fn is_refused(error: &Error) -> bool {
+    matches!(error.downcast_ref(), Some(datapath::Error::Full { .. }))
 }
 
 /// Tells systemd, if that started us.

@@ -1,0 +1,256 @@
+//! Applying: takes over what another build left, computes the difference, and makes it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    Absent, Applied, Change, Datapath, Desired,
+    apps::{self, AttachedApp},
+    carry_out::{Done, carry_out, reserve_scopes, settle, write_lists},
+    error::{Error, Result},
+    kernel::{self, Need},
+    maps::Maps,
+    object::{self, Condition},
+    plan::Plan,
+    snapshot::Snapshot,
+    state_dir::{NEW, StateDir},
+    upgrade,
+    work::{Present, Work},
+};
+use crate::{record::Record, table::Table};
+
+impl Datapath {
+    /// Makes the kernel match the table. Translation goes on when the process ends.
+    ///
+    /// VIPs that do not change keep their place in the round robin, and so do those that get other
+    /// backends. If it fails half-way, every VIP does what the old table or the new one says, and
+    /// the next call does the rest. State that another build of vipnat left is taken over, without
+    /// a moment in which nothing translates.
+    ///
+    /// # Errors
+    ///
+    /// Before anything is changed: an unsupported kernel, missing privileges, a cgroup that does
+    /// not exist (see [`Absent`]), a table that is too large. Later: system calls. Apps
+    /// that could not be attached are no error but in [`Applied::failed`].
+    pub fn apply(&self, table: &Table, absent: Absent) -> Result<Applied> {
+        kernel::check(object::need(&self.dir))?;
+        let (desired, contested) = self.desired(table, absent)?;
+        let mut applied = self.make(&desired, absent, Duration::ZERO)?;
+        applied.failed.extend(contested);
+        Ok(applied)
+    }
+
+    /// The same, but nothing that is connected is ended before some time has passed: until then,
+    /// [`Datapath::restore`] leaves no trace. [`Datapath::end_drained_by`] ends it at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Datapath::apply`].
+    pub fn apply_on_trial(&self, table: &Table, time: Duration) -> Result<Applied> {
+        kernel::check(object::need(&self.dir))?;
+        let (desired, _) = self.desired(table, Absent::Refuse)?;
+        self.make(&desired, Absent::Refuse, time)
+    }
+
+    /// What a table says, and the cgroups that several apps claim, which is an error where a missing
+    /// cgroup is.
+    fn desired(&self, table: &Table, absent: Absent) -> Result<(Desired, Vec<Error>)> {
+        let (desired, mut contested) = Desired::of_table(table, &self.cgroup_mount, absent)?;
+        if absent == Absent::Refuse && !contested.is_empty() {
+            return Err(contested.remove(0));
+        }
+        Ok((desired, contested))
+    }
+
+    /// What the kernel does now, for [`Datapath::restore`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Datapath::list`].
+    pub fn present(&self) -> Result<Desired> {
+        kernel::check(Need::Pins)?;
+        let Some((dir, maps)) = self.open()? else {
+            return Ok(Desired::default());
+        };
+        let (now, attached) = (maps.snapshot()?, apps::read(&dir)?);
+        Desired::of_kernel(&now, &attached, &maps, &self.cgroup_mount, Record::load(&self.dir))
+    }
+
+    /// Makes the kernel do again what it did, if it still does what it was made to do meanwhile; without
+    /// that, whatever it does now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if somebody else changed it since; as [`Datapath::apply`].
+    pub fn restore(&self, before: &Desired, meanwhile: Option<&Desired>) -> Result<Applied> {
+        if let Some(meanwhile) = meanwhile
+            && !self.present()?.same_table(meanwhile)
+        {
+            return Err(Error::Refused(
+                "the state was changed by somebody else meanwhile, so it stays as it is now; \
+                 `vipnat list` shows it"
+                    .to_owned(),
+            ));
+        }
+        if before.apps.is_empty() {
+            self.flush()?;
+            return Ok(Applied::default());
+        }
+        self.make(before, Absent::Await, Duration::ZERO)
+    }
+
+    /// Makes the kernel do what is desired.
+    fn make(&self, desired: &Desired, absent: Absent, trial: Duration) -> Result<Applied> {
+        let dir = StateDir::create(&self.dir)?;
+        let mut applied = Applied::default();
+        self.take_over(&dir, desired, &mut applied)?;
+        let maps = Maps::open(dir.path())?;
+        let (now, tidied) = settle(&maps)?;
+        let (attached, names) = (apps::read(&dir)?, Record::load(&self.dir));
+        if apps::swap_programs(&dir, &attached)? > 0 && applied.changes.is_empty() {
+            applied.changes.push(Change::Upgrade { layout: None });
+        }
+        let present = self.describe(Some(&maps), &now, &attached, &names)?;
+        let work = Work::new(desired, &present)?;
+
+        let leaving = self.leaving(desired, &work, &attached, trial, &mut applied.warnings);
+        let Done { failed, vanished, held } =
+            carry_out(&dir, &maps, &work, &now, &attached, absent)?;
+        self.left(leaving, &maps, &mut applied)?;
+        if let Err(error) = desired.names.save(&self.dir) {
+            applied.warnings.push(format!("cannot keep the names for `vipnat list`: {error}"));
+        }
+        dir.is_still_there()?;
+        let scopes: BTreeMap<_, _> = attached.iter().map(|app| (&app.name, app.scope)).collect();
+        let stays = |app: &String| {
+            let scope = work.scopes.get(app).or_else(|| scopes.get(app));
+            scope.is_some_and(|scope| held.contains(scope))
+        };
+        applied.changes.extend(work.changes.into_iter().filter(|change| match change {
+            Change::Attach { id, .. } if vanished.contains(id) => false,
+            Change::Attach { app, .. } => !failed.contains_key(app),
+            Change::Detach { app } | Change::Leave { app, .. } => !stays(app),
+            Change::Vip { new, old, .. } => {
+                let scope = old.as_ref().map(|rule| rule.scope);
+                new.is_some() || !scope.is_some_and(|scope| held.contains(&scope))
+            }
+            Change::Upgrade { .. } | Change::Expect { .. } | Change::Repair => true,
+        }));
+        let gone = work.attach.into_iter().filter(|attach| vanished.contains(&attach.cgroup));
+        let leave = gone.map(|attach| Change::Leave { app: attach.app, cgroup: None });
+        applied.changes.extend(leave);
+        let done = failed.is_empty();
+        applied.failed.extend(failed.into_values());
+        if applied.changes.is_empty() && (tidied || done && work.plan != Plan::default()) {
+            applied.changes.push(Change::Repair);
+        }
+        Ok(applied)
+    }
+
+    /// Makes the pinned maps and programs those of this build.
+    fn take_over(&self, dir: &StateDir, desired: &Desired, applied: &mut Applied) -> Result<()> {
+        let layout = match object::condition(dir)? {
+            Condition::Absent => return object::install(dir),
+            // What an interrupted command left.
+            Condition::Current => return dir.remove(NEW),
+            Condition::OtherBuild => {
+                upgrade::replace_programs(dir)?;
+                None
+            }
+            Condition::OtherLayout(what) => {
+                let attached = apps::read(dir)?;
+                let lost = upgrade::migrate(dir, &attached, |maps| {
+                    self.fill(dir, maps, desired, &attached)
+                })?;
+                applied.warnings.extend(lost);
+                Some(what)
+            }
+        };
+        applied.changes.push(Change::Upgrade { layout });
+        Ok(())
+    }
+
+    /// Fills new maps, which nobody uses yet, with what the old ones hold, or with what is desired if
+    /// this build can't read them.
+    fn fill(
+        &self,
+        dir: &StateDir,
+        maps: &Maps,
+        desired: &Desired,
+        attached: &[AttachedApp],
+    ) -> Result<()> {
+        let (nothing, names) = (Snapshot::default(), Record::load(&self.dir));
+        let old = Maps::open(dir.path()).and_then(|maps| Ok((maps.snapshot()?, maps))).ok();
+        let content = match &old {
+            Some((now, old)) => {
+                Desired::of_kernel(now, attached, old, &self.cgroup_mount, names.clone())?
+            }
+            None => desired.with_heirs(attached),
+        };
+        let work = Work::new(&content, &self.describe(Some(maps), &nothing, attached, &names)?)?;
+        reserve_scopes(dir, maps, &work, attached)?;
+        for (_, slot) in &work.plan.slots {
+            let (scope, vip) = (slot.owner.scope, slot.owner.vip.into());
+            // Turns go on.
+            if let Some((now, old)) = &old
+                && let Some(cursor) = now.cursor_of(scope, vip)
+            {
+                maps.set_cursor(slot.cursor, old.cursor(cursor)?)?;
+            }
+        }
+        write_lists(maps, &work.plan)
+    }
+
+    fn describe<'a>(
+        &'a self,
+        maps: Option<&'a Maps>,
+        now: &'a Snapshot,
+        attached: &'a [AttachedApp],
+        names: &'a Record,
+    ) -> Result<Present<'a>> {
+        let last_scope =
+            maps.map_or(Ok(0), |maps| maps.layout().map(|layout| layout.last_scope))?;
+        Ok(Present { maps, now, attached, last_scope, names, mount: &self.cgroup_mount })
+    }
+
+    /// What [`Datapath::apply`] would change. Touches nothing.
+    ///
+    /// # Errors
+    ///
+    /// What `apply` would refuse before it changes anything, but for missing privileges.
+    pub fn dry_run(&self, table: &Table, absent: Absent) -> Result<Vec<Change>> {
+        kernel::check(Need::Pins)?;
+        let (desired, _) = self.desired(table, absent)?;
+        let names = Record::load(&self.dir);
+        let nothing = Snapshot::default();
+        let anew = |attached: &[AttachedApp]| {
+            Ok(Work::new(&desired, &self.describe(None, &nothing, attached, &names)?)?.changes)
+        };
+        let Some(dir) = StateDir::open(&self.dir)? else {
+            return anew(&[]);
+        };
+        let mut changes = match object::condition(&dir)? {
+            Condition::Absent => return anew(&[]),
+            Condition::Current => Vec::new(),
+            Condition::OtherBuild => vec![Change::Upgrade { layout: None }],
+            Condition::OtherLayout(what) => {
+                let mut changes = vec![Change::Upgrade { layout: Some(what) }];
+                changes.extend(anew(&apps::read(&dir)?)?);
+                return Ok(changes);
+            }
+        };
+        let maps = Maps::open(dir.path())?;
+        let mut now = maps.snapshot()?;
+        let leftover = now.leftover();
+        for index in &leftover {
+            now.slots.remove(index);
+        }
+        let attached = apps::read(&dir)?;
+        let work = Work::new(&desired, &self.describe(Some(&maps), &now, &attached, &names)?)?;
+        let repair = !leftover.is_empty() || work.plan != Plan::default();
+        changes.extend(work.changes);
+        if changes.is_empty() && repair {
+            changes.push(Change::Repair);
+        }
+        Ok(changes)
+    }
+}
