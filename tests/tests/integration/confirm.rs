@@ -10,9 +10,9 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use vipnat_tests::{App, Cgroup};
+use vipnat_tests::{App, Cgroup, CommandExt as _, Session, program};
 
-use crate::scene::{DB, PORT, Scene, banner, list, table};
+use crate::scene::{DB, PORT, Scene, banner, list, strace, table};
 
 /// What somebody does instead of confirming.
 type Act = fn(&mut Child);
@@ -145,4 +145,71 @@ fn a_container_that_ends_meanwhile_does_not_keep_it_from_being_taken_back() {
     assert_eq!(banner(&app.probe(&probe)), "0");
     let listed = scene.vipnat.ok(["list"]);
     assert!(listed.contains("(by hand)"), "still by hand: {listed}");
+}
+
+/// An apply that fails half-way was once left half-way.
+#[test]
+fn what_fails_half_way_is_taken_back() {
+    let scene = Scene::new(2);
+    let other = "[apps.shop.relationships.other]\nservice = \"shop\"\n";
+    let text = |backend: u8| scene.table(&list([backend])) + other;
+    scene.vipnat.apply(&text(0));
+    let before = scene.vipnat.ok(["list"]);
+    let backends = |listed: &str| listed.matches("247.221.81.0").count();
+    let file = scene.vipnat.table(&text(1));
+    let apply = scene.vipnat.command(["apply", "--confirm-timeout", "30s", file.to_str().unwrap()]);
+    let (mut failed, mut nth) = (0, 1);
+    loop {
+        let inject = format!("inject=bpf:error=ENOMEM:when={nth}");
+        let mut strace = strace(&apply, &["-e", "trace=bpf", "-e", &inject]);
+        strace.stdin(Stdio::null()).limited_to(Duration::from_secs(60));
+        let output = strace.output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{nth}: {stderr}");
+        if stderr.contains("could not") {
+            // It was the way back that failed, which it says.
+            scene.vipnat.apply(&text(0));
+            scene.vipnat.table(&text(1));
+        }
+        let listed = scene.vipnat.ok(["list"]);
+        assert_eq!(backends(&listed), backends(&before), "{nth}: {listed}\n{stderr}");
+        assert!(!listed.contains("NOT TRANSLATED"), "{nth}: {listed}");
+        failed += usize::from(stderr.contains("not applied"));
+        // Past the apply itself.
+        if stderr.contains("standard input ended") && !stderr.contains("(INJECTED)") {
+            break;
+        }
+        nth += 3;
+    }
+    assert!(failed > 3, "{failed}");
+}
+
+/// What is connected was once ended before anybody could confirm.
+#[test]
+fn what_a_trial_takes_away_is_ended_only_when_it_is_confirmed() {
+    let scene = Scene::new(2);
+    let kill = "on-backend-removed = \"kill\"\n[apps";
+    let text = |backend: u8| scene.table(&list([backend])).replacen("[apps", kill, 1);
+    scene.vipnat.apply(&text(0));
+    let mut hold = scene.app.command(program("probe"));
+    hold.args(["hold", &format!("{DB}:{PORT}")]);
+    let mut held = Session::open(hold).unwrap();
+    // It has said something before it is asked, so each answer is that to the question before.
+    let mut alive = || {
+        held.ask("").unwrap();
+        held.ask("").unwrap().contains("\"ok\":true")
+    };
+    assert!(alive());
+    for (answer, code) in [("n", 1), ("y", 0)] {
+        let mut apply = start(&scene, &text(1), "30s");
+        wait_until(&scene, "1");
+        assert!(alive(), "while nobody has said {answer}");
+        apply.stdin.take().unwrap().write_all(format!("{answer}\n").as_bytes()).unwrap();
+        let output = apply.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        assert_eq!(alive(), answer == "n", "{output:?}");
+    }
+    let nothing =
+        scene.vipnat.run(["apply", "--confirm-timeout", "500000000000years", "/nonexistent"]);
+    assert_eq!(nothing.code(), Some(2), "{nothing}");
 }

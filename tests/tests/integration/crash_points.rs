@@ -15,7 +15,7 @@ use vipnat_tests::{
     outcome, state,
 };
 
-use crate::scene::{DB, PORT, Scene, list, table};
+use crate::scene::{DB, PORT, Scene, list, strace, table};
 
 /// What four connects see where nothing translates: there is no route to a VIP.
 const NOTHING: &str = "ENETUNREACH ENETUNREACH ENETUNREACH ENETUNREACH";
@@ -679,4 +679,26 @@ fn a_table_for_which_a_map_is_too_small_changes_nothing() {
     vipnat.apply(&table(0, 2));
     vipnat.apply(&table(1, 3));
     assert_eq!(stage.sees(), ["0 0 1 1"]);
+}
+
+/// It once made an apply believe that the state was of another layout, and make everything anew.
+#[test]
+fn what_cannot_be_read_is_not_taken_for_another_layout() {
+    let stage = Stage::new(1);
+    let table = stage.table(&[("a", 0, list([0, 1]), "")], &[]);
+    stage.apply(&table);
+    let before = stage.dump();
+    let mut failed = 0;
+    for nth in 1.. {
+        let inject = format!("inject=bpf:error=ENOMEM:when={nth}");
+        let apply = stage.apply_command(&table);
+        let applied = outcome(&mut strace(&apply, &["-e", "trace=bpf", "-e", &inject]));
+        assert!(!applied.stdout.contains('~'), "{nth}: {applied}");
+        if applied.status.success() && !applied.stderr.contains("(INJECTED)") {
+            break;
+        }
+        failed += usize::from(applied.code() == Some(1));
+    }
+    assert!(failed > 20, "{failed}");
+    same(&stage.dump(), &before, "nothing was to be changed");
 }

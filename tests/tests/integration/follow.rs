@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::symlink, time::Duration};
 use nix::sys::signal::Signal;
 use vipnat_tests::{App, Cgroup, Following, Load, program};
 
-use crate::scene::{DB, PORT, Scene, banner, ip, list, table};
+use crate::scene::{DB, PORT, Scene, banner, ip, list, strace, table, too_much};
 
 const QUIET: Duration = Duration::from_millis(300);
 
@@ -156,11 +156,15 @@ fn a_cgroup_that_two_patterns_match_is_nobodys() {
     drop(run);
     let error = scene.vipnat.apply_fails(&table(&apps), 1);
     assert!(error.contains("claimed by the apps blog, shop"), "{error}");
-    // A path says more than a pattern.
+    // A path says more than patterns, wherever its app stands among theirs.
     let named = format!("{}/x-x", parent.relative());
     scene.vipnat.apply(&table(&[apps[0], ("blog", &named, &list([1]), "")]));
     assert_eq!(banner(&contested.probe(&probe)), "1");
     assert_eq!(banner(&clear.probe(&probe)), "0");
+    for name in ["a", "cd", "zed"] {
+        scene.vipnat.apply(&table(&[apps[0], apps[1], (name, &named, &list([1]), "")]));
+        assert_eq!(banner(&contested.probe(&probe)), "1", "{name}");
+    }
 }
 
 #[test]
@@ -343,4 +347,126 @@ fn no_connect_fails_while_run_is_killed_and_started_again() {
         std::thread::sleep(Duration::from_millis(50));
     }
     load.stop().assert_flawless();
+}
+
+/// It once took the place of the good one, and then nothing could be applied at all.
+#[test]
+fn a_table_that_does_not_fit_is_refused_like_one_with_mistakes() {
+    let scene = Scene::new(2);
+    let pattern = format!("{}/shop-*", scene.app.cgroup.relative());
+    let drain = "on-backend-removed = \"drain\"\ndrain-seconds = 2\n[apps";
+    let text = |backend: u8| {
+        table(&[("shop", &pattern, &list([backend]), "")]).replacen("[apps", drain, 1)
+    };
+    let mut run = scene.vipnat.follow(&text(0), &[]);
+    let container = App { host: scene.app.host.clone(), cgroup: scene.app.cgroup.child("shop-1") };
+    run.wait_for(|line| line.starts_with("+ app shop in cgroup"));
+    let mut hold = container.command(program("probe"));
+    hold.args(["hold", &format!("{DB}:{PORT}")]);
+    let mut held = vipnat_tests::Session::open(hold).unwrap();
+    held.ask("").unwrap();
+    scene.vipnat.replace_table(&text(1));
+    run.wait_for(|line| line.contains("drain"));
+    scene.vipnat.replace_table(&(text(0) + &too_much("shop")));
+    run.wait_for(|line| line.contains("map `backends`"));
+    run.wait_for(|line| line.contains("the table before it stays in force"));
+    // What has to go on goes on.
+    let other = App { host: scene.app.host.clone(), cgroup: scene.app.cgroup.child("shop-2") };
+    run.wait_for(|line| line.starts_with("+ app shop in cgroup"));
+    assert_eq!(banner(&other.probe(&format!("tcp {DB}:{PORT}"))), "1");
+    run.wait_for(|line| line.contains("ended 1 connection"));
+}
+
+/// Tables once won, also those whose pattern only happens to match.
+#[test]
+fn what_a_hook_attached_is_not_another_apps_by_a_pattern() {
+    let scene = Scene::new(2);
+    let pattern = format!("{}/*", scene.app.cgroup.relative());
+    let container = App { host: scene.app.host.clone(), cgroup: scene.app.cgroup.child("shop-1") };
+    let probe = format!("tcp {DB}:{PORT}");
+    let special = table(&[("special", "x", &list([1]), "")]).replace("cgroup = \"x\"\n", "");
+    let both = special.clone() + &table(&[("general", &pattern, &list([0]), "")]);
+    let attach = ["attach", "--app", "special", "--cgroup", container.cgroup.relative()];
+    scene.vipnat.apply(&special);
+    scene.vipnat.ok(attach);
+    scene.vipnat.apply(&both);
+    assert_eq!(banner(&container.probe(&probe)), "1");
+    // The pattern may be faster than the hook.
+    scene.vipnat.ok(["flush"]);
+    scene.vipnat.apply(&both);
+    assert_eq!(banner(&container.probe(&probe)), "0");
+    scene.vipnat.ok(attach);
+    assert_eq!(banner(&container.probe(&probe)), "1");
+    assert_eq!(scene.vipnat.apply(&both), "nothing to change\n");
+    // A path is meant as it is.
+    let named = table(&[("general", container.cgroup.relative(), &list([0]), "")]);
+    scene.vipnat.apply(&(special + &named));
+    assert_eq!(banner(&container.probe(&probe)), "0");
+}
+
+/// A watch goes with its directory, and was once not set again if another had its name by then.
+#[test]
+fn a_parent_that_is_replaced_at_once_is_watched_again() {
+    let scene = Scene::new(1);
+    let parent = Cgroup::new();
+    let path = format!("{}/lxc/shop-*", parent.relative());
+    let mut run = scene.vipnat.follow(&table(&[("shop", &path, &list([0]), "")]), &[]);
+    let mut lxc = parent.child("lxc");
+    for _ in 0..5 {
+        drop(lxc);
+        lxc = parent.child("lxc");
+        let shop = lxc.child("shop-1");
+        run.wait_for(|line| line.starts_with("+ app shop in cgroup"));
+        drop(shop);
+        run.wait_for(|line| line.starts_with("- app shop"));
+    }
+}
+
+#[test]
+fn the_directory_of_the_table_may_be_replaced() {
+    let scene = Scene::new(2);
+    let base = scene.vipnat.table("").with_file_name("etc");
+    for (dir, backend) in [("old", 0), ("new", 1)] {
+        fs::create_dir_all(base.join(dir)).unwrap();
+        fs::write(base.join(dir).join("table"), scene.table(&list([backend]))).unwrap();
+    }
+    let file = base.join("old/table");
+    let mut run = Following::start(scene.vipnat.command(["run".as_ref(), file.as_os_str()]));
+    run.wait_for(leads_to(&scene, 0));
+    fs::rename(base.join("old"), base.join("aside")).unwrap();
+    fs::rename(base.join("new"), base.join("old")).unwrap();
+    run.wait_for(leads_to(&scene, 1));
+}
+
+#[test]
+fn without_watches_it_says_so_and_looks_now_and_then() {
+    let scene = Scene::new(2);
+    let file = scene.vipnat.table(&scene.table(&list([0])));
+    let command = scene.vipnat.command(["run".as_ref(), file.as_os_str()]);
+    let none = [
+        "-D",
+        "-qqq",
+        "-e",
+        "trace=inotify_add_watch",
+        "-e",
+        "inject=inotify_add_watch:error=ENOSPC",
+    ];
+    let mut run = Following::start(strace(&command, &none));
+    run.wait_for(|line| line.contains("fs.inotify.max_user_watches"));
+    run.wait_for(|line| line.starts_with("following "));
+    assert_eq!(scene.who(), "0");
+    scene.vipnat.replace_table(&scene.table(&list([1])));
+    run.wait_for(leads_to(&scene, 1));
+}
+
+#[test]
+fn a_dry_run_beside_run_waits_for_cgroups_as_that_does() {
+    let scene = Scene::new(1);
+    let text = table(&[("shop", "vipnat-test-nowhere/shop", &list([0]), "")]);
+    let _run = scene.vipnat.follow(&text, &[]);
+    let file = scene.vipnat.table(&text);
+    assert_eq!(
+        scene.vipnat.ok(["apply".as_ref(), "--dry-run".as_ref(), file.as_os_str()]),
+        "nothing to change\n"
+    );
 }

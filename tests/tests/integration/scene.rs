@@ -1,6 +1,9 @@
 //! The usual stage: an app on one host, backends on another, and a vipnat between them.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    process::Command,
+};
 
 use vipnat_tests::{App, Backend, NetNs, Network, Report, Vipnat};
 
@@ -94,4 +97,24 @@ pub(crate) fn table(apps: &[(&str, &str, &str, &str)]) -> String {
         )
     };
     apps.iter().map(app).collect()
+}
+
+/// What makes a table of apps too large for the kernel's maps: many relationships of an app, to a service
+/// with about as many turns as there can be.
+pub(crate) fn too_much(app: &str) -> String {
+    let weight = |n: u8| if n == 0 { 255 } else { 256 };
+    let backend = |n| format!("{{ ip = \"247.221.90.{n}\", weight = {} }}", weight(n));
+    let backends: Vec<_> = (0..64).map(backend).collect();
+    let mut text = format!("[services.large]\nbackends = [{}]\n", backends.join(", "));
+    for n in 0..17 {
+        text += &format!("[apps.{app}.relationships.large{n}]\nservice = \"large\"\n");
+    }
+    text
+}
+
+/// A command run under strace with these options, the last of which says what is injected.
+pub(crate) fn strace(command: &Command, options: &[&str]) -> Command {
+    let mut strace = Command::new("strace");
+    strace.arg("-f").args(options).arg(command.get_program()).args(command.get_args());
+    strace
 }

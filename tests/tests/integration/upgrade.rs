@@ -1,12 +1,12 @@
 //! Another build takes over: the same layout or another one, up and down, with everything connecting.
 
-use std::{ffi::OsStr, process::Command, time::Duration};
+use std::{ffi::OsStr, path::Path, process::Command, time::Duration};
 
 use serde_json::Value;
 use vipnat_tests::{Churn, Load, Outcome, Session, outcome, program};
 
 use crate::{
-    scene::{DB, PORT, Scene, list},
+    scene::{DB, PORT, Scene, list, strace, table},
     sockets::Sockets,
 };
 
@@ -118,9 +118,75 @@ fn a_change_of_the_table_and_of_the_layout_at_once() {
     assert!(printed.starts_with("~ state of another layout"), "{printed}");
     assert_eq!(scene.who_of(2), ["2", "2"]);
     // Back again, with another app's name.
-    let table = scene.table(&list([1])).replace("shop]", "store]").replace("shop.", "store.");
-    apply(&scene, "vipnat", &table.replace("\"shop\"", "\"store\""));
+    let renamed = scene.table(&list([1])).replace("shop]", "store]").replace("shop.", "store.");
+    apply(&scene, "vipnat", &renamed.replace("\"shop\"", "\"store\""));
     assert_eq!(scene.who_of(2), ["1", "1"]);
+}
+
+/// An app that is renamed while the layout changes once had no VIPs for a moment, and for good if that was
+/// the last one of the command.
+#[test]
+fn killed_while_an_app_gets_another_name_in_another_layout() {
+    let scene = Scene::new(2);
+    let cgroup = scene.app.cgroup.relative();
+    let [before, after] = [("shop", 0), ("store", 1)]
+        .map(|(app, backend)| table(&[(app, cgroup, &list([backend]), "")]));
+    for nth in (1..).step_by(6) {
+        apply(&scene, "vipnat", &before);
+        let file = scene.vipnat.table(&after);
+        let command = scene.vipnat.command_of("other-layout", ["apply".as_ref(), file.as_os_str()]);
+        let calls = "bpf,rename,renameat2,mkdir,unlink,unlinkat,rmdir";
+        let inject = format!("inject={calls}:signal=KILL:when={nth}");
+        let killed =
+            outcome(&mut strace(&command, &["-e", &format!("trace={calls}"), "-e", &inject]));
+        let report = scene.app.probe(&format!("tcp {DB}:{PORT}"));
+        assert!(report.ok, "kill {nth}: {report:?}");
+        if killed.status.success() {
+            assert!(nth > 60, "{nth}");
+            break;
+        }
+        apply(&scene, "other-layout", &after);
+        assert_eq!(scene.who(), "1", "kill {nth}");
+    }
+}
+
+#[test]
+fn links_of_hooks_that_this_build_does_not_have_are_removed() {
+    let scene = Scene::new(1);
+    scene.apply_first(1);
+    let apps = scene.vipnat.bpffs().join("apps");
+    let only = |dir: &Path| std::fs::read_dir(dir).unwrap().next().unwrap().unwrap().path();
+    let links = only(&only(&apps));
+    // As another build may leave it.
+    let bpftool = |arguments: &[&str]| {
+        let outcome = outcome(Command::new("bpftool").args(arguments));
+        assert!(outcome.status.success(), "{outcome}");
+        outcome.stdout
+    };
+    let link = links.join("connect6");
+    let shown = bpftool(&["-j", "link", "show", "pinned", link.to_str().unwrap()]);
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    let other = links.join("sendmsg6");
+    bpftool(&["link", "pin", "id", &shown["id"].to_string(), other.to_str().unwrap()]);
+    assert!(other.exists());
+    assert_eq!(scene.apply_first(1), "~ programs replaced by those of this build\n");
+    assert!(!other.exists() && link.exists());
+    assert_eq!(scene.apply_first(1), "nothing to change\n");
+}
+
+/// Between the installation of another build and the first apply of it, containers start.
+#[test]
+fn hooks_attach_whatever_the_layout() {
+    let scene = Scene::new(1);
+    let text = format!(
+        "[services.s]\nbackends = {}\n[apps.shop]\n[apps.shop.relationships.db]\nservice = \"s\"\n",
+        list([0])
+    );
+    scene.vipnat.apply(&text);
+    let attach = ["attach", "--app", "shop", "--cgroup", scene.app.cgroup.relative()];
+    let attached = outcome(&mut scene.vipnat.command_of("other-layout", attach));
+    assert_eq!(attached.code(), Some(0), "{attached}");
+    assert_eq!(scene.who(), "0");
 }
 
 #[test]
