@@ -16,9 +16,7 @@ const DB: &str = "169.254.37.209";
 const PORT: u16 = 5432;
 /// Backends of each app; no other app has them.
 const BACKENDS: u8 = 8;
-/// VIPs of each app, beside `db`, whose lists change with every table.
-const OTHERS: usize = 250;
-/// Of these, how many are connected to as well.
+/// Of the VIPs beside `db`, how many are connected to as well.
 const CONNECTED: usize = 20;
 
 /// Two apps on two hosts, each with its own backends, and everything they need.
@@ -28,6 +26,8 @@ pub struct Churn {
     apps: [(&'static str, App); 2],
     _backends: Vec<Backend>,
     _network: Network,
+    /// VIPs of each app, beside `db`, whose lists change with every table.
+    others: usize,
     tables: usize,
 }
 
@@ -58,9 +58,10 @@ pub struct Soaked {
 }
 
 impl Churn {
-    /// Starts the backends, and applies the first table.
-    #[expect(clippy::new_without_default, reason = "makes kernel objects")]
-    pub fn new() -> Self {
+    /// Starts the backends, and applies the first table: each app has as many VIPs beside `db`. With many,
+    /// each table changes much at once; with few, tables, grace periods and the reuse of slots follow
+    /// each other as fast as can be.
+    pub fn new(others: usize) -> Self {
         let network = Network::new();
         let mut backends = Vec::new();
         let apps = [("shop", 1), ("blog", 2)].map(|(name, number)| {
@@ -73,8 +74,14 @@ impl Churn {
             }
             (name, App::new(network.host(Ipv4Addr::new(247, 10, number, 2))))
         });
-        let churn =
-            Self { vipnat: Vipnat::new(), apps, _backends: backends, _network: network, tables: 0 };
+        let churn = Self {
+            vipnat: Vipnat::new(),
+            apps,
+            _backends: backends,
+            _network: network,
+            others,
+            tables: 0,
+        };
         churn.vipnat.apply(&churn.table());
         churn
     }
@@ -100,7 +107,7 @@ impl Churn {
             }
             let _ = writeln!(text, "[apps.{name}]\ncgroup = \"{}\"", app.cgroup.relative());
             let _ = writeln!(text, "[apps.{name}.relationships.db]\nservice = \"{name}0\"");
-            for number in 0..OTHERS {
+            for number in 0..self.others {
                 let list = number % 7;
                 let _ = writeln!(
                     text,
@@ -119,15 +126,17 @@ impl Churn {
     }
 
     /// How many lists each table changes.
-    pub const fn changes_in_a_table() -> usize {
-        2 * (1 + OTHERS)
+    pub fn changes_in_a_table(&self) -> usize {
+        2 * (1 + self.others)
     }
 
     /// Both apps connecting, by TCP and UDP, as many at a time as there are CPUs, and more.
     pub fn loads(&self) -> Vec<Load> {
         let destinations: Vec<_> = [format!("{DB}:{PORT}")]
             .into_iter()
-            .chain((0..CONNECTED).map(|number| format!("{}:{PORT}", other(number))))
+            .chain(
+                (0..self.others.min(CONNECTED)).map(|number| format!("{}:{PORT}", other(number))),
+            )
             .collect();
         let load = |(name, app): &(&str, App)| {
             let mut load = app.command(program("load"));
@@ -152,9 +161,9 @@ impl Churn {
         while churned.changes < changes && begun.elapsed() < time {
             let table = self.next_table();
             self.vipnat.replace_table(&table);
-            following.wait_for_many(Self::changes_in_a_table(), |line| line.starts_with("~ "));
+            following.wait_for_many(self.changes_in_a_table(), |line| line.starts_with("~ "));
             following.forget();
-            churned.changes += Self::changes_in_a_table() as u64;
+            churned.changes += self.changes_in_a_table() as u64;
             churned.tables += 1;
         }
         churned.took = begun.elapsed();

@@ -145,6 +145,9 @@ impl Cursor {
 
 /// The value of the `flows` map (socket storage): what this socket was connected from and to; and
 /// one of the [`Datagrams`].
+///
+/// Sockets outlive upgrades: a layout with another `Flow` or other [`Datagrams`] loses what open ones
+/// are connected through, so new fields go elsewhere if they can.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flow {

@@ -21,7 +21,7 @@ impl Soak {
         stage("build: vipnat, another build of it, and the programs that connect");
         build::test_programs()?;
         stage(&format!("soak for {} minutes", self.minutes));
-        let mut churn = Churn::new();
+        let mut churn = Churn::new(250);
         let mut told = Instant::now();
         let soaked = churn.soak(Duration::from_secs(self.minutes * 60), |_, soaked| {
             if told.elapsed() > Duration::from_secs(10) {

@@ -335,7 +335,8 @@ fn an_app_that_cannot_be_attached_does_not_keep_the_others_from_it() {
         .iter()
         .map(|(name, app, backends)| (*name, app.cgroup.relative(), backends.as_str(), ""))
         .collect();
-    let file = scene.vipnat.table(&table(&apps));
+    let text = table(&apps);
+    let file = scene.vipnat.table(&text);
     let applied = scene.vipnat.run(["apply".as_ref(), file.as_os_str()]);
     assert_eq!(applied.code(), Some(1), "{applied}");
     assert!(applied.stdout.contains("+ c db"), "says what was done: {applied}");
@@ -346,6 +347,20 @@ fn an_app_that_cannot_be_attached_does_not_keep_the_others_from_it() {
     assert_eq!(scene.who(), "0");
     assert_eq!(banner(&last.probe(&probe)), "1");
     assert_eq!(blocked.probe(&probe).error(), "ENETUNREACH");
+
+    // What others lose, they lose, and nothing is said that is not so.
+    let without_db = text.replace("[apps.c.relationships.db]\nservice = \"c\"\n", "");
+    let narrowed = scene.vipnat.table(&without_db);
+    let applied = scene.vipnat.run(["apply".as_ref(), narrowed.as_os_str()]);
+    assert_eq!(applied.code(), Some(1), "{applied}");
+    assert_eq!(applied.stdout, format!("- c db {DB} -> {}\n", ip(1)), "{applied}");
+    assert_eq!(last.probe(&probe).error(), "ENETUNREACH");
+    assert_eq!(
+        scene.vipnat.run(["apply".as_ref(), narrowed.as_os_str()]).stdout,
+        "nothing to change\n"
+    );
+    let file = scene.vipnat.table(&text);
+    assert_eq!(scene.vipnat.run(["apply".as_ref(), file.as_os_str()]).code(), Some(1));
 
     // Once the other program is gone, the same table does the rest.
     bpftool = Command::new("bpftool");

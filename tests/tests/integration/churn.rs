@@ -5,24 +5,37 @@ use std::time::Duration;
 
 use vipnat_tests::{Churn, Churned, Tally};
 
-/// A thousand a second for a minute; on a machine that is slower, for longer.
+/// A thousand a second for a minute, which is sixty thousand; on a machine that is slower, for longer.
 #[test]
 fn nothing_fails_or_crosses_while_sixty_thousand_lists_change() {
-    let mut churn = Churn::new();
-    let Churned { changes, tables, took, tallies } = churn.run(60_000, Duration::from_secs(180));
+    let mut churn = Churn::new(250);
+    let churned = churn.run(60_000, Duration::from_secs(180));
+    assert_flawless(&churn, &churned);
+}
+
+/// Few changes at a time, and so as many grace periods and as much reuse of slots as there can be.
+#[test]
+fn nothing_fails_or_crosses_while_two_thousand_tables_follow_each_other() {
+    let mut churn = Churn::new(1);
+    let churned = churn.run(8_000, Duration::from_secs(120));
+    assert_flawless(&churn, &churned);
+}
+
+fn assert_flawless(churn: &Churn, churned: &Churned) {
+    let Churned { changes, tables, took, tallies } = churned;
     let connections: u64 = tallies.iter().map(Tally::total).sum();
     println!(
         "{connections} connections, {changes} changes in {tables} tables, {took:.1?}: {:.0} changes/s",
-        changes as f64 / took.as_secs_f64()
+        *changes as f64 / took.as_secs_f64()
     );
     tallies.iter().for_each(Tally::assert_flawless);
-    churn.assert_cursors(&tallies);
+    churn.assert_cursors(tallies);
 }
 
 /// What `cargo xtask soak` does for as long as one likes.
 #[test]
 fn nothing_fails_or_crosses_while_run_is_killed_all_the_time() {
-    let mut churn = Churn::new();
+    let mut churn = Churn::new(250);
     let soaked = churn.soak(Duration::from_secs(15), |_, _| {});
     soaked.tallies.iter().for_each(Tally::assert_flawless);
     assert!(soaked.kills > 2 && soaked.changes > 0, "{soaked:?}");

@@ -191,7 +191,7 @@ fn hooks_attach_whatever_the_layout() {
 
 #[test]
 fn nothing_fails_while_builds_take_over_under_load() {
-    let mut churn = Churn::new();
+    let mut churn = Churn::new(250);
     let loads = churn.loads();
     for round in 0..12 {
         let table = if round % 2 == 0 { churn.next_table() } else { churn.table() };
