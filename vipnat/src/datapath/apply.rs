@@ -179,14 +179,26 @@ impl Datapath {
         attached: &[AttachedApp],
     ) -> Result<()> {
         let (nothing, names) = (Snapshot::default(), Record::load(&self.dir));
-        let old = Maps::open(dir.path()).and_then(|maps| Ok((maps.snapshot()?, maps))).ok();
-        let content = match &old {
-            Some((now, old)) => {
-                Desired::of_kernel(now, attached, old, &self.cgroup_mount, names.clone())?
-            }
-            None => desired.with_heirs(attached),
+        let old = match Maps::open(dir.path()).and_then(|maps| Ok((maps.snapshot()?, maps))) {
+            Ok(old) => Some(old),
+            Err(error) if error.is_of_another_layout() => None,
+            Err(_) if object::map_difference(dir.path(), "counters")?.is_some() => None,
+            Err(error) => return Err(error),
         };
-        let work = Work::new(&content, &self.describe(Some(maps), &nothing, attached, &names)?)?;
+        let present = self.describe(Some(maps), &nothing, attached, &names)?;
+        let anew = || Work::new(&desired.with_heirs(attached), &present);
+        let work = match &old {
+            None => anew()?,
+            Some((now, old)) => {
+                let names = names.clone();
+                let content = Desired::of_kernel(now, attached, old, &self.cgroup_mount, names)?;
+                match Work::new(&content, &present) {
+                    // The new maps may be smaller, and the new table too.
+                    Err(Error::Full { .. }) => anew()?,
+                    other => other?,
+                }
+            }
+        };
         reserve_scopes(dir, maps, &work, attached)?;
         for (_, slot) in &work.plan.slots {
             let (scope, vip) = (slot.owner.scope, slot.owner.vip.into());

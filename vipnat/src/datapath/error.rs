@@ -81,6 +81,19 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether a map is missing, is another one than expected, or holds what it should not.
+    pub(super) fn is_of_another_layout(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData)
+            }
+            Self::Unsupported(_) | Self::Layout { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 /// The result of an operation on the data path.
 pub type Result<T> = std::result::Result<T, Error>;
 

@@ -110,9 +110,9 @@ impl Staged {
         let mptcp = u32::from(kernel::has_mptcp());
         loader.override_global("MPTCP", &mptcp, true);
         for name in kept {
-            // aya would make a map where it finds no pin.
+            // aya would make a map where it can't open a pin.
             let pin = map_pin(dir.path(), name);
-            fs::metadata(&pin).attempt(|| format!("open {}", pin.display()))?;
+            sys::map_info(&pin).attempt(|| format!("open {}", pin.display()))?;
             loader.map_pin_path(name, pin);
         }
         let mut object =
