@@ -35,6 +35,14 @@ fn the_state_directory_is_for_root_alone() {
     scene.vipnat.apply(&scene.table("[]"));
     let mode = scene.vipnat.bpffs().metadata().unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
+
+    // Also one that was there before.
+    let scene = Scene::new(0);
+    fs::create_dir(scene.vipnat.bpffs()).unwrap();
+    fs::set_permissions(scene.vipnat.bpffs(), Permissions::from_mode(0o755)).unwrap();
+    scene.vipnat.apply(&scene.table("[]"));
+    let mode = scene.vipnat.bpffs().metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
 }
 
 /// Whoever was there first could put the links aside later.

@@ -8,9 +8,9 @@
 //! ```
 
 use std::{
-    fs::{self, DirBuilder, File, Metadata},
+    fs::{self, DirBuilder, File, Metadata, Permissions},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -97,6 +97,13 @@ impl StateDir {
     pub(super) fn create(path: &Path) -> Result<Self> {
         loop {
             if let Some(dir) = Self::open(path)? {
+                // Made by somebody else, perhaps in another way; nobody else has business there.
+                let alone = Permissions::from_mode(0o700);
+                let metadata = fs::metadata(path).attempt(|| format!("read {}", path.display()))?;
+                if metadata.mode() & 0o077 != 0 {
+                    fs::set_permissions(path, alone)
+                        .attempt(|| format!("change the mode of {}", path.display()))?;
+                }
                 return Ok(dir);
             }
             let parent = path.ancestors().skip(1).find(|p| p.exists()).unwrap_or(Path::new("/"));

@@ -101,7 +101,7 @@ impl Found {
         let mut sockets = Vec::new();
         for (namespace, diag) in namespaces.iter().enumerate() {
             for kind in KINDS {
-                let ids = diag.list(kind);
+                let ids = diag.list(kind).map_err(without_diag);
                 let ids = ids.attempt(|| "list the sockets of a network namespace".to_owned())?;
                 sockets.extend(ids.into_iter().filter_map(|id| {
                     let (flow, sort) = noted.get(&id.cookie())?;
@@ -138,6 +138,17 @@ impl Found {
             }
         }
         Ok(ended)
+    }
+}
+
+/// What the kernel says if it has no module for it, and none can be loaded.
+fn without_diag(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => io::Error::new(
+            io::ErrorKind::Unsupported,
+            "this kernel can't tell; it needs the modules tcp_diag and udp_diag",
+        ),
+        _ => error,
     }
 }
 
