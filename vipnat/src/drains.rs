@@ -28,6 +28,9 @@ pub struct Drain {
     pub cgroups: Vec<PathBuf>,
     /// When they are to end, in seconds since 1970.
     pub due: u64,
+    /// They are to end as soon as the change that took the backend away is confirmed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub on_trial: bool,
 }
 
 impl Drains {
@@ -60,6 +63,13 @@ impl Drains {
     /// Adds one.
     pub fn push(&mut self, drain: Drain) {
         self.0.push(drain);
+    }
+
+    /// What was to end with a confirmation is due now.
+    pub fn confirm(&mut self) {
+        for drain in self.0.iter_mut().filter(|drain| drain.on_trial) {
+            (drain.due, drain.on_trial) = (0, false);
+        }
     }
 
     /// Drops those whose backend is back, as `stays` says.
@@ -95,7 +105,7 @@ mod tests {
         let vip = Ipv4Addr::new(169, 254, 37, 209);
         let departed =
             Departed { app: "shop".to_owned(), relationship: None, scope: 1, vip, backend };
-        Drain { departed, cgroups: vec!["/sys/fs/cgroup/shop".into()], due }
+        Drain { departed, cgroups: vec!["/sys/fs/cgroup/shop".into()], due, on_trial: false }
     }
 
     #[test]

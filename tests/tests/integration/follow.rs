@@ -470,3 +470,16 @@ fn a_dry_run_beside_run_waits_for_cgroups_as_that_does() {
         "nothing to change\n"
     );
 }
+
+/// Two links of one app, one inside the other, are in each other's way: `getpeername` showed the backend.
+#[test]
+fn a_cgroup_inside_one_of_the_same_app_needs_no_links() {
+    let scene = Scene::new(1);
+    scene.apply_first(1);
+    let inner = App { host: scene.app.host.clone(), cgroup: scene.app.cgroup.child("init") };
+    let attach = ["attach", "--app", "shop", "--cgroup", inner.cgroup.relative()];
+    assert_eq!(scene.vipnat.ok(attach), "nothing to change\n");
+    let report = inner.probe(&format!("tcp {DB}:{PORT}"));
+    assert_eq!((report.ok, report.peer()), (true, format!("{DB}:{PORT}").as_str()), "{report:?}");
+    assert_eq!(scene.vipnat.apply(&scene.table(&list([0]))), "nothing to change\n");
+}

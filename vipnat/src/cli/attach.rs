@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::datapath;
+use crate::datapath::{self, Attached};
 
 /// Arguments of `attach`.
 #[derive(Debug, clap::Args)]
@@ -36,9 +36,11 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     };
     let attached = super::datapath(bpffs)?.attach(app, &cgroup)?;
     let below = cgroup.strip_prefix(&mount).unwrap_or(&cgroup).display();
-    super::print(&if attached {
-        format!("+ app {app} in cgroup {below}\n")
-    } else {
-        "nothing to change\n".to_owned()
+    super::print(&match attached {
+        Attached::Already => "nothing to change\n".to_owned(),
+        Attached::Now => format!("+ app {app} in cgroup {below}\n"),
+        Attached::TakenFrom(other) => {
+            format!("+ app {app} in cgroup {below}, which the table gave to {other}\n")
+        }
     })
 }

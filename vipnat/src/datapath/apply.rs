@@ -40,7 +40,7 @@ impl Datapath {
     }
 
     /// The same, but nothing that is connected is ended before some time has passed: until then,
-    /// [`Datapath::restore`] leaves no trace. [`Datapath::end_drained_by`] ends it at once.
+    /// [`Datapath::restore`] leaves no trace. [`Datapath::end_trial`] ends it at once.
     ///
     /// # Errors
     ///
@@ -95,6 +95,7 @@ impl Datapath {
             self.flush()?;
             return Ok(Applied::default());
         }
+        self.forget_drains_of(before)?;
         self.make(before, Absent::Await, Duration::ZERO)
     }
 

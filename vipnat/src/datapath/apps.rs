@@ -177,7 +177,7 @@ pub(super) fn hand_over(from: &AttachedApp, to: &AttachedApp, cgroup: u64) -> Re
 pub(super) fn claim(app: &AttachedApp, cgroup: u64) -> Result<()> {
     let claimed = app.dir.join(format!("{BY_HAND}{cgroup}"));
     let links = app.links(cgroup);
-    if links.exists() {
+    if links.try_exists().attempt(|| format!("read {}", links.display()))? {
         // Also if the table names it as well: the claim outlives that.
         return fs::rename(&links, &claimed).attempt(|| format!("rename {}", links.display()));
     }

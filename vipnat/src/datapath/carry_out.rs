@@ -92,7 +92,7 @@ pub(super) fn carry_out(
             done.failed.insert(attach.app.clone(), error);
         }
     }
-    let held = held_back(attached, attach, &done.failed);
+    let held = held_back(maps, attached, attach, &done.failed)?;
     let plan = plan.holding_back(now, |scope| held.contains(&scope));
     let mut gone = Vec::new();
     for app in apps::read(dir)?.into_iter().filter(|app| !held.contains(&app.scope)) {
@@ -117,10 +117,11 @@ pub(super) fn carry_out(
 /// The apps that keep what they have: those that could not be attached, and those whose cgroups these
 /// were to get. By their scopes.
 fn held_back(
+    maps: &Maps,
     attached: &[AttachedApp],
     attach: &[Attach],
     failed: &BTreeMap<String, Error>,
-) -> BTreeSet<u32> {
+) -> Result<BTreeSet<u32>> {
     let mut held = BTreeSet::new();
     for Attach { app: _, scope, cgroup, .. } in
         attach.iter().filter(|attach| failed.contains_key(&attach.app))
@@ -128,8 +129,10 @@ fn held_back(
         held.insert(*scope);
         let holders = attached.iter().filter(|other| other.has_links_on(*cgroup));
         held.extend(holders.map(|holder| holder.scope));
+        // Whoever had the links, this is whose VIPs the cgroup has until it is switched.
+        held.extend(maps.cgroups().scope(*cgroup)?.filter(|scope| *scope != 0));
     }
-    held
+    Ok(held)
 }
 
 /// Attaches one app, with the links that another one has on its cgroup, if any.

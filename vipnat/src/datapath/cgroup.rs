@@ -3,11 +3,11 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs, io,
-    os::unix::fs::{DirEntryExt as _, MetadataExt as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
-use super::error::{Error, Result};
+use super::error::{Attempt as _, Error, Result};
 use crate::table::{Cgroups, Component};
 
 /// Where cgroup v2 is mounted, which in a hybrid layout is below /sys/fs/cgroup.
@@ -127,20 +127,28 @@ fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 }
 
 /// The paths below the mount of all cgroups, by id.
-pub(super) fn paths_by_id(mount: &Path) -> HashMap<u64, PathBuf> {
+///
+/// # Errors
+///
+/// If a part of the hierarchy can't be read: what is in it must not be taken for gone.
+pub(super) fn paths_by_id(mount: &Path) -> Result<HashMap<u64, PathBuf>> {
     let mut paths = HashMap::new();
     let mut rest = vec![PathBuf::new()];
     while let Some(below) = rest.pop() {
         // A cgroup may go while we look; the others are still worth finding.
-        for entry in fs::read_dir(mount.join(&below)).into_iter().flatten().flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                let path = below.join(entry.file_name());
-                paths.insert(entry.ino(), path.clone());
+        let names = present(child_names(&mount.join(&below)))
+            .attempt(|| format!("read the cgroup {}", mount.join(&below).display()))?;
+        for name in names.unwrap_or_default() {
+            let path = below.join(name);
+            if let Some(id) =
+                id(&mount.join(&path)).attempt(|| format!("read {}", path.display()))?
+            {
+                paths.insert(id, path.clone());
                 rest.push(path);
             }
         }
     }
-    paths
+    Ok(paths)
 }
 
 #[cfg(test)]

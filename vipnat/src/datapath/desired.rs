@@ -136,7 +136,7 @@ impl Desired {
         mount: &Path,
         names: Record,
     ) -> Result<Self> {
-        let paths = cgroup::paths_by_id(mount);
+        let paths = cgroup::paths_by_id(mount)?;
         let mut apps = BTreeMap::new();
         let rules = now.rules();
         for app in attached {

@@ -16,7 +16,7 @@ use super::{
     cgroup,
     departed::{Departed, Rules, departed},
     desired::Desired,
-    error::{Error, Result},
+    error::{Attempt as _, Error, Result},
     kernel::{self, Need},
     maps::Maps,
     sockets::{Found, Search},
@@ -31,6 +31,9 @@ use crate::{
 /// A socket that was inside `connect` when the table changed may show only later.
 const PASSES: usize = 5;
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// When to try again what could not be done, in seconds.
+const AGAIN: u64 = 30;
 
 /// Connections to a backend that left.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,15 +69,19 @@ impl Datapath {
     ///
     /// State of another layout; missing privileges; system calls that fail.
     pub fn end_drained(&self) -> Result<Drained> {
-        self.end_drained_by(Duration::ZERO)
+        self.end_drained_after(|_| {})
     }
 
-    /// The same for those whose time is over by then, from now.
+    /// The same, and what [`Datapath::apply_on_trial`] spared until now.
     ///
     /// # Errors
     ///
     /// As [`Datapath::end_drained`].
-    pub fn end_drained_by(&self, ahead: Duration) -> Result<Drained> {
+    pub fn end_trial(&self) -> Result<Drained> {
+        self.end_drained_after(Drains::confirm)
+    }
+
+    fn end_drained_after(&self, first: impl FnOnce(&mut Drains)) -> Result<Drained> {
         kernel::check(Need::Pins)?;
         let Some((_dir, maps)) = self.open()? else {
             return Ok(Drained::default());
@@ -84,11 +91,24 @@ impl Datapath {
         if drains.is_empty() {
             return Ok(drained);
         }
+        first(&mut drains);
         let rules = maps.snapshot()?.rules();
-        let by = (now() + ahead).as_secs();
-        drained.ended = self.end_due(&mut drains, by, &rules, &mut drained.warnings);
+        drained.ended = self.end_due(&mut drains, &rules, &mut drained.warnings);
         drained.next = drains.next(now().as_secs());
         Ok(drained)
+    }
+
+    /// Forgets what was to end because of a change that is taken back: apps that it took away come back
+    /// with other numbers, by which their backends are not found again.
+    pub(super) fn forget_drains_of(&self, back: &Desired) -> Result<()> {
+        let mut drains = Drains::load(&self.dir);
+        drains.cancel(|departed| {
+            let app = back.apps.get(&departed.app);
+            let rules = app.into_iter().flat_map(|app| &app.rules);
+            let mut rules = rules.filter(|rule| rule.vip == departed.vip);
+            rules.any(|rule| rule.turns.contains(&departed.backend))
+        });
+        drains.save(&self.dir).attempt(|| "forget what is to end".to_owned())
     }
 
     /// Notes what a change will end, before it is made: if it is interrupted, the next command ends it.
@@ -105,7 +125,7 @@ impl Datapath {
         let departed = departed(&work.changes, desired, &Record::load(&self.dir), &heirs);
         let mut later = Vec::new();
         if !departed.is_empty() {
-            let paths = cgroup::paths_by_id(&self.cgroup_mount);
+            let paths = cgroup::paths_by_id(&self.cgroup_mount).unwrap_or_default();
             for (departed, policy) in departed {
                 let due = match policy {
                     OnBackendRemoved::Keep => continue,
@@ -123,7 +143,8 @@ impl Datapath {
                 let cgroups: BTreeSet<_> = before.chain(after).collect();
                 let cgroups =
                     cgroups.into_iter().map(|path| self.cgroup_mount.join(path)).collect();
-                let drain = Drain { departed, cgroups, due };
+                let on_trial = !trial.is_zero() && policy == OnBackendRemoved::Kill;
+                let drain = Drain { departed, cgroups, due, on_trial };
                 if policy != OnBackendRemoved::Kill {
                     later.push(drain.clone());
                 }
@@ -147,7 +168,7 @@ impl Datapath {
         // From here on no program decides by the old list.
         wait()?;
         let rules = maps.snapshot()?.rules();
-        applied.ended = self.end_due(&mut drains, now().as_secs(), &rules, &mut applied.warnings);
+        applied.ended = self.end_due(&mut drains, &rules, &mut applied.warnings);
         match count(&self.dir, &by_app(later), &rules) {
             Ok(draining) => applied.draining = draining,
             Err(error) => applied.warnings.push(uncertain(error)),
@@ -159,19 +180,25 @@ impl Datapath {
     fn end_due(
         &self,
         drains: &mut Drains,
-        by: u64,
         rules: &Rules,
         warnings: &mut Vec<String>,
     ) -> Vec<Connections> {
         drains.cancel(|departed| departed.is_back(rules));
-        let due = drains.due(by);
-        let ended = end(&self.dir, &by_app(due.clone()), rules, warnings);
-        let ended = ended.unwrap_or_else(|error| {
-            warnings.push(uncertain(error));
-            // The next command tries again.
-            due.into_iter().for_each(|drain| drains.push(drain));
-            Vec::new()
-        });
+        let mut ended = Vec::new();
+        // What keeps one app's from being ended keeps no other's.
+        for due in by_app(drains.due(now().as_secs())) {
+            match end(&self.dir, std::slice::from_ref(&due), rules, warnings) {
+                Ok(of_app) => ended.extend(of_app),
+                Err(error) => {
+                    let passes = error.may_pass();
+                    warnings.push(uncertain(error));
+                    let later = now().as_secs() + AGAIN;
+                    for drain in due.into_iter().filter(|_| passes) {
+                        drains.push(Drain { due: later, ..drain });
+                    }
+                }
+            }
+        }
         if let Err(error) = drains.save(&self.dir) {
             warnings.push(format!("cannot keep which connections are to end later: {error}"));
         }

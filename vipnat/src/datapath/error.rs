@@ -82,6 +82,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it may be otherwise the next time: not what this kernel can't do at all.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => source.kind() != io::ErrorKind::Unsupported,
+            _ => false,
+        }
+    }
+
     /// Whether a map is missing, is another one than expected, or holds what it should not.
     pub(super) fn is_of_another_layout(&self) -> bool {
         match self {

@@ -81,7 +81,7 @@ pub(super) fn read(
 ) -> Result<Listing> {
     let now = maps.snapshot()?;
     let rules = now.rules();
-    let paths = cgroup::paths_by_id(cgroup_mount);
+    let paths = cgroup::paths_by_id(cgroup_mount)?;
     let mut listed = Vec::new();
     for app in apps::read(dir)? {
         let active = app.active(maps.cgroups())?;

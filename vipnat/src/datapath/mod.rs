@@ -129,6 +129,17 @@ pub enum Change {
     Repair,
 }
 
+/// What came of [`Datapath::attach`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attached {
+    /// The app was translated there already.
+    Already,
+    /// It is now.
+    Now,
+    /// It is now, and another app, to which a table had given the cgroup, is no longer.
+    TakenFrom(String),
+}
+
 /// What came of [`Datapath::apply`].
 #[derive(Debug, Default)]
 pub struct Applied {
@@ -152,17 +163,22 @@ impl Datapath {
     }
 
     /// Attaches an app to one more cgroup, given as a whole path. It stays attached, whatever tables
-    /// say, until the cgroup or the app is gone. Returns `false` if it was already.
+    /// say, until the cgroup or the app is gone. A pattern of another app makes way
+    /// for it, a path does so until the next apply.
     ///
     /// # Errors
     ///
     /// [`Error::Refused`] if no such app was applied, or the cgroup is another's or not there.
-    pub fn attach(&self, name: &str, path: &Path) -> Result<bool> {
+    pub fn attach(&self, name: &str, path: &Path) -> Result<Attached> {
         kernel::check(Need::Pins)?;
         let refused = |what: String| Err(Error::Refused(what));
-        let Some(dir) = StateDir::open(&self.dir)?.filter(object::exists) else {
-            return refused(format!("no app {name:?}: nothing is applied; apply a table first"));
+        let nothing = format!("no app {name:?}: nothing is applied; apply a table first");
+        let Some(dir) = StateDir::open(&self.dir)? else {
+            return refused(nothing);
         };
+        if !object::exists(&dir)? {
+            return refused(nothing);
+        }
         let below = path.strip_prefix(&self.cgroup_mount).unwrap_or(Path::new(""));
         if below == Path::new("") || below.components().any(|part| part == Component::ParentDir) {
             return refused(format!(
@@ -197,7 +213,17 @@ impl Datapath {
         }
         let on = switch.scope(cgroup)? == Some(app.scope);
         if on && app.is_attached_to(cgroup) && by_hand(app) {
-            return Ok(false);
+            return Ok(Attached::Already);
+        }
+        for outer in path.ancestors().skip(1).take_while(|outer| *outer != self.cgroup_mount) {
+            let id = cgroup::id(outer).attempt(|| format!("read {}", outer.display()))?;
+            if let Some(id) = id
+                && app.is_attached_to(id)
+                && switch.scope(id)? == Some(app.scope)
+            {
+                // It is translated already, with all that is in the outer one.
+                return Ok(Attached::Already);
+            }
         }
         // Containers come and go, and nobody may ever apply again.
         apps::release_gone(&switch, app)?;
@@ -211,12 +237,14 @@ impl Datapath {
         apps::claim(&app, cgroup)?;
         let app = apps::reserve(&dir, app.scope, name)?;
         apps::attach(&dir, &switch, &app, cgroup, path)?;
-        Ok(true)
+        Ok(holder.map_or(Attached::Now, |holder| Attached::TakenFrom(holder.name.clone())))
     }
 
     /// Whether anything is applied, by whichever build.
     pub fn is_applied(&self) -> bool {
-        matches!(StateDir::open(&self.dir), Ok(Some(dir)) if object::exists(&dir))
+        let exists = |dir| object::exists(&dir);
+        StateDir::open(&self.dir)
+            .is_ok_and(|dir| dir.map(exists).is_some_and(|it| it.unwrap_or(true)))
     }
 
     /// The cgroups that exist now for the apps of a table, and where to watch for others.
@@ -241,7 +269,7 @@ impl Datapath {
             by_hand.extend(app.by_hand());
         }
         if !by_hand.is_empty() {
-            let paths = cgroup::paths_by_id(&self.cgroup_mount);
+            let paths = cgroup::paths_by_id(&self.cgroup_mount)?;
             by_hand.retain(|id| paths.contains_key(id));
             let attached = by_hand.iter().filter_map(|id| paths.get(id));
             let parents = attached.filter_map(|path| path.parent());
@@ -342,7 +370,7 @@ impl Datapath {
         let Some(dir) = StateDir::open(&self.dir)? else {
             return Ok(None);
         };
-        if !object::exists(&dir) {
+        if !object::exists(&dir)? {
             return Ok(None);
         }
         object::check_layout(dir.path())?;

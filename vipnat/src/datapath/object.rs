@@ -64,7 +64,7 @@ pub(super) fn need(path: &Path) -> Need {
 
 /// Looks at what is pinned.
 pub(super) fn condition(dir: &StateDir) -> Result<Condition> {
-    if !exists(dir) {
+    if !exists(dir)? {
         return Ok(Condition::Absent);
     }
     if let Some(what) = difference(dir.path())? {
@@ -150,8 +150,13 @@ impl Staged {
 }
 
 /// Whether the maps are pinned, and so everything is.
-pub(super) fn exists(dir: &StateDir) -> bool {
-    dir.path().join(MAPS).exists()
+///
+/// # Errors
+///
+/// If that can't be told: what is there must not be taken for missing.
+pub(super) fn exists(dir: &StateDir) -> Result<bool> {
+    let maps = dir.path().join(MAPS);
+    maps.try_exists().attempt(|| format!("read {}", maps.display()))
 }
 
 /// Refuses maps that are not of this layout.

@@ -88,7 +88,7 @@ impl Work {
             }
         }
         let (mut attach, mut owners) = (Vec::new(), HashMap::new());
-        for claim in claims(desired, attached, mount) {
+        for claim in claims(desired, attached, mount)? {
             let Claim { app, cgroup, below, named, by_hand } = claim;
             owners.insert(cgroup, app.to_owned());
             let scope = scopes[app];
@@ -102,7 +102,7 @@ impl Work {
                 attach.push(Attach { app, scope, cgroup, path, named, by_hand });
             }
         }
-        changes.extend(left_cgroups(desired, attached, &owners, mount));
+        changes.extend(left_cgroups(desired, attached, &owners, mount)?);
         changes.extend(plan::changes(now, &rules).into_iter().map(|change| {
             let RuleChange { scope, vip, old: from, new: to } = change;
             let app =
@@ -130,7 +130,7 @@ fn claims<'a>(
     desired: &'a Desired,
     attached: &'a [AttachedApp],
     mount: &Path,
-) -> impl Iterator<Item = Claim<'a>> {
+) -> Result<Vec<Claim<'a>>> {
     let mut claims = BTreeMap::new();
     for (app, wanted) in &desired.apps {
         for (cgroup, below) in &wanted.cgroups {
@@ -142,7 +142,10 @@ fn claims<'a>(
     let mut paths = None;
     for app in attached.iter().filter(|app| desired.apps.contains_key(&app.name)) {
         for cgroup in app.by_hand() {
-            let paths = paths.get_or_insert_with(|| cgroup::paths_by_id(mount));
+            let paths = match &mut paths {
+                Some(paths) => paths,
+                none => none.insert(cgroup::paths_by_id(mount)?),
+            };
             if let Some(below) = paths.get(&cgroup) {
                 let (app, below) = (app.name.as_str(), below.clone());
                 let claim = Claim { app, cgroup, below, named: false, by_hand: true };
@@ -152,7 +155,16 @@ fn claims<'a>(
             }
         }
     }
-    claims.into_values()
+    // One app in nested cgroups would be in the way of itself: what its inner hook did, its outer one would
+    // take for an address that is no VIP.
+    let claims: Vec<_> = claims.into_values().collect();
+    let places: Vec<_> = claims.iter().map(|claim| (claim.app, claim.below.clone())).collect();
+    let inside = |claim: &Claim<'_>| {
+        places.iter().any(|(app, outer)| {
+            *app == claim.app && *outer != claim.below && claim.below.starts_with(outer)
+        })
+    };
+    Ok(claims.into_iter().filter(|claim| !inside(claim)).collect())
 }
 
 /// The cgroups that apps which stay have links on and that are nobody's any more.
@@ -161,17 +173,20 @@ fn left_cgroups(
     attached: &[AttachedApp],
     owners: &HashMap<u64, String>,
     mount: &Path,
-) -> Vec<Change> {
+) -> Result<Vec<Change>> {
     let mut paths = None;
     let mut left = Vec::new();
     for app in attached.iter().filter(|app| desired.apps.contains_key(&app.name)) {
         for cgroup in app.cgroups().filter(|cgroup| !owners.contains_key(cgroup)) {
-            let paths = paths.get_or_insert_with(|| cgroup::paths_by_id(mount));
+            let paths = match &mut paths {
+                Some(paths) => paths,
+                none => none.insert(cgroup::paths_by_id(mount)?),
+            };
             let cgroup = paths.get(&cgroup).cloned();
             left.push(Change::Leave { app: app.name.clone(), cgroup });
         }
     }
-    left
+    Ok(left)
 }
 
 /// Scopes that no app ever had, lowest first, nor has any entry or slot: a socket may keep flows of an

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    fs,
+    fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -46,6 +46,8 @@ struct Counts {
     files: BTreeSet<PathBuf>,
     /// Every directory in these.
     cgroups: BTreeSet<PathBuf>,
+    /// What was removed or renamed since: the library forgets the watches in it.
+    gone: Vec<PathBuf>,
 }
 
 impl Watch {
@@ -58,7 +60,7 @@ impl Watch {
         let counts: Arc<Mutex<Counts>> = Arc::default();
         let known = Arc::clone(&counts);
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
             known.notices(event).into_iter().for_each(&tell);
         })?;
         Ok(Self { watcher, counts, watched: HashMap::new() })
@@ -80,18 +82,22 @@ impl Watch {
         let directories = directories.chain(cgroups.iter().map(PathBuf::as_path));
         let wanted: HashMap<_, _> =
             directories.filter_map(|path| Some((path.to_owned(), identity(path)?))).collect();
-        *self.counts.lock().unwrap_or_else(PoisonError::into_inner) =
-            Counts { files: files.clone(), cgroups: cgroups.clone() };
+        let counts = Counts { files: files.clone(), cgroups: cgroups.clone(), gone: Vec::new() };
+        let mut known = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = std::mem::replace(&mut *known, counts).gone;
+        drop(known);
 
         let old: Vec<_> = self.watched.keys().cloned().collect();
         for path in old {
-            if self.watched.get(&path) != wanted.get(&path) {
+            let lost = gone.iter().any(|gone| path.starts_with(gone));
+            if lost || self.watched.get(&path) != wanted.get(&path) {
                 self.watched.remove(&path);
                 // The kernel may have forgotten it already.
                 let _ = self.watcher.unwatch(&path);
             }
         }
         let mut new = false;
+        let mut refused = None;
         for (path, identity) in wanted {
             if self.watched.contains_key(&path) {
                 continue;
@@ -103,21 +109,29 @@ impl Watch {
                 }
                 // It went meanwhile, which the directory above tells.
                 Err(_) if !path.exists() => {}
-                Err(error) => return Err(error),
+                // The way to a file may lead through what may not be read, where little happens.
+                Err(error) if is_forbidden(&error) => {}
+                Err(error) => refused = Some(error),
             }
         }
-        Ok(new)
+        refused.map_or(Ok(new), Err)
     }
 }
 
 impl Counts {
     /// What an event means, if anything.
-    fn notices(&self, event: notify::Result<Event>) -> Vec<Notice> {
+    fn notices(&mut self, event: notify::Result<Event>) -> Vec<Notice> {
         let event = match event {
             Ok(event) if !event.need_rescan() => event,
             _ => return vec![Notice::Unsure],
         };
-        let Self { files, cgroups } = self;
+        let Self { files, cgroups, gone } = self;
+        if matches!(event.kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))) {
+            let leads = |path: &PathBuf| {
+                files.iter().chain(cgroups.iter()).any(|watched| watched.starts_with(path))
+            };
+            gone.extend(event.paths.iter().filter(|path| leads(path)).cloned());
+        }
         let mut notices = Vec::new();
         if event.paths.iter().any(|path| files.contains(path)) {
             notices.extend(match event.kind {
@@ -146,6 +160,10 @@ impl Counts {
         }
         notices
     }
+}
+
+fn is_forbidden(error: &notify::Error) -> bool {
+    matches!(&error.kind, notify::ErrorKind::Io(error) if error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 fn identity(path: &Path) -> Option<Identity> {

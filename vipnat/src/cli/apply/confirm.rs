@@ -31,8 +31,9 @@ enum Answer {
 
 /// Applies a table, and takes it back unless it is confirmed in time.
 pub(super) fn apply(datapath: &Datapath, table: &Table, patience: Duration) -> Result<()> {
-    let Some(deadline) = Instant::now().checked_add(patience) else {
-        bail!(InvalidInput("--confirm-timeout: no clock goes that far".to_owned()));
+    let deadline = Instant::now().checked_add(patience).filter(|_| !patience.is_zero());
+    let Some(deadline) = deadline else {
+        bail!(InvalidInput("--confirm-timeout: use a time such as 30s".to_owned()));
     };
     survive_closed_output();
     let before = datapath.present().context(
@@ -77,8 +78,7 @@ pub(super) fn apply(datapath: &Datapath, table: &Table, patience: Duration) -> R
     });
     let why = match answers.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
         Ok(Answer::Line(line)) if ["y", "Y", "yes"].contains(&line.trim()) => {
-            let Drained { ended, warnings, next: _ } =
-                datapath.end_drained_by(patience + Duration::from_secs(2))?;
+            let Drained { ended, warnings, next: _ } = datapath.end_trial()?;
             warnings.iter().for_each(|warning| complain(warning));
             print(&ended.iter().map(|of| describe_ended(of) + "\n").collect::<String>())?;
             return reported;

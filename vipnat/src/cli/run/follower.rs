@@ -96,8 +96,12 @@ impl Follower {
         let mut problems: Vec<_> = watching.into_iter().collect();
         match self.reconcile() {
             Ok(failed) => problems.extend(failed),
-            Err(error) if self.datapath.is_applied() => problems.push(with_reasons(&error)),
-            Err(error) => return Err(error),
+            Err(error) if !self.datapath.is_applied() => return Err(error),
+            Err(error) if is_refused(&error) => {
+                self.refuse(&error);
+                self.table = None;
+            }
+            Err(error) => problems.push(with_reasons(&error)),
         }
         let mut next = self.account(problems);
         let _ = print(&format!("following {}\n", self.source.path().display()));
@@ -117,7 +121,8 @@ impl Follower {
                     next.cgroups = false;
                     if let Some(looked) = self.look_at_cgroups() {
                         // At once, whatever is being written to the file.
-                        next = Next { file: next.file, latest: next.latest, ..looked };
+                        let review = next.review.min(looked.review);
+                        next = Next { file: next.file, latest: next.latest, review, ..looked };
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => next = self.catch_up(),
@@ -285,7 +290,9 @@ impl Next {
     /// Whether cgroups are all there is to look at now.
     fn only_cgroups(&self) -> bool {
         let now = Instant::now();
-        self.cgroups && self.file.is_none_or(|file| file > now) && self.review > now
+        // A file that is being written is not read before its time, whatever else is due.
+        let file = self.file.is_none_or(|file| file > now);
+        self.cgroups && file && (self.review > now || self.file.is_some())
     }
 
     /// How long there is nothing to do.
