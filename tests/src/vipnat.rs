@@ -126,6 +126,11 @@ impl Vipnat {
     /// Flushes, and removes what the program left.
     fn clean_up(&self) -> Result<(), String> {
         let flushed = self.flush();
+        // What a `run` that was killed leaves in /run/vipnat. Another test's names don't begin so.
+        let name = self.bpffs.to_string_lossy().trim_matches('/').replace('/', "-");
+        for extension in ["run", "json", "drains.json"] {
+            let _ = fs::remove_file(format!("/run/vipnat/{name}.{extension}"));
+        }
         // Unlinking a pin of a link detaches it.
         let removed =
             [&self.bpffs, &self.files].map(|directory| match fs::remove_dir_all(directory) {
