@@ -123,13 +123,18 @@ impl Vipnat {
         outcome
     }
 
+    /// A file that the program keeps beside its state, by its extension.
+    pub fn beside(&self, extension: &str) -> PathBuf {
+        let state = self.bpffs.to_string_lossy().trim_matches('/').replace('-', "%2D");
+        format!("/run/vipnat/{}.{extension}", state.replace('/', "-")).into()
+    }
+
     /// Flushes, and removes what the program left.
     fn clean_up(&self) -> Result<(), String> {
         let flushed = self.flush();
-        // What a `run` that was killed leaves in /run/vipnat. Another test's names don't begin so.
-        let name = self.bpffs.to_string_lossy().trim_matches('/').replace('/', "-");
+        // What a `run` that was killed leaves.
         for extension in ["run", "json", "drains.json"] {
-            let _ = fs::remove_file(format!("/run/vipnat/{name}.{extension}"));
+            let _ = fs::remove_file(self.beside(extension));
         }
         // Unlinking a pin of a link detaches it.
         let removed =
