@@ -209,6 +209,29 @@ fn what_a_trial_takes_away_is_ended_only_when_it_is_confirmed() {
         assert_eq!(output.status.code(), Some(code), "{output:?}");
         assert_eq!(alive(), answer == "n", "{output:?}");
     }
+    // Also what a trial without the app would end, which comes back with another number.
+    scene.vipnat.apply(&text(0));
+    let mut hold = scene.app.command(program("probe"));
+    hold.args(["hold", &format!("{DB}:{PORT}")]);
+    let mut held = Session::open(hold).unwrap();
+    let mut alive = || {
+        held.ask("").unwrap();
+        held.ask("").unwrap().contains("\"ok\":true")
+    };
+    assert!(alive());
+    let other = Cgroup::new();
+    let none = table(&[("other", other.relative(), "[]", "")]);
+    let mut apply = start(&scene, &none, "30s");
+    while scene.app.probe(&format!("tcp {DB}:{PORT}")).ok {
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    assert!(scene.vipnat.beside("drains.json").exists(), "it would end with a confirmation");
+    apply.stdin.take().unwrap().write_all(b"n\n").unwrap();
+    assert_eq!(apply.wait_with_output().unwrap().status.code(), Some(1));
+    assert!(!scene.vipnat.beside("drains.json").exists(), "nothing is to end any more");
+    scene.vipnat.apply(&text(0));
+    assert!(alive());
+
     let nothing =
         scene.vipnat.run(["apply", "--confirm-timeout", "500000000000years", "/nonexistent"]);
     assert_eq!(nothing.code(), Some(2), "{nothing}");
