@@ -81,7 +81,12 @@ pub(crate) fn exported(scene: &Scene, loader: Loader, table: &str, options: &[&s
 /// Who answers so many connections, TCP and UDP by turns.
 fn who(scene: &Scene, connections: usize) -> Vec<String> {
     let probe = |i| format!("{} {DB}:{PORT}", if i % 3 == 1 { "udp" } else { "tcp" });
-    (0..connections).map(|i| banner(&scene.app.probe(&probe(i)))).collect()
+    let who = |i| {
+        // One that happens to get the port of an earlier one would be taken for the same flow.
+        succeeds(scene.app.host.command("conntrack").arg("-F"), "");
+        banner(&scene.app.probe(&probe(i)))
+    };
+    (0..connections).map(who).collect()
 }
 
 fn turns(order: &[u8], connections: usize) -> Vec<String> {
