@@ -77,6 +77,11 @@ impl Drains {
         self.0.retain(|drain| !stays(&drain.departed));
     }
 
+    /// Whether any is due; `now` is in seconds since 1970.
+    pub fn is_due(&self, now: u64) -> bool {
+        self.0.iter().any(|drain| drain.due <= now)
+    }
+
     /// Takes those out that are due; `now` is in seconds since 1970.
     pub fn due(&mut self, now: u64) -> Vec<Drain> {
         self.0.extract_if(.., |drain| drain.due <= now).collect()

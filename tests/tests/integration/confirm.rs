@@ -17,7 +17,7 @@ use crate::scene::{DB, PORT, Scene, banner, list, strace, table};
 /// What somebody does instead of confirming.
 type Act = fn(&mut Child);
 
-/// Starts an apply of the second backend that waits for an answer, and waits until it has applied.
+/// Starts an apply that waits for an answer.
 fn start(scene: &Scene, text: &str, time: &str) -> Child {
     let file = scene.vipnat.table(text);
     let mut command = scene.vipnat.command([

@@ -9,8 +9,7 @@ use crate::scene::{DB, PORT, Scene, banner, ip, list, strace, table, too_much};
 
 const QUIET: Duration = Duration::from_millis(300);
 
-fn leads_to(scene: &Scene, number: u8) -> impl Fn(&str) -> bool {
-    let _ = scene;
+fn leads_to(number: u8) -> impl Fn(&str) -> bool {
     move |line: &str| line.contains(&format!("{DB} -> {}", ip(number)))
 }
 
@@ -21,7 +20,7 @@ fn a_changed_file_is_applied_and_a_broken_one_refused() {
     assert_eq!(scene.who(), "0");
     // In place, as an editor might.
     scene.vipnat.table(&scene.table(&list([1])));
-    run.wait_for(leads_to(&scene, 1));
+    run.wait_for(leads_to(1));
     assert_eq!(scene.who(), "1");
     // Broken: the last good one stays, and it is said once.
     scene.vipnat.replace_table("[services.s]\nbackends = [\"nonsense\"]\n[apps.shop]\n");
@@ -35,7 +34,7 @@ fn a_changed_file_is_applied_and_a_broken_one_refused() {
     run.wait_for(|line| line.contains("cannot read it"));
     assert_eq!(scene.who(), "1");
     scene.vipnat.replace_table(&scene.table(&list([2])));
-    run.wait_for(leads_to(&scene, 2));
+    run.wait_for(leads_to(2));
     assert_eq!(scene.who(), "2");
     run.signal(Signal::SIGTERM);
     assert!(run.ends().success());
@@ -58,10 +57,10 @@ fn a_swapped_link_on_the_way_is_noticed() {
     symlink("..data/table", dir.join("table")).unwrap();
     let file = dir.join("table");
     let mut run = Following::start(scene.vipnat.command(["run".as_ref(), file.as_os_str()]));
-    run.wait_for(leads_to(&scene, 0));
+    run.wait_for(leads_to(0));
     for version in [1, 0, 1] {
         swap(&format!("..v{version}"));
-        run.wait_for(leads_to(&scene, version));
+        run.wait_for(leads_to(version));
     }
     assert_eq!(scene.who(), "1");
 }
@@ -200,10 +199,8 @@ fn attach_comes_before_the_first_process_and_outlives_tables() {
     drop(other);
 
     // What is gone is forgotten by the next apply.
-    let host = app.host.clone();
     drop(app);
     assert_eq!(scene.vipnat.apply(&text(1)), "- app shop in a cgroup that is gone\n");
-    let _ = host;
 
     for (arguments, wrong) in [
         (["--app", "nobody", "--cgroup", scene.app.cgroup.relative()], "there are: shop"),
@@ -432,10 +429,10 @@ fn the_directory_of_the_table_may_be_replaced() {
     }
     let file = base.join("old/table");
     let mut run = Following::start(scene.vipnat.command(["run".as_ref(), file.as_os_str()]));
-    run.wait_for(leads_to(&scene, 0));
+    run.wait_for(leads_to(0));
     fs::rename(base.join("old"), base.join("aside")).unwrap();
     fs::rename(base.join("new"), base.join("old")).unwrap();
-    run.wait_for(leads_to(&scene, 1));
+    run.wait_for(leads_to(1));
 }
 
 #[test]
@@ -456,7 +453,7 @@ fn without_watches_it_says_so_and_looks_now_and_then() {
     run.wait_for(|line| line.starts_with("following "));
     assert_eq!(scene.who(), "0");
     scene.vipnat.replace_table(&scene.table(&list([1])));
-    run.wait_for(leads_to(&scene, 1));
+    run.wait_for(leads_to(1));
 }
 
 #[test]

@@ -125,7 +125,10 @@ impl Datapath {
         let departed = departed(&work.changes, desired, &Record::load(&self.dir), &heirs);
         let mut later = Vec::new();
         if !departed.is_empty() {
-            let paths = cgroup::paths_by_id(&self.cgroup_mount).unwrap_or_default();
+            let paths = cgroup::paths_by_id(&self.cgroup_mount).unwrap_or_else(|error| {
+                warnings.push(uncertain(error));
+                HashMap::new()
+            });
             for (departed, policy) in departed {
                 let due = match policy {
                     OnBackendRemoved::Keep => continue,
@@ -165,8 +168,10 @@ impl Datapath {
         if drains.is_empty() {
             return Ok(());
         }
-        // From here on no program decides by the old list.
-        wait()?;
+        // From there on no program decides by the old list.
+        if drains.is_due(now().as_secs()) {
+            wait()?;
+        }
         let rules = maps.snapshot()?.rules();
         applied.ended = self.end_due(&mut drains, &rules, &mut applied.warnings);
         match count(&self.dir, &by_app(later), &rules) {
@@ -185,9 +190,10 @@ impl Datapath {
     ) -> Vec<Connections> {
         drains.cancel(|departed| departed.is_back(rules));
         let mut ended = Vec::new();
+        let mut search = None;
         // What keeps one app's from being ended keeps no other's.
         for due in by_app(drains.due(now().as_secs())) {
-            match end(&self.dir, std::slice::from_ref(&due), rules, warnings) {
+            match end(&self.dir, &mut search, &due, rules, warnings) {
                 Ok(of_app) => ended.extend(of_app),
                 Err(error) => {
                     let passes = error.may_pass();
@@ -206,23 +212,24 @@ impl Datapath {
     }
 }
 
-/// Ends connections, of each app for itself.
+/// Ends the connections of one app.
 fn end(
     state: &Path,
-    apps: &[Vec<Drain>],
+    search: &mut Option<Search>,
+    drains: &[Drain],
     rules: &Rules,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Connections>> {
-    if apps.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut search = Search::new(state)?;
-    let mut counts: Vec<_> = apps.iter().map(|drains| vec![0; drains.len()]).collect();
+    let search = match search {
+        Some(search) => search,
+        none => none.insert(Search::new(state)?),
+    };
+    let mut counts = vec![0; drains.len()];
     let mut closed = BTreeSet::new();
     for pass in 0..PASSES {
         let mut more = false;
-        let noted = search.noted(apps.len(), |flow| place(apps, rules, flow))?;
-        for ((drains, counts), noted) in apps.iter().zip(&mut counts).zip(noted) {
+        let place = |flow: &Flow| Some((0, place_in(drains, rules, flow)?));
+        for noted in search.noted(1, place)? {
             let found = Found::of(&noted, &cgroups(drains))?;
             let app = &drains[0].departed.app;
             closed.extend(found.closed().map(|why| {
@@ -239,8 +246,7 @@ fn end(
         thread::sleep(PAUSE);
     }
     warnings.extend(closed);
-    let all = apps.iter().flatten().zip(counts.into_iter().flatten());
-    let ended = all.filter(|(_, count)| *count > 0);
+    let ended = drains.iter().zip(counts).filter(|(_, count)| *count > 0);
     Ok(ended
         .map(|(drain, count)| Connections { departed: drain.departed.clone(), count })
         .collect())
@@ -272,8 +278,13 @@ fn count(
 
 /// Whose a flow is, and which of its backends it was given, by their places in the lists.
 fn place(apps: &[Vec<Drain>], rules: &Rules, flow: &Flow) -> Option<(usize, usize)> {
-    let of = |drains: &Vec<Drain>| drains.iter().position(|d| d.departed.was_given(flow, rules));
-    apps.iter().enumerate().find_map(|(app, drains)| Some((app, of(drains)?)))
+    let apps = apps.iter().enumerate();
+    apps.filter_map(|(app, drains)| Some((app, place_in(drains, rules, flow)?))).next()
+}
+
+/// Which of an app's backends a flow was given.
+fn place_in(drains: &[Drain], rules: &Rules, flow: &Flow) -> Option<usize> {
+    drains.iter().position(|drain| drain.departed.was_given(flow, rules))
 }
 
 fn uncertain(error: Error) -> String {

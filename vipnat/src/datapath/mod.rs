@@ -151,8 +151,8 @@ pub struct Applied {
     pub draining: Vec<(Connections, SystemTime)>,
     /// What people should know.
     pub warnings: Vec<String>,
-    /// Why apps could not be attached. Then everything that comes is there, and what goes stays, with
-    /// whatever those apps had, until an apply does not fail.
+    /// Why apps could not be attached. These keep what they had, and so do those whose cgroups they were
+    /// to get.
     pub failed: Vec<Error>,
 }
 
@@ -162,9 +162,9 @@ impl Datapath {
         Self { dir: dir.to_owned(), cgroup_mount: cgroup_mount.to_owned() }
     }
 
-    /// Attaches an app to one more cgroup, given as a whole path. It stays attached, whatever tables
-    /// say, until the cgroup or the app is gone. A pattern of another app makes way
-    /// for it, a path does so until the next apply.
+    /// Attaches an app to one more cgroup, given as a whole path, until the cgroup or the app is gone. What
+    /// a table gave to another app by a pattern makes way for it; what it gave by a path does so until the
+    /// next apply.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 //! The difference between what is desired and what is there.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     path::{Path, PathBuf},
 };
 
@@ -158,11 +158,10 @@ fn claims<'a>(
     // One app in nested cgroups would be in the way of itself: what its inner hook did, its outer one would
     // take for an address that is no VIP.
     let claims: Vec<_> = claims.into_values().collect();
-    let places: Vec<_> = claims.iter().map(|claim| (claim.app, claim.below.clone())).collect();
+    let places: HashSet<_> = claims.iter().map(|claim| (claim.app, claim.below.clone())).collect();
     let inside = |claim: &Claim<'_>| {
-        places.iter().any(|(app, outer)| {
-            *app == claim.app && *outer != claim.below && claim.below.starts_with(outer)
-        })
+        let mut outer = claim.below.ancestors().skip(1);
+        outer.any(|outer| places.contains(&(claim.app, outer.to_owned())))
     };
     Ok(claims.into_iter().filter(|claim| !inside(claim)).collect())
 }

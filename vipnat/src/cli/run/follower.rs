@@ -229,7 +229,6 @@ impl Follower {
         let Applied { warnings, failed, .. } = applied;
         warnings.iter().for_each(|warning| complain(warning));
         problems.extend(failed.into_iter().map(|error| with_reasons(&error.into())));
-        problems.dedup();
         Ok(problems)
     }
 
@@ -238,7 +237,12 @@ impl Follower {
     fn account(&mut self, problems: Vec<String>) -> Next {
         self.problems = problems.len();
         let failed = self.problems > 0;
-        let complaints: Vec<_> = self.refusal.iter().cloned().chain(problems).collect();
+        let mut complaints: Vec<_> = self.refusal.iter().cloned().collect();
+        for problem in problems {
+            if !complaints.contains(&problem) {
+                complaints.push(problem);
+            }
+        }
         for new in complaints.iter().filter(|complaint| !self.complaints.contains(complaint)) {
             complain(new);
         }
