@@ -1,0 +1,233 @@
+//! `apply` and `attach`: the first one, changes of the table, and take-overs from other builds.
+
+use super::*;
+
+/// The first apply, in two parts: what loads and pins the object, and what comes then, before which it
+/// need not be loaded every time.
+#[test]
+fn killed_and_failed_in_the_first_apply() {
+    let began = Instant::now();
+    let stage = Stage::new(1);
+    let vipnat = &stage.scene.vipnat;
+    let nothing = Table { text: String::new(), sees: vec![NOTHING] };
+    let table = stage.table(&[("a", 0, list([0, 1]), "")], &["0 0 1 1"]);
+    let fresh = stage.fresh(&table);
+    let command = stage.apply_command(&table);
+    // Much of it leaves nothing, and what is left is repaired once.
+    let mut repaired = HashSet::new();
+    let mut count = 0;
+    let mut strike_all = |operations: &[Operation], reset: &dyn Fn()| {
+        for (at, fault) in [points(operations, true), points(operations, false)].concat() {
+            reset();
+            let context = strike(&command, operations, at, fault);
+            stage.works(&[&nothing, &table], &[], &context);
+            if repaired.insert(stage.dump()) {
+                stage.is_repaired(&table, &fresh, &context);
+            }
+            count += 1;
+        }
+    };
+
+    let mut loading = operations(&command);
+    let new = vipnat.bpffs().join("new");
+    let last = loading.iter().rposition(|operation| Path::new(&operation.object).starts_with(&new));
+    let rest = loading.split_off(last.expect("the object is pinned in `new`") + 1);
+    strike_all(&loading, &|| {
+        vipnat.ok(["flush"]);
+        same(&stage.dump(), "", "flush");
+    });
+
+    // What is there now, but for the record, which is written last.
+    let pinned = |dump: String| dump.split("record ").next().map(str::to_owned);
+    vipnat.ok(["flush"]);
+    loading.extend(rest);
+    strike(&command, &loading, last.unwrap_or_default() + 1, Fault::Kill);
+    let loaded = pinned(stage.dump());
+    let unload = || {
+        vipnat.ok(["flush", "--app", "a"]);
+        fs::remove_dir(vipnat.bpffs().join("apps")).unwrap();
+        assert_eq!(pinned(stage.dump()), loaded);
+    };
+    stage.apply(&table);
+    unload();
+    let rest = operations(&command);
+    strike_all(&rest, &|| {
+        stage.apply(&table);
+        unload();
+    });
+    println!("{count} points, {} states in {:?}", repaired.len(), began.elapsed());
+}
+
+/// An app that gets another name, and one that gets its cgroup; limits and backends change as well.
+///
+/// A kill between the directory of a new app and its entries once left entries that the next apply
+/// could neither use nor make room for.
+fn cgroups_change_hands(kill: bool) {
+    let stage = Stage::new(2);
+    let before =
+        stage.table(&[("a", 0, list([0]), ""), ("b", 1, list([2]), "")], &["0 0 0 0", "2 2 2 2"]);
+    let after = stage.table(
+        &[("a", 1, list([0, 1]), ""), ("c", 0, list([3]), "port = 5432")],
+        &["3 3 3 3", "0 0 1 1"],
+    );
+    // Where an app was, it is for a moment with the backends that it is to have where it will be.
+    let exceptions = [(0, "0 0 1 1"), (1, "0 0 0 0")];
+    to_and_fro(&stage, [&before, &after], true, &exceptions, kill);
+}
+
+#[test]
+fn killed_while_cgroups_change_hands() {
+    cgroups_change_hands(true);
+}
+
+#[test]
+fn failed_while_cgroups_change_hands() {
+    cgroups_change_hands(false);
+}
+
+/// An app goes, another one comes, and one gets other backends with weights.
+fn apps_come_and_go(kill: bool) {
+    let stage = Stage::new(3);
+    let weights = format!(
+        "[{{ ip = \"{}\", weight = 3 }}, {{ ip = \"{}\", port = {PORT} }}]",
+        crate::scene::ip(1),
+        crate::scene::ip(2)
+    );
+    let before = stage.table(
+        &[("a", 0, list([0, 1]), ""), ("b", 1, list([2]), "")],
+        &["0 0 1 1", "2 2 2 2", NOTHING],
+    );
+    let after = stage.table(
+        &[("a", 0, weights, ""), ("c", 2, list([3]), "protocol = \"tcp\"")],
+        &["1 1 1 2", NOTHING, "3 3 3 3"],
+    );
+    // The way back is of the same kind.
+    to_and_fro(&stage, [&before, &after], false, &[], kill);
+}
+
+#[test]
+fn killed_while_apps_come_and_go() {
+    apps_come_and_go(true);
+}
+
+#[test]
+fn failed_while_apps_come_and_go() {
+    apps_come_and_go(false);
+}
+
+/// Whether it only makes or fills what has no pin and goes with the process: nothing is left of it.
+fn is_fleeting(operation: &Operation) -> bool {
+    let makes = ["bpf BPF_BTF_LOAD", "bpf BPF_PROG_LOAD", "bpf BPF_MAP_CREATE"];
+    // The map of a section is made, filled and frozen.
+    makes.contains(&operation.what.as_str()) || operation.object.starts_with('.')
+}
+
+/// A kill at each operation of the `apply` that takes over what another vipnat made. VIPs answer all
+/// the time.
+fn taking_over(layout: Layout, kill: bool) {
+    let began = Instant::now();
+    let stage = Stage::new(1);
+    let table = stage.table(&[("a", 0, list([0, 1]), "")], &["0 0 1 1"]);
+    let fresh = stage.fresh(&table);
+    stage.apply(&table);
+    let of_another = || {
+        let mut bpftool = Command::new("bpftool");
+        bpftool
+            .args(["map", "update", "pinned"])
+            .arg(stage.scene.vipnat.bpffs().join("maps/layout"));
+        bpftool.args(["key", "0", "0", "0", "0", "value"]);
+        let updated = outcome(bpftool.args(layout.to_bytes().map(|byte| byte.to_string())));
+        assert!(updated.status.success(), "{updated}");
+    };
+    let command = stage.apply_command(&table);
+    of_another();
+    // Once without looking, so that all that follow are alike.
+    stage.apply(&table);
+    of_another();
+    let operations = operations(&command);
+    let points: Vec<_> = points(&operations, kill)
+        .into_iter()
+        .filter(|(at, _)| !kill || !is_fleeting(&operations[*at]))
+        .collect();
+    for (at, fault) in &points {
+        of_another();
+        let context = strike(&command, &operations, *at, *fault);
+        stage.works(&[&table], &[], &context);
+        stage.is_repaired(&table, &fresh, &context);
+    }
+    println!("{} points in {:?}", points.len(), began.elapsed());
+}
+
+#[test]
+fn killed_while_it_takes_over_from_another_build() {
+    taking_over(Layout { version: LAYOUT, build: [1, 2, 3, 4], last_scope: 1 }, true);
+}
+
+#[test]
+fn failed_while_it_takes_over_from_another_build() {
+    taking_over(Layout { version: LAYOUT, build: [1, 2, 3, 4], last_scope: 1 }, false);
+}
+
+#[test]
+fn killed_while_it_takes_over_another_layout() {
+    taking_over(Layout { version: LAYOUT + 1, build: [1, 2, 3, 4], last_scope: 1 }, true);
+}
+
+#[test]
+fn failed_while_it_takes_over_another_layout() {
+    taking_over(Layout { version: LAYOUT + 1, build: [1, 2, 3, 4], last_scope: 1 }, false);
+}
+
+/// Whatever `attach` had done when it was killed, a second one does the rest, and what is there is what one
+/// that was not killed leaves.
+#[test]
+fn killed_while_it_attaches() {
+    let stage = Stage::new(1);
+    let cgroup = stage.scene.app.cgroup.relative();
+    let text = table(&[("a", cgroup, &list([0, 1]), "")]);
+    let text = text.replace(&format!("cgroup = \"{cgroup}\"\n"), "");
+    let vipnat = &stage.scene.vipnat;
+    let attach = || vipnat.command(["attach", "--app", "a", "--cgroup", cgroup]);
+    let begin = || {
+        vipnat.ok(["flush"]);
+        vipnat.apply(&text);
+    };
+    begin();
+    let operations = operations(&attach());
+    vipnat.apply(&text);
+    let whole = stage.dump();
+    for at in 0..operations.len() {
+        begin();
+        let context = strike(&attach(), &operations, at, Fault::Kill);
+        let seen = stage.sees();
+        assert!(seen == ["0 0 1 1"] || seen == [NOTHING], "{context}: {seen:?}");
+        let again = outcome(&mut attach());
+        assert!(again.status.success(), "{context}: {again}");
+        same(&stage.dump(), &whole, &context);
+        assert_eq!(vipnat.apply(&text), "nothing to change\n", "{context}");
+    }
+}
+
+/// After a crash the table before may be applied, too.
+#[test]
+fn killed_and_applied_back() {
+    let began = Instant::now();
+    let stage = Stage::new(2);
+    let before = stage.table(&[("a", 0, list([0, 1]), "")], &["0 0 1 1", NOTHING]);
+    let after = stage.table(
+        &[("c", 0, list([2]), ""), ("a", 1, list([0, 3]), "port = 5432")],
+        &["2 2 2 2", "0 0 3 3"],
+    );
+    let fresh = stage.fresh(&before);
+    for table in [&before, &after, &before] {
+        stage.apply(table);
+    }
+    let operations = operations(&stage.apply_command(&after));
+    stage.apply(&before);
+    for at in (0..operations.len()).filter(|at| !asks_the_kernel(&operations[*at])) {
+        let context = strike(&stage.apply_command(&after), &operations, at, Fault::Kill);
+        stage.works(&[&before, &after], &[(0, "0 0 3 3")], &context);
+        stage.is_repaired(&before, &fresh, &context);
+    }
+    println!("{} operations in {:?}", operations.len(), began.elapsed());
+}
