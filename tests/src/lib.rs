@@ -27,6 +27,7 @@ mod session;
 pub mod state;
 mod systemd;
 mod vipnat;
+pub mod vm;
 
 pub use app::App;
 pub use backend::Backend;

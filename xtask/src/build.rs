@@ -38,6 +38,11 @@ fn target_directory() -> Result<PathBuf> {
     Ok(directory.into())
 }
 
+/// Where the program `name` is that was built.
+pub(crate) fn program(name: &str) -> Result<PathBuf> {
+    Ok(target_directory()?.join("debug").join(name))
+}
+
 /// Builds the vipnat binary alone.
 pub(crate) fn vipnat() -> Result<()> {
     build(["vipnat"]).run()

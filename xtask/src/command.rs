@@ -6,7 +6,7 @@ use std::{
     fmt,
     io::{self, Read as _},
     path::{Path, PathBuf},
-    process::{Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -91,6 +91,12 @@ impl Cmd {
             bail!("`{self}` failed ({}); its output ended with\n{}", output.status, tail(&stderr));
         }
         String::from_utf8(output.stdout).with_context(|| format!("the output of `{self}`"))
+    }
+
+    /// Starts it, to be waited for by the caller.
+    pub(crate) fn spawn(mut self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Result<Child> {
+        let spawned = self.0.stdin(stdin).stdout(stdout).stderr(stderr).spawn();
+        spawned.with_context(|| format!("`{self}` can't be started"))
     }
 
     /// Both output streams in the order in which they were written.

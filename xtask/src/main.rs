@@ -1,5 +1,5 @@
 //! The development tasks of vipnat: `cargo xtask setup`, `build`, `test`, `lint`,
-//! `conformance`, `soak` and `demo`.
+//! `conformance`, `soak`, `vm` and `demo`.
 
 mod build;
 mod command;
@@ -9,6 +9,7 @@ mod lint;
 mod setup;
 mod soak;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -50,6 +51,8 @@ enum Task {
     Conformance(conformance::Conformance),
     /// Changes tables, connects, and kills `vipnat run`, all the time; needs root.
     Soak(soak::Soak),
+    /// Runs the integration tests in virtual machines, kernel by kernel; needs root.
+    Vm(vm::Vm),
     /// Shows vipnat at work on hosts made of network namespaces; needs root.
     Demo,
 }
@@ -73,6 +76,7 @@ impl Task {
             Self::Lint => lint::run(),
             Self::Conformance(conformance) => conformance.run(),
             Self::Soak(soak) => soak.run(),
+            Self::Vm(vm) => vm.run(),
             Self::Demo => {
                 setup::run()?;
                 build::vipnat()?;

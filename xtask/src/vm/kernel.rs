@@ -1,0 +1,227 @@
+//! The kernels: which there are, where they come from, and what of them it takes to boot.
+
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::{
+    packages::{Package, Packages, Record, records},
+    tools::Tools,
+};
+
+/// Modules that it takes to mount the machine's files, in case they are not built in.
+const ROOT_MODULES: [&str; 3] = ["virtio_pci", "virtiofs", "overlay"];
+
+/// Which kernel.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Kernel {
+    /// One of Debian's.
+    Debian(&'static Source),
+    /// A file, or a folder like an unpacked package.
+    Path(PathBuf),
+}
+
+/// Where one of Debian's kernels is.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Source {
+    pub(super) name: &'static str,
+    suites: &'static [&'static str],
+    /// What the names of its packages match.
+    pattern: &'static str,
+}
+
+/// The kernels that the tests run on: the oldest that vipnat supports, one in between, the newest.
+pub(super) const SUPPORTED: [Source; 3] = [
+    Source {
+        name: "6.1",
+        suites: &["bookworm", "bookworm-security"],
+        pattern: "^linux-image-6\\.1\\.[0-9]+-[0-9]+-cloud-amd64$",
+    },
+    Source {
+        name: "6.12",
+        suites: &["bookworm-backports", "bookworm-security"],
+        pattern: "^linux-image-6\\.12\\.[0-9.]+\\+deb12[0-9.]*-cloud-amd64$",
+    },
+    Source {
+        name: "latest",
+        suites: &["sid"],
+        pattern: "^linux-image-[0-9.]+\\+deb[0-9.]+-cloud-amd64$",
+    },
+];
+
+/// One that vipnat refuses.
+pub(super) const TOO_OLD: Source = Source {
+    name: "5.10",
+    suites: &["bullseye", "bullseye-security"],
+    pattern: "^linux-image-5\\.10\\.[0-9]+-[0-9]+-cloud-amd64$",
+};
+
+/// What is on the disk of a kernel.
+pub(super) struct Files {
+    /// What it calls itself, or its path.
+    pub(super) release: String,
+    pub(super) image: PathBuf,
+    /// The folder with its modules.
+    pub(super) modules: Option<PathBuf>,
+}
+
+impl Kernel {
+    /// Reads the argument of `--kernel`.
+    pub(super) fn parse(argument: &str) -> Result<Self, String> {
+        if let Some(source) = SUPPORTED.iter().find(|source| source.name == argument) {
+            return Ok(Self::Debian(source));
+        }
+        let path = Path::new(argument);
+        match path.canonicalize() {
+            Ok(path) => Ok(Self::Path(path)),
+            Err(error) => Err(format!(
+                "neither 6.1, 6.12, latest, nor the path of a kernel or of a folder like an unpacked \
+                 kernel package: {error}"
+            )),
+        }
+    }
+
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Debian(source) => source.name.to_owned(),
+            Self::Path(path) => path.display().to_string(),
+        }
+    }
+
+    /// Fetches it, if it is not there.
+    pub(super) fn files(&self, cache: &Path, tools: &Tools) -> Result<Files> {
+        match self {
+            Self::Debian(source) => {
+                let packages = Packages::new(cache.join(source.name), source.suites);
+                let root = packages
+                    .unpacked(|packages| choose(&packages.search(source.pattern)?))
+                    .with_context(|| format!("Debian's kernel {} can't be had", source.name))?;
+                in_folder(&root, tools)
+            }
+            Self::Path(path) if path.is_dir() => in_folder(path, tools),
+            Self::Path(path) => {
+                let release = path.display().to_string();
+                Ok(Files { release, image: path.clone(), modules: None })
+            }
+        }
+    }
+}
+
+impl Files {
+    /// The modules it takes to mount the machine's files, each after those that it needs.
+    pub(super) fn root_modules(&self) -> Result<Vec<PathBuf>> {
+        let Some(folder) = &self.modules else {
+            return Ok(Vec::new());
+        };
+        let list = folder.join("modules.dep");
+        let list =
+            fs::read_to_string(&list).with_context(|| format!("reading {}", list.display()))?;
+        let mut modules = Vec::new();
+        for name in ROOT_MODULES {
+            for module in with_dependencies(&list, name) {
+                let module = folder.join(module);
+                if !modules.contains(&module) {
+                    modules.push(module);
+                }
+            }
+        }
+        Ok(modules)
+    }
+}
+
+/// The newest kernel that apt tells of, with the packages that are parts of it.
+fn choose(shown: &str) -> Result<Vec<Package>> {
+    let newest = records(shown)
+        .filter(|record| !record.field("Package").is_empty())
+        .max_by_key(|record| (numbers(record.field("Package")), numbers(record.field("Version"))));
+    let newest = newest.context("there is no such package")?;
+    let version = newest.field("Version");
+    let package = |name: &str| Package { name: name.to_owned(), version: version.to_owned() };
+    let parts = parts(newest).map(package);
+    Ok([package(newest.field("Package"))].into_iter().chain(parts).collect())
+}
+
+/// Newer kernels are in packages of their own: the image, and the modules.
+fn parts(record: Record<'_>) -> impl Iterator<Item = &str> {
+    let names = record.field("Depends").split(',').filter_map(|one| one.split_whitespace().next());
+    names.filter(|name| name.starts_with("linux-binary-") || name.starts_with("linux-modules-"))
+}
+
+/// The numbers in a version, by which it is older or newer.
+fn numbers(version: &str) -> Vec<u64> {
+    version.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect()
+}
+
+/// What is in a folder like an unpacked package.
+fn in_folder(root: &Path, tools: &Tools) -> Result<Files> {
+    // kmod looks below `lib`, where newer packages have nothing.
+    if !root.join("lib").exists() {
+        symlink("usr/lib", root.join("lib")).context("making the link lib")?;
+    }
+    let all = root.join("lib/modules");
+    let releases = fs::read_dir(&all).with_context(|| format!("reading {}", all.display()))?;
+    let mut releases: Vec<_> =
+        releases.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let (Some(release), true) = (releases.pop(), releases.is_empty()) else {
+        bail!("{} has not the modules of one kernel", all.display());
+    };
+    let modules = all.join(&release);
+    let places = [root.join(format!("boot/vmlinuz-{release}")), modules.join("vmlinuz")];
+    let image = places.into_iter().find(|place| place.exists());
+    let image = image.with_context(|| format!("there is no kernel in {}", root.display()))?;
+    if !modules.join("modules.dep").exists() {
+        tools.kmod("depmod").arg("-b").arg(root).arg(&release).run_quietly()?;
+    }
+    ensure!(modules.join("modules.dep").exists(), "depmod made no list of modules");
+    Ok(Files { release, image, modules: Some(modules) })
+}
+
+/// A module and what it needs, in the order in which they are to be loaded, as `modules.dep` says;
+/// none if it is built in.
+fn with_dependencies<'a>(list: &'a str, name: &str) -> Vec<&'a str> {
+    let file = |path: &'a str| path.rsplit('/').next().unwrap_or(path);
+    let found = list.lines().find_map(|line| {
+        let (module, needs) = line.split_once(':')?;
+        (file(module).split('.').next()? == name).then_some((module, needs))
+    });
+    let Some((module, needs)) = found else {
+        return Vec::new();
+    };
+    needs.split_whitespace().rev().chain([module]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_come_after_what_they_need() {
+        let list = "kernel/a/first.ko:\nkernel/b/third.ko.xz: kernel/b/second.ko kernel/a/first.ko\n";
+        assert_eq!(
+            with_dependencies(list, "third"),
+            ["kernel/a/first.ko", "kernel/b/second.ko", "kernel/b/third.ko.xz"]
+        );
+        assert_eq!(with_dependencies(list, "first"), ["kernel/a/first.ko"]);
+        assert!(with_dependencies(list, "fourth").is_empty());
+    }
+
+    #[test]
+    fn the_newest_is_chosen_with_its_parts() {
+        let shown = "Package: linux-image-6.12.95+deb12-cloud-amd64\nVersion: 6.12.95-1\n\n\
+                     Package: linux-image-6.12.117+deb12-cloud-amd64\nVersion: 6.12.117-1~deb12u1\n\
+                     Depends: kmod, linux-binary-6.12.117+deb12-cloud-amd64 (= 6.12.117-1~deb12u1)\n\n\
+                     Package: linux-image-6.12.101+deb12-cloud-amd64\nVersion: 6.12.101-1\n";
+        let chosen = choose(shown).unwrap();
+        let names: Vec<_> = chosen.iter().map(|package| package.name.as_str()).collect();
+        assert_eq!(
+            names,
+            ["linux-image-6.12.117+deb12-cloud-amd64", "linux-binary-6.12.117+deb12-cloud-amd64"]
+        );
+        assert!(chosen.iter().all(|package| package.version == "6.12.117-1~deb12u1"));
+        assert!(choose("").is_err());
+    }
+}

@@ -1,0 +1,288 @@
+//! One virtual machine, from its start to its verdict.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use tempfile::TempDir;
+use vipnat_tests::vm::{EMULATED, Event, JOB, Job, READY, VERDICT};
+
+use super::{image, kernel::Files, say, tools::Tools};
+use crate::command::Cmd;
+
+/// How long a machine may take until the tests begin: in emulation it is ten seconds.
+const BOOT: Duration = Duration::from_secs(90);
+
+/// How often one is started whose tests don't begin.
+const BOOTS: usize = 3;
+
+/// How often it is looked at.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How many of the last lines of the console are shown.
+const TAIL: usize = 40;
+
+/// The memory of a machine.
+const MEMORY: &str = "3G";
+
+/// What QEMU says when the machine's KVM is no good.
+const KVM_BROKE: &str = "KVM internal error";
+
+/// As other models of processor 6.12 panics now and then, in emulation.
+const EMULATION: [&str; 4] = ["-accel", "tcg,thread=multi", "-cpu", "Haswell-noTSX"];
+
+const KVM: [&str; 4] = ["-accel", "kvm", "-cpu", "host"];
+
+/// By what machines run.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Accelerator {
+    Kvm,
+    Emulation,
+}
+
+impl Accelerator {
+    /// What is worth a try here.
+    pub(super) fn likely() -> Self {
+        let kvm = File::options().read(true).write(true).open("/dev/kvm");
+        if kvm.is_ok() { Self::Kvm } else { Self::Emulation }
+    }
+}
+
+/// What became of a machine.
+pub(super) struct Ran {
+    pub(super) events: Vec<Event>,
+    /// What went wrong with the machine itself.
+    pub(super) problem: Option<String>,
+    /// How many starts it took.
+    pub(super) boots: usize,
+    pub(super) seconds: f64,
+}
+
+/// Runs a job, with emulation instead of KVM from the moment on when that turns out not to work.
+pub(super) fn run(
+    files: &Files,
+    job: &mut Job,
+    tools: &Tools,
+    init: &Path,
+    accelerator: &mut Accelerator,
+    mut on_event: impl FnMut(&Event),
+) -> Result<Ran> {
+    let begun = Instant::now();
+    let mut boots = 0;
+    loop {
+        boots += 1;
+        let emulated = *accelerator == Accelerator::Emulation;
+        job.environment.retain(|(name, _)| name != EMULATED);
+        if emulated {
+            job.environment.push((EMULATED.to_owned(), "1".to_owned()));
+        }
+        let mut machine = Machine::start(files, job, tools, init, *accelerator)?;
+        let mut events = Vec::new();
+        let problem = machine.watch(job, |event| {
+            on_event(&event);
+            events.push(event);
+        })?;
+        let ready = machine.console().contains(READY);
+        if !ready && !emulated {
+            say("KVM is here, but machines don't start with it; with emulation instead");
+            *accelerator = Accelerator::Emulation;
+            boots = 0;
+            continue;
+        }
+        if !ready && boots < BOOTS {
+            say(&format!("{} did not start; once more", files.release));
+            continue;
+        }
+        let problem = problem.map(|problem| format!("{problem}\n{}", machine.last_words()));
+        return Ok(Ran { events, problem, boots, seconds: begun.elapsed().as_secs_f64() });
+    }
+}
+
+/// One that runs. `Drop` ends it.
+struct Machine {
+    qemu: Child,
+    files: Option<Child>,
+    folder: TempDir,
+}
+
+impl Machine {
+    fn start(
+        files: &Files,
+        job: &Job,
+        tools: &Tools,
+        init: &Path,
+        accelerator: Accelerator,
+    ) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("vipnat-vm-").tempdir()?;
+        let path = |name: &str| folder.path().join(name);
+        let (job_file, socket) = (path("job"), path("files.socket"));
+        fs::write(&job_file, serde_json::to_vec(job)?)?;
+        fs::write(path("initrd"), image::build(&files.root_modules()?, init)?)?;
+        let mut served = serve_files(tools, &path("export"), &socket, &path("files.log"))?;
+        let begun = Instant::now();
+        while !socket.exists() {
+            let log = || fs::read_to_string(path("files.log")).unwrap_or_default();
+            ensure!(
+                served.try_wait()?.is_none() && begun.elapsed() < BOOT,
+                "the machine's files can't be served: {}",
+                log()
+            );
+            sleep(PAUSE);
+        }
+        let command_line = format!(
+            "console=ttyS0 quiet panic=-1 {JOB}{}",
+            job_file.display()
+        );
+        let log = File::create(path("qemu.log"))?;
+        let qemu = tools
+            .qemu()
+            .args(match accelerator {
+                Accelerator::Kvm => KVM,
+                Accelerator::Emulation => EMULATION,
+            })
+            .args(["-M", "q35,memory-backend=memory", "-smp", "2", "-m", MEMORY])
+            .arg("-object")
+            .arg(format!("memory-backend-memfd,id=memory,size={MEMORY},share=on"))
+            .arg("-chardev")
+            .arg(format!("socket,id=files,path={}", socket.display()))
+            .arg("-device")
+            .arg(format!("vhost-user-fs-pci,chardev=files,tag={}", image::TAG))
+            .args(["-nodefaults", "-display", "none", "-no-reboot"])
+            .args([("-serial", "console"), ("-serial", "events")].map(|(option, name)| {
+                [option.to_owned(), format!("file:{}", path(name).display())]
+            }).concat())
+            .arg("-kernel")
+            .arg(&files.image)
+            .arg("-initrd")
+            .arg(path("initrd"))
+            .arg("-append")
+            .arg(command_line)
+            .spawn(Stdio::null(), log.try_clone()?.into(), log.into())?;
+        Ok(Self { qemu, files: Some(served), folder })
+    }
+
+    /// Waits until it ends, or until it must be ended; what was wrong with it.
+    fn watch(&mut self, job: &Job, mut on_event: impl FnMut(Event)) -> Result<Option<String>> {
+        // Each step has a limit of its own, which the machine sees to.
+        let steps: u64 = job.steps.iter().map(|step| step.seconds + 30).sum();
+        let limit = BOOT + Duration::from_secs(steps);
+        let begun = Instant::now();
+        let mut events = None;
+        let mut line = String::new();
+        loop {
+            let ended = self.qemu.try_wait()?;
+            if events.is_none() {
+                events = File::open(self.path("events")).ok().map(BufReader::new);
+            }
+            if let Some(events) = &mut events {
+                // A line may still be incomplete.
+                while events.read_line(&mut line)? > 0 && line.ends_with('\n') {
+                    if let Ok(event) = serde_json::from_str(line.trim()) {
+                        on_event(event);
+                    }
+                    line.clear();
+                }
+            }
+            let console = self.console();
+            if ended.is_some() {
+                let tainted = console.lines().find_map(|line| line.split_once(VERDICT));
+                return Ok(match tainted.map(|(_, tainted)| tainted.trim().parse::<u32>()) {
+                    Some(Ok(bits)) => kernel_complaint(bits),
+                    _ => Some("the machine ended without a verdict".to_owned()),
+                });
+            }
+            let broken = fs::read_to_string(self.path("qemu.log"));
+            if broken.is_ok_and(|log| log.contains(KVM_BROKE)) {
+                return Ok(Some("KVM broke".to_owned()));
+            }
+            if begun.elapsed() > BOOT && !console.contains(READY) {
+                return Ok(Some(format!("no test began within {} s", BOOT.as_secs())));
+            }
+            if begun.elapsed() > limit {
+                return Ok(Some("the machine hangs".to_owned()));
+            }
+            sleep(PAUSE);
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn console(&self) -> String {
+        fs::read(self.path("console"))
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
+    }
+
+    /// The end of the console, and what QEMU said.
+    fn last_words(&self) -> String {
+        let qemu = fs::read_to_string(self.path("qemu.log")).unwrap_or_default();
+        let qemu = qemu.lines().filter(|line| !line.contains("TCG doesn't support"));
+        let console = self.console();
+        let lines: Vec<_> = console.lines().chain(qemu).collect();
+        let last = &lines[lines.len().saturating_sub(TAIL)..];
+        last.iter().map(|line| format!("    {}\n", line.trim_end())).collect()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        for child in [Some(&mut self.qemu), self.files.as_mut()].into_iter().flatten() {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Serves this machine's files, read-only, in namespaces of its own.
+fn serve_files(tools: &Tools, folder: &Path, socket: &Path, log: &Path) -> Result<Child> {
+    fs::create_dir(folder)?;
+    let server = tools
+        .virtiofsd()
+        .arg(format!("--socket-path={}", socket.display()))
+        .arg("-o")
+        .arg(format!("source={},cache=always", folder.display()))
+        .arg("-f");
+    let folder = folder.display();
+    let script = format!(
+        "mount --rbind / {folder} && mount --make-rprivate {folder} && \
+         mount -o remount,bind,ro {folder} && exec {server}"
+    );
+    let log = File::create(log)?;
+    Cmd::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c", &script])
+        .spawn(Stdio::null(), log.try_clone()?.into(), log.into())
+        .context("serving the machine's files")
+}
+
+/// What the kernel complained of, by the flags that it shows (kernel/panic.c).
+fn kernel_complaint(tainted: u32) -> Option<String> {
+    const DIED: u32 = 1 << 7;
+    const WARNED: u32 = 1 << 9;
+    const LOCKED_UP: u32 = 1 << 14;
+    let complaints = [(DIED, "an oops"), (WARNED, "a warning"), (LOCKED_UP, "a soft lockup")];
+    let found: Vec<_> =
+        complaints.iter().filter(|(bit, _)| tainted & bit != 0).map(|(_, what)| *what).collect();
+    (!found.is_empty()).then(|| format!("the kernel's log has {}", found.join(" and ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_warned_is_no_good_one() {
+        assert_eq!(kernel_complaint(0), None);
+        // Modules from elsewhere, or without a signature.
+        assert_eq!(kernel_complaint((1 << 12) | (1 << 13)), None);
+        assert_eq!(kernel_complaint(1 << 9).as_deref(), Some("the kernel's log has a warning"));
+    }
+}

@@ -1,0 +1,298 @@
+//! Debian packages that are used and not installed: fetched by the machine's apt, but with sources and
+//! a state of their own, kept with checksums, and unpacked.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use sha2::{Digest as _, Sha256};
+
+use super::say;
+use crate::command::Cmd;
+
+/// How old lists of packages may be.
+const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Written when everything that it names is there: checksums and files, as `sha256sum` writes them.
+const PACKAGES: &str = "packages";
+
+/// Packages that belong together, in a folder of the cache.
+pub(super) struct Packages {
+    folder: PathBuf,
+    /// Such as `bookworm`, `bookworm-security`.
+    suites: &'static [&'static str],
+}
+
+/// One package that is to be fetched.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Package {
+    pub(super) name: String,
+    pub(super) version: String,
+}
+
+impl Packages {
+    pub(super) fn new(folder: PathBuf, suites: &'static [&'static str]) -> Self {
+        Self { folder, suites }
+    }
+
+    /// Where the packages are unpacked: those that `select` chooses of the present lists, or, if
+    /// the network gives none, those of last time.
+    pub(super) fn unpacked(&self, select: impl Fn(&Self) -> Result<Vec<Package>>) -> Result<PathBuf> {
+        let fetched = self.update().and_then(|()| self.fetch(&select(self)?));
+        if let Err(error) = fetched {
+            if !self.folder.join(PACKAGES).exists() {
+                return Err(error);
+            }
+            say(&format!("going on with the packages of before: {error:#}"));
+        }
+        self.unpack()
+    }
+
+    /// What apt knows of packages whose name matches, a block of lines for each.
+    pub(super) fn search(&self, pattern: &str) -> Result<String> {
+        self.apt("apt-cache").args(["search", "--full", "--names-only", pattern]).read()
+    }
+
+    /// The packages that installing `names` on an empty machine would install.
+    pub(super) fn closure(&self, names: &[&str]) -> Result<Vec<Package>> {
+        let uris = self
+            .apt("apt-get")
+            // It leaves out those that it finds.
+            .args(["-o", "Dir::Cache::archives=/nowhere"])
+            .args(["-qq", "--yes", "--no-install-recommends", "--print-uris", "install"])
+            .args(names)
+            .read()?;
+        // 'http://.../x_1%3a2_amd64.deb' x_1%3a2_amd64.deb 12345 MD5Sum:...
+        uris.lines()
+            .map(|line| {
+                let file = line.split(' ').nth(1).unwrap_or("");
+                let mut parts = file.split('_');
+                let (name, version) = (parts.next(), parts.next());
+                let version = version.with_context(|| format!("apt-get says {line:?}"))?;
+                let name = name.unwrap_or_default().to_owned();
+                Ok(Package { name, version: version.replace("%3a", ":") })
+            })
+            .collect()
+    }
+
+    /// Reads the lists of packages, unless they are new enough.
+    fn update(&self) -> Result<()> {
+        let (sources, updated) = (self.folder.join("sources"), self.folder.join("updated"));
+        let text = sources_of(self.suites)?;
+        let age = || SystemTime::now().duration_since(updated.metadata().ok()?.modified().ok()?).ok();
+        if fs::read_to_string(&sources).is_ok_and(|old| old == text)
+            && age().is_some_and(|age| age < FRESH)
+        {
+            return Ok(());
+        }
+        for folder in ["lists/partial", "debs/partial"] {
+            let folder = self.folder.join(folder);
+            fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        }
+        say(&format!("reading the package lists of {}", self.suites.join(", ")));
+        fs::write(&sources, text).with_context(|| format!("writing {}", sources.display()))?;
+        self.apt("apt-get").args(["-q", "update", "--error-on=any"]).run_quietly()?;
+        fs::write(&updated, "").with_context(|| format!("writing {}", updated.display()))
+    }
+
+    /// Fetches what is missing. apt checks the signatures of the lists, which have the checksums.
+    fn fetch(&self, wanted: &[Package]) -> Result<()> {
+        let exact: Vec<_> =
+            wanted.iter().map(|Package { name, version }| format!("{name}={version}")).collect();
+        let shown = self.apt("apt-cache").arg("show").args(&exact).read()?;
+        let mut list = String::new();
+        let mut missing = Vec::new();
+        for Package { name, version } in wanted {
+            let record = records(&shown)
+                .find(|record| record.field("Package") == name && record.field("Version") == version)
+                .with_context(|| format!("apt does not know {name}={version}"))?;
+            let checksum = record.field("SHA256");
+            ensure!(checksum.len() == 64, "apt knows no SHA256 of {name}={version}");
+            let file = format!("{name}_{}_{}.deb", version.replace(':', "%3a"), record.field("Architecture"));
+            let path = self.folder.join("debs").join(&file);
+            if sha256(&path).ok().as_deref() != Some(checksum) {
+                missing.push(format!("{name}={version}"));
+            }
+            writeln!(list, "{checksum}  debs/{file}").expect("a string takes everything");
+        }
+        if !missing.is_empty() {
+            match missing.as_slice() {
+                [one] => say(&format!("fetching {one}")),
+                many => say(&format!("fetching {} packages, among them {}", many.len(), wanted_last(wanted))),
+            }
+            self.apt("apt-get")
+                .folder(&self.folder.join("debs").to_string_lossy())
+                .args(["-q", "download"])
+                .args(missing)
+                .run_quietly()?;
+        }
+        check(&self.folder, &list)?;
+        let (new, path) = (self.folder.join("packages.new"), self.folder.join(PACKAGES));
+        fs::write(&new, list)
+            .and_then(|()| fs::rename(&new, &path))
+            .with_context(|| format!("writing {}", path.display()))
+    }
+
+    /// Checks the packages and unpacks them, if they are not.
+    fn unpack(&self) -> Result<PathBuf> {
+        let list = self.folder.join(PACKAGES);
+        let list =
+            fs::read_to_string(&list).with_context(|| format!("reading {}", list.display()))?;
+        check(&self.folder, &list)?;
+        let name = format!("root-{}", &hex(&Sha256::digest(&list))[..12]);
+        let root = self.folder.join(&name);
+        if root.exists() {
+            return Ok(root);
+        }
+        let keep: Vec<_> = files(&list).map(|(_, file)| file.trim_start_matches("debs/")).collect();
+        remove_others(&self.folder.join("debs"), &keep)?;
+        for entry in fs::read_dir(&self.folder)?.flatten() {
+            // Those of before.
+            if entry.file_name().to_string_lossy().starts_with("root-") {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        let new = self.folder.join("root-new");
+        for (_, file) in files(&list) {
+            Cmd::new("dpkg-deb").arg("-x").arg(self.folder.join(file)).arg(&new).run_quietly()?;
+        }
+        fs::rename(&new, &root).with_context(|| format!("renaming {}", new.display()))?;
+        Ok(root)
+    }
+
+    /// `apt-get` or `apt-cache` that see these sources and nothing of the machine.
+    fn apt(&self, program: &str) -> Cmd {
+        let folder = self.folder.display();
+        let options = [
+            format!("Dir::Etc::sourcelist={folder}/sources"),
+            "Dir::Etc::sourceparts=/dev/null".to_owned(),
+            "Dir::Etc::preferences=/dev/null".to_owned(),
+            "Dir::Etc::preferencesparts=/dev/null".to_owned(),
+            format!("Dir::State::lists={folder}/lists"),
+            "Dir::State::status=/dev/null".to_owned(),
+            format!("Dir::Cache::archives={folder}/debs"),
+            "Dir::Cache::pkgcache=".to_owned(),
+            "Dir::Cache::srcpkgcache=".to_owned(),
+            "Acquire::Languages=none".to_owned(),
+            "Acquire::Retries=2".to_owned(),
+            "Acquire::http::Timeout=20".to_owned(),
+            "Debug::NoLocking=1".to_owned(),
+            // Others than root may not see the cache.
+            "APT::Sandbox::User=root".to_owned(),
+        ];
+        let options = options.iter().flat_map(|option| ["-o", option.as_str()]);
+        Cmd::new(program).env("LC_ALL", "C").args(options)
+    }
+}
+
+fn wanted_last(wanted: &[Package]) -> &str {
+    wanted.last().map_or("", |package| &package.name)
+}
+
+/// A block of lines that tell of one package.
+#[derive(Clone, Copy)]
+pub(super) struct Record<'a>(&'a str);
+
+impl<'a> Record<'a> {
+    /// What a line says; empty if there is none.
+    pub(super) fn field(self, name: &str) -> &'a str {
+        let value = |line: &'a str| line.strip_prefix(name)?.strip_prefix(": ");
+        self.0.lines().find_map(value).unwrap_or("")
+    }
+}
+
+pub(super) fn records(text: &str) -> impl Iterator<Item = Record<'_>> {
+    text.split("\n\n").map(Record)
+}
+
+/// Sources for these suites, at the archive that the machine has its own packages from.
+fn sources_of(suites: &[&str]) -> Result<String> {
+    let targets = Cmd::new("apt-get")
+        .args(["indextargets", "--format", "$(RELEASE) $(COMPONENT) $(REPO_URI)"])
+        .arg("Created-By: Packages")
+        .read()
+        .context("this takes Debian's apt")?;
+    let mut text = String::new();
+    for suite in suites {
+        let security = suite.ends_with("-security");
+        let uri = archive(&targets, security).with_context(|| {
+            let kind = if security { "Debian's security updates" } else { "Debian's archive" };
+            format!("the machine's apt has no source of {kind}")
+        })?;
+        writeln!(text, "deb [target=Packages] {uri} {suite} main").expect("a string takes everything");
+    }
+    Ok(text)
+}
+
+/// Debian's archive, or that of its security updates, among what `apt-get indextargets` says.
+fn archive(targets: &str, security: bool) -> Option<&str> {
+    const RELEASES: [&str; 4] = ["bookworm", "trixie", "forky", "sid"];
+    targets.lines().find_map(|line| {
+        let mut words = line.split(' ');
+        let (release, component, uri) = (words.next()?, words.next()?, words.next()?);
+        let base = if security { release.strip_suffix("-security")? } else { release };
+        (RELEASES.contains(&base) && component == "main").then_some(uri)
+    })
+}
+
+/// Checks files against a list of checksums.
+fn check(folder: &Path, list: &str) -> Result<()> {
+    for (checksum, file) in files(list) {
+        let path = folder.join(file);
+        let found = sha256(&path).with_context(|| format!("reading {}", path.display()))?;
+        if found != checksum {
+            bail!("{} has another checksum than Debian says: {found}", path.display());
+        }
+    }
+    Ok(())
+}
+
+fn files(list: &str) -> impl Iterator<Item = (&str, &str)> {
+    list.lines().filter_map(|line| line.split_once("  "))
+}
+
+fn sha256(path: &Path) -> std::io::Result<String> {
+    Ok(hex(&Sha256::digest(fs::read(path)?)))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Removes the files of a folder that are not named.
+fn remove_others(folder: &Path, keep: &[&str]) -> Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
+        let entry = entry?;
+        let named = entry.file_name().to_str().is_some_and(|name| keep.contains(&name));
+        if !named && entry.file_type()?.is_file() {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_have_fields() {
+        let text = "Package: a\nVersion: 1:2-3\nDepends: b, c\n\nPackage: b\nVersion: 4\n";
+        let versions: Vec<_> = records(text).map(|record| record.field("Version")).collect();
+        assert_eq!(versions, ["1:2-3", "4"]);
+        assert_eq!(records(text).next().unwrap().field("SHA256"), "");
+    }
+
+    #[test]
+    fn the_archive_is_debians_and_not_that_of_somebody_who_names_suites_alike() {
+        let targets = "bookworm stable http://other/\nbookworm-updates main http://debian/\n\
+                       bookworm main http://debian/\nbookworm-security main http://security/\n";
+        assert_eq!(archive(targets, false), Some("http://debian/"));
+        assert_eq!(archive(targets, true), Some("http://security/"));
+        assert_eq!(archive("cloud-sdk-bookworm main http://other/\n", false), None);
+    }
+}

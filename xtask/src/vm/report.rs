@@ -1,0 +1,253 @@
+//! What came of the tests, kernel by kernel, as a table and as JSON.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use serde::Serialize;
+
+/// All of a run.
+#[derive(Serialize)]
+pub(super) struct Report {
+    pub(super) kernels: Vec<KernelReport>,
+}
+
+/// What came of one kernel.
+#[derive(Serialize)]
+pub(super) struct KernelReport {
+    /// As it was asked for.
+    pub(super) kernel: String,
+    /// As it calls itself.
+    pub(super) release: String,
+    /// `kvm` or `emulation`.
+    pub(super) by: String,
+    /// How many starts it took until the tests began.
+    pub(super) boots: usize,
+    pub(super) seconds: f64,
+    pub(super) groups: Vec<Group>,
+    /// What went wrong with the machine itself.
+    pub(super) problem: Option<String>,
+}
+
+/// Tests that belong together.
+#[derive(Serialize)]
+pub(super) struct Group {
+    pub(super) name: String,
+    pub(super) seconds: Option<f64>,
+    pub(super) tests: Vec<Test>,
+    /// What it wrote to its standard error, if something failed.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) error: String,
+}
+
+#[derive(Serialize)]
+pub(super) struct Test {
+    pub(super) name: String,
+    #[serde(flatten)]
+    pub(super) outcome: Outcome,
+}
+
+/// What became of a test.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "outcome", content = "why")]
+pub(super) enum Outcome {
+    Passed,
+    /// It wrote this.
+    Failed(String),
+    /// For this reason.
+    Skipped(String),
+    /// It has begun at most, for this reason.
+    Unfinished(String),
+}
+
+impl Test {
+    pub(super) fn new(name: &str, outcome: Outcome) -> Self {
+        Self { name: name.to_owned(), outcome }
+    }
+}
+
+impl Group {
+    pub(super) fn new(name: &str, tests: Vec<Test>, seconds: Option<f64>) -> Self {
+        Self { name: name.to_owned(), seconds, tests, error: String::new() }
+    }
+
+    /// Tests that did not do what they should.
+    pub(super) fn failed(&self) -> Vec<&Test> {
+        let failed = |test: &&Test| {
+            matches!(test.outcome, Outcome::Failed(_) | Outcome::Unfinished(_))
+        };
+        self.tests.iter().filter(failed).collect()
+    }
+
+    fn skipped(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.tests.iter().filter_map(|test| match &test.outcome {
+            Outcome::Skipped(reason) => Some((test.name.as_str(), reason.as_str())),
+            _ => None,
+        })
+    }
+
+    /// A cell of the table.
+    pub(super) fn summary(&self) -> String {
+        let count = |is: fn(&Outcome) -> bool| {
+            self.tests.iter().filter(|test| is(&test.outcome)).count()
+        };
+        let counts = [
+            (count(|outcome| *outcome == Outcome::Passed), "ok"),
+            (count(|outcome| matches!(outcome, Outcome::Failed(_))), "FAILED"),
+            (count(|outcome| matches!(outcome, Outcome::Unfinished(_))), "NOT DONE"),
+            (count(|outcome| matches!(outcome, Outcome::Skipped(_))), "skipped"),
+        ];
+        let parts = counts.iter().filter(|(count, _)| *count > 0);
+        let parts: Vec<_> = parts.map(|(count, what)| format!("{count} {what}")).collect();
+        parts.join(", ")
+    }
+}
+
+impl KernelReport {
+    pub(super) fn is_good(&self) -> bool {
+        self.problem.is_none() && self.groups.iter().all(|group| group.failed().is_empty())
+    }
+}
+
+impl Report {
+    pub(super) fn is_good(&self) -> bool {
+        self.kernels.iter().all(KernelReport::is_good)
+    }
+
+    /// Kernels across, groups down, in Markdown; below it, what was skipped and why.
+    pub(super) fn table(&self) -> String {
+        let mut groups: Vec<&str> = Vec::new();
+        for group in self.kernels.iter().flat_map(|kernel| &kernel.groups) {
+            if !groups.contains(&group.name.as_str()) {
+                groups.push(&group.name);
+            }
+        }
+        let cell = |kernel: &KernelReport, name: &str| {
+            let group = kernel.groups.iter().find(|group| group.name == name);
+            group.map_or_else(|| "–".to_owned(), Group::summary)
+        };
+        let mut rows = vec![self.row("", |kernel| kernel.release.clone())];
+        for name in groups {
+            rows.push(self.row(name, |kernel| cell(kernel, name)));
+        }
+        rows.push(self.row("the machine", |kernel| match kernel.problem {
+            Some(_) => "FAILED".to_owned(),
+            None => "ok".to_owned(),
+        }));
+        rows.push(self.row("time", |kernel| format!("{:.0} s, {}", kernel.seconds, kernel.by)));
+        markdown(&rows) + &self.skipped()
+    }
+
+    fn row(&self, head: &str, cell: impl Fn(&KernelReport) -> String) -> Vec<String> {
+        [head.to_owned()].into_iter().chain(self.kernels.iter().map(cell)).collect()
+    }
+
+    /// Each skipped test once, with the kernels where it was.
+    fn skipped(&self) -> String {
+        let mut all: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+        for kernel in &self.kernels {
+            for skipped in kernel.groups.iter().flat_map(Group::skipped) {
+                all.entry(skipped).or_default().push(&kernel.kernel);
+            }
+        }
+        let mut text = String::new();
+        if !all.is_empty() {
+            text += "\nSkipped:\n\n";
+        }
+        for ((name, reason), kernels) in all {
+            let everywhere = kernels.len() == self.kernels.len();
+            let place = if everywhere { String::new() } else { format!(" ({})", kernels.join(", ")) };
+            writeln!(text, "- `{name}`{place}: {reason}").expect("a string takes everything");
+        }
+        text
+    }
+
+    /// All that went wrong, with output.
+    pub(super) fn failures(&self) -> String {
+        let mut text = String::new();
+        let mut say = |line: String| text.push_str(&(line + "\n"));
+        for kernel in self.kernels.iter().filter(|kernel| !kernel.is_good()) {
+            for group in &kernel.groups {
+                for test in group.failed() {
+                    let (Outcome::Failed(what) | Outcome::Unfinished(what)) = &test.outcome else {
+                        continue;
+                    };
+                    say(format!("==== {}: {}\n{what}", kernel.release, test.name));
+                }
+                if !group.error.is_empty() {
+                    let (release, name) = (&kernel.release, &group.name);
+                    say(format!("==== {release}: standard error of {name}\n{}", group.error));
+                }
+            }
+            if let Some(problem) = &kernel.problem {
+                say(format!("==== {}: {problem}", kernel.release));
+            }
+        }
+        text
+    }
+}
+
+/// A table whose columns are as wide as they must be.
+fn markdown(rows: &[Vec<String>]) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| {
+        rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<_> = (0..columns).map(width).collect();
+    let line = |cells: &[String]| {
+        let cells = cells.iter().zip(&widths).map(|(cell, &width)| format!("| {cell:width$} "));
+        cells.collect::<String>() + "|\n"
+    };
+    let rule: Vec<_> = widths.iter().map(|&width| "-".repeat(width)).collect();
+    let body: String = rows.iter().skip(1).map(|row| line(row)).collect();
+    rows.first().map(|row| line(row)).unwrap_or_default() + &line(&rule) + &body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kernel(name: &str, outcome: Outcome) -> KernelReport {
+        let tests = vec![Test::new("apply::a", Outcome::Passed), Test::new("apply::b", outcome)];
+        KernelReport {
+            kernel: name.to_owned(),
+            release: format!("{name}.0"),
+            by: "emulation".to_owned(),
+            boots: 1,
+            seconds: 12.3,
+            groups: vec![Group::new("apply", tests, Some(2.0))],
+            problem: None,
+        }
+    }
+
+    #[test]
+    fn nothing_is_skipped_silently_and_nothing_fails_so() {
+        let skipped = kernel("6.1", Outcome::Skipped("no sun".to_owned()));
+        let failed = kernel("7.2", Outcome::Failed("it rained".to_owned()));
+        let report = Report { kernels: vec![skipped, failed] };
+        assert!(!report.is_good());
+        assert_eq!(
+            report.table(),
+            "\
+|             | 6.1.0           | 7.2.0           |
+| ----------- | --------------- | --------------- |
+| apply       | 1 ok, 1 skipped | 1 ok, 1 FAILED  |
+| the machine | ok              | ok              |
+| time        | 12 s, emulation | 12 s, emulation |
+
+Skipped:
+
+- `apply::b` (6.1): no sun
+"
+        );
+        assert!(report.failures().contains("==== 7.2.0: apply::b\nit rained"));
+    }
+
+    #[test]
+    fn a_machine_that_fails_is_a_failure() {
+        let mut kernel = kernel("6.1", Outcome::Passed);
+        assert!(kernel.is_good());
+        kernel.problem = Some("panic".to_owned());
+        assert!(!kernel.is_good());
+        let report = Report { kernels: vec![kernel] };
+        assert!(report.failures().contains("panic"));
+    }
+}

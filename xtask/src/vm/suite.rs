@@ -1,0 +1,304 @@
+//! The tests that run in a machine, by groups, and what libtest says of them.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Result, ensure};
+use vipnat_tests::vm::{End, Event, Step};
+
+use super::report::{Group, Outcome, Test};
+use crate::{
+    command::{Cmd, root},
+};
+
+/// How long a group may take.
+const LIMIT: u64 = 900;
+
+/// How a test says that it did nothing, on its standard error.
+const NOT_RUN: &str = "NOT RUN: ";
+
+/// A group of tests of one binary: a module of it, or all of it.
+#[derive(Debug)]
+pub(super) struct Suite {
+    name: String,
+    binary: PathBuf,
+    tests: Vec<String>,
+}
+
+/// Builds the tests, and lists those whose name contains one of `filters`; all without.
+pub(super) fn list(filters: &[String]) -> Result<Vec<Suite>> {
+    let built = Cmd::cargo("test")
+        .args(["--package", "vipnat-tests", "--no-run", "--message-format", "json"])
+        .read()?;
+    let mut suites = Vec::new();
+    for (target, binary) in test_binaries(&built) {
+        let list = Cmd::new(&binary).args(["--list", "--format", "terse"]).read()?;
+        suites.extend(group(&target, &binary, &list, filters));
+    }
+    ensure!(!suites.is_empty(), "no test is called like that");
+    Ok(suites)
+}
+
+/// The binaries of integration tests that cargo tells of, by name.
+fn test_binaries(messages: &str) -> BTreeMap<String, PathBuf> {
+    let mut binaries = BTreeMap::new();
+    for line in messages.lines() {
+        let Ok(message) = serde_json::from_str::<serde_json::Value>(line) else { continue };
+        let target = &message["target"];
+        if target["kind"][0] == "test"
+            && let (Some(name), Some(path)) =
+                (target["name"].as_str(), message["executable"].as_str())
+        {
+            binaries.insert(name.to_owned(), path.into());
+        }
+    }
+    binaries
+}
+
+/// The suites of a binary that lists these tests.
+fn group(target: &str, binary: &Path, list: &str, filters: &[String]) -> Vec<Suite> {
+    let mut groups: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for test in list.lines().filter_map(|line| line.strip_suffix(": test")) {
+        let group = test.split_once("::").map_or(target, |(module, _)| module);
+        let full = format!("{group}::{test}");
+        if filters.is_empty() || filters.iter().any(|filter| full.contains(filter)) {
+            groups.entry(group).or_default().push(test.to_owned());
+        }
+    }
+    let suite =
+        |(name, tests): (&str, _)| Suite { name: name.to_owned(), binary: binary.to_owned(), tests };
+    groups.into_iter().map(suite).collect()
+}
+
+impl Suite {
+    /// What a machine has to run.
+    pub(super) fn step(&self) -> Step {
+        Step {
+            name: self.name.clone(),
+            program: self.binary.clone(),
+            arguments: ["--exact"].map(str::to_owned).into_iter().chain(self.tests.clone()).collect(),
+            folder: root().join("tests"),
+            seconds: LIMIT,
+        }
+    }
+
+    /// What came of it.
+    pub(super) fn results(&self, events: &[Event]) -> Group {
+        let mut lines = Lines::default();
+        let begins = |event: &Event| matches!(event, Event::Begins(name) if *name == self.name);
+        let Some(start) = events.iter().position(begins) else {
+            let why = "the machine ended before".to_owned();
+            let test = |name: &String| Test::new(name, Outcome::Unfinished(why.clone()));
+            return Group::new(&self.name, self.tests.iter().map(test).collect(), None);
+        };
+        let mut ended = None;
+        for event in &events[start + 1..] {
+            match event {
+                Event::Output(line) => lines.output.push(line),
+                Event::Error(line) => lines.error.push(line),
+                Event::Ends { end, seconds } => {
+                    ended = Some((*end, *seconds));
+                    break;
+                }
+                Event::Begins(_) => break,
+            }
+        }
+        let why = match ended {
+            None => "the machine ended meanwhile".to_owned(),
+            Some((End::TimedOut, seconds)) => format!("not done after {seconds:.0} s"),
+            Some((end, _)) => format!("the tests ended: {end:?}"),
+        };
+        let mut tests: Vec<_> =
+            self.tests.iter().map(|name| Test::new(name, lines.outcome(name, &why))).collect();
+        // What a test leaves out and says by another name.
+        for line in lines.error.iter().filter_map(|line| line.strip_prefix(NOT_RUN)) {
+            if let Some((name, reason)) = line.split_once(": ")
+                && !self.tests.iter().any(|test| test == name)
+            {
+                tests.push(Test::new(name, Outcome::Skipped(reason.to_owned())));
+            }
+        }
+        let mut group = Group::new(&self.name, tests, ended.map(|(_, seconds)| seconds));
+        if !group.failed().is_empty() {
+            group.error = lines.error.join("\n");
+        }
+        group
+    }
+}
+
+/// What a test binary wrote.
+#[derive(Default)]
+struct Lines<'a> {
+    output: Vec<&'a str>,
+    error: Vec<&'a str>,
+}
+
+impl Lines<'_> {
+    /// What became of a test; if it has not ended, `why`.
+    fn outcome(&self, name: &str, why: &str) -> Outcome {
+        let said = |line: &&str| -> Option<String> {
+            let rest = line.strip_prefix("test ")?.strip_prefix(name)?;
+            // "test NAME - should panic ... ok"
+            let result = rest.strip_prefix(" - should panic").unwrap_or(rest).strip_prefix(" ... ")?;
+            Some(result.to_owned())
+        };
+        let not_run = || {
+            let named = |line: &&str| -> Option<String> {
+                let rest = line.strip_prefix(NOT_RUN)?.strip_prefix(name)?.strip_prefix(": ")?;
+                Some(rest.to_owned())
+            };
+            self.error.iter().find_map(named)
+        };
+        match self.output.iter().find_map(said).as_deref() {
+            Some("ok") => not_run().map_or(Outcome::Passed, Outcome::Skipped),
+            Some(result) if result.starts_with("ignored") => {
+                let reason = result.trim_start_matches("ignored").trim_start_matches(", ");
+                Outcome::Skipped(if reason.is_empty() { "ignored" } else { reason }.to_owned())
+            }
+            Some(_) => Outcome::Failed(self.output_of(name)),
+            None => Outcome::Unfinished(why.to_owned()),
+        }
+    }
+
+    /// What a failed test wrote, which libtest shows at the end.
+    fn output_of(&self, name: &str) -> String {
+        let head = format!("---- {name} stdout ----");
+        let from = self.output.iter().skip_while(|line| **line != head).skip(1);
+        let own = from.take_while(|line| !line.starts_with("---- ") && **line != "failures:");
+        own.copied().collect::<Vec<_>>().join("\n").trim().to_owned()
+    }
+}
+
+/// A step that is no test binary: a command that must be refused with exactly these words.
+pub(super) struct Refusal {
+    pub(super) test: &'static str,
+    pub(super) script: String,
+    pub(super) says: String,
+}
+
+/// The group that they make.
+const REFUSAL: &str = "refusal";
+
+impl Refusal {
+    pub(super) fn step(&self) -> Step {
+        Step {
+            name: format!("{REFUSAL}::{}", self.test),
+            program: "/bin/sh".into(),
+            arguments: vec!["-c".to_owned(), self.script.clone()],
+            folder: root().to_owned(),
+            seconds: 120,
+        }
+    }
+
+    pub(super) fn results(&self, events: &[Event]) -> Group {
+        let name = self.step().name;
+        let own = events.iter().skip_while(|event| !matches!(event, Event::Begins(one) if *one == name));
+        let mut said = Vec::new();
+        let mut ended = None;
+        for event in own.skip(1) {
+            match event {
+                Event::Output(line) | Event::Error(line) => said.push(line.as_str()),
+                Event::Ends { end, seconds } => {
+                    ended = Some((*end, *seconds));
+                    break;
+                }
+                Event::Begins(_) => break,
+            }
+        }
+        let said = said.join("\n");
+        let outcome = match ended {
+            None => Outcome::Unfinished("the machine ended before".to_owned()),
+            Some((End::Exited(1), _)) if said == self.says => Outcome::Passed,
+            Some((end, _)) => Outcome::Failed(format!("{end:?}, and said\n{said}\nnot\n{}", self.says)),
+        };
+        Group::new(REFUSAL, vec![Test::new(self.test, outcome)], ended.map(|(_, seconds)| seconds))
+    }
+}
+
+/// Parts of a program's output, to be read again: see the tests.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn suite(tests: &[&str]) -> Suite {
+        let tests = tests.iter().map(ToString::to_string).collect();
+        Suite { name: "apply".to_owned(), binary: "binary".into(), tests }
+    }
+
+    fn events(lines: &[&str], end: Option<End>) -> Vec<Event> {
+        let mut events = vec![Event::Begins("apply".to_owned())];
+        for line in lines {
+            events.push(match line.strip_prefix("! ") {
+                Some(line) => Event::Error(line.to_owned()),
+                None => Event::Output(line.to_string()),
+            });
+        }
+        events.extend(end.map(|end| Event::Ends { end, seconds: 1.5 }));
+        events
+    }
+
+    fn outcomes(group: &Group) -> Vec<(&str, &Outcome)> {
+        group.tests.iter().map(|test| (test.name.as_str(), &test.outcome)).collect()
+    }
+
+    #[test]
+    fn what_libtest_says_is_understood() {
+        let suite = suite(&["apply::a", "apply::aa", "apply::b", "apply::c", "apply::d"]);
+        let lines = [
+            "running 4 tests",
+            "test apply::aa ... ok",
+            "test apply::a ... FAILED",
+            "! NOT RUN: apply::c: there is no sun",
+            "test apply::c ... ok",
+            "test apply::b ... ignored, too hot",
+            "failures:",
+            "---- apply::a stdout ----",
+            "thread panicked",
+            "",
+            "failures:",
+            "    apply::a",
+        ];
+        let group = suite.results(&events(&lines, Some(End::Exited(101))));
+        let text = str::to_owned;
+        assert_eq!(
+            outcomes(&group),
+            [
+                ("apply::a", &Outcome::Failed(text("thread panicked"))),
+                ("apply::aa", &Outcome::Passed),
+                ("apply::b", &Outcome::Skipped(text("too hot"))),
+                ("apply::c", &Outcome::Skipped(text("there is no sun"))),
+                ("apply::d", &Outcome::Unfinished(text("the tests ended: Exited(101)"))),
+            ]
+        );
+        assert_eq!(group.failed().len(), 2);
+    }
+
+    #[test]
+    fn tests_of_a_machine_that_ends_or_hangs_have_failed() {
+        let suite = suite(&["apply::a", "apply::b"]);
+        for (events, reason) in [
+            (events(&["test apply::a ... ok"], None), "the machine ended meanwhile"),
+            (events(&["test apply::a ... ok"], Some(End::TimedOut)), "not done after 2 s"),
+        ] {
+            let group = suite.results(&events);
+            assert_eq!(group.tests[0].outcome, Outcome::Passed);
+            assert_eq!(group.tests[1].outcome, Outcome::Unfinished(reason.to_owned()));
+        }
+        assert_eq!(suite.results(&[]).failed().len(), 2);
+    }
+
+    #[test]
+    fn groups_are_modules() {
+        let list = "apply::a: test\napply::b: test\nflush::c: test\nd: test\n";
+        let names = |filters: &[&str]| -> Vec<(String, usize)> {
+            let filters: Vec<_> = filters.iter().map(ToString::to_string).collect();
+            let suites = group("integration", Path::new("binary"), list, &filters);
+            suites.into_iter().map(|suite| (suite.name, suite.tests.len())).collect()
+        };
+        let text = str::to_owned;
+        assert_eq!(names(&[]), [(text("apply"), 2), (text("flush"), 1), (text("integration"), 1)]);
+        assert_eq!(names(&["apply::b", "integration"]), [(text("apply"), 1), (text("integration"), 1)]);
+    }
+}
