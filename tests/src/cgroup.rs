@@ -14,7 +14,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
-use crate::{leftovers, mounts};
+use crate::{leftovers, mounts, this_machine::patient};
 
 /// How long a killed process may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -100,7 +100,7 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
 
 /// The kernel announces changes of `cgroup.events` with POLLPRI, to those who have read it.
 fn wait_until_empty(path: &Path) -> io::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patient(PATIENCE);
     let mut events = File::open(path.join("cgroup.events"))?;
     loop {
         let mut text = String::new();

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{cgroup::Cgroup, netns::NetNs};
+use crate::{cgroup::Cgroup, netns::NetNs, this_machine::patient};
 
 /// When a program is given up on; far beyond what any of them needs.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -88,7 +88,7 @@ impl fmt::Display for Outcome {
 /// Runs a command to its end, at most a minute.
 pub fn outcome(command: &mut Command) -> Outcome {
     command
-        .limited_to(LIMIT)
+        .limited_to(patient(LIMIT))
         .output()
         .unwrap_or_else(|error| panic!("start {:?}: {error}", command.get_program()))
         .into()

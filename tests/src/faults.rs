@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use crate::{
     command::{CommandExt as _, LIMIT, Outcome, outcome},
     leftovers,
+    this_machine::patient,
 };
 
 /// The calls that are looked at: those that change something which outlives the process, and those
@@ -112,7 +113,7 @@ impl Stopped {
         let files = files();
         let log = files.path().join("log");
         let strace = strace(command, &log, Some(&inject(operation, "signal=STOP")))
-            .limited_to(LIMIT)
+            .limited_to(patient(LIMIT))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -120,7 +121,7 @@ impl Stopped {
             .expect("start strace");
         // Its process is not known until strace has written about it.
         let mut stopped = Self { strace: Some(strace), process: Pid::from_raw(0), _files: files };
-        let deadline = Instant::now() + LIMIT;
+        let deadline = Instant::now() + patient(LIMIT);
         loop {
             let text = fs::read_to_string(&log).unwrap_or_default();
             if let Some(process) = text.lines().find_map(stopped_process) {

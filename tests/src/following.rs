@@ -13,6 +13,8 @@ use nix::{
     unistd::Pid,
 };
 
+use crate::this_machine::patient;
+
 /// How long anything may take to be noticed and applied; far beyond what it does.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -57,12 +59,12 @@ impl Following {
 
     /// Waits until it has printed as many lines like this; the last one.
     pub fn wait_for_many(&mut self, mut count: usize, wanted: impl Fn(&str) -> bool) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patient(PATIENCE);
         loop {
             let line =
                 match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                     Ok(line) => line,
-                    Err(RecvTimeoutError::Timeout) => panic!("not said in {PATIENCE:?}: {self:?}"),
+                    Err(RecvTimeoutError::Timeout) => panic!("not said in time: {self:?}"),
                     Err(RecvTimeoutError::Disconnected) => panic!("it ended: {self:?}"),
                 };
             self.seen.push(line.clone());
@@ -96,7 +98,7 @@ impl Following {
 
     /// Waits until it has ended after a signal.
     pub fn ends(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patient(PATIENCE);
         loop {
             if let Some(status) = self.process.try_wait().expect("wait for vipnat run") {
                 return status;

@@ -26,6 +26,7 @@ mod server;
 mod session;
 pub mod state;
 mod systemd;
+mod this_machine;
 mod vipnat;
 pub mod vm;
 
@@ -46,4 +47,5 @@ pub use programs::{copy_program, installed, program};
 pub use server::Server;
 pub use session::Session;
 pub use systemd::Systemd;
+pub use this_machine::{emulated, not_run, not_run_as, patient};
 pub use vipnat::Vipnat;

@@ -18,7 +18,7 @@ use nix::{
 };
 use tempfile::TempDir;
 
-use crate::{cgroup::Cgroup, command::CommandExt as _, leftovers, netns::NetNs};
+use crate::{cgroup::Cgroup, command::CommandExt as _, leftovers, netns::NetNs, this_machine::patient};
 
 /// How long a server may take to start on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -151,7 +151,7 @@ impl Starting<'_> {
 
 impl Postgres {
     fn wait_until_up(&mut self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patient(PATIENCE);
         loop {
             let up = self
                 .as_postgres("pg_isready")

@@ -17,6 +17,7 @@ use crate::{
     leftovers,
     netns::NetNs,
     programs::installed,
+    this_machine::patient,
 };
 
 /// How long a server may take to start on a busy machine.
@@ -90,7 +91,7 @@ impl Server {
             .spawn()
             .unwrap_or_else(|error| panic!("start {:?}: {error}", command.get_program()));
         let mut server = Self { process, cgroup: Some(cgroup), _files: files };
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patient(PATIENCE);
         while host.run(|| TcpStream::connect(address)).is_err() {
             let ended = server.process.try_wait().expect("wait for a server");
             assert!(ended.is_none(), "{command:?} ended with {ended:?}");

@@ -26,7 +26,7 @@ use vipnat_common::{
     layout::{Cursor, Scope, capacity},
 };
 
-use crate::{Cgroup, Vipnat};
+use crate::{Cgroup, Vipnat, patient};
 
 /// Commands of bpf(2).
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
@@ -197,7 +197,7 @@ fn unaccounted(cgroup: &Cgroup, links: &[Link]) -> Option<String> {
     let id = directory.metadata().expect("inspect a cgroup").ino();
     let links = links.iter().filter(|link| link.cgroup == id);
     let pinned: BTreeSet<_> = links.map(|link| (link.at, link.program)).collect();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patient(PATIENCE);
     loop {
         let at = |at: &u32| query(&directory, *at).into_iter().map(|id| (*at, id)).collect();
         let attached: Vec<Vec<_>> = SOCK_ADDR.iter().map(at).collect();

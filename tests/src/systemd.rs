@@ -15,6 +15,7 @@ use crate::{
     cgroup::Cgroup,
     command::{CommandExt as _, outcome},
     leftovers,
+    this_machine::patient,
 };
 
 /// How long it may take to start on a busy machine.
@@ -96,7 +97,7 @@ impl Systemd {
         while !systemd.answers() {
             let ended = systemd.unshare.try_wait().expect("wait for systemd");
             assert!(ended.is_none(), "systemd ended with {ended:?}");
-            assert!(begun.elapsed() < PATIENCE, "systemd does not answer");
+            assert!(begun.elapsed() < patient(PATIENCE), "systemd does not answer");
             sleep(Duration::from_millis(50));
         }
         systemd

@@ -14,6 +14,7 @@ use crate::{
     command::{CommandExt, LIMIT, Outcome, outcome},
     leftovers, mounts,
     programs::program,
+    this_machine::patient,
 };
 
 /// An instance of vipnat with its own state. `Drop` flushes it and removes what is left of it.
@@ -152,7 +153,7 @@ impl Vipnat {
         if !self.bpffs.exists() {
             return Ok(());
         }
-        match self.command(["flush"]).limited_to(LIMIT).output() {
+        match self.command(["flush"]).limited_to(patient(LIMIT)).output() {
             Ok(output) if output.status.success() => Ok(()),
             Ok(output) => {
                 let stderr = String::from_utf8_lossy(&output.stderr);

@@ -1,15 +1,17 @@
 //! The comparison with iptables as a test, and tests that it can fail.
 
-use std::{collections::HashSet, fs, io::Write, path::Path};
+use std::{collections::HashSet, fs, path::Path};
 
-use vipnat_tests::conformance::{Case, Known, Translator, Verdict, cases, db, document, run};
+use vipnat_tests::{
+    conformance::{Case, Known, Translator, Verdict, cases, db, document, run},
+    not_run_as,
+};
 
 #[test]
 fn every_case_is_identical_or_differs_as_it_is_known_to() {
     let verdicts = run(&cases::all(), |case, _, verdict| {
         if let Verdict::Skipped(why) = verdict {
-            // Not captured, unlike eprintln!.
-            let _ = writeln!(std::io::stderr(), "NOT RUN: {}: {why}", case.name);
+            not_run_as(case.name, why);
         }
     });
     let failed: Vec<_> = verdicts

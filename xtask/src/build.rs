@@ -1,6 +1,10 @@
 //! `cargo xtask build`: the vipnat binary and the programs that its tests run.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 
@@ -30,7 +34,7 @@ pub(crate) fn test_programs() -> Result<()> {
 }
 
 /// Where cargo puts what it builds.
-fn target_directory() -> Result<PathBuf> {
+pub(crate) fn target_directory() -> Result<PathBuf> {
     let metadata = Cmd::cargo("metadata").args(["--no-deps", "--format-version", "1"]).read()?;
     let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
     let directory =
@@ -38,9 +42,26 @@ fn target_directory() -> Result<PathBuf> {
     Ok(directory.into())
 }
 
-/// Where the program `name` is that was built.
-pub(crate) fn program(name: &str) -> Result<PathBuf> {
-    Ok(target_directory()?.join("debug").join(name))
+/// Puts all programs that were built into a folder, where they stay as they are, whatever is built
+/// meanwhile.
+pub(crate) fn keep_programs(folder: &Path) -> Result<()> {
+    let built = target_directory()?.join("debug");
+    let entries = fs::read_dir(&built).with_context(|| format!("reading {}", built.display()))?;
+    for entry in entries {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        if metadata.is_file() && metadata.permissions().mode() & 0o100 != 0 {
+            link_or_copy(&entry.path(), &folder.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The linker makes a new file, so a link to the present one keeps that.
+pub(crate) fn link_or_copy(from: &Path, to: &Path) -> Result<()> {
+    fs::hard_link(from, to)
+        .or_else(|_| fs::copy(from, to).map(drop))
+        .with_context(|| format!("copying {} to {}", from.display(), to.display()))
 }
 
 /// Builds the vipnat binary alone.

@@ -5,11 +5,13 @@ use std::{
     ffi::{OsStr, OsString},
     fmt,
     io::{self, Read as _},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
+use nix::sys::{prctl::set_pdeathsig, signal::Signal};
 
 /// How many of the last lines of a failed command's output are shown.
 const TAIL: usize = 25;
@@ -93,8 +95,10 @@ impl Cmd {
         String::from_utf8(output.stdout).with_context(|| format!("the output of `{self}`"))
     }
 
-    /// Starts it, to be waited for by the caller.
+    /// Starts it, to be waited for by the caller; it ends with this process.
     pub(crate) fn spawn(mut self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Result<Child> {
+        // SAFETY: prctl(2) is only a system call, and nothing here allocates.
+        unsafe { self.0.pre_exec(|| Ok(set_pdeathsig(Signal::SIGKILL)?)) };
         let spawned = self.0.stdin(stdin).stdout(stdout).stderr(stderr).spawn();
         spawned.with_context(|| format!("`{self}` can't be started"))
     }

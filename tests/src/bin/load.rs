@@ -12,7 +12,7 @@ use std::{
 
 use clap::Parser;
 use socket2::SockRef;
-use vipnat_tests::Tally;
+use vipnat_tests::{Tally, patient};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -99,7 +99,7 @@ fn connect(args: &Args, ask: Ask, offset: usize, stopped: &AtomicBool) -> Tally 
 
 fn tcp(to: SocketAddrV4) -> io::Result<String> {
     let mut stream = TcpStream::connect(to)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patient(PATIENCE)))?;
     // Ends with a reset, or all ports would soon be in TIME_WAIT.
     SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
     if stream.peer_addr()? != to.into() {
@@ -112,7 +112,7 @@ fn tcp(to: SocketAddrV4) -> io::Result<String> {
 
 fn udp(to: SocketAddrV4) -> io::Result<String> {
     let socket = UdpSocket::bind("0.0.0.0:0")?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(patient(PATIENCE)))?;
     socket.connect(to)?;
     socket.send(b"?")?;
     let mut answer = [0; 64];
@@ -122,7 +122,7 @@ fn udp(to: SocketAddrV4) -> io::Result<String> {
 
 fn sendto(to: SocketAddrV4) -> io::Result<String> {
     let socket = UdpSocket::bind("0.0.0.0:0")?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(patient(PATIENCE)))?;
     socket.send_to(b"?", to)?;
     let mut answer = [0; 64];
     let (length, from) = socket.recv_from(&mut answer)?;

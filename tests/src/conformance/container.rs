@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{run::Gate, session::Session, translator::Translator};
-use crate::{App, Cgroup, CommandExt, NetNs, Network, Vipnat, program};
+use crate::{App, Cgroup, CommandExt, NetNs, Network, Vipnat, patient, program};
 
 /// The VIP of the relationship `db`, which most cases use.
 pub const DB: &str = "169.254.37.209";
@@ -103,18 +103,18 @@ impl Container {
 
     /// A new process of the container.
     pub fn session(&self) -> Session {
-        Session::start(self.app.command(program("sockets")).limited_to(LIMIT))
+        Session::start(self.app.command(program("sockets")).limited_to(patient(LIMIT)))
     }
 
     /// A new process of the container in a cgroup below its own.
     pub fn session_below(&self, cgroup: &Cgroup) -> Session {
         let mut command = self.app.host.command(program("sockets"));
-        Session::start(command.in_cgroup(cgroup).limited_to(LIMIT))
+        Session::start(command.in_cgroup(cgroup).limited_to(patient(LIMIT)))
     }
 
     /// A new process outside, on the host of the servers.
     pub fn session_outside(&self) -> Session {
-        Session::start(self.service_host.command(program("sockets")).limited_to(LIMIT))
+        Session::start(self.service_host.command(program("sockets")).limited_to(patient(LIMIT)))
     }
 
     /// More servers, inside the container.

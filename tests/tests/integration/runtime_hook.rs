@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use vipnat_tests::{Cgroup, Outcome, Report, copy_program, installed, outcome, program};
+use vipnat_tests::{Cgroup, Outcome, Report, copy_program, installed, not_run, outcome, program};
 
 use crate::scene::{DB, PORT, Scene, list};
 
@@ -162,7 +162,7 @@ fn crun_attaches_the_app_that_the_annotation_names() {
 fn lxc_attaches_the_app_that_is_called_as_the_container_or_as_the_hook_is_told() {
     if installed("lxc-start").is_none() {
         // Its package starts a service that makes a bridge, which setup does to nobody.
-        eprintln!("NOT RUN: needs Debian's package lxc");
+        not_run("needs Debian's package lxc");
         return;
     }
     let container = Container::new();

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vipnat_tests::{App, Outcome, Session, Systemd, outcome, program};
+use vipnat_tests::{App, Outcome, Session, Systemd, outcome, patient, program};
 
 use crate::scene::{DB, PORT, Scene, banner, list, table};
 
@@ -93,7 +93,7 @@ impl Service {
         let begun = Instant::now();
         while !is() {
             assert!(
-                begun.elapsed() < PATIENCE,
+                begun.elapsed() < patient(PATIENCE),
                 "{what}: {}",
                 self.run("systemctl", "status vipnat")
             );

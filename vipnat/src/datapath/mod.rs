@@ -7,6 +7,8 @@
 
 mod apply;
 mod apps;
+#[cfg(test)]
+mod boundary;
 mod carry_out;
 mod cgroup;
 mod departed;

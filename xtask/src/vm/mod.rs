@@ -11,11 +11,13 @@ mod tools;
 use std::{
     env, fs,
     path::{Path, PathBuf},
+    process,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use nix::unistd::Uid;
+use tempfile::TempDir;
 use vipnat_tests::vm::{Event, Job, Step};
 
 use self::{
@@ -25,7 +27,11 @@ use self::{
     suite::{Refusal, Suite},
     tools::Tools,
 };
-use crate::{build, command::root, setup, stage};
+use crate::{
+    build,
+    command::{self, root},
+    setup, stage,
+};
 
 #[derive(Args)]
 pub(crate) struct Vm {
@@ -54,14 +60,17 @@ impl Vm {
         setup::run()?;
         stage("build: vipnat and the tests");
         build::test_programs()?;
-        let suites = suite::list(&self.filters)?;
+        let programs = programs()?;
+        let suites = suite::list(programs.path(), &self.filters)?;
         stage("kernels");
         let cache = cache()?;
         let mut report = Report { kernels: Vec::new() };
         let mut left_out = Vec::new();
         match Tools::get(&cache) {
             Ok(tools) => {
-                let mut runner = Runner { tools, accelerator: Accelerator::likely(), suites };
+                let accelerator = Accelerator::likely();
+                let programs = programs.path().to_owned();
+                let mut runner = Runner { tools, accelerator, programs, suites };
                 for kernel in self.chosen() {
                     match kernel.files(&cache, &runner.tools) {
                         Ok(files) => {
@@ -106,6 +115,8 @@ impl Vm {
 struct Runner {
     tools: Tools,
     accelerator: Accelerator,
+    /// The folder that has them.
+    programs: PathBuf,
     suites: Vec<Suite>,
 }
 
@@ -113,30 +124,32 @@ impl Runner {
     /// Runs the tests on a kernel; on one that vipnat refuses, whether it does.
     fn run(&mut self, kernel: &Kernel, files: &Files) -> Result<KernelReport> {
         stage(&format!("kernel {}", files.release));
-        let refusal = refusal(kernel, files);
+        let refusal = refusal(kernel, files, &self.programs);
         let suites: &[Suite] =
             if *kernel == Kernel::Debian(&kernel::TOO_OLD) { &[] } else { &self.suites };
         let steps: Vec<Step> =
             [refusal.step()].into_iter().chain(suites.iter().map(Suite::step)).collect();
+        // Debian's own tools first: what a developer has in place of them may be slow to start.
+        let path = command::search_path(["/usr/sbin", "/usr/bin", "/sbin", "/bin"]);
+        let path = path.to_string_lossy().into_owned();
         let mut job = Job {
             steps,
             environment: vec![
-                ("PATH".to_owned(), crate::command::search_path([]).to_string_lossy().into_owned()),
+                ("PATH".to_owned(), path),
                 ("HOME".to_owned(), env::var("HOME").unwrap_or_else(|_| "/root".to_owned())),
                 ("LC_ALL".to_owned(), "C.UTF-8".to_owned()),
             ],
             modules: files.modules.clone(),
             modprobe: self.tools.kmod("modprobe").to_string(),
         };
-        let init = build::program("vm-init")?;
         let mut current = String::new();
-        let ran = machine::run(files, &mut job, &self.tools, &init, &mut self.accelerator, |event| {
-            match event {
-                Event::Begins(name) => current.clone_from(name),
-                Event::Ends { end, seconds } => say(&format!("{current}: {end:?}, {seconds:.0} s")),
-                Event::Output(_) | Event::Error(_) => {}
-            }
-        })?;
+        let tell = |event: &Event| match event {
+            Event::Begins(name) => current.clone_from(name),
+            Event::Ends { end, seconds } => say(&format!("{current}: {end:?}, {seconds:.0} s")),
+            Event::Output(_) | Event::Error(_) => {}
+        };
+        let Self { tools, accelerator, programs, .. } = self;
+        let ran = machine::run(files, &mut job, tools, programs, accelerator, tell)?;
         let Ran { events, problem, boots, seconds } = ran;
         let groups: Vec<Group> = [refusal.results(&events)]
             .into_iter()
@@ -159,8 +172,8 @@ impl Runner {
 }
 
 /// What vipnat must refuse on this kernel: to run at all, or to run without BTF, which is then hidden.
-fn refusal(kernel: &Kernel, files: &Files) -> Refusal {
-    let vipnat = build::program("vipnat").unwrap_or_else(|_| Path::new("vipnat").to_owned());
+fn refusal(kernel: &Kernel, files: &Files, programs: &Path) -> Refusal {
+    let vipnat = programs.join("vipnat");
     let apply = format!("exec {} apply {}/examples/shop.toml", vipnat.display(), root().display());
     if *kernel == Kernel::Debian(&kernel::TOO_OLD) {
         return Refusal {
@@ -180,6 +193,25 @@ fn refusal(kernel: &Kernel, files: &Files) -> Refusal {
                built with CONFIG_DEBUG_INFO_BTF=y, as every distribution's is"
             .to_owned(),
     }
+}
+
+/// A folder with the programs of this moment, for this run.
+fn programs() -> Result<TempDir> {
+    let all = build::target_directory()?.join("vm");
+    fs::create_dir_all(&all).with_context(|| format!("making {}", all.display()))?;
+    for entry in fs::read_dir(&all)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name.strip_prefix("run-").and_then(|rest| rest.split('-').next());
+        // That of a run that was killed.
+        if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    let prefix = format!("run-{}-", process::id());
+    let folder = tempfile::Builder::new().prefix(&prefix).tempdir_in(&all)?;
+    build::keep_programs(folder.path())?;
+    Ok(folder)
 }
 
 /// Where what was fetched is kept, from one checkout to the next.

@@ -10,11 +10,15 @@ use vipnat_tests::vm::{End, Event, Step};
 
 use super::report::{Group, Outcome, Test};
 use crate::{
+    build,
     command::{Cmd, root},
 };
 
 /// How long a group may take.
 const LIMIT: u64 = 900;
+
+/// Groups that take long.
+const LONG: [&str; 3] = ["crash_points", "churn", "conformance"];
 
 /// How a test says that it did nothing, on its standard error.
 const NOT_RUN: &str = "NOT RUN: ";
@@ -27,16 +31,21 @@ pub(super) struct Suite {
     tests: Vec<String>,
 }
 
-/// Builds the tests, and lists those whose name contains one of `filters`; all without.
-pub(super) fn list(filters: &[String]) -> Result<Vec<Suite>> {
+/// Builds the tests, puts their binaries into a folder, and lists those whose name contains one of
+/// `filters`; all without.
+pub(super) fn list(folder: &Path, filters: &[String]) -> Result<Vec<Suite>> {
     let built = Cmd::cargo("test")
         .args(["--package", "vipnat-tests", "--no-run", "--message-format", "json"])
         .read()?;
     let mut suites = Vec::new();
-    for (target, binary) in test_binaries(&built) {
+    for (target, built) in test_binaries(&built) {
+        let binary = folder.join(&target);
+        build::link_or_copy(&built, &binary)?;
         let list = Cmd::new(&binary).args(["--list", "--format", "terse"]).read()?;
         suites.extend(group(&target, &binary, &list, filters));
     }
+    // Last what takes longest.
+    suites.sort_by_key(|suite| LONG.iter().position(|name| *name == suite.name));
     ensure!(!suites.is_empty(), "no test is called like that");
     Ok(suites)
 }

@@ -6,6 +6,7 @@ use super::{GROUP, has, note, note_exit};
 use crate::{
     Cgroup, CommandExt as _, Database, Postgres, Server, Session, TEST_PREFIX,
     conformance::{Case, Container, DB, Record, backend, db},
+    patient,
 };
 
 /// Which server answers, whatever psql believes.
@@ -87,7 +88,7 @@ pub(super) const CASES: &[Case] = &[
         run: |container, record| {
             let Some(_servers) = postgres(container, record) else { return };
             let mut psql_session = psql(container);
-            psql_session.limited_to(LIMIT);
+            psql_session.limited_to(patient(LIMIT));
             let mut session = Session::open(psql_session).expect("start psql");
             let who = format!("{WHO};");
             ask(&mut session, &who, record);
@@ -135,7 +136,7 @@ pub(super) const CASES: &[Case] = &[
             }
             // What it can't answer with a line it says with one, as an error.
             let mut cli = container.app().command("sh");
-            cli.args(["-c", "exec redis-cli -h 169.254.37.209 2>&1"]).limited_to(LIMIT);
+            cli.args(["-c", "exec redis-cli -h 169.254.37.209 2>&1"]).limited_to(patient(LIMIT));
             let mut session = Session::open(cli).expect("start redis-cli");
             ask(&mut session, "get who", record);
             container.apply(&db(&[2]));
