@@ -47,5 +47,5 @@ pub use programs::{copy_program, installed, program};
 pub use server::Server;
 pub use session::Session;
 pub use systemd::Systemd;
-pub use this_machine::{emulated, not_run, not_run_as, patient};
+pub use this_machine::{emulated, left_out, not_run, not_run_as, patient};
 pub use vipnat::Vipnat;

@@ -7,19 +7,32 @@ use std::{
     time::Duration,
 };
 
-use crate::vm::EMULATED;
+use crate::vm::{EMULATED, LEFT_OUT, NOT_RUN};
 
-/// Says that the running test, or a part of it, is not run, and why. `cargo xtask vm` shows that beside
-/// what passed and failed.
+/// Says that the running test does nothing, and why. `cargo xtask vm` shows that beside what passed and
+/// failed.
 pub fn not_run(why: &str) {
-    // libtest names threads after tests.
-    not_run_as(thread::current().name().unwrap_or("a test"), why);
+    not_run_as(&running(), why);
 }
 
-/// The same, by another name than the test's.
+/// The same of something that is a part of a test and has a name.
 pub fn not_run_as(name: &str, why: &str) {
-    // Not captured, unlike eprintln!.
-    let _ = writeln!(io::stderr(), "NOT RUN: {name}: {why}");
+    say(&format!("{NOT_RUN}{name}: {why}"));
+}
+
+/// Says that the running test leaves out a part, which, and why.
+pub fn left_out(why: &str) {
+    say(&format!("{LEFT_OUT}{}: {why}", running()));
+}
+
+/// libtest names threads after tests.
+fn running() -> String {
+    thread::current().name().unwrap_or("a test").to_owned()
+}
+
+/// Not captured, unlike what `eprintln!` writes.
+fn say(what: &str) {
+    let _ = writeln!(io::stderr(), "{what}");
 }
 
 /// Whether this machine is emulated, and so many times slower than others.

@@ -17,6 +17,12 @@ pub const VERDICT: &str = "vipnat-vm: all steps were run; tainted ";
 /// In the environment of tests that run in emulation, which is many times slower than a machine.
 pub const EMULATED: &str = "VIPNAT_TESTS_EMULATED";
 
+/// How a test says on its standard error that it is not run: this, its name, a colon, the reason.
+pub const NOT_RUN: &str = "NOT RUN: ";
+
+/// The same of a part of a test.
+pub const LEFT_OUT: &str = "LEFT OUT: ";
+
 /// What a machine is to do.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Job {

@@ -52,6 +52,8 @@ pub(super) enum Outcome {
     Passed,
     /// It wrote this.
     Failed(String),
+    /// But for this.
+    InPart(String),
     /// For this reason.
     Skipped(String),
     /// It has begun at most, for this reason.
@@ -77,9 +79,10 @@ impl Group {
         self.tests.iter().filter(failed).collect()
     }
 
-    fn skipped(&self) -> impl Iterator<Item = (&str, &str)> {
+    /// Tests that left out something, and what, or why all.
+    fn left_out(&self) -> impl Iterator<Item = (&str, &str)> {
         self.tests.iter().filter_map(|test| match &test.outcome {
-            Outcome::Skipped(reason) => Some((test.name.as_str(), reason.as_str())),
+            Outcome::InPart(what) | Outcome::Skipped(what) => Some((test.name.as_str(), what.as_str())),
             _ => None,
         })
     }
@@ -91,6 +94,7 @@ impl Group {
         };
         let counts = [
             (count(|outcome| *outcome == Outcome::Passed), "ok"),
+            (count(|outcome| matches!(outcome, Outcome::InPart(_))), "in part"),
             (count(|outcome| matches!(outcome, Outcome::Failed(_))), "FAILED"),
             (count(|outcome| matches!(outcome, Outcome::Unfinished(_))), "NOT DONE"),
             (count(|outcome| matches!(outcome, Outcome::Skipped(_))), "skipped"),
@@ -112,7 +116,7 @@ impl Report {
         self.kernels.iter().all(KernelReport::is_good)
     }
 
-    /// Kernels across, groups down, in Markdown; below it, what was skipped and why.
+    /// Kernels across, groups down, in Markdown; below it, what was left out and why.
     pub(super) fn table(&self) -> String {
         let mut groups: Vec<&str> = Vec::new();
         for group in self.kernels.iter().flat_map(|kernel| &kernel.groups) {
@@ -133,24 +137,24 @@ impl Report {
             None => "ok".to_owned(),
         }));
         rows.push(self.row("time", |kernel| format!("{:.0} s, {}", kernel.seconds, kernel.by)));
-        markdown(&rows) + &self.skipped()
+        markdown(&rows) + &self.left_out()
     }
 
     fn row(&self, head: &str, cell: impl Fn(&KernelReport) -> String) -> Vec<String> {
         [head.to_owned()].into_iter().chain(self.kernels.iter().map(cell)).collect()
     }
 
-    /// Each skipped test once, with the kernels where it was.
-    fn skipped(&self) -> String {
+    /// What was left out, each once, with the kernels where it was.
+    fn left_out(&self) -> String {
         let mut all: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
         for kernel in &self.kernels {
-            for skipped in kernel.groups.iter().flat_map(Group::skipped) {
-                all.entry(skipped).or_default().push(&kernel.kernel);
+            for left_out in kernel.groups.iter().flat_map(Group::left_out) {
+                all.entry(left_out).or_default().push(&kernel.kernel);
             }
         }
         let mut text = String::new();
         if !all.is_empty() {
-            text += "\nSkipped:\n\n";
+            text += "\nSkipped, or run in part:\n\n";
         }
         for ((name, reason), kernels) in all {
             let everywhere = kernels.len() == self.kernels.len();
@@ -233,7 +237,7 @@ mod tests {
 | the machine | ok              | ok              |
 | time        | 12 s, emulation | 12 s, emulation |
 
-Skipped:
+Skipped, or run in part:
 
 - `apply::b` (6.1): no sun
 "

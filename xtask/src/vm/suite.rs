@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use vipnat_tests::vm::{End, Event, Step};
+use vipnat_tests::vm::{End, Event, LEFT_OUT, NOT_RUN, Step};
 
 use super::report::{Group, Outcome, Test};
 use crate::{
@@ -19,9 +19,6 @@ const LIMIT: u64 = 900;
 
 /// Groups that take long.
 const LONG: [&str; 3] = ["crash_points", "churn", "conformance"];
-
-/// How a test says that it did nothing, on its standard error.
-const NOT_RUN: &str = "NOT RUN: ";
 
 /// A group of tests of one binary: a module of it, or all of it.
 #[derive(Debug)]
@@ -153,15 +150,20 @@ impl Lines<'_> {
             let result = rest.strip_prefix(" - should panic").unwrap_or(rest).strip_prefix(" ... ")?;
             Some(result.to_owned())
         };
-        let not_run = || {
-            let named = |line: &&str| -> Option<String> {
-                let rest = line.strip_prefix(NOT_RUN)?.strip_prefix(name)?.strip_prefix(": ")?;
+        let reasons = |prefix: &str| -> Option<String> {
+            let reason = |line: &&str| -> Option<String> {
+                let rest = line.strip_prefix(prefix)?.strip_prefix(name)?.strip_prefix(": ")?;
                 Some(rest.to_owned())
             };
-            self.error.iter().find_map(named)
+            let reasons: Vec<_> = self.error.iter().filter_map(reason).collect();
+            (!reasons.is_empty()).then(|| reasons.join("; "))
         };
         match self.output.iter().find_map(said).as_deref() {
-            Some("ok") => not_run().map_or(Outcome::Passed, Outcome::Skipped),
+            Some("ok") => match (reasons(NOT_RUN), reasons(LEFT_OUT)) {
+                (Some(why), _) => Outcome::Skipped(why),
+                (None, Some(what)) => Outcome::InPart(what),
+                (None, None) => Outcome::Passed,
+            },
             Some(result) if result.starts_with("ignored") => {
                 let reason = result.trim_start_matches("ignored").trim_start_matches(", ");
                 Outcome::Skipped(if reason.is_empty() { "ignored" } else { reason }.to_owned())
@@ -226,7 +228,6 @@ impl Refusal {
     }
 }
 
-/// Parts of a program's output, to be read again: see the tests.
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,13 +255,16 @@ mod tests {
 
     #[test]
     fn what_libtest_says_is_understood() {
-        let suite = suite(&["apply::a", "apply::aa", "apply::b", "apply::c", "apply::d"]);
+        let suite = suite(&["apply::a", "apply::aa", "apply::b", "apply::c", "apply::d", "apply::e"]);
         let lines = [
             "running 4 tests",
             "test apply::aa ... ok",
             "test apply::a ... FAILED",
             "! NOT RUN: apply::c: there is no sun",
             "test apply::c ... ok",
+            "! LEFT OUT: apply::e: the end",
+            "test apply::e ... ok",
+            "! NOT RUN: case: no time",
             "test apply::b ... ignored, too hot",
             "failures:",
             "---- apply::a stdout ----",
@@ -279,6 +283,8 @@ mod tests {
                 ("apply::b", &Outcome::Skipped(text("too hot"))),
                 ("apply::c", &Outcome::Skipped(text("there is no sun"))),
                 ("apply::d", &Outcome::Unfinished(text("the tests ended: Exited(101)"))),
+                ("apply::e", &Outcome::InPart(text("the end"))),
+                ("case", &Outcome::Skipped(text("no time"))),
             ]
         );
         assert_eq!(group.failed().len(), 2);

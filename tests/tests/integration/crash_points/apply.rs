@@ -17,7 +17,8 @@ fn killed_and_failed_in_the_first_apply() {
     let mut repaired = HashSet::new();
     let mut count = 0;
     let mut strike_all = |operations: &[Operation], reset: &dyn Fn()| {
-        for (at, fault) in [points(operations, true), points(operations, false)].concat() {
+        let all = [points(operations, true), points(operations, false)].concat();
+        for (at, fault) in sample(all) {
             reset();
             let context = strike(&command, operations, at, fault);
             stage.works(&[&nothing, &table], &[], &context);
@@ -145,10 +146,9 @@ fn taking_over(layout: Layout, kill: bool) {
     stage.apply(&table);
     of_another();
     let operations = operations(&command);
-    let points: Vec<_> = points(&operations, kill)
-        .into_iter()
-        .filter(|(at, _)| !kill || !is_fleeting(&operations[*at]))
-        .collect();
+    let mut points = points(&operations, kill);
+    points.retain(|(at, _)| !kill || !is_fleeting(&operations[*at]));
+    let points = sample(points);
     for (at, fault) in &points {
         of_another();
         let context = strike(&command, &operations, *at, *fault);
@@ -196,7 +196,7 @@ fn killed_while_it_attaches() {
     let operations = operations(&attach());
     vipnat.apply(&text);
     let whole = stage.dump();
-    for at in 0..operations.len() {
+    for at in sample(0..operations.len()) {
         begin();
         let context = strike(&attach(), &operations, at, Fault::Kill);
         let seen = stage.sees();
@@ -224,7 +224,8 @@ fn killed_and_applied_back() {
     }
     let operations = operations(&stage.apply_command(&after));
     stage.apply(&before);
-    for at in (0..operations.len()).filter(|at| !asks_the_kernel(&operations[*at])) {
+    let points = (0..operations.len()).filter(|at| !asks_the_kernel(&operations[*at]));
+    for at in sample(points) {
         let context = strike(&stage.apply_command(&after), &operations, at, Fault::Kill);
         stage.works(&[&before, &after], &[(0, "0 0 3 3")], &context);
         stage.is_repaired(&before, &fresh, &context);

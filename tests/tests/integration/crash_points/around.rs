@@ -34,7 +34,7 @@ fn bpffs_is_lost_on_the_way() {
     // all begins from the start, in a new bpffs.
     let points = once_locked(&operations).skip(1).filter(|operation| !asks_the_kernel(operation));
     let mut count = 0;
-    for operation in points {
+    for operation in sample(points) {
         stage.apply(&before);
         let stopped = Stopped::after(&command(), operation);
         let mut umount = Command::new("nsenter");
@@ -84,7 +84,7 @@ fn a_cgroup_is_removed_on_the_way() {
     let points = once_locked(&operations).filter(|operation| !asks_the_kernel(operation));
     let mut count = 0;
     drop(new);
-    for operation in points {
+    for operation in sample(points) {
         stage.apply(&before);
         let gone = container();
         let stopped = Stopped::after(&stage.apply_command(&after), operation);

@@ -13,7 +13,7 @@ fn flush(apps: usize, kill: bool, again: bool) {
     let flush = stage.scene.vipnat.command(["flush"]);
     stage.apply(&table);
     let operations = operations(&flush);
-    let points = points(&operations, kill);
+    let points = sample(points(&operations, kill));
     stage.apply(&table);
     for (at, fault) in &points {
         let context = strike(&flush, &operations, *at, *fault);
@@ -58,7 +58,7 @@ fn flush_app(kill: bool) {
     let flush = vipnat.command(["flush", "--app", "b"]);
     stage.apply(&table);
     let operations = operations(&flush);
-    let points = points(&operations, kill);
+    let points = sample(points(&operations, kill));
     for (at, fault) in &points {
         stage.apply(&table);
         same(&stage.dump(), &all, "apply after flush --app");
