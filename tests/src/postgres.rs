@@ -18,7 +18,9 @@ use nix::{
 };
 use tempfile::TempDir;
 
-use crate::{cgroup::Cgroup, command::CommandExt as _, leftovers, netns::NetNs, this_machine::patient};
+use crate::{
+    cgroup::Cgroup, command::CommandExt as _, leftovers, netns::NetNs, this_machine::patient,
+};
 
 /// How long a server may take to start on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);

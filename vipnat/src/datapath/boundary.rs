@@ -134,11 +134,7 @@ impl Btf {
     }
 
     fn size(&self, one: &Type) -> usize {
-        if one.kind == "ARRAY" {
-            one.nr_elems * self.size(self.get(one.type_id))
-        } else {
-            one.size
-        }
+        if one.kind == "ARRAY" { one.nr_elems * self.size(self.get(one.type_id)) } else { one.size }
     }
 
     /// What a map's definition points to by this name.

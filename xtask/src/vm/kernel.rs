@@ -200,7 +200,8 @@ mod tests {
 
     #[test]
     fn modules_come_after_what_they_need() {
-        let list = "kernel/a/first.ko:\nkernel/b/third.ko.xz: kernel/b/second.ko kernel/a/first.ko\n";
+        let list =
+            "kernel/a/first.ko:\nkernel/b/third.ko.xz: kernel/b/second.ko kernel/a/first.ko\n";
         assert_eq!(
             with_dependencies(list, "third"),
             ["kernel/a/first.ko", "kernel/b/second.ko", "kernel/b/third.ko.xz"]

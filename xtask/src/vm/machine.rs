@@ -158,9 +158,13 @@ impl Machine {
             .arg("-device")
             .arg(format!("vhost-user-fs-pci,chardev=files,tag={}", image::TAG))
             .args(["-nodefaults", "-display", "none", "-no-reboot"])
-            .args([("-serial", "console"), ("-serial", "events")].map(|(option, name)| {
-                [option.to_owned(), format!("file:{}", path(name).display())]
-            }).concat())
+            .args(
+                [("-serial", "console"), ("-serial", "events")]
+                    .map(|(option, name)| {
+                        [option.to_owned(), format!("file:{}", path(name).display())]
+                    })
+                    .concat(),
+            )
             .arg("-kernel")
             .arg(&files.image)
             .arg("-initrd")

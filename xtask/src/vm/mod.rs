@@ -189,9 +189,10 @@ fn refusal(kernel: &Kernel, files: &Files, programs: &Path) -> Refusal {
     Refusal {
         test: "of_a_kernel_without_btf",
         script: format!("unshare --mount sh -c '{hide} && {apply}'"),
-        says: "vipnat: this kernel has no BTF (/sys/kernel/btf/vmlinux is missing); vipnat needs one \
+        says:
+            "vipnat: this kernel has no BTF (/sys/kernel/btf/vmlinux is missing); vipnat needs one \
                built with CONFIG_DEBUG_INFO_BTF=y, as every distribution's is"
-            .to_owned(),
+                .to_owned(),
     }
 }
 

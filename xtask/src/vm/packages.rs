@@ -41,7 +41,10 @@ impl Packages {
 
     /// Where the packages are unpacked: those that `select` chooses of the present lists, or, if
     /// the network gives none, those of last time.
-    pub(super) fn unpacked(&self, select: impl Fn(&Self) -> Result<Vec<Package>>) -> Result<PathBuf> {
+    pub(super) fn unpacked(
+        &self,
+        select: impl Fn(&Self) -> Result<Vec<Package>>,
+    ) -> Result<PathBuf> {
         let fetched = self.update().and_then(|()| self.fetch(&select(self)?));
         if let Err(error) = fetched {
             if !self.folder.join(PACKAGES).exists() {
@@ -83,7 +86,8 @@ impl Packages {
     fn update(&self) -> Result<()> {
         let (sources, updated) = (self.folder.join("sources"), self.folder.join("updated"));
         let text = sources_of(self.suites)?;
-        let age = || SystemTime::now().duration_since(updated.metadata().ok()?.modified().ok()?).ok();
+        let age =
+            || SystemTime::now().duration_since(updated.metadata().ok()?.modified().ok()?).ok();
         if fs::read_to_string(&sources).is_ok_and(|old| old == text)
             && age().is_some_and(|age| age < FRESH)
         {
@@ -108,11 +112,17 @@ impl Packages {
         let mut missing = Vec::new();
         for Package { name, version } in wanted {
             let record = records(&shown)
-                .find(|record| record.field("Package") == name && record.field("Version") == version)
+                .find(|record| {
+                    record.field("Package") == name && record.field("Version") == version
+                })
                 .with_context(|| format!("apt does not know {name}={version}"))?;
             let checksum = record.field("SHA256");
             ensure!(checksum.len() == 64, "apt knows no SHA256 of {name}={version}");
-            let file = format!("{name}_{}_{}.deb", version.replace(':', "%3a"), record.field("Architecture"));
+            let file = format!(
+                "{name}_{}_{}.deb",
+                version.replace(':', "%3a"),
+                record.field("Architecture")
+            );
             let path = self.folder.join("debs").join(&file);
             if sha256(&path).ok().as_deref() != Some(checksum) {
                 missing.push(format!("{name}={version}"));
@@ -122,7 +132,11 @@ impl Packages {
         if !missing.is_empty() {
             match missing.as_slice() {
                 [one] => say(&format!("fetching {one}")),
-                many => say(&format!("fetching {} packages, among them {}", many.len(), wanted_last(wanted))),
+                many => say(&format!(
+                    "fetching {} packages, among them {}",
+                    many.len(),
+                    wanted_last(wanted)
+                )),
             }
             self.apt("apt-get")
                 .folder(&self.folder.join("debs").to_string_lossy())
@@ -223,7 +237,8 @@ fn sources_of(suites: &[&str]) -> Result<String> {
             let kind = if security { "Debian's security updates" } else { "Debian's archive" };
             format!("the machine's apt has no source of {kind}")
         })?;
-        writeln!(text, "deb [target=Packages] {uri} {suite} main").expect("a string takes everything");
+        writeln!(text, "deb [target=Packages] {uri} {suite} main")
+            .expect("a string takes everything");
     }
     Ok(text)
 }

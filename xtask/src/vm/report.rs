@@ -73,25 +73,25 @@ impl Group {
 
     /// Tests that did not do what they should.
     pub(super) fn failed(&self) -> Vec<&Test> {
-        let failed = |test: &&Test| {
-            matches!(test.outcome, Outcome::Failed(_) | Outcome::Unfinished(_))
-        };
+        let failed =
+            |test: &&Test| matches!(test.outcome, Outcome::Failed(_) | Outcome::Unfinished(_));
         self.tests.iter().filter(failed).collect()
     }
 
     /// Tests that left out something, and what, or why all.
     fn left_out(&self) -> impl Iterator<Item = (&str, &str)> {
         self.tests.iter().filter_map(|test| match &test.outcome {
-            Outcome::InPart(what) | Outcome::Skipped(what) => Some((test.name.as_str(), what.as_str())),
+            Outcome::InPart(what) | Outcome::Skipped(what) => {
+                Some((test.name.as_str(), what.as_str()))
+            }
             _ => None,
         })
     }
 
     /// A cell of the table.
     pub(super) fn summary(&self) -> String {
-        let count = |is: fn(&Outcome) -> bool| {
-            self.tests.iter().filter(|test| is(&test.outcome)).count()
-        };
+        let count =
+            |is: fn(&Outcome) -> bool| self.tests.iter().filter(|test| is(&test.outcome)).count();
         let counts = [
             (count(|outcome| *outcome == Outcome::Passed), "ok"),
             (count(|outcome| matches!(outcome, Outcome::InPart(_))), "in part"),
@@ -158,7 +158,8 @@ impl Report {
         }
         for ((name, reason), kernels) in all {
             let everywhere = kernels.len() == self.kernels.len();
-            let place = if everywhere { String::new() } else { format!(" ({})", kernels.join(", ")) };
+            let place =
+                if everywhere { String::new() } else { format!(" ({})", kernels.join(", ")) };
             writeln!(text, "- `{name}`{place}: {reason}").expect("a string takes everything");
         }
         text
@@ -192,9 +193,8 @@ impl Report {
 /// A table whose columns are as wide as they must be.
 fn markdown(rows: &[Vec<String>]) -> String {
     let columns = rows.first().map_or(0, Vec::len);
-    let width = |column: usize| {
-        rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)
-    };
+    let width =
+        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<_> = (0..columns).map(width).collect();
     let line = |cells: &[String]| {
         let cells = cells.iter().zip(&widths).map(|(cell, &width)| format!("| {cell:width$} "));

@@ -73,8 +73,11 @@ fn group(target: &str, binary: &Path, list: &str, filters: &[String]) -> Vec<Sui
             groups.entry(group).or_default().push(test.to_owned());
         }
     }
-    let suite =
-        |(name, tests): (&str, _)| Suite { name: name.to_owned(), binary: binary.to_owned(), tests };
+    let suite = |(name, tests): (&str, _)| Suite {
+        name: name.to_owned(),
+        binary: binary.to_owned(),
+        tests,
+    };
     groups.into_iter().map(suite).collect()
 }
 
@@ -84,7 +87,11 @@ impl Suite {
         Step {
             name: self.name.clone(),
             program: self.binary.clone(),
-            arguments: ["--exact"].map(str::to_owned).into_iter().chain(self.tests.clone()).collect(),
+            arguments: ["--exact"]
+                .map(str::to_owned)
+                .into_iter()
+                .chain(self.tests.clone())
+                .collect(),
             folder: root().join("tests"),
             seconds: LIMIT,
         }
@@ -147,7 +154,8 @@ impl Lines<'_> {
         let said = |line: &&str| -> Option<String> {
             let rest = line.strip_prefix("test ")?.strip_prefix(name)?;
             // "test NAME - should panic ... ok"
-            let result = rest.strip_prefix(" - should panic").unwrap_or(rest).strip_prefix(" ... ")?;
+            let result =
+                rest.strip_prefix(" - should panic").unwrap_or(rest).strip_prefix(" ... ")?;
             Some(result.to_owned())
         };
         let reasons = |prefix: &str| -> Option<String> {
@@ -205,7 +213,8 @@ impl Refusal {
 
     pub(super) fn results(&self, events: &[Event]) -> Group {
         let name = self.step().name;
-        let own = events.iter().skip_while(|event| !matches!(event, Event::Begins(one) if *one == name));
+        let own =
+            events.iter().skip_while(|event| !matches!(event, Event::Begins(one) if *one == name));
         let mut said = Vec::new();
         let mut ended = None;
         for event in own.skip(1) {
@@ -222,7 +231,9 @@ impl Refusal {
         let outcome = match ended {
             None => Outcome::Unfinished("the machine ended before".to_owned()),
             Some((End::Exited(1), _)) if said == self.says => Outcome::Passed,
-            Some((end, _)) => Outcome::Failed(format!("{end:?}, and said\n{said}\nnot\n{}", self.says)),
+            Some((end, _)) => {
+                Outcome::Failed(format!("{end:?}, and said\n{said}\nnot\n{}", self.says))
+            }
         };
         Group::new(REFUSAL, vec![Test::new(self.test, outcome)], ended.map(|(_, seconds)| seconds))
     }
@@ -255,7 +266,8 @@ mod tests {
 
     #[test]
     fn what_libtest_says_is_understood() {
-        let suite = suite(&["apply::a", "apply::aa", "apply::b", "apply::c", "apply::d", "apply::e"]);
+        let suite =
+            suite(&["apply::a", "apply::aa", "apply::b", "apply::c", "apply::d", "apply::e"]);
         let lines = [
             "running 4 tests",
             "test apply::aa ... ok",
@@ -314,6 +326,9 @@ mod tests {
         };
         let text = str::to_owned;
         assert_eq!(names(&[]), [(text("apply"), 2), (text("flush"), 1), (text("integration"), 1)]);
-        assert_eq!(names(&["apply::b", "integration"]), [(text("apply"), 1), (text("integration"), 1)]);
+        assert_eq!(
+            names(&["apply::b", "integration"]),
+            [(text("apply"), 1), (text("integration"), 1)]
+        );
     }
 }

@@ -4,6 +4,7 @@ use std::{
     mem,
     net::{SocketAddr, SocketAddrV4, SocketAddrV6},
     os::fd::{AsFd, AsRawFd, OwnedFd},
+    time::Duration,
 };
 
 use nix::{
@@ -17,12 +18,12 @@ use nix::{
         time::{TimeVal, TimeValLike},
     },
 };
-use vipnat_tests::Report;
+use vipnat_tests::{Report, patient};
 
-/// How long a connect may take, in seconds: longer than the kernel looks for a neighbour.
-const CONNECT: i64 = 5;
-/// How long an answer may take, in seconds.
-const ANSWER: i64 = 2;
+/// How long a connect may take: longer than the kernel looks for a neighbour.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// A call that failed.
 pub(crate) struct Failure {
@@ -64,9 +65,9 @@ impl Socket {
     pub(crate) fn new(kind: SockType, to: SocketAddr) -> Self {
         let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let socket = socket::socket(family, kind, SockFlag::SOCK_CLOEXEC, None).expect("socket");
-        setsockopt(&socket, sockopt::SendTimeout, &TimeVal::seconds(CONNECT)).expect("SO_SNDTIMEO");
-        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(ANSWER))
-            .expect("SO_RCVTIMEO");
+        let time = |limit| TimeVal::seconds(patient(limit).as_secs() as i64);
+        setsockopt(&socket, sockopt::SendTimeout, &time(CONNECT)).expect("SO_SNDTIMEO");
+        setsockopt(&socket, sockopt::ReceiveTimeout, &time(ANSWER)).expect("SO_RCVTIMEO");
         Self(socket)
     }
 
@@ -101,7 +102,7 @@ impl Socket {
 
     /// poll(2) until a nonblocking connect is done, then SO_ERROR
     pub(crate) fn connected(&self) -> Result<()> {
-        let timeout = PollTimeout::try_from(CONNECT as i32 * 1000).expect("a timeout");
+        let timeout = PollTimeout::try_from(patient(CONNECT)).expect("a timeout");
         let mut socket = [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)];
         match poll(&mut socket, timeout) {
             Ok(0) => return Err(Failure { call: "poll", errno: Errno::ETIMEDOUT }),
