@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use vipnat_tests::{App, Session, outcome, program};
+use vipnat_tests::{App, Session, emulated, outcome, program};
 
 use crate::{
     scene::{DB, PORT, Scene, ip, list, table},
@@ -402,7 +402,9 @@ fn mptcp_sockets_stay() {
 fn run_ends_what_has_drained() {
     let scene = Scene::new(2);
     let text = |backends: &str| {
-        let policy = "on-backend-removed = \"drain\"\ndrain-seconds = 1";
+        // Longer than an apply takes, after which it says what drains.
+        let seconds = if emulated() { 30 } else { 1 };
+        let policy = format!("on-backend-removed = \"drain\"\ndrain-seconds = {seconds}");
         scene.table(backends).replacen("\n[apps", &format!("\n{policy}\n[apps"), 1)
     };
     let mut run = scene.vipnat.follow(&text(&list([0])), &[]);

@@ -10,7 +10,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use vipnat_tests::{App, Cgroup, CommandExt as _, Session, program};
+use vipnat_tests::{App, Cgroup, CommandExt as _, Session, emulated, left_out, program};
 
 use crate::scene::{DB, PORT, Scene, banner, list, strace, table};
 
@@ -106,7 +106,9 @@ fn the_first_apply_is_taken_back_to_nothing() {
 fn what_somebody_else_changed_meanwhile_is_not_taken_back() {
     let scene = Scene::new(2);
     scene.apply_first(1);
-    let apply = start(&scene, &scene.table(&list([1])), "1s");
+    // Longer than another apply takes.
+    let time = if emulated() { "30s" } else { "1s" };
+    let apply = start(&scene, &scene.table(&list([1])), time);
     wait_until(&scene, "1");
     scene.vipnat.apply(&scene.table(&list([1, 0])));
     let output = apply.wait_with_output().unwrap();
@@ -158,6 +160,10 @@ fn what_fails_half_way_is_taken_back() {
     let backends = |listed: &str| listed.matches("247.221.81.0").count();
     let file = scene.vipnat.table(&text(1));
     let apply = scene.vipnat.command(["apply", "--confirm-timeout", "30s", file.to_str().unwrap()]);
+    let step = if emulated() { 15 } else { 3 };
+    if emulated() {
+        left_out("too slow in emulation: of the calls that are let fail, four of five");
+    }
     let (mut failed, mut nth) = (0, 1);
     loop {
         let inject = format!("inject=bpf:error=ENOMEM:when={nth}");
@@ -179,9 +185,9 @@ fn what_fails_half_way_is_taken_back() {
         if stderr.contains("standard input ended") && !stderr.contains("(INJECTED)") {
             break;
         }
-        nth += 3;
+        nth += step;
     }
-    assert!(failed > 3, "{failed}");
+    assert!(failed > if emulated() { 0 } else { 3 }, "{failed}");
 }
 
 /// What is connected was once ended before anybody could confirm.

@@ -16,7 +16,8 @@ use vipnat_tests::vm::{EMULATED, Event, JOB, Job, READY, VERDICT};
 use super::{image, kernel::Files, say, tools::Tools};
 use crate::command::Cmd;
 
-/// How long a machine may take until the tests begin: in emulation it is ten seconds.
+/// How long a machine may take until the tests begin: in emulation it is ten seconds, if nothing else
+/// goes on.
 const BOOT: Duration = Duration::from_secs(180);
 
 /// How often one is started whose tests don't begin.

@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use nix::unistd::Uid;
 use tempfile::TempDir;
-use vipnat_tests::vm::{Event, Job, Step};
+use vipnat_tests::vm::{End, Event, Job, Step};
 
 use self::{
     kernel::{Files, Kernel},
@@ -76,15 +76,15 @@ impl Vm {
                         Ok(files) => {
                             report.kernels.push(runner.run(&kernel, &files)?);
                         }
-                        Err(error) => left_out.push(format!("{error:#}")),
+                        Err(error) => left_out.push(error),
                     }
                 }
             }
-            Err(error) => left_out.push(format!("{error:#}")),
+            Err(error) => left_out.push(error),
         }
         self.tell(&report)?;
-        for what in &left_out {
-            println!("NOT RUN: {what}");
+        for error in &left_out {
+            println!("NOT RUN: {error}, because {}", error.root_cause());
         }
         ensure!(left_out.is_empty() || self.if_available, "not all of it could be had");
         ensure!(report.is_good(), "some tests failed");
@@ -145,7 +145,10 @@ impl Runner {
         let mut current = String::new();
         let tell = |event: &Event| match event {
             Event::Begins(name) => current.clone_from(name),
-            Event::Ends { end, seconds } => say(&format!("{current}: {end:?}, {seconds:.0} s")),
+            Event::Ends { end: End::TimedOut, seconds } => {
+                say(&format!("{current}: not done after {seconds:.0} s"));
+            }
+            Event::Ends { end: _, seconds } => say(&format!("{current}: {seconds:.0} s")),
             Event::Output(_) | Event::Error(_) => {}
         };
         let Self { tools, accelerator, programs, .. } = self;

@@ -45,6 +45,7 @@ impl Packages {
         &self,
         select: impl Fn(&Self) -> Result<Vec<Package>>,
     ) -> Result<PathBuf> {
+        self.prepare()?;
         let fetched = self.update().and_then(|()| self.fetch(&select(self)?));
         if let Err(error) = fetched {
             if !self.folder.join(PACKAGES).exists() {
@@ -92,10 +93,6 @@ impl Packages {
             && age().is_some_and(|age| age < FRESH)
         {
             return Ok(());
-        }
-        for folder in ["lists/partial", "debs/partial"] {
-            let folder = self.folder.join(folder);
-            fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         }
         say(&format!("reading the package lists of {}", self.suites.join(", ")));
         fs::write(&sources, text).with_context(|| format!("writing {}", sources.display()))?;
@@ -180,28 +177,38 @@ impl Packages {
 
     /// `apt-get` or `apt-cache` that see these sources and nothing of the machine.
     fn apt(&self, program: &str) -> Cmd {
-        let folder = self.folder.display();
-        let options = [
-            format!("Dir::Etc::sourcelist={folder}/sources"),
-            "Dir::Etc::sourceparts=/dev/null".to_owned(),
-            "Dir::Etc::preferences=/dev/null".to_owned(),
-            "Dir::Etc::preferencesparts=/dev/null".to_owned(),
-            format!("Dir::State::lists={folder}/lists"),
-            "Dir::State::status=/dev/null".to_owned(),
-            format!("Dir::Cache::archives={folder}/debs"),
-            "Dir::Cache::pkgcache=".to_owned(),
-            "Dir::Cache::srcpkgcache=".to_owned(),
-            "Acquire::Languages=none".to_owned(),
-            "Acquire::Retries=2".to_owned(),
-            "Acquire::http::Timeout=20".to_owned(),
-            "Debug::NoLocking=1".to_owned(),
-            // Others than root may not see the cache.
-            "APT::Sandbox::User=root".to_owned(),
-        ];
-        let options = options.iter().flat_map(|option| ["-o", option.as_str()]);
-        Cmd::new(program).env("LC_ALL", "C").args(options)
+        Cmd::new(program).env("LC_ALL", "C").arg("-c").arg(self.folder.join("apt.conf"))
+    }
+
+    /// Makes the folders, and what tells apt about them.
+    fn prepare(&self) -> Result<()> {
+        for folder in ["lists/partial", "debs/partial"] {
+            let folder = self.folder.join(folder);
+            fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        }
+        let conf = self.folder.join("apt.conf");
+        let text = CONFIGURATION.replace("FOLDER", &self.folder.display().to_string());
+        fs::write(&conf, text).with_context(|| format!("writing {}", conf.display()))
     }
 }
+
+/// Others than root may not see the cache, so apt works as root.
+const CONFIGURATION: &str = r#"
+Dir::Etc::sourcelist "FOLDER/sources";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+Dir::State::lists "FOLDER/lists";
+Dir::State::status "/dev/null";
+Dir::Cache::archives "FOLDER/debs";
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
+Acquire::Languages "none";
+Acquire::Retries "2";
+Acquire::http::Timeout "20";
+Debug::NoLocking "1";
+APT::Sandbox::User "root";
+"#;
 
 fn wanted_last(wanted: &[Package]) -> &str {
     wanted.last().map_or("", |package| &package.name)

@@ -10,7 +10,7 @@ use std::{
 
 use nix::errno::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use vipnat_tests::emulated;
+use vipnat_tests::patient;
 
 use crate::{
     message,
@@ -46,8 +46,7 @@ impl Kind {
 
 pub(crate) fn socket(kind: &Kind) -> io::Result<Socket> {
     let socket = Socket::new(kind.domain, kind.kind, kind.protocol)?;
-    // Short, since some wait for what does not come.
-    socket.set_read_timeout(Some(if emulated() { 2 * ANSWER } else { ANSWER }))?;
+    socket.set_read_timeout(Some(patient(ANSWER)))?;
     socket.set_write_timeout(Some(CONNECT))?;
     Ok(socket)
 }
