@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::symlink, time::Duration};
 
 use nix::sys::signal::Signal;
-use vipnat_tests::{App, Cgroup, Following, Load, program};
+use vipnat_tests::{App, Cgroup, Following, Load, emulated, program};
 
 use crate::scene::{DB, PORT, Scene, banner, ip, list, strace, table, too_much};
 
@@ -351,9 +351,11 @@ fn no_connect_fails_while_run_is_killed_and_started_again() {
 fn a_table_that_does_not_fit_is_refused_like_one_with_mistakes() {
     let scene = Scene::new(2);
     let pattern = format!("{}/shop-*", scene.app.cgroup.relative());
-    let drain = "on-backend-removed = \"drain\"\ndrain-seconds = 2\n[apps";
+    // Longer than an apply takes, after which it says what drains.
+    let seconds = if emulated() { 60 } else { 2 };
+    let drain = format!("on-backend-removed = \"drain\"\ndrain-seconds = {seconds}\n[apps");
     let text = |backend: u8| {
-        table(&[("shop", &pattern, &list([backend]), "")]).replacen("[apps", drain, 1)
+        table(&[("shop", &pattern, &list([backend]), "")]).replacen("[apps", &drain, 1)
     };
     let mut run = scene.vipnat.follow(&text(0), &[]);
     let container = App { host: scene.app.host.clone(), cgroup: scene.app.cgroup.child("shop-1") };

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How long a group may take.
-const LIMIT: u64 = 900;
+const LIMIT: u64 = 1800;
 
 /// Groups that take long.
 const LONG: [&str; 3] = ["crash_points", "churn", "conformance"];
