@@ -45,7 +45,7 @@ pub(crate) struct Vm {
     /// Write the results to this file, as JSON, besides showing them.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Run only tests whose GROUP::NAME contains one of these.
+    /// Run only tests whose name contains one of these, or groups: GROUP::
     #[arg(value_name = "TEST-FILTER")]
     filters: Vec<String>,
 }

@@ -28,8 +28,8 @@ pub(super) struct Suite {
     tests: Vec<String>,
 }
 
-/// Builds the tests, puts their binaries into a folder, and lists those whose name contains one of
-/// `filters`; all without.
+/// Builds the tests, puts their binaries into a folder, and lists those that match one of `filters`: a
+/// part of the name, or `GROUP::`. All without.
 pub(super) fn list(folder: &Path, filters: &[String]) -> Result<Vec<Suite>> {
     let built = Cmd::cargo("test")
         .args(["--package", "vipnat-tests", "--no-run", "--message-format", "json"])
@@ -68,8 +68,11 @@ fn group(target: &str, binary: &Path, list: &str, filters: &[String]) -> Vec<Sui
     let mut groups: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for test in list.lines().filter_map(|line| line.strip_suffix(": test")) {
         let group = test.split_once("::").map_or(target, |(module, _)| module);
-        let full = format!("{group}::{test}");
-        if filters.is_empty() || filters.iter().any(|filter| full.contains(filter)) {
+        let wanted = |filter: &String| match filter.strip_suffix("::") {
+            Some(name) => group == name,
+            None => test.contains(filter),
+        };
+        if filters.is_empty() || filters.iter().any(wanted) {
             groups.entry(group).or_default().push(test.to_owned());
         }
     }
@@ -327,8 +330,10 @@ mod tests {
         let text = str::to_owned;
         assert_eq!(names(&[]), [(text("apply"), 2), (text("flush"), 1), (text("integration"), 1)]);
         assert_eq!(
-            names(&["apply::b", "integration"]),
+            names(&["apply::b", "integration::"]),
             [(text("apply"), 1), (text("integration"), 1)]
         );
+        // A group, and not whatever is called alike in another.
+        assert_eq!(names(&["ply::"]), []);
     }
 }
