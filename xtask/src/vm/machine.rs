@@ -271,7 +271,9 @@ fn serve_files(tools: &Tools, folder: &Path, socket: &Path, log: &Path) -> Resul
     );
     let log = File::create(log)?;
     Cmd::new("unshare")
-        .args(["--mount", "--propagation", "private", "sh", "-c", &script])
+        // It forks, and what it forks is to end with it.
+        .args(["--pid", "--fork", "--kill-child", "--mount", "--propagation", "private"])
+        .args(["sh", "-c", &script])
         .spawn(Stdio::null(), log.try_clone()?.into(), log.into())
         .context("serving the machine's files")
 }
