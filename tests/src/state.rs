@@ -2,7 +2,7 @@
 //!
 //! Three things are numbered anew, by names, since they depend on what was there before: scopes
 //! (none is given twice), slots and cursors (those in use are not available). How many turns a
-//! cursor has given is left out, and so are the counters and what sockets keep. A cgroup whose scope is
+//! cursor has given is left out, and so are retired slots, the counters and what sockets keep. A cgroup whose scope is
 //! 0 is one without a scope, and one that is gone has none: the kernel keeps the storage for a while.
 
 use std::{
@@ -23,7 +23,7 @@ use std::{
 
 use vipnat_common::{
     Range, Slot, VipKey,
-    layout::{Cursor, Scope, capacity},
+    layout::{Cursor, Scope},
 };
 
 use crate::{Cgroup, Vipnat};
@@ -256,8 +256,8 @@ impl Maps {
         let open = |name: &str| open(&path.join(name)).ok();
         let entries = open("vips").map(|map| batch::<12, 8>(&map, 4096)).unwrap_or_default();
         let entries = entries.into_iter().map(|(key, range)| (key, Range::from_bytes(range)));
-        let slots = open("backends").map(|map| mapped::<24>(&map, capacity::BACKENDS as usize));
-        let slots = (0..).zip(slots.unwrap_or_default()).filter(|(_, slot)| *slot != Slot::FREE);
+        let slots = open("backends").map(|map| mapped::<24>(&map)).unwrap_or_default();
+        let slots = (0..).zip(slots).filter(|(_, slot)| *slot != Slot::FREE);
         let slots = slots.map(|(index, slot)| (index, Slot::from_bytes(slot).expect("a slot")));
         let cursors = open("cursors").map(|map| batch::<4, 16>(&map, CURSORS)).unwrap_or_default();
         let cursors = cursors.into_iter().map(|(_, cursor)| Cursor::from_bytes(cursor));
@@ -297,14 +297,17 @@ impl Maps {
             }
             lines.insert(line);
         }
-        for slot in rest.values() {
+        // What was retired rests, and comes to nothing.
+        for slot in rest.values().filter(|slot| slot.flags & Slot::RETIRED == 0) {
             lines.insert(format!("leftover slot of {}:{}", entry(&slot.owner, app), target(slot)));
         }
         for owners in owners.values().filter(|owners| owners.len() > 1) {
             lines.insert(format!("one cursor for {owners:?}"));
         }
         for (index, cursor) in cursors.iter().enumerate() {
-            if *cursor != Cursor::default() && !owners.contains_key(&(index as u32)) {
+            let index = index as u32;
+            let retired = || rest.values().any(|slot| slot.cursor == index);
+            if *cursor != Cursor::default() && !owners.contains_key(&index) && !retired() {
                 lines.insert("leftover cursor".to_owned());
             }
         }
@@ -380,7 +383,9 @@ fn batch<const K: usize, const V: usize>(map: &OwnedFd, count: usize) -> Vec<([u
 }
 
 /// All elements of an array that can be mapped into memory.
-fn mapped<const V: usize>(map: &OwnedFd, count: usize) -> Vec<[u8; V]> {
+fn mapped<const V: usize>(map: &OwnedFd) -> Vec<[u8; V]> {
+    let map = Info::read(map.try_clone().expect("another descriptor"), [0; 256]);
+    let (count, map) = (map.u32(16) as usize, map.object);
     let mut values = vec![[0; V]; count];
     let length = size_of_val(values.as_slice());
     // SAFETY: a new mapping of that length, which is gone afterwards; what is in it is bytes.

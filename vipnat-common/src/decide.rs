@@ -155,11 +155,14 @@ fn serves(slot: &Slot, to: &Destination) -> bool {
 /// Whether a slot gives this VIP the backend that a flow has. A socket may have kept its index
 /// for long, so it may be any VIP's by now, or half-written: nothing of it is used but what agrees with
 /// the flow.
+///
+/// No connect is led by a retired slot, but for one that is under way, since no entry leads there. A flow
+/// would be, by its index.
 #[inline(always)]
 fn names(slot: &Slot, to: &Destination, flow: &Flow) -> bool {
     slot.owner.scope == to.scope
         && slot.owner.vip == to.ip
-        && slot.flags & (Slot::LIMITED | Slot::UNREACHABLE) == 0
+        && slot.flags & (Slot::LIMITED | Slot::UNREACHABLE | Slot::RETIRED) == 0
         && slot.ip == flow.backend
         && port(slot, to) == flow.backend_port
 }

@@ -4,8 +4,7 @@
 //! dump` reads like the relationship table. No type has padding the compiler may leave
 //! uninitialised: the verifier refuses such keys, and they would compare unequal.
 //!
-//! A change of any type here, of a map's size in [`capacity`], or of what a field means, needs a
-//! new [`LAYOUT`]. [`Scope`] is frozen for ever; see there.
+//! A change of any type here, or of what a field means, needs a new [`LAYOUT`]. [`Scope`] is frozen for ever; see there.
 
 pub use network_types::ip::IpProto as Protocol;
 
@@ -23,14 +22,15 @@ pub const ANY_PORT: u16 = 0;
 /// The first two bytes of every VIP: 169.254.0.0/16.
 pub const VIP_RANGE: [u8; 2] = [169, 254];
 
-/// How many elements each pinned map holds.
+/// How many elements the pinned maps hold at least. Whoever makes them chooses how many, by the table
+/// that they are for.
 pub mod capacity {
     /// Entries of `vips`; a VIP limited to a port or protocol takes two.
-    pub const VIPS: u32 = if cfg!(feature = "other-layout") { 1 << 16 } else { 1 << 17 };
+    pub const VIPS: u32 = 1 << 10;
     /// Slots of `backends`. A change needs the old and the new list at once.
-    pub const BACKENDS: u32 = if cfg!(feature = "other-layout") { 1 << 17 } else { 1 << 18 };
+    pub const BACKENDS: u32 = 1 << 11;
     /// Cursors, one for each (app, VIP).
-    pub const CURSORS: u32 = 1 << 17;
+    pub const CURSORS: u32 = 1 << 10;
 }
 
 /// The value of the `scope` map (cgroup storage, keyed by cgroup id): which app the cgroup is.
@@ -95,8 +95,11 @@ pub struct Range {
 
 /// A value of the `backends` map: one turn of a VIP's round robin.
 ///
-/// A slot is written only while no [`Range`] points to it, and rests for an RCU grace period
-/// before it is used again. A free one is all zeroes.
+/// A slot is written only while no [`Range`] points to it. When none does any more, it is
+/// [`Slot::RETIRED`]; an RCU grace period later it is [`Slot::EMPTIED`], and after another one it is free,
+/// which is all zeroes. The first period is for programs that found it through an entry; the second for
+/// those that have its index from a flow, and would otherwise read its backend before and its flags after
+/// it is used again.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot {
@@ -106,7 +109,7 @@ pub struct Slot {
     pub ip: [u8; 4],
     /// The backend's port, host byte order; 0 keeps the port the application asked for.
     pub port: u16,
-    /// [`Slot::LIMITED`], [`Slot::UNREACHABLE`], [`Slot::RANDOM`], [`Slot::STRICT`].
+    /// [`Slot::LIMITED`], [`Slot::UNREACHABLE`], [`Slot::RANDOM`], [`Slot::STRICT`], [`Slot::RETIRED`].
     pub flags: u16,
     /// Index of the VIP's counter in `cursors`, the same in all its slots.
     pub cursor: u32,
@@ -122,6 +125,18 @@ impl Slot {
     pub const RANDOM: u16 = 4;
     /// UDP flows keep their backend when it leaves the table. The same in all slots of a list.
     pub const STRICT: u16 = 8;
+    /// No entry leads here any more: the list was replaced, or its VIP went. Written beside what the
+    /// slot holds, so that a program that found it before still can use it; UDP flows no longer do.
+    pub const RETIRED: u16 = 16;
+
+    /// What is left of a retired slot when no program that was led to it can be using it.
+    pub const EMPTIED: Self = Self {
+        owner: VipKey::new(0, [0; 4], ANY_PORT, ANY_PROTOCOL),
+        ip: [0; 4],
+        port: 0,
+        flags: Self::RETIRED,
+        cursor: 0,
+    };
 }
 
 /// The value of the `cursors` map: how many turns a VIP has given.

@@ -6,9 +6,7 @@ use core::{
 };
 
 use aya_ebpf::{
-    bindings::{
-        BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_CGROUP_STORAGE_DEPRECATED,
-    },
+    bindings::{BPF_F_MMAPABLE, bpf_map_type::BPF_MAP_TYPE_CGROUP_STORAGE_DEPRECATED},
     btf_maps::{Array, HashMap, PerCpuArray, SkStorage},
     helpers::{bpf_get_local_storage, bpf_get_prandom_u32},
     macros::btf_map,
@@ -24,8 +22,7 @@ use crate::functions;
 static SCOPE: SharedCgroupStorage<Scope> = SharedCgroupStorage::new();
 
 #[btf_map(name = "vips")]
-static VIPS: HashMap<VipKey, Range, { capacity::VIPS as usize }, { BPF_F_NO_PREALLOC as usize }> =
-    HashMap::new();
+static VIPS: HashMap<VipKey, Range, { capacity::VIPS as usize }> = HashMap::new();
 
 #[btf_map(name = "backends")]
 static BACKENDS: Array<Slot, { capacity::BACKENDS as usize }, { BPF_F_MMAPABLE as usize }> =

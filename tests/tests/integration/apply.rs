@@ -406,7 +406,7 @@ fn what_an_interrupted_apply_left_is_freed() {
     bpftool(format!("map update pinned {pin} {key} {value}"));
     assert!(bpftool(format!("map lookup pinned {pin} {key}")).contains("\"scope\": 9"));
     assert_eq!(scene.apply_first(1), "~ freed what an interrupted vipnat had left\n");
-    assert!(bpftool(format!("map lookup pinned {pin} {key}")).contains("\"scope\": 0"));
+    assert!(bpftool(format!("map lookup pinned {pin} {key}")).contains("\"flags\": 16"), "retired");
     assert_eq!(scene.apply_first(1), "nothing to change\n");
     assert_eq!(scene.who(), "0");
 }

@@ -99,6 +99,9 @@ fn describe(change: &Change) -> String {
         Change::Upgrade { layout: Some(what) } => {
             format!("~ state of another layout taken over: {what}")
         }
+        Change::Grow { vips, backends } => {
+            format!("~ larger maps, for {vips} VIPs and {backends} backends of theirs")
+        }
         Change::Expect { app } => format!("+ app {app}, which has no cgroup yet"),
         Change::Attach { app, cgroup, id: _ } => {
             format!("+ app {app} in cgroup {}", cgroup.display())

@@ -39,7 +39,7 @@ impl Departed {
     pub(super) fn was_given(&self, flow: &Flow, rules: &Rules) -> bool {
         let Self { app: _, relationship: _, scope, vip, backend } = self;
         let of_vip = flow.scope == *scope && flow.vip == vip.octets();
-        let mut turns = rules.get(&(*scope, *vip)).into_iter().flat_map(|rule| &rule.turns);
+        let mut turns = rules.get(&(*scope, *vip)).into_iter().flat_map(|rule| &*rule.turns);
         of_vip && backend.leads(flow) && !turns.any(|turn| turn.leads(flow))
     }
 
@@ -67,14 +67,14 @@ pub(super) fn departed(
         };
         let owner =
             if desired.apps.contains_key(app) { Some(&app.as_str()) } else { heirs.get(&**app) };
-        let next = owner.and_then(|app| rule_of(desired, app, *vip));
         let known = owner.and_then(|app| desired.names.names(app, *vip));
         let known = known.or_else(|| record.names(app, *vip));
         let policy = known.map(|names| names.on_backend_removed).unwrap_or_default();
         if policy == OnBackendRemoved::Keep {
             continue;
         }
-        let stay: HashSet<_> = next.into_iter().flat_map(|rule| &rule.turns).collect();
+        let next = owner.and_then(|app| rule_of(desired, app, *vip));
+        let stay: HashSet<_> = next.into_iter().flat_map(|rule| &*rule.turns).collect();
         let left = old.backends().into_iter().filter(|(turn, _)| !stay.contains(turn));
         all.extend(left.map(|(backend, _)| {
             let (app, relationship) = (app.clone(), relationship.clone());

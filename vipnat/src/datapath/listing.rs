@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use vipnat_common::{Protocol, layout::Counters};
+use vipnat_common::{
+    Protocol,
+    layout::{Counters, Cursor},
+};
 
 use super::{
     apps, cgroup,
@@ -80,6 +83,7 @@ pub(super) fn read(
     record: &Record,
 ) -> Result<Listing> {
     let now = maps.snapshot()?;
+    let cursors = maps.all_cursors()?;
     let rules = now.rules();
     let paths = cgroup::paths_by_id(cgroup_mount)?;
     let mut listed = Vec::new();
@@ -98,10 +102,8 @@ pub(super) fn read(
         let mut vips = Vec::new();
         for rule in rules.values().filter(|rule| rule.scope == app.scope) {
             let Rule { scope, vip, port, protocol, turns: _, select, udp_pinning } = rule;
-            let connections = match now.cursor_of(*scope, *vip) {
-                Some(cursor) => maps.cursor(cursor)?.total(),
-                None => 0,
-            };
+            let cursor = now.cursor_of(*scope, *vip).and_then(|index| cursors.get(index as usize));
+            let connections = cursor.map_or(0, Cursor::total);
             vips.push(ListedVip {
                 names: record.names(&app.name, *vip).cloned(),
                 vip: *vip,

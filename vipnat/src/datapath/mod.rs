@@ -7,6 +7,7 @@
 
 mod apply;
 mod apps;
+mod capacity;
 mod carry_out;
 mod cgroup;
 mod departed;
@@ -23,6 +24,7 @@ mod snapshot;
 mod sockets;
 mod state_dir;
 mod sys;
+mod transfer;
 mod upgrade;
 mod work;
 
@@ -35,7 +37,7 @@ use std::{
 
 use self::{
     apps::AttachedApp,
-    carry_out::{free, remove_entries, settle},
+    carry_out::{remove_entries, settle},
     error::Attempt as _,
     kernel::Need,
     maps::{Maps, Switch},
@@ -85,6 +87,13 @@ pub enum Change {
     Upgrade {
         /// How the layout of the maps differed; `None` if it did not.
         layout: Option<String>,
+    },
+    /// The table outgrew the maps, and larger ones take their place.
+    Grow {
+        /// How many VIPs they hold; those that are limited count twice.
+        vips: u32,
+        /// How many backends, each for each of its VIPs and turns.
+        backends: u32,
     },
     /// A new app has no cgroup yet.
     Expect {
@@ -323,7 +332,7 @@ impl Datapath {
         let plan = Plan::new(&now, &[], |scope| scope == app.scope)?;
         apps::release_all(maps.cgroups(), app)?;
         remove_entries(&maps, &plan)?;
-        free(&maps, &plan)?;
+        maps.write_slots(&plan.retired)?;
         let mut record = Record::load(&self.dir);
         record.forget(name);
         record.save(&self.dir).attempt(|| "keep the record of names".to_owned())?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::*;
+use super::{super::rule::Role, *};
 use crate::table::Table;
 
 const VIP: Ipv4Addr = Ipv4Addr::new(169, 254, 37, 209);
@@ -20,7 +20,9 @@ fn table(apps: &[&str], backends: &str, policy: &str) -> Table {
 }
 
 fn rule(table: &Table, app: &str) -> Option<Rule> {
-    Some(Rule::new(1, table.apps.get(app)?.relationships.get("db")?, table))
+    let relationship = table.apps.get(app)?.relationships.get("db")?;
+    let role = Role::from(&table.services[&relationship.service]);
+    Some(Rule::new(relationship, &role).of_scope(1))
 }
 
 fn change(app: &str, old: &Table, new: &Table) -> Change {

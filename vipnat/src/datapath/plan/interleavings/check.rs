@@ -45,7 +45,7 @@ impl Asking {
         let backends = |table: &Vec<Rule>| {
             let own =
                 table.iter().filter(|rule| rule.scope == to.scope && rule.vip.octets() == to.ip);
-            own.flat_map(|rule| &rule.turns).map(|turn| turn.ip.octets()).collect()
+            own.flat_map(|rule| &*rule.turns).map(|turn| turn.ip.octets()).collect()
         };
         Self {
             reader: Reader::new(question, scenario.ignore_owner),
