@@ -52,7 +52,7 @@ impl Drains {
         if self.0.is_empty() {
             return record::remove(&file(state));
         }
-        record::replace(&file(state), self)
+        record::replace(&file(state), &serde_json::to_vec_pretty(self)?)
     }
 
     /// Whether there is nothing to end.

@@ -105,7 +105,7 @@ pub(super) fn read(
             let cursor = now.cursor_of(*scope, *vip).and_then(|index| cursors.get(index as usize));
             let connections = cursor.map_or(0, Cursor::total);
             vips.push(ListedVip {
-                names: record.names(&app.name, *vip).cloned(),
+                names: record.names(&app.name, *vip),
                 vip: *vip,
                 port: *port,
                 protocol: *protocol,

@@ -111,7 +111,7 @@ impl Work {
             let app =
                 names.get(&scope).map_or(format!("(scope {scope})"), |name| (*name).to_owned());
             let known = new.names(&app, vip).or_else(|| old.names(&app, vip));
-            let relationship = known.map(|names| names.relationship.clone());
+            let relationship = known.map(|names| names.relationship);
             Change::Vip { app, relationship, vip, old: from, new: to }
         }));
         Ok(Self { plan, changes, attach, owners, scopes })
