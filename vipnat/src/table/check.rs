@@ -13,7 +13,7 @@ use super::{
     App, Backend, Cgroups, OnBackendRemoved, Relationship, Select, Service, Table, UdpPinning,
     endpoint::Endpoint,
     error::{Problem, TableError},
-    path::Path,
+    path::Place,
     raw,
     vip::{in_range, reserved_for, vip_of},
 };
@@ -52,7 +52,8 @@ impl App {
         cgroup_mount: &FilePath,
     ) -> Result<Self, TableError> {
         let mut checker = Checker { problems: Vec::new(), cgroup_mount };
-        let path = Path::keys(&["apps", name]);
+        let path = Place::Root.key("apps");
+        let path = path.key(name);
         checker.name(&path, name);
         let raw = raw::App { cgroup: Some(cgroup.to_owned()), relationships: BTreeMap::new() };
         let app = checker.app(&path, raw, &BTreeMap::new());
@@ -88,8 +89,8 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    fn problem(&mut self, path: &Path, reason: impl Into<String>, help: impl Into<String>) {
-        self.problems.push(Problem::new(path.clone(), reason, help));
+    fn problem(&mut self, path: &Place<'_>, reason: impl Into<String>, help: impl Into<String>) {
+        self.problems.push(Problem::new(path.path(), reason, help));
     }
 
     fn table(
@@ -99,25 +100,27 @@ impl Checker<'_> {
     ) -> Table {
         if apps.is_empty() {
             self.problem(
-                &Path::default(),
+                &Place::Root,
                 "the table has no apps",
                 "add one, like [apps.shop]; to remove everything, use `vipnat flush`",
             );
         }
+        let path = Place::Root.key("services");
         let services: BTreeMap<_, _> = services
             .into_iter()
             .map(|(name, service)| {
-                let path = Path::keys(&["services", &name]);
+                let path = path.key(&name);
                 self.name(&path, &name);
                 let service = self.service(&path, service);
                 (name, service)
             })
             .collect();
+        let path = Place::Root.key("apps");
         let mut cgroups = HashMap::new();
         let apps = apps
             .into_iter()
             .map(|(name, app)| {
-                let path = Path::keys(&["apps", &name]);
+                let path = path.key(&name);
                 self.name(&path, &name);
                 let app = self.app(&path, app, &services);
                 if let Some(cgroup) = &app.cgroup
@@ -135,13 +138,13 @@ impl Checker<'_> {
         Table { services, apps }
     }
 
-    fn name(&mut self, path: &Path, name: &str) {
+    fn name(&mut self, path: &Place<'_>, name: &str) {
         if let Err(reason) = check_name(name) {
             self.problem(path, reason, format!("use 1 to {MAX_NAME} bytes without white space"));
         }
     }
 
-    fn service(&mut self, path: &Path, service: raw::Service) -> Service {
+    fn service(&mut self, path: &Place<'_>, service: raw::Service) -> Service {
         let raw::Service { backends, select, udp_pinning, on_backend_removed, drain_seconds } =
             service;
         let modes = Select::ALL.map(|mode| (mode.word(), mode));
@@ -183,7 +186,7 @@ impl Checker<'_> {
 
     fn on_backend_removed(
         &mut self,
-        path: &Path,
+        path: &Place<'_>,
         word: Option<String>,
         seconds: Option<i64>,
     ) -> OnBackendRemoved {
@@ -218,7 +221,7 @@ impl Checker<'_> {
         way
     }
 
-    fn backend(&mut self, path: &Path, backend: raw::Backend) -> Backend {
+    fn backend(&mut self, path: &Place<'_>, backend: raw::Backend) -> Backend {
         let raw::Backend { ip, port, weight } = backend;
         // A backend written as a string has no such key, and is then its own place.
         let ip = self.backend_ip(&path.key("ip"), &ip).unwrap_or(Ipv4Addr::UNSPECIFIED);
@@ -244,7 +247,7 @@ impl Checker<'_> {
         Backend { ip, port, weight }
     }
 
-    fn backend_ip(&mut self, path: &Path, text: &str) -> Option<Ipv4Addr> {
+    fn backend_ip(&mut self, path: &Place<'_>, text: &str) -> Option<Ipv4Addr> {
         let ip = self.ipv4(path, text)?;
         let Some(reason) = never_a_backend(ip) else {
             return Some(ip);
@@ -257,7 +260,7 @@ impl Checker<'_> {
         None
     }
 
-    fn ipv4(&mut self, path: &Path, text: &str) -> Option<Ipv4Addr> {
+    fn ipv4(&mut self, path: &Place<'_>, text: &str) -> Option<Ipv4Addr> {
         if let Ok(ip) = text.parse() {
             return Some(ip);
         }
@@ -278,7 +281,7 @@ impl Checker<'_> {
         None
     }
 
-    fn port(&mut self, path: &Path, port: i64, without: &str) -> Option<NonZeroU16> {
+    fn port(&mut self, path: &Place<'_>, port: i64, without: &str) -> Option<NonZeroU16> {
         let checked = u16::try_from(port).ok().and_then(NonZeroU16::new);
         if checked.is_none() {
             let help = format!("use 1 to 65535; leave `port` out {without}");
@@ -287,7 +290,12 @@ impl Checker<'_> {
         checked
     }
 
-    fn app(&mut self, path: &Path, app: raw::App, services: &BTreeMap<String, Service>) -> App {
+    fn app(
+        &mut self,
+        path: &Place<'_>,
+        app: raw::App,
+        services: &BTreeMap<String, Service>,
+    ) -> App {
         let raw::App { cgroup, relationships } = app;
         let cgroup = cgroup.and_then(|cgroup| self.cgroup(&path.key("cgroup"), &cgroup));
         let path = path.key("relationships");
@@ -314,7 +322,7 @@ impl Checker<'_> {
         App { cgroup, relationships }
     }
 
-    fn cgroup(&mut self, path: &Path, text: &str) -> Option<Cgroups> {
+    fn cgroup(&mut self, path: &Place<'_>, text: &str) -> Option<Cgroups> {
         let mount = self.cgroup_mount;
         let below = if text.starts_with('/') {
             FilePath::new(text).strip_prefix(mount).ok()
@@ -358,7 +366,7 @@ impl Checker<'_> {
 
     fn relationship(
         &mut self,
-        path: &Path,
+        path: &Place<'_>,
         name: &str,
         relationship: raw::Relationship,
         services: &BTreeMap<String, Service>,
@@ -397,7 +405,7 @@ impl Checker<'_> {
         Relationship { service, vip, port, protocol, endpoint }
     }
 
-    fn vip(&mut self, path: &Path, text: &str) -> Option<Ipv4Addr> {
+    fn vip(&mut self, path: &Place<'_>, text: &str) -> Option<Ipv4Addr> {
         let vip = self.ipv4(path, text)?;
         let Some(reason) = never_a_vip(vip) else {
             return Some(vip);
@@ -410,7 +418,7 @@ impl Checker<'_> {
         None
     }
 
-    fn protocol(&mut self, path: &Path, text: &str) -> Option<Protocol> {
+    fn protocol(&mut self, path: &Place<'_>, text: &str) -> Option<Protocol> {
         match text {
             "tcp" => Some(Protocol::Tcp),
             "udp" => Some(Protocol::Udp),
@@ -428,7 +436,7 @@ impl Checker<'_> {
     /// One of some words, the first of which is the default.
     fn word<T: Copy + Default>(
         &mut self,
-        path: &Path,
+        path: &Place<'_>,
         text: Option<String>,
         words: &[(&str, T)],
     ) -> T {
