@@ -52,7 +52,7 @@ impl Record {
     pub fn of(table: &Table) -> Self {
         let apps = table.apps.iter().map(|(app, relationships)| {
             let names = relationships.relationships.iter().map(|(name, relationship)| {
-                let service = relationship.service.clone();
+                let service = relationship.service.to_string();
                 let on_backend_removed = table.services[&service].on_backend_removed;
                 (
                     relationship.vip,

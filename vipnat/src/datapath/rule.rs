@@ -56,7 +56,7 @@ impl Turn {
 impl Rule {
     /// The rule of a relationship.
     pub(super) fn new(scope: u32, relationship: &Relationship, table: &Table) -> Self {
-        let service = &table.services[&relationship.service];
+        let service = &table.services[&*relationship.service];
         let turns: Vec<_> = service.turns().map(Turn::from).collect();
         // Without turns there is no slot to keep the choice in.
         let (select, udp_pinning) = if turns.is_empty() {

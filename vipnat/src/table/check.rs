@@ -5,14 +5,18 @@ use std::{
     net::Ipv4Addr,
     num::NonZeroU16,
     path::{Component, Path as FilePath, PathBuf},
+    sync::Arc,
 };
 
+use serde_json::{Map, Value};
 use vipnat_common::Protocol;
 
 use super::{
     App, Backend, Cgroups, OnBackendRemoved, Relationship, Select, Service, Table, UdpPinning,
     endpoint::Endpoint,
     error::{Problem, TableError},
+    holders::Holders,
+    named::Named,
     path::Place,
     raw,
     vip::{in_range, reserved_for, vip_of},
@@ -31,10 +35,9 @@ const MAX_KNOWN: usize = 10;
 /// Endpoint keys that vipnat fills in.
 const FILLED_IN: [&str; 2] = ["ip", "instance_ips"];
 
-pub(super) fn check(raw: raw::Table, cgroup_mount: &FilePath) -> Result<Table, Vec<Problem>> {
-    let raw::Table { services, apps } = raw;
-    let mut checker = Checker { problems: Vec::new(), cgroup_mount };
-    let table = checker.table(services, apps);
+pub(super) fn check(raw: &raw::Table<'_>, cgroup_mount: &FilePath) -> Result<Table, Vec<Problem>> {
+    let mut checker = Checker::new(cgroup_mount);
+    let table = checker.table(raw);
     if checker.problems.is_empty() { Ok(table) } else { Err(checker.problems) }
 }
 
@@ -51,12 +54,12 @@ impl App {
         file: &str,
         cgroup_mount: &FilePath,
     ) -> Result<Self, TableError> {
-        let mut checker = Checker { problems: Vec::new(), cgroup_mount };
+        let mut checker = Checker::new(cgroup_mount);
         let path = Place::Root.key("apps");
         let path = path.key(name);
         checker.name(&path, name);
-        let raw = raw::App { cgroup: Some(cgroup.to_owned()), relationships: BTreeMap::new() };
-        let app = checker.app(&path, raw, &BTreeMap::new());
+        let raw = raw::App { cgroup: Some(cgroup.into()), relationships: Named::default() };
+        let app = checker.app(&path, &raw, &Services::of(&BTreeMap::new()));
         match checker.problems {
             problems if problems.is_empty() => Ok(app),
             problems => Err(TableError::new(file, problems)),
@@ -74,6 +77,8 @@ pub fn check_name(name: &str) -> Result<(), String> {
         Err("an empty name".to_owned())
     } else if name.len() > MAX_NAME {
         Err(format!("a name of {} bytes", name.len()))
+    } else if name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(())
     } else if name.chars().any(|c| c.is_whitespace() || c.is_control()) {
         Err(format!("white space or a control character in the name {name:?}"))
     } else {
@@ -86,18 +91,48 @@ pub fn check_name(name: &str) -> Result<(), String> {
 struct Checker<'a> {
     problems: Vec<Problem>,
     cgroup_mount: &'a FilePath,
+    holders: Holders,
+    /// What relationships without an endpoint share.
+    no_endpoint: Arc<Map<String, Value>>,
 }
 
-impl Checker<'_> {
+/// What relationships need to know of services.
+struct Services<'a> {
+    /// Their names, to be shared.
+    names: HashMap<&'a str, Arc<str>>,
+    /// What to say to somebody who misses one.
+    instead: String,
+}
+
+impl<'a> Services<'a> {
+    fn of(services: &'a BTreeMap<String, Service>) -> Self {
+        let names = services.keys().map(|name| (name.as_str(), name.as_str().into())).collect();
+        let known: Vec<_> = services.keys().take(MAX_KNOWN).map(String::as_str).collect();
+        let more = if services.len() > MAX_KNOWN { ", …" } else { "" };
+        let instead = match known.as_slice() {
+            [] => String::new(),
+            known => format!(", or use one that exists: {}{more}", known.join(", ")),
+        };
+        Self { names, instead }
+    }
+}
+
+impl<'a> Checker<'a> {
+    fn new(cgroup_mount: &'a FilePath) -> Self {
+        Self {
+            problems: Vec::new(),
+            cgroup_mount,
+            holders: Holders::new(),
+            no_endpoint: Arc::default(),
+        }
+    }
+
     fn problem(&mut self, path: &Place<'_>, reason: impl Into<String>, help: impl Into<String>) {
         self.problems.push(Problem::new(path.path(), reason, help));
     }
 
-    fn table(
-        &mut self,
-        services: BTreeMap<String, raw::Service>,
-        apps: BTreeMap<String, raw::App>,
-    ) -> Table {
+    fn table(&mut self, raw: &raw::Table<'_>) -> Table {
+        let raw::Table { services, apps } = raw;
         if apps.is_empty() {
             self.problem(
                 &Place::Root,
@@ -107,24 +142,24 @@ impl Checker<'_> {
         }
         let path = Place::Root.key("services");
         let services: BTreeMap<_, _> = services
-            .into_iter()
+            .iter()
             .map(|(name, service)| {
-                let path = path.key(&name);
-                self.name(&path, &name);
-                let service = self.service(&path, service);
-                (name, service)
+                let path = path.key(name);
+                self.name(&path, name);
+                (name.to_owned(), self.service(&path, service))
             })
             .collect();
+        let known = Services::of(&services);
         let path = Place::Root.key("apps");
         let mut cgroups = HashMap::new();
         let apps = apps
-            .into_iter()
+            .iter()
             .map(|(name, app)| {
-                let path = path.key(&name);
-                self.name(&path, &name);
-                let app = self.app(&path, app, &services);
+                let path = path.key(name);
+                self.name(&path, name);
+                let app = self.app(&path, app, &known);
                 if let Some(cgroup) = &app.cgroup
-                    && let Some(other) = cgroups.insert(cgroup.clone(), name.clone())
+                    && let Some(other) = cgroups.insert(cgroup.clone(), name)
                 {
                     self.problem(
                         &path.key("cgroup"),
@@ -132,7 +167,7 @@ impl Checker<'_> {
                         "give each app its own cgroup; one app can have any number of relationships",
                     );
                 }
-                (name, app)
+                (name.to_owned(), app)
             })
             .collect();
         Table { services, apps }
@@ -144,18 +179,19 @@ impl Checker<'_> {
         }
     }
 
-    fn service(&mut self, path: &Place<'_>, service: raw::Service) -> Service {
+    fn service(&mut self, path: &Place<'_>, service: &raw::Service<'_>) -> Service {
         let raw::Service { backends, select, udp_pinning, on_backend_removed, drain_seconds } =
             service;
         let modes = Select::ALL.map(|mode| (mode.word(), mode));
-        let select = self.word(&path.key("select"), select, &modes);
+        let select = self.word(&path.key("select"), select.as_deref(), &modes);
         let modes = UdpPinning::ALL.map(|mode| (mode.word(), mode));
-        let udp_pinning = self.word(&path.key("udp-pinning"), udp_pinning, &modes);
-        let on_backend_removed = self.on_backend_removed(path, on_backend_removed, drain_seconds);
+        let udp_pinning = self.word(&path.key("udp-pinning"), udp_pinning.as_deref(), &modes);
+        let on_backend_removed =
+            self.on_backend_removed(path, on_backend_removed.as_deref(), *drain_seconds);
         let mut seen = HashMap::new();
         let path = path.key("backends");
         let backends = backends
-            .into_iter()
+            .iter()
             .enumerate()
             .map(|(i, backend)| {
                 let path = path.index(i);
@@ -187,12 +223,12 @@ impl Checker<'_> {
     fn on_backend_removed(
         &mut self,
         path: &Place<'_>,
-        word: Option<String>,
+        word: Option<&str>,
         seconds: Option<i64>,
     ) -> OnBackendRemoved {
-        let unknown = |word: &String| OnBackendRemoved::ALL.iter().all(|way| way.word() != word);
+        let unknown = |word: &str| OnBackendRemoved::ALL.iter().all(|way| way.word() != word);
         // Then whether there is a time to drain can't be told.
-        let mistaken = word.as_ref().is_some_and(unknown);
+        let mistaken = word.is_some_and(unknown);
         let ways = OnBackendRemoved::ALL.map(|way| (way.word(), way));
         let way = self.word(&path.key("on-backend-removed"), word, &ways);
         let path = path.key("drain-seconds");
@@ -221,14 +257,14 @@ impl Checker<'_> {
         way
     }
 
-    fn backend(&mut self, path: &Place<'_>, backend: raw::Backend) -> Backend {
+    fn backend(&mut self, path: &Place<'_>, backend: &raw::Backend<'_>) -> Backend {
         let raw::Backend { ip, port, weight } = backend;
         // A backend written as a string has no such key, and is then its own place.
-        let ip = self.backend_ip(&path.key("ip"), &ip).unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let ip = self.backend_ip(&path.key("ip"), ip).unwrap_or(Ipv4Addr::UNSPECIFIED);
         let port = port.and_then(|port| self.port(&path.key("port"), port, KEEPS_PORT));
         let weight = match weight {
             None => 1,
-            Some(weight) => match u16::try_from(weight) {
+            Some(weight) => match u16::try_from(*weight) {
                 Ok(weight @ 1..=Backend::MAX_WEIGHT) => weight,
                 _ => {
                     self.problem(
@@ -290,36 +326,28 @@ impl Checker<'_> {
         checked
     }
 
-    fn app(
-        &mut self,
-        path: &Place<'_>,
-        app: raw::App,
-        services: &BTreeMap<String, Service>,
-    ) -> App {
-        let raw::App { cgroup, relationships } = app;
-        let cgroup = cgroup.and_then(|cgroup| self.cgroup(&path.key("cgroup"), &cgroup));
+    fn app(&mut self, path: &Place<'_>, app: &raw::App<'_>, services: &Services<'_>) -> App {
+        let raw::App { cgroup, relationships: raw } = app;
+        let cgroup = cgroup.as_deref().and_then(|cgroup| self.cgroup(&path.key("cgroup"), cgroup));
         let path = path.key("relationships");
-        let mut vips: HashMap<Ipv4Addr, String> = HashMap::new();
-        let relationships = relationships
-            .into_iter()
-            .map(|(name, relationship)| {
-                let path = path.key(&name);
-                self.name(&path, &name);
-                let relationship = self.relationship(&path, &name, relationship, services);
-                let vip = relationship.vip;
-                if let Some(other) = vips.insert(vip, name.clone())
-                    && in_range(vip)
-                {
-                    self.problem(
-                        &path,
-                        format!("relationships {other:?} and {name:?} have the same VIP {vip}"),
-                        "set `vip` on one of them; a VIP is never moved silently",
-                    );
-                }
-                (name, relationship)
-            })
-            .collect();
-        App { cgroup, relationships }
+        let mut relationships: Vec<(String, Relationship)> = Vec::with_capacity(raw.len());
+        for (name, relationship) in raw.iter() {
+            let path = path.key(name);
+            self.name(&path, name);
+            let relationship = self.relationship(&path, name, relationship, services);
+            let vip = relationship.vip;
+            if let Some(other) = self.holders.give(vip, relationships.len()) {
+                let other = &relationships[other].0;
+                self.problem(
+                    &path,
+                    format!("relationships {other:?} and {name:?} have the same VIP {vip}"),
+                    "set `vip` on one of them; a VIP is never moved silently",
+                );
+            }
+            relationships.push((name.to_owned(), relationship));
+        }
+        self.holders.next_app(relationships.len());
+        App { cgroup, relationships: relationships.into_iter().collect() }
     }
 
     fn cgroup(&mut self, path: &Place<'_>, text: &str) -> Option<Cgroups> {
@@ -368,31 +396,27 @@ impl Checker<'_> {
         &mut self,
         path: &Place<'_>,
         name: &str,
-        relationship: raw::Relationship,
-        services: &BTreeMap<String, Service>,
+        relationship: &raw::Relationship<'_>,
+        services: &Services<'_>,
     ) -> Relationship {
         let raw::Relationship { service, vip, port, protocol, endpoint: Endpoint(endpoint) } =
             relationship;
-        if !services.contains_key(&service) {
-            let mut known: Vec<_> = services.keys().map(String::as_str).collect();
-            let more = if known.len() > MAX_KNOWN { ", …" } else { "" };
-            known.truncate(MAX_KNOWN);
-            let instead = match known.as_slice() {
-                [] => String::new(),
-                known => format!(", or use one that exists: {}{more}", known.join(", ")),
-            };
+        let service = services.names.get(&**service).cloned().unwrap_or_else(|| {
+            let service: &str = service;
             self.problem(
                 &path.key("service"),
                 format!("there is no service {service:?}"),
-                format!("define [services.{service}]{instead}"),
+                format!("define [services.{service}]{}", services.instead),
             );
-        }
+            Arc::default()
+        });
         let vip = match vip {
             None => vip_of(name),
-            Some(vip) => self.vip(&path.key("vip"), &vip).unwrap_or(Ipv4Addr::UNSPECIFIED),
+            Some(vip) => self.vip(&path.key("vip"), vip).unwrap_or(Ipv4Addr::UNSPECIFIED),
         };
         let port = port.and_then(|port| self.port(&path.key("port"), port, EVERY_PORT));
-        let protocol = protocol.and_then(|p| self.protocol(&path.key("protocol"), &p));
+        let protocol = protocol.as_deref().and_then(|p| self.protocol(&path.key("protocol"), p));
+        let endpoint = endpoint.as_ref().unwrap_or(&self.no_endpoint).clone();
         for key in FILLED_IN {
             if endpoint.contains_key(key) {
                 self.problem(
@@ -437,7 +461,7 @@ impl Checker<'_> {
     fn word<T: Copy + Default>(
         &mut self,
         path: &Place<'_>,
-        text: Option<String>,
+        text: Option<&str>,
         words: &[(&str, T)],
     ) -> T {
         let Some(text) = text else {

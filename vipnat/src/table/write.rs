@@ -114,11 +114,11 @@ impl Relationship {
             _ => None,
         };
         object([
-            ("service", Some(json!(service))),
+            ("service", Some(json!(**service))),
             ("vip", (*vip != vip_of(name)).then(|| json!(vip))),
             ("port", port.map(|port| json!(port))),
             ("protocol", protocol.map(Value::from)),
-            ("endpoint", (!endpoint.is_empty()).then(|| json!(endpoint))),
+            ("endpoint", (!endpoint.is_empty()).then(|| json!(**endpoint))),
         ])
     }
 }

@@ -33,7 +33,7 @@ fn shares(statistics: &[&str]) -> Result<(Select, Vec<u16>, Vec<String>), String
     }
     let service = &services["vip-1-1"];
     let relationship = &relationships["vip-1-1"];
-    assert_eq!(relationship.service, "vip-1-1");
+    assert_eq!(&*relationship.service, "vip-1-1");
     assert_eq!(relationship.vip, Ipv4Addr::new(169, 254, 1, 1));
     assert_eq!(relationship.protocol, Some(Protocol::Tcp));
     for (i, backend) in service.backends.iter().enumerate() {
@@ -253,7 +253,7 @@ fn names_of_comments_are_used_once() {
     let relationships: Vec<_> = import
         .relationships
         .iter()
-        .map(|(name, relationship)| (name.as_str(), relationship.service.as_str()))
+        .map(|(name, relationship)| (name.as_str(), &*relationship.service))
         .collect();
     let expected = [
         ("cache", "vip-1-3"),

@@ -7,6 +7,7 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
+    sync::Arc,
 };
 
 use base64::{
@@ -81,7 +82,7 @@ impl Imported {
             for (name, relationship) in &mut app.relationships {
                 let mut left_out = Vec::new();
                 endpoint::leave_out_nulls(
-                    &mut relationship.endpoint,
+                    Arc::make_mut(&mut relationship.endpoint),
                     &Path::keys(&[name]),
                     &mut left_out,
                 );
@@ -250,9 +251,13 @@ impl Reader {
             udp_pinning: UdpPinning::default(),
             on_backend_removed: OnBackendRemoved::default(),
         };
-        let service_name = name.to_owned();
-        let relationship =
-            Relationship { service: service_name, vip, port: None, protocol: None, endpoint };
+        let relationship = Relationship {
+            service: name.into(),
+            vip,
+            port: None,
+            protocol: None,
+            endpoint: endpoint.into(),
+        };
         (service, relationship)
     }
 

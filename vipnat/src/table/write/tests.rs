@@ -84,7 +84,8 @@ prop_compose! {
             for (n, (name, vip, port, protocol, endpoint)) in relations.into_iter().enumerate() {
                 let vip = vip.map_or(vip_of(&name), |[a, b]| Ipv4Addr::new(169, 254, a, b));
                 if app.relationships.values().all(|other| other.vip != vip) {
-                    let service = names[n % names.len()].clone();
+                    let service = names[n % names.len()].as_str().into();
+                    let endpoint = endpoint.into();
                     let relationship = Relationship { service, vip, port, protocol, endpoint };
                     app.relationships.insert(name, relationship);
                 }

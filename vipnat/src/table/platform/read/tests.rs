@@ -40,7 +40,7 @@ fn ip_is_the_vip_instance_ips_the_backends_and_the_rest_the_endpoint() {
     assert_eq!((relationship.port, relationship.protocol), (None, None));
     let backends: Vec<_> = table.backends(relationship).iter().map(|b| b.ip.to_string()).collect();
     assert_eq!(backends, ["247.64.28.51", "247.64.28.52"]);
-    let endpoint = Value::Object(relationship.endpoint.clone());
+    let endpoint = Value::Object((*relationship.endpoint).clone());
     assert_eq!((&endpoint["port"], &endpoint["fragment"]), (&json!("3306"), &Value::Null));
     assert_eq!((endpoint.get("ip"), endpoint.get("instance_ips")), (None, None));
     assert_eq!(table.apps["shop"].cgroup, app().cgroup);
@@ -210,7 +210,13 @@ proptest! {
             table.services.insert(name.clone(), service);
             app.relationships.insert(
                 name.clone(),
-                Relationship { service: name, vip, port: None, protocol: None, endpoint },
+                Relationship {
+                    service: name.into(),
+                    vip,
+                    port: None,
+                    protocol: None,
+                    endpoint: endpoint.into(),
+                },
             );
         }
         let value = table.platform_relationships(&app);
