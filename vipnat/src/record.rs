@@ -56,7 +56,7 @@ impl Record {
                 let on_backend_removed = table.services[&service].on_backend_removed;
                 (
                     relationship.vip,
-                    Names { relationship: name.clone(), service, on_backend_removed },
+                    Names { relationship: name.to_owned(), service, on_backend_removed },
                 )
             });
             (app.clone(), names.collect())

@@ -12,7 +12,8 @@ use serde_json::{Map, Value};
 use vipnat_common::Protocol;
 
 use super::{
-    App, Backend, Cgroups, OnBackendRemoved, Relationship, Select, Service, Table, UdpPinning,
+    App, Backend, ByName, Cgroups, OnBackendRemoved, Relationship, Select, Service, Table,
+    UdpPinning,
     endpoint::Endpoint,
     error::{Problem, TableError},
     holders::Holders,
@@ -330,24 +331,24 @@ impl<'a> Checker<'a> {
         let raw::App { cgroup, relationships: raw } = app;
         let cgroup = cgroup.as_deref().and_then(|cgroup| self.cgroup(&path.key("cgroup"), cgroup));
         let path = path.key("relationships");
-        let mut relationships: Vec<(String, Relationship)> = Vec::with_capacity(raw.len());
+        let mut relationships = ByName::with_capacity(raw.len());
         for (name, relationship) in raw.iter() {
             let path = path.key(name);
             self.name(&path, name);
             let relationship = self.relationship(&path, name, relationship, services);
             let vip = relationship.vip;
             if let Some(other) = self.holders.give(vip, relationships.len()) {
-                let other = &relationships[other].0;
+                let other = relationships.name(other);
                 self.problem(
                     &path,
                     format!("relationships {other:?} and {name:?} have the same VIP {vip}"),
                     "set `vip` on one of them; a VIP is never moved silently",
                 );
             }
-            relationships.push((name.to_owned(), relationship));
+            relationships.push(name, relationship);
         }
         self.holders.next_app(relationships.len());
-        App { cgroup, relationships: relationships.into_iter().collect() }
+        App { cgroup, relationships }
     }
 
     fn cgroup(&mut self, path: &Place<'_>, text: &str) -> Option<Cgroups> {

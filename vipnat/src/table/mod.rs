@@ -4,6 +4,7 @@
 //! returns is checked: nothing downstream can hold a bad VIP, an unknown service or a cgroup
 //! outside the mount.
 
+mod by_name;
 mod cgroup;
 mod check;
 mod endpoint;
@@ -25,6 +26,7 @@ use vipnat_common::Protocol;
 
 use self::locate::Locator;
 pub use self::{
+    by_name::ByName,
     cgroup::{Cgroups, Component},
     check::check_name,
     error::{Problem, TableError},
@@ -53,7 +55,7 @@ pub struct App {
     /// Below the cgroup v2 mount; never the mount itself. `None`: those that are attached by hand.
     pub cgroup: Option<Cgroups>,
     /// The relationships, by name; no two with one VIP.
-    pub relationships: BTreeMap<String, Relationship>,
+    pub relationships: ByName<Relationship>,
 }
 
 /// A named dependency of an app on a service.

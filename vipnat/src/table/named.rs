@@ -58,25 +58,33 @@ impl<'a, T: Into<Cow<'a, str>>> From<T> for Text<'a> {
 /// `CAREFUL` finds the second of two equal names where it stands, for the message; otherwise that there
 /// are two is seen at the end, where the order shows it, at a fraction of the cost.
 #[derive(Debug)]
-pub(super) struct Named<'a, T, const CAREFUL: bool = false>(Vec<(Text<'a>, T)>);
+pub(super) struct Named<'a, T, const CAREFUL: bool = false> {
+    /// As they stand in the table.
+    objects: Vec<(Text<'a>, T)>,
+    /// Their order: numbers, since the objects are large and not to be moved.
+    order: Vec<u32>,
+}
 
 impl<'a, T, const CAREFUL: bool> Named<'a, T, CAREFUL> {
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.objects.is_empty()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.objects.len()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
-        self.0.iter().map(|(name, object)| (&**name, object))
+        self.order.iter().map(|number| {
+            let (name, object) = &self.objects[*number as usize];
+            (&**name, object)
+        })
     }
 }
 
 impl<T, const CAREFUL: bool> Default for Named<'_, T, CAREFUL> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self { objects: Vec::new(), order: Vec::new() }
     }
 }
 
@@ -104,11 +112,13 @@ impl<'de: 'a, 'a, T: Deserialize<'de>, const CAREFUL: bool> Deserialize<'de>
                     objects.push((name, object));
                 }
                 // Stable, since that is linear in names that are sorted or count upwards.
-                objects.sort_by(|(one, _), (other, _)| one.cmp(other));
-                if objects.windows(2).any(|two| two[0].0 == two[1].0) {
+                let name = |number: &u32| &objects[*number as usize].0;
+                let mut order: Vec<_> = (0..objects.len() as u32).collect();
+                order.sort_by(|one, other| name(one).cmp(name(other)));
+                if order.windows(2).any(|two| name(&two[0]) == name(&two[1])) {
                     return Err(duplicate());
                 }
-                Ok(Named(objects))
+                Ok(Named { objects, order })
             }
         }
 

@@ -19,7 +19,7 @@ impl Table {
             let instances: Vec<_> = self.backends(relationship).iter().map(|b| b.ip).collect();
             endpoint.insert("instance_ips".to_owned(), json!(instances));
             endpoint.extend((*relationship.endpoint).clone());
-            (name.clone(), json!([endpoint]))
+            (name.to_owned(), json!([endpoint]))
         });
         Value::Object(endpoints.collect())
     }

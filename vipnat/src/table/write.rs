@@ -49,7 +49,7 @@ impl Table {
             if let Some(cgroup) = cgroup {
                 let _ = writeln!(text, "cgroup = {}", string(&cgroup.to_string()));
             }
-            for (relationship_name, relationship) in relationships {
+            for (relationship_name, relationship) in relationships.iter() {
                 let keys = ["apps", name, "relationships", relationship_name];
                 header(&mut text, &keys);
                 lines(&mut text, &relationship.json(relationship_name), &Path::keys(&keys))?;
@@ -99,7 +99,7 @@ impl App {
         let cgroup = cgroup.as_ref().map(|cgroup| cgroup.to_string().into());
         let relationships: Map<_, _> = relationships
             .iter()
-            .map(|(name, relationship)| (name.clone(), relationship.json(name).into()))
+            .map(|(name, relationship)| (name.to_owned(), relationship.json(name).into()))
             .collect();
         object([("cgroup", cgroup), ("relationships", Some(relationships.into()))]).into()
     }

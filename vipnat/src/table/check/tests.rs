@@ -1,5 +1,6 @@
 //! What is accepted and what is refused, as tables.
 
+mod readers;
 mod secrets;
 
 use super::*;

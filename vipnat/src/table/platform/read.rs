@@ -69,7 +69,10 @@ impl Table {
             }
             return Err(TableError::new(&file, problems));
         }
-        let apps = BTreeMap::from([(app_name.to_owned(), App { relationships, ..app })]);
+        let apps = BTreeMap::from([(
+            app_name.to_owned(),
+            App { relationships: relationships.into(), ..app },
+        )]);
         Ok(Imported { table: Self { services, apps }, notes })
     }
 }
@@ -79,7 +82,7 @@ impl Imported {
     /// which. Nulls in lists stay.
     pub fn leave_out_nulls(&mut self) {
         for app in self.table.apps.values_mut() {
-            for (name, relationship) in &mut app.relationships {
+            for (name, relationship) in app.relationships.iter_mut() {
                 let mut left_out = Vec::new();
                 endpoint::leave_out_nulls(
                     Arc::make_mut(&mut relationship.endpoint),

@@ -4,12 +4,12 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::*;
+use super::{super::super::ByName, *};
 
 const SECRET: &str = "s3cret-hunter2";
 
 fn app() -> App {
-    App { cgroup: None, relationships: BTreeMap::new() }
+    App { cgroup: None, relationships: ByName::default() }
 }
 
 fn read(value: impl AsRef<[u8]>) -> Result<Imported, TableError> {
@@ -208,10 +208,10 @@ proptest! {
                 on_backend_removed: OnBackendRemoved::default(),
             };
             table.services.insert(name.clone(), service);
-            app.relationships.insert(
-                name.clone(),
+            app.relationships.push(
+                &name,
                 Relationship {
-                    service: name.into(),
+                    service: name.as_str().into(),
                     vip,
                     port: None,
                     protocol: None,
