@@ -75,7 +75,7 @@ impl Record {
         let mut text = String::new();
         let mut number = itoa::Buffer::new();
         for (app, App { relationships, .. }) in &table.apps {
-            for (name, relationship) in relationships {
+            for (name, relationship) in relationships.iter() {
                 let [a, b, c, d] = relationship.vip.octets();
                 text += app;
                 for (before, octet) in [(" ", a), (".", b), (".", c), (".", d)] {
@@ -84,7 +84,7 @@ impl Record {
                 }
                 text += " ";
                 text += name;
-                text += &ends[relationship.service.as_str()];
+                text += &ends[&*relationship.service];
             }
         }
         Self { text, lines: OnceLock::new() }

@@ -115,7 +115,7 @@ impl Desired {
             let rules = app
                 .relationships
                 .values()
-                .map(|relationship| Rule::new(relationship, &roles[relationship.service.as_str()]));
+                .map(|relationship| Rule::new(relationship, &roles[&*relationship.service]));
             (name.clone(), DesiredApp { rules: rules.collect(), ..DesiredApp::default() })
         });
         Self { apps: apps.collect(), names: Record::of(table) }

@@ -21,7 +21,7 @@ fn table(apps: &[&str], backends: &str, policy: &str) -> Table {
 
 fn rule(table: &Table, app: &str) -> Option<Rule> {
     let relationship = table.apps.get(app)?.relationships.get("db")?;
-    let role = Role::from(&table.services[&relationship.service]);
+    let role = Role::from(&table.services[&*relationship.service]);
     Some(Rule::new(relationship, &role).of_scope(1))
 }
 
