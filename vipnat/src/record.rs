@@ -5,6 +5,7 @@
 //! removed stays connected.
 
 use std::{
+    cell::{Cell, OnceCell},
     collections::HashMap,
     fmt,
     fs::{self, DirBuilder, OpenOptions},
@@ -13,9 +14,9 @@ use std::{
     ops::Range,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    sync::OnceLock,
 };
 
+use memchr::memmem;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rustc_hash::FxHashMap;
 
@@ -40,9 +41,14 @@ const FILE: &str = "names";
 #[derive(Clone, Default)]
 pub struct Record {
     text: String,
-    /// Where the lines are, as soon as somebody asks.
-    lines: OnceLock<Lines>,
+    /// Where the lines are, as soon as somebody asks for many.
+    lines: OnceCell<Lines>,
+    /// How many were asked for.
+    asked: Cell<usize>,
 }
+
+/// So many are searched for in the text, one by one, before it pays to look where all of them are.
+const FEW: usize = 8;
 
 /// The line of each VIP of each app.
 type Lines = HashMap<String, FxHashMap<Ipv4Addr, Range<usize>>>;
@@ -87,13 +93,13 @@ impl Record {
                 text += &ends[&*relationship.service];
             }
         }
-        Self { text, lines: OnceLock::new() }
+        Self { text, ..Self::default() }
     }
 
     /// The record of a state directory; empty if there is none that can be read.
     pub fn load(state: &Path) -> Self {
         let text = fs::read_to_string(beside(state, FILE)).unwrap_or_default();
-        Self { text, lines: OnceLock::new() }
+        Self { text, ..Self::default() }
     }
 
     /// Writes the record of a state directory, in place of the one before, unless it is the same.
@@ -122,13 +128,21 @@ impl Record {
     pub fn forget(&mut self, app: &str) {
         let is_other = |line: &&str| line.split(' ').next() != Some(app);
         let text = self.text.split_inclusive('\n').filter(is_other).collect();
-        *self = Self { text, lines: OnceLock::new() };
+        *self = Self { text, ..Self::default() };
     }
 
     /// What people call a VIP of an app.
     pub fn names(&self, app: &str, vip: Ipv4Addr) -> Option<Names> {
-        let lines = self.lines.get_or_init(|| lines(&self.text));
-        let line = &self.text[lines.get(app)?.get(&vip)?.clone()];
+        self.asked.set(self.asked.get() + 1);
+        let line = if self.asked.get() <= FEW {
+            let start = format!("{app} {vip} ");
+            let mut found = memmem::find_iter(self.text.as_bytes(), &start);
+            let at = found.find(|at| *at == 0 || self.text.as_bytes()[at - 1] == b'\n')?;
+            self.text[at..].lines().next()?
+        } else {
+            let lines = self.lines.get_or_init(|| lines(&self.text));
+            &self.text[lines.get(app)?.get(&vip)?.clone()]
+        };
         let mut words = line.split(' ').skip(2);
         let (relationship, service) = (words.next()?.to_owned(), words.next()?.to_owned());
         let on_backend_removed = match words.next() {
@@ -255,6 +269,11 @@ mod tests {
         assert_eq!(record.names("blog", db), names("db", "postgres", keep));
         assert_eq!(record.names("shop", db), names("db", "old", OnBackendRemoved::Drain(5)));
         assert_eq!((record.names("shop", cache), record.names("sho", db)), (None, None));
+        assert_eq!(record.names("hop", db), None);
+        for _ in 0..FEW {
+            assert_eq!(record.names("blog", db), names("db", "postgres", keep));
+            assert_eq!(record.names("hop", db), None);
+        }
         record.forget("blog");
         assert_eq!(record.text, "shop 169.254.37.209 db old drain 5\n");
         assert_eq!(record.names("blog", db), None);

@@ -106,7 +106,8 @@ impl Datapath {
         let mut applied = Applied::default();
         self.take_over(&dir, desired, &mut applied)?;
         let mut maps = Maps::open(dir.path())?;
-        let (mut now, tidied) = settle(&maps)?;
+        let interrupted = dir.is_changing()?;
+        let (mut now, mut tidied) = settle(&maps, interrupted)?;
         let (attached, names) = (apps::read(&dir)?, Record::load(&self.dir));
         if apps::swap_programs(&dir, &attached)? > 0 && applied.changes.is_empty() {
             applied.changes.push(Change::Upgrade { layout: None });
@@ -115,6 +116,11 @@ impl Datapath {
             Work::new(desired, &self.describe(Some(maps), now, &attached, &names)?)
         };
         let mut work = compare(&maps, &now);
+        // That there is nothing to change is only said after a look at everything.
+        if !interrupted && work.as_ref().is_ok_and(|work| work.plan == Plan::default()) {
+            (now, tidied) = settle(&maps, true)?;
+            work = compare(&maps, &now);
+        }
         // What is retired takes two steps to be free.
         while matches!(work, Err(Error::Full { .. })) && reclaim(&maps, &mut now)? {
             work = compare(&maps, &now);
@@ -136,6 +142,7 @@ impl Datapath {
         if let Err(error) = desired.names.save(&self.dir) {
             applied.warnings.push(format!("cannot keep the names for `vipnat list`: {error}"));
         }
+        dir.end_change()?;
         dir.is_still_there()?;
         let scopes: BTreeMap<_, _> = attached.iter().map(|app| (&app.name, app.scope)).collect();
         let stays = |app: &String| {

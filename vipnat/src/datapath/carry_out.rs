@@ -23,8 +23,9 @@ use super::{
 const RETIRED_SHARE: usize = 8;
 
 /// Reads the maps back and retires what an interrupted command left. Returns whether there was any.
-pub(super) fn settle(maps: &Maps) -> Result<(Snapshot, bool)> {
-    let mut now = maps.snapshot()?;
+/// If a change was interrupted, or nobody can tell, all has to be read.
+pub(super) fn settle(maps: &Maps, all: bool) -> Result<(Snapshot, bool)> {
+    let mut now = if all { maps.snapshot()? } else { maps.snapshot_of_slots()? };
     let Plan { retired, .. } = Plan::tidy(&now);
     maps.write_slots(&retired)?;
     for (index, slot) in &retired {
@@ -103,6 +104,9 @@ pub(super) fn carry_out(
     absent: Absent,
 ) -> Result<Done> {
     let Work { plan, changes: _, attach, owners, scopes } = work;
+    if *plan != Plan::default() {
+        dir.begin_change()?;
+    }
     reserve_scopes(dir, maps, work, attached)?;
     write_lists(maps, plan)?;
     // One write for each cgroup makes it the new app's.

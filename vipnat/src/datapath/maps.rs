@@ -95,11 +95,6 @@ impl Maps {
 
     /// Reads entries and slots back.
     pub(super) fn snapshot(&self) -> Result<Snapshot> {
-        let foreign = |map: &str| {
-            Err(Error::Unsupported(format!(
-                "the map {map} holds what vipnat never writes; run `vipnat flush` and apply again"
-            )))
-        };
         let capacity = self.capacity();
         let mut entries = FxHashMap::default();
         let mut known = true;
@@ -115,17 +110,24 @@ impl Maps {
         };
         self.vips.for_each(entry).attempt(|| "read the map vips".to_owned())?;
         if !known {
-            return foreign("vips");
+            return Err(foreign("vips"));
         }
+        Ok(Snapshot { entries, slots: self.slots()?, capacity })
+    }
+
+    /// The same from the slots alone, see [`Snapshot::of_slots`].
+    pub(super) fn snapshot_of_slots(&self) -> Result<Snapshot> {
+        Ok(Snapshot::of_slots(self.slots()?, self.capacity()))
+    }
+
+    fn slots(&self) -> Result<Vec<Option<Slot>>> {
         let slots = self.backends.all().attempt(|| "read the map backends".to_owned())?;
         let slot = |bytes: [u8; 24]| match bytes {
             Slot::FREE => Some(None),
             bytes => Slot::from_bytes(bytes).map(Some),
         };
-        match slots.into_iter().map(slot).collect() {
-            Some(slots) => Ok(Snapshot { entries, slots, capacity }),
-            None => foreign("backends"),
-        }
+        let slots: Option<_> = slots.into_iter().map(slot).collect();
+        slots.ok_or_else(|| foreign("backends"))
     }
 
     /// Writes slots, which no range may point to; or what they hold already, with other flags.
@@ -201,6 +203,12 @@ impl Maps {
             evicted: sum(4),
         })
     }
+}
+
+fn foreign(map: &str) -> Error {
+    Error::Unsupported(format!(
+        "the map {map} holds what vipnat never writes; run `vipnat flush` and apply again"
+    ))
 }
 
 /// An entry, for people.

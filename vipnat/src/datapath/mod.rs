@@ -328,9 +328,10 @@ impl Datapath {
         let Some(app) = apps.iter().find(|app| app.name == name) else {
             return Ok(false);
         };
-        let (now, _) = settle(&maps)?;
+        let (now, _) = settle(&maps, true)?;
         let plan = Plan::new(&now, &[], |scope| scope == app.scope)?;
         apps::release_all(maps.cgroups(), app)?;
+        dir.begin_change()?;
         remove_entries(&maps, &plan)?;
         maps.write_slots(&plan.retired)?;
         let mut record = Record::load(&self.dir);
@@ -341,6 +342,7 @@ impl Datapath {
         drains.save(&self.dir).attempt(|| "forget what is to end".to_owned())?;
         // Last, since without it there is no such app, and so nobody to do the rest for.
         apps::remove(app)?;
+        dir.end_change()?;
         dir.is_still_there()?;
         Ok(true)
     }

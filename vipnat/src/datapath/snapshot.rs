@@ -32,6 +32,33 @@ impl Snapshot {
         Self { entries: FxHashMap::default(), slots, capacity }
     }
 
+    /// What slots tell alone, as long as no change was interrupted: then those that are not retired are
+    /// the lists of all entries there are.
+    pub(super) fn of_slots(slots: Vec<Option<Slot>>, capacity: Capacity) -> Self {
+        let mut entries = FxHashMap::default();
+        let used = slots.iter().flatten().filter(|slot| slot.flags & Slot::RETIRED == 0).count();
+        entries.reserve(used);
+        let mut last: Option<(VipKey, Range)> = None;
+        for (index, slot) in (0..).zip(&slots) {
+            let Some(slot) = slot.filter(|slot| slot.flags & Slot::RETIRED == 0) else {
+                continue;
+            };
+            match &mut last {
+                Some((owner, range))
+                    if *owner == slot.owner && range.first + range.count == index =>
+                {
+                    range.count += 1;
+                }
+                last => {
+                    let list = (slot.owner, Range { first: index, count: 1 });
+                    entries.extend(last.replace(list));
+                }
+            }
+        }
+        entries.extend(last);
+        Self { entries, slots, capacity }
+    }
+
     /// The same in larger maps.
     pub(super) fn grow(&mut self, capacity: Capacity) {
         self.slots.resize(capacity.backends as usize, None);

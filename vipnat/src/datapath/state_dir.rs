@@ -5,6 +5,7 @@
 //!     maps/…                 the pinned maps
 //!     progs/…                the pinned programs, one for each hook
 //!     apps/1:shop/22768/…    the links of app shop, whose scope is 1, on the cgroup with that id
+//!     changing               only while the maps change
 //! ```
 
 use std::{
@@ -38,6 +39,8 @@ pub(super) const MAPS: &str = "maps";
 pub(super) const PROGRAMS: &str = "progs";
 pub(super) const APPS: &str = "apps";
 pub(super) const NEW: &str = "new";
+/// There while the maps change. If it is found, a change was interrupted.
+const CHANGING: &str = "changing";
 
 /// A state directory that exists and that no other vipnat changes as long as this lives.
 #[derive(Debug)]
@@ -147,6 +150,30 @@ impl StateDir {
         )))
     }
 
+    /// Whether the maps may be between two tables, because a command was interrupted.
+    pub(super) fn is_changing(&self) -> Result<bool> {
+        let mark = self.path.join(CHANGING);
+        mark.try_exists().attempt(|| format!("read {}", mark.display()))
+    }
+
+    /// Notes that the maps change, before the first write.
+    pub(super) fn begin_change(&self) -> Result<()> {
+        let mark = self.path.join(CHANGING);
+        match fs::create_dir(&mark) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made.attempt(|| format!("make {}", mark.display())),
+        }
+    }
+
+    /// Notes that they are what they are to be.
+    pub(super) fn end_change(&self) -> Result<()> {
+        let mark = self.path.join(CHANGING);
+        match fs::remove_dir(&mark) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.attempt(|| format!("remove {}", mark.display())),
+        }
+    }
+
     /// Whether it holds anything.
     pub(super) fn is_empty(&self) -> Result<bool> {
         Ok(names(&self.path)?.is_empty())
@@ -169,6 +196,7 @@ impl StateDir {
         }
         self.remove(NEW)?;
         self.remove(PROGRAMS)?;
+        self.end_change()?;
         match fs::remove_dir(&self.path) {
             // The root of a bpffs.
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(()),
@@ -202,7 +230,7 @@ fn foreign(path: &Path) -> Result<Option<String>> {
     let map = |name: &str| vouched || object::MAP_NAMES.contains(&name);
     let app = |name: &str| apps::parse_dir_name(name).is_some();
     let part = |name: &str| [MAPS, PROGRAMS].contains(&name);
-    let top = |name: &str| part(name) || [APPS, NEW].contains(&name);
+    let top = |name: &str| part(name) || [APPS, NEW, CHANGING].contains(&name);
     let new = path.join(NEW);
     type Ours<'a> = &'a dyn Fn(&str) -> bool;
     let places: [(PathBuf, Ours<'_>); 7] = [

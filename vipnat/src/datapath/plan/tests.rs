@@ -229,6 +229,8 @@ proptest! {
             kernel.run(&plan, |kernel| check(kernel, &old, &new));
             check(&kernel, &new, &new);
             prop_assert!(kernel.is_tidy());
+            let Snapshot { slots, capacity, .. } = kernel.maps.clone();
+            prop_assert_eq!(&Snapshot::of_slots(slots, capacity), &kernel.maps);
             let rules = kernel.maps.rules();
             prop_assert_eq!(rules.len(), new.len());
             for rule in &new {
