@@ -44,18 +44,22 @@ impl Plan {
         let mut cursors = None;
         let (mut kept, mut new_entries) = (0, 0);
         for rule in rules {
-            let cursor = match now.cursor_of(rule.scope, rule.vip) {
-                Some(cursor) => cursor,
+            let head = VipKey::head(rule.scope, rule.vip.octets());
+            let head = (head, now.entries.get(&head));
+            let first = head.1.and_then(|range| now.slots_in(*range, &head.0)?.next());
+            let cursor = match first {
+                Some(slot) => slot.cursor,
                 None => cursors.get_or_insert_with(|| FreeCursors::new(now)).take()?,
             };
             for key in rule.keys() {
-                let old = now.entries.get(&key);
+                let old = if key == head.0 { head.1 } else { now.entries.get(&key) };
                 if old.is_some() {
                     kept += 1;
                 } else {
                     new_entries += 1;
                 }
-                if now.slots_of(&key).is_some_and(|slots| slots.eq(rule.slots(key, cursor))) {
+                let slots = old.and_then(|range| now.slots_in(*range, &key));
+                if slots.is_some_and(|slots| slots.eq(rule.slots(key, cursor))) {
                     continue;
                 }
                 let count = rule.slots(key, cursor).count();

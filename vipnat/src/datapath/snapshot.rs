@@ -68,7 +68,16 @@ impl Snapshot {
     /// The slots of an entry; `None` if there is no such entry or they are not its own, which only
     /// foreign hands can have done.
     pub(super) fn slots_of(&self, key: &VipKey) -> Option<impl Iterator<Item = Slot>> {
-        let Range { first, count } = *self.entries.get(key)?;
+        self.slots_in(*self.entries.get(key)?, key)
+    }
+
+    /// The same of an entry that was looked up already.
+    pub(super) fn slots_in(
+        &self,
+        range: Range,
+        key: &VipKey,
+    ) -> Option<impl Iterator<Item = Slot>> {
+        let Range { first, count } = range;
         let list = self.slots.get(first as usize..first.checked_add(count)? as usize)?;
         let own = list.iter().all(|slot| slot.is_some_and(|slot| slot.owner == *key));
         (own && !list.is_empty()).then(|| list.iter().flatten().copied())
