@@ -29,8 +29,8 @@ pub(crate) fn nft_map(count: u32, backend: Ipv4Addr) -> String {
 
 /// Connection tracking, and nothing else.
 pub(crate) const CONNTRACK: &str = "table ip tracking {
-  chain output { type filter hook output priority 0; ct state new counter }
-  chain input { type filter hook input priority 0; ct state new counter }
+  chain output { type filter hook output priority 0; ct state new counter; }
+  chain input { type filter hook input priority 0; ct state new counter; }
 }
 ";
 

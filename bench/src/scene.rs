@@ -145,6 +145,12 @@ impl Scene {
         self.tell(&Command::Move { netns: netns.path(), cgroup: cgroup.clone() })
     }
 
+    /// Has it leave the cgroup of a mode that ends, which would end it too.
+    pub(crate) fn leave(&mut self) -> Result<()> {
+        let (netns, cgroup) = (self.shared.path(), self.plain.path().to_owned());
+        self.tell(&Command::Move { netns, cgroup })
+    }
+
     /// Measures one cell where a mode is.
     pub(crate) fn measure(
         &mut self,

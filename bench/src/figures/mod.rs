@@ -46,6 +46,7 @@ fn measure(options: &Options, results: &mut Results) -> Result<()> {
                 .collect();
             println!("{count} VIPs: loaded {loaded:?}");
             connect::measure(options, &mut scene, &modes, count, results)?;
+            scene.leave()?;
             println!("{count} VIPs: {} s", begun.elapsed().as_secs());
         }
     }
