@@ -87,19 +87,19 @@ impl Scene {
             shared: shared.clone(),
             hosts: 0,
         };
-        scene.cable(&shared);
+        scene.cable(&shared)?;
         Ok(scene)
     }
 
     /// A host with a cable to the server.
-    fn host(&mut self) -> NetNs {
+    fn host(&mut self) -> Result<NetNs> {
         let host = NetNs::new();
-        self.cable(&host);
-        host
+        self.cable(&host)?;
+        Ok(host)
     }
 
     /// VIPs need a route for rules to see them, and so that a UDP socket can connect to what is none.
-    fn cable(&mut self, host: &NetNs) {
+    fn cable(&mut self, host: &NetNs) -> Result<()> {
         let number = self.hosts;
         self.hosts += 1;
         let address = Ipv4Addr::new(240, 1, number, 1);
@@ -115,6 +115,8 @@ impl Scene {
              route add 240.0.0.0/4 dev eth0 src {address}\n\
              route add 169.254.0.0/16 dev eth0 src {address}"
         ));
+        without_offload(&self.server_host, &format!("c{number}"))?;
+        without_offload(host, "eth0")
     }
 
     fn ask(&mut self, command: &Command) -> Result<Answer> {
@@ -228,7 +230,7 @@ impl Modes {
     }
 
     fn place(&mut self, scene: &mut Scene, mode: Mode, count: u32) -> Result<Place> {
-        let netns = if mode.has_rules() { scene.host() } else { scene.shared.clone() };
+        let netns = if mode.has_rules() { scene.host()? } else { scene.shared.clone() };
         let load = |program: &[&str], text: &str| load(&netns, program, text);
         let mut cgroup = scene.plain.path().to_owned();
         match mode {
@@ -301,6 +303,15 @@ pub(crate) fn load(netns: &NetNs, program: &[&str], text: &str) -> Result<()> {
     child.stdin.take().context("no input")?.write_all(text.as_bytes())?;
     let status = child.wait()?;
     ensure!(status.success(), "{}: {status}", program.join(" "));
+    Ok(())
+}
+
+/// Each segment is a packet, as it is for a network card that does not take more at once.
+fn without_offload(host: &NetNs, device: &str) -> Result<()> {
+    let mut ethtool = host.command("ethtool");
+    ethtool.args(["-K", device, "tso", "off", "gso", "off", "gro", "off"]);
+    let output = ethtool.output().context("start ethtool")?;
+    ensure!(output.status.success(), "ethtool: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }
 
