@@ -11,7 +11,10 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Mode {
-    /// Nothing in between.
+    /// Nothing in between, and no program on any cgroup of the machine.
+    #[value(skip)]
+    Untouched,
+    /// Nothing in between; other cgroups have programs.
     Direct,
     /// A program of two instructions on each hook.
     Empty,
@@ -28,7 +31,9 @@ pub(crate) enum Mode {
 }
 
 impl Mode {
-    pub(crate) const ALL: [Self; 7] = [
+    /// All, as they stand in tables.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Untouched,
         Self::Direct,
         Self::Empty,
         Self::Vipnat,
@@ -40,18 +45,19 @@ impl Mode {
 
     /// Whether it has VIPs.
     pub(crate) fn translates(self) -> bool {
-        !matches!(self, Self::Direct | Self::Empty | Self::Conntrack)
+        !matches!(self, Self::Untouched | Self::Direct | Self::Empty | Self::Conntrack)
     }
 
     /// Whether rules do it.
     pub(crate) fn has_rules(self) -> bool {
-        !matches!(self, Self::Direct | Self::Empty | Self::Vipnat)
+        !matches!(self, Self::Untouched | Self::Direct | Self::Empty | Self::Vipnat)
     }
 }
 
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            Self::Untouched => "no programs at all",
             Self::Direct => "direct",
             Self::Empty => "empty programs",
             Self::Vipnat => "vipnat",

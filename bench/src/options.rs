@@ -13,6 +13,8 @@ pub(crate) enum Figure {
     Connect,
     /// Requests, datagrams and bulk.
     Traffic,
+    /// What it costs all others that some cgroup has programs.
+    Bystanders,
     /// Time in each hook.
     Hooks,
     /// Several CPUs at once.
@@ -71,8 +73,11 @@ impl Options {
 
     /// Direct is always there, to compare with.
     pub(crate) fn modes(&self) -> Vec<Mode> {
-        let wanted =
-            |mode: &Mode| *mode == Mode::Direct || self.modes.is_empty() || self.modes.contains(mode);
+        let wanted = |mode: &Mode| match mode {
+            Mode::Untouched => false,
+            Mode::Direct => true,
+            mode => self.modes.is_empty() || self.modes.contains(mode),
+        };
         Mode::ALL.into_iter().filter(wanted).collect()
     }
 

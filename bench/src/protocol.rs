@@ -37,6 +37,8 @@ pub(crate) enum Operation {
     UdpFreshElsewhere,
     /// The same to an address that could be a VIP and is none.
     UdpFreshNoVip,
+    /// A UDP flow of one datagram: `socket()`, `connect()`, `send()`, `close()`.
+    UdpFlow,
     /// `connect()` of a TCP socket.
     TcpConnect,
     /// Connect, request, response, close.
@@ -62,8 +64,9 @@ impl fmt::Display for Operation {
         f.pad(match self {
             Self::UdpReconnect => "UDP connect() again",
             Self::UdpFresh => "UDP socket, connect, close",
-            Self::UdpFreshElsewhere => "the same to an address elsewhere",
-            Self::UdpFreshNoVip => "the same to 169.254/16, no VIP",
+            Self::UdpFreshElsewhere => "UDP socket, connect, close to an address elsewhere",
+            Self::UdpFreshNoVip => "UDP socket, connect, close to 169.254/16, no VIP",
+            Self::UdpFlow => "UDP socket, connect, send, close",
             Self::TcpConnect => "TCP connect()",
             Self::TcpCrr => "TCP connect, request, response, close",
             Self::TcpRr => "TCP request, response",

@@ -11,7 +11,6 @@ use std::{
     path::PathBuf,
     process::{Command as Process, Stdio},
     sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -70,17 +69,12 @@ impl Scene {
         client.arg("client").arg(CLIENT_CPU.to_string()).arg(server.process().to_string());
         let client = open(client)?;
         let (plain, empty) = (Cgroup::new(), Cgroup::new());
-        let empty_programs = HOOKS
-            .iter()
-            .map(|&(name, hook)| Ok((name, EmptyProgram::attach(empty.path(), hook)?)))
-            .collect::<Result<_>>()
-            .context("attach empty programs")?;
         let shared = NetNs::new();
         let mut scene = Self {
             client,
             server,
             pinned: usize::MAX,
-            empty_programs,
+            empty_programs: Vec::new(),
             plain,
             empty,
             server_host,
@@ -88,7 +82,25 @@ impl Scene {
             hosts: 0,
         };
         scene.cable(&shared)?;
+        scene.attach_empty_programs()?;
         Ok(scene)
+    }
+
+    pub(crate) fn attach_empty_programs(&mut self) -> Result<()> {
+        let attach =
+            |&(name, hook)| Ok((name, EmptyProgram::attach(self.empty.path(), hook)?));
+        self.empty_programs =
+            HOOKS.iter().map(attach).collect::<Result<_>>().context("attach empty programs")?;
+        Ok(())
+    }
+
+    /// Where nothing is in between.
+    pub(crate) fn direct(&self) -> Place {
+        Place {
+            netns: self.shared.clone(),
+            cgroup: self.plain.path().to_owned(),
+            destination: Destination::Address(BACKEND),
+        }
     }
 
     /// A host with a cable to the server.
@@ -149,8 +161,7 @@ impl Scene {
 
     /// Has it leave the cgroup of a mode that ends, which would end it too.
     pub(crate) fn leave(&mut self) -> Result<()> {
-        let (netns, cgroup) = (self.shared.path(), self.plain.path().to_owned());
-        self.tell(&Command::Move { netns, cgroup })
+        self.go(&self.direct())
     }
 
     /// Measures one cell where a mode is.
@@ -205,8 +216,6 @@ pub(crate) struct Place {
 /// All modes with as many VIPs.
 pub(crate) struct Modes {
     places: Vec<(Mode, Place)>,
-    /// How long loading took.
-    pub(crate) loaded: Vec<(Mode, Duration)>,
     /// The programs, which go before the cgroup.
     pub(crate) vipnat: Option<(Vipnat, Cgroup)>,
 }
@@ -214,12 +223,10 @@ pub(crate) struct Modes {
 impl Modes {
     /// Sets them up and looks whether they do what they should.
     pub(crate) fn new(scene: &mut Scene, modes: &[Mode], count: u32) -> Result<Self> {
-        let mut all = Self { places: Vec::new(), loaded: Vec::new(), vipnat: None };
+        let mut all = Self { places: Vec::new(), vipnat: None };
         for &mode in modes {
             check_signals()?;
-            let begun = Instant::now();
             let place = all.place(scene, mode, count)?;
-            all.loaded.push((mode, begun.elapsed()));
             let what = || format!("{mode} does not do what it should, with {count} VIPs");
             scene.go(&place)?;
             scene.tell(&Command::Verify(place.destination)).with_context(what)?;
@@ -234,7 +241,7 @@ impl Modes {
         let load = |program: &[&str], text: &str| load(&netns, program, text);
         let mut cgroup = scene.plain.path().to_owned();
         match mode {
-            Mode::Direct => {}
+            Mode::Untouched | Mode::Direct => {}
             Mode::Empty => scene.empty.path().clone_into(&mut cgroup),
             Mode::Vipnat => {
                 let (vipnat, own) = (Vipnat::new(), Cgroup::new());
@@ -257,10 +264,6 @@ impl Modes {
             Destination::Address(BACKEND)
         };
         Ok(Place { netns, cgroup, destination })
-    }
-
-    pub(crate) fn of(&self, mode: Mode) -> Option<&Place> {
-        self.places.iter().find(|(other, _)| *other == mode).map(|(_, place)| place)
     }
 
     /// All, beginning with another one in each round.

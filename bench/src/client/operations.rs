@@ -3,7 +3,7 @@
 use std::{
     io,
     net::Ipv4Addr,
-    os::fd::OwnedFd,
+    os::fd::{AsRawFd as _, OwnedFd},
     time::{Duration, Instant},
 };
 
@@ -12,8 +12,6 @@ use nix::{
     time::{ClockId, clock_getcpuclockid, clock_gettime},
     unistd::Pid,
 };
-
-use std::os::fd::AsRawFd as _;
 
 use super::{
     sockets::{address, connect, peer, recv, recvfrom, send, sendto, tcp, udp},
@@ -60,6 +58,10 @@ impl Operations {
                 self.udp_fresh(cell, &[address(ELSEWHERE, port::UDP_SINK)])
             }
             Operation::UdpFreshNoVip => self.udp_fresh(cell, &[address(NO_VIP, port::UDP_SINK)]),
+            Operation::UdpFlow => {
+                let to = to(port::UDP_SINK);
+                self.times(cell, |turn| timed(|| flow(&to[turn % to.len()])))
+            }
             Operation::TcpConnect => {
                 let to = to(port::CONNECT);
                 self.times(cell, |turn| {
@@ -154,6 +156,12 @@ fn timed(operation: impl FnOnce() -> io::Result<()>) -> io::Result<Duration> {
     let begun = Instant::now();
     operation()?;
     Ok(begun.elapsed())
+}
+
+fn flow(to: &SockaddrIn) -> io::Result<()> {
+    let socket = udp()?;
+    connect(&socket, to)?;
+    send(&socket, &[0; MESSAGE]).map(drop)
 }
 
 fn crr(to: &SockaddrIn) -> io::Result<()> {

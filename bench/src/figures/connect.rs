@@ -41,6 +41,7 @@ fn plan(options: &Options, count: u32) -> Vec<Plan> {
             add(CONNECT, O::TcpConnect, position, 40);
         }
         add(CONNECT, O::UdpFresh, Position::Random, 30);
+        add(CONNECT, O::UdpFlow, Position::Random, 30);
         add(CONNECT, O::TcpCrr, Position::Random, 50);
         if traffic {
             add(CONNECT, O::UdpFreshElsewhere, Position::Random, 30);
@@ -72,6 +73,9 @@ pub(crate) fn measure(
     results: &mut Results,
 ) -> Result<()> {
     let plan = plan(options, count);
+    if plan.is_empty() {
+        return Ok(());
+    }
     // The first round warms up.
     for round in 0..=options.rounds() {
         for cell in &plan {

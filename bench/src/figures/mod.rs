@@ -1,8 +1,18 @@
 //! The measurements.
 
+mod apply;
+mod bystanders;
 mod connect;
+mod cpus;
+mod follow;
+mod hooks;
+mod memory;
+mod process;
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    io::{Write as _, stdout},
+    time::Instant,
+};
 
 use anyhow::Result;
 
@@ -33,22 +43,58 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 fn measure(options: &Options, results: &mut Results) -> Result<()> {
     let mut scene = Scene::new()?;
-    let by_modes = [Figure::Connect, Figure::Traffic, Figure::Hooks, Figure::Cpus];
+    if options.wants(Figure::Bystanders) {
+        stage("what programs cost those who have none", || {
+            bystanders::measure(options, &mut scene, results)
+        })?;
+    }
+    let by_modes =
+        [Figure::Connect, Figure::Traffic, Figure::Hooks, Figure::Cpus, Figure::Memory];
     if by_modes.into_iter().any(|figure| options.wants(figure)) {
         for count in options.vips() {
-            let begun = Instant::now();
-            let modes = Modes::new(&mut scene, &options.modes(), count)?;
-            let loaded: BTreeMap<_, _> = modes
-                .loaded
-                .iter()
-                .filter(|(mode, _)| mode.translates())
-                .map(|(mode, took)| (mode.to_string(), format!("{:.2} s", took.as_secs_f64())))
-                .collect();
-            println!("{count} VIPs: loaded {loaded:?}");
-            connect::measure(options, &mut scene, &modes, count, results)?;
-            scene.leave()?;
-            println!("{count} VIPs: {} s", begun.elapsed().as_secs());
+            stage(&format!("{count} VIPs"), || by_mode(options, &mut scene, count, results))?;
         }
     }
+    if options.wants(Figure::Memory) {
+        stage("memory", || memory::of_tables(options, results))?;
+    }
+    if options.wants(Figure::Follow) {
+        stage("changes of a file", || follow::measure(options, &mut scene, results))?;
+    }
+    if options.wants(Figure::Apply) {
+        stage("loading and changing", || apply::measure(options, results))?;
+    }
+    Ok(())
+}
+
+/// What is measured in all modes with as many VIPs.
+fn by_mode(
+    options: &Options,
+    scene: &mut Scene,
+    count: u32,
+    results: &mut Results,
+) -> Result<()> {
+    let modes = Modes::new(scene, &options.modes(), count)?;
+    connect::measure(options, scene, &modes, count, results)?;
+    let most = options.vips().last() == Some(&count);
+    if options.wants(Figure::Hooks) && options.extremes(10).contains(&count) {
+        hooks::measure(options, scene, &modes, count, results)?;
+    }
+    if options.wants(Figure::Cpus) && most {
+        cpus::measure(options, scene, &modes, count, results)?;
+    }
+    if options.wants(Figure::Memory) && most {
+        memory::of_sockets(options, scene, &modes, count, results)?;
+    }
+    scene.leave()
+}
+
+/// Says what is measured, and how long that took.
+fn stage(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    print!("{name} … ");
+    stdout().flush()?;
+    let begun = Instant::now();
+    work()?;
+    println!("{} s", begun.elapsed().as_secs());
     Ok(())
 }

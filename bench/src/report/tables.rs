@@ -9,8 +9,15 @@ use crate::{
 };
 
 /// What each table is headed by.
-const FIGURES: [(&str, &str); 2] =
-    [("connect", "Connecting"), ("traffic", "Once there is a connection")];
+const FIGURES: [(&str, &str); 7] = [
+    ("connect", "Connecting"),
+    ("traffic", "Once there is a connection"),
+    ("hooks", "Time in the hooks"),
+    ("cpus", "Several CPUs at once"),
+    ("apply", "Loading and changing"),
+    ("follow", "Following a file"),
+    ("memory", "Memory"),
+];
 
 pub(crate) fn markdown(results: &Results) -> String {
     let mut text = String::new();

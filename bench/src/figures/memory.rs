@@ -1,0 +1,103 @@
+//! Figure 4: what it takes of the kernel's memory, and of the loader's own.
+
+use std::{fs, thread::sleep, time::Duration};
+
+use anyhow::Result;
+use serde_json::json;
+use vipnat_tests::{Cgroup, Vipnat, bpf};
+
+use super::process::run;
+use crate::{
+    machine::kilobytes,
+    modes::Mode,
+    options::Options,
+    protocol::Command,
+    results::{Results, Row, Unit},
+    rules::Table,
+    scene::{BACKEND, Modes, Scene},
+};
+
+pub(crate) const MEMORY: &str = "memory";
+
+/// How many sockets are open at once.
+const SOCKETS: usize = 20_000;
+
+fn row(what: &str, count: u32) -> Row {
+    Row {
+        figure: MEMORY,
+        what: what.to_owned(),
+        metric: "bytes",
+        unit: Unit::Bytes,
+        vips: count,
+        position: None,
+    }
+}
+
+/// Of the maps, and of the loader.
+pub(super) fn of_tables(options: &Options, results: &mut Results) -> Result<()> {
+    let [nothing, _] = applied(0, 1)?;
+    results.add(&row("maps, in all", 0), Mode::Vipnat, nothing);
+    for count in options.extremes(1000) {
+        let [one, peak] = applied(count, 1)?;
+        let [three, _] = applied(count, 3)?;
+        let of_one = f64::from(count);
+        for (what, bytes) in [
+            ("maps, in all", one),
+            ("maps, for each VIP with one backend", one / of_one),
+            ("maps, for each VIP more", (one - nothing) / of_one),
+            ("maps, for each backend more", (three - one) / (2.0 * of_one)),
+            ("the loader, at most", peak),
+        ] {
+            results.add(&row(what, count), Mode::Vipnat, bytes);
+        }
+    }
+    Ok(())
+}
+
+/// The bytes of all maps with as many VIPs and backends, and the most that `apply` had.
+fn applied(count: u32, backends: u8) -> Result<[f64; 2]> {
+    let (cgroup, vipnat) = (Cgroup::new(), Vipnat::new());
+    let mut table = Table::simple(cgroup.relative(), count, BACKEND);
+    table.services =
+        vec![(1..=backends).map(|n| json!(format!("247.0.0.{n}"))).collect::<Vec<_>>().into()];
+    let table = vipnat.table(&table.json());
+    let took = run(vipnat.command(["apply".as_ref(), table.as_os_str()]), None)?;
+    let mut bytes = 0;
+    for map in fs::read_dir(vipnat.bpffs().join("maps"))? {
+        bytes += bpf::memory(&map?.path())?;
+    }
+    Ok([bytes as f64, took.peak as f64])
+}
+
+/// Of sockets: what is in slabs, with and without them.
+pub(super) fn of_sockets(
+    options: &Options,
+    scene: &mut Scene,
+    modes: &Modes,
+    count: u32,
+    results: &mut Results,
+) -> Result<()> {
+    for round in 0..=options.rounds().min(7) {
+        for (mode, place) in modes.rotated(round) {
+            if mode.has_rules() {
+                continue;
+            }
+            scene.go(place)?;
+            let mut slab = |sockets| {
+                let destination = place.destination;
+                scene.tell(&Command::Hold { count: sockets, destination })?;
+                // What was freed is given back after a grace period.
+                sleep(Duration::from_millis(200));
+                Ok::<_, anyhow::Error>(1024.0 * kilobytes("Slab") as f64)
+            };
+            let none = slab(0)?;
+            let many = slab(SOCKETS)?;
+            slab(0)?;
+            if round > 0 {
+                let row = row("each connected UDP socket", count);
+                results.add(&row, mode, (many - none) / SOCKETS as f64);
+            }
+        }
+    }
+    Ok(())
+}
