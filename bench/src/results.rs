@@ -71,15 +71,19 @@ impl Results {
         }
     }
 
-    /// The rows of a figure, in the order in which they were measured first.
-    pub(crate) fn rows(&self, figure: &str) -> Vec<&Row> {
+    /// All rows, in the order in which they were measured first.
+    pub(crate) fn all_rows(&self) -> Vec<&Row> {
         let mut rows: Vec<&Row> = Vec::new();
-        for series in self.series.iter().filter(|series| series.row.figure == figure) {
+        for series in &self.series {
             if !rows.contains(&&series.row) {
                 rows.push(&series.row);
             }
         }
         rows
+    }
+
+    pub(crate) fn median(&self, row: &Row, mode: Mode) -> Option<f64> {
+        Some(Spread::of(self.values(row, mode)?).median)
     }
 
     pub(crate) fn values(&self, row: &Row, mode: Mode) -> Option<&[f64]> {

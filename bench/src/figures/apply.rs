@@ -20,7 +20,7 @@ use crate::{
     vips::vip,
 };
 
-pub(crate) const APPLY: &str = "apply";
+const APPLY: &str = "apply";
 
 /// How many services the table of changes has.
 const SERVICES: u8 = 100;

@@ -11,7 +11,7 @@ use crate::{
     scene::Scene,
 };
 
-pub(crate) const BYSTANDERS: &str = "bystanders";
+const BYSTANDERS: &str = "bystanders";
 
 const OPERATIONS: [Operation; 4] =
     [Operation::UdpReconnect, Operation::UdpFresh, Operation::UdpSendto, Operation::TcpConnect];

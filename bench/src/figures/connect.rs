@@ -11,8 +11,9 @@ use crate::{
 };
 
 /// The headings in the results.
-pub(crate) const CONNECT: &str = "connect";
-pub(crate) const TRAFFIC: &str = "traffic";
+const CONNECT: &str = "connect";
+const TRAFFIC: &str = "traffic";
+const BULK: &str = "bulk";
 
 struct Plan {
     figure: &'static str,
@@ -29,7 +30,7 @@ fn plan(options: &Options, count: u32) -> Vec<Plan> {
         let milliseconds = if options.short { milliseconds / 3 } else { milliseconds };
         plan.push(Plan { figure, operation, position, milliseconds });
     };
-    let traffic = options.extremes(1).contains(&count);
+    let traffic = options.extremes(10).contains(&count);
     if options.wants(Figure::Connect) {
         let places = if count == 1 {
             &[Position::Random][..]
@@ -59,7 +60,7 @@ fn plan(options: &Options, count: u32) -> Vec<Plan> {
         for operation in [O::UdpSend, O::UdpSendto] {
             add(TRAFFIC, operation, Position::Last, 25);
         }
-        add(TRAFFIC, O::TcpBulk, Position::Last, 0);
+        add(BULK, O::TcpBulk, Position::Last, 0);
     }
     plan
 }

@@ -12,7 +12,7 @@ use crate::{
     scene::{Modes, Scene},
 };
 
-pub(crate) const CPUS: &str = "cpus";
+const CPUS: &str = "cpus";
 
 pub(super) fn measure(
     options: &Options,

@@ -1,7 +1,11 @@
 //! Figure 3: from the change of a file that `vipnat run` follows to the first connect that goes where
 //! it says.
 
-use std::{fs, thread::sleep, time::Duration};
+use std::{
+    fs,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use serde_json::json;
@@ -18,10 +22,13 @@ use crate::{
     vips::vip,
 };
 
-pub(crate) const FOLLOW: &str = "follow";
+const FOLLOW: &str = "follow";
 
 /// The relationship that changes goes to one of the last two services, in turn.
 const SERVICES: usize = 100;
+
+/// When fewer changes have to do.
+const ENOUGH: Duration = Duration::from_secs(20);
 
 pub(super) fn measure(options: &Options, scene: &mut Scene, results: &mut Results) -> Result<()> {
     for count in options.extremes(10) {
@@ -64,11 +71,16 @@ fn follow(scene: &mut Scene, count: u32, changes: usize) -> Result<Vec<f64>> {
     let place = scene.direct();
     scene.tell(&Command::Move { netns: place.netns.path(), cgroup: cgroup.path().to_owned() })?;
     let mut times = Vec::new();
+    let begun = Instant::now();
     for change in 0..changes {
+        if begun.elapsed() > ENOUGH {
+            break;
+        }
         let answers = change % 2 == 0;
         fs::write(&from, if answers { &answered } else { &refused })?;
-        // What came before is over.
-        sleep(Duration::from_millis(if count > 1000 { 150 } else { 20 }));
+        // What came before is over, also for those who tidy up.
+        let before: f64 = times.last().copied().unwrap_or_default();
+        sleep(Duration::from_millis(20) + Duration::from_nanos(2 * before as u64));
         let (from, to, vip) = (from.clone(), to.clone(), vip(count - 1));
         let sample = scene.sample(&Command::Rename { from, to, vip, answered: answers })?;
         scene.drain()?;

@@ -14,7 +14,7 @@ use crate::{
     scene::{Modes, Scene},
 };
 
-pub(crate) const HOOKS: &str = "hooks";
+const HOOKS: &str = "hooks";
 
 /// What runs a hook, once each time.
 const OPERATIONS: [(&str, Operation); 8] = [

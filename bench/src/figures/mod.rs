@@ -48,10 +48,12 @@ fn measure(options: &Options, results: &mut Results) -> Result<()> {
             bystanders::measure(options, &mut scene, results)
         })?;
     }
+    // Others than connects hardly depend on the number of VIPs.
     let by_modes =
         [Figure::Connect, Figure::Traffic, Figure::Hooks, Figure::Cpus, Figure::Memory];
     if by_modes.into_iter().any(|figure| options.wants(figure)) {
-        for count in options.vips() {
+        let few = !options.wants(Figure::Connect);
+        for count in if few { options.extremes(10) } else { options.vips() } {
             stage(&format!("{count} VIPs"), || by_mode(options, &mut scene, count, results))?;
         }
     }
