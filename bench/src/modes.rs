@@ -6,9 +6,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 /// A way from a client to the server.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Mode {
     /// Nothing in between, and no program on any cgroup of the machine.

@@ -18,8 +18,8 @@ pub(crate) fn iptables(count: u32, backend: Ipv4Addr) -> String {
 
 /// A map, as input of `nft -f`.
 pub(crate) fn nft_map(count: u32, backend: Ipv4Addr) -> String {
-    let mut text = "table ip vipnat {\n  map vips { type ipv4_addr : ipv4_addr; elements = {\n"
-        .to_owned();
+    let mut text =
+        "table ip vipnat {\n  map vips { type ipv4_addr : ipv4_addr; elements = {\n".to_owned();
     for vip in vips(count) {
         let _ = writeln!(text, "    {vip} : {backend},");
     }

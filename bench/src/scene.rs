@@ -87,8 +87,7 @@ impl Scene {
     }
 
     pub(crate) fn attach_empty_programs(&mut self) -> Result<()> {
-        let attach =
-            |&(name, hook)| Ok((name, EmptyProgram::attach(self.empty.path(), hook)?));
+        let attach = |&(name, hook)| Ok((name, EmptyProgram::attach(self.empty.path(), hook)?));
         self.empty_programs =
             HOOKS.iter().map(attach).collect::<Result<_>>().context("attach empty programs")?;
         Ok(())

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::{
     pin_process,
@@ -19,6 +19,9 @@ use crate::{
 /// How many connections may wait to be accepted.
 const QUEUE: i32 = 65_535;
 
+/// Of the receiver of bulk.
+const BUFFER: usize = 256 << 10;
+
 /// Serves on `ip`, in the network namespace in which it was started, until standard input ends. A
 /// line `drain` there accepts and ends what waits on [`port::CONNECT`], `pin CPU` moves it there.
 pub(crate) fn run(ip: Ipv4Addr) -> Result<()> {
@@ -27,6 +30,8 @@ pub(crate) fn run(ip: Ipv4Addr) -> Result<()> {
     waiting.set_nonblocking(true)?;
     let (close, echo, sink) =
         (listen(ip, port::CLOSE)?, listen(ip, port::ECHO)?, listen(ip, port::SINK)?);
+    // Connections get it from here; the kernel would change it as they go.
+    SockRef::from(&sink).set_recv_buffer_size(BUFFER)?;
     let udp_echo = UdpSocket::bind((ip, port::UDP_ECHO))?;
     let udp_sink = UdpSocket::bind((ip, port::UDP_SINK))?;
     drop_all(&udp_sink)?;

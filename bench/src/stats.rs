@@ -94,8 +94,7 @@ mod tests {
     #[test]
     fn noise_is_chance() {
         let mut random = Random::new(7);
-        let mut noise =
-            || (0..15).map(|_| 100.0 + f64::from(random.below(20))).collect::<Vec<_>>();
+        let mut noise = || (0..15).map(|_| 100.0 + f64::from(random.below(20))).collect::<Vec<_>>();
         let ratio = Ratio::of(&noise(), &noise());
         assert!(ratio.p > 0.05, "{ratio:?}");
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use nix::{
-    sys::socket::{Shutdown, SockaddrIn, shutdown},
+    sys::socket::{Shutdown, SockaddrIn, setsockopt, shutdown, sockopt::SndBuf},
     time::{ClockId, clock_getcpuclockid, clock_gettime},
     unistd::Pid,
 };
@@ -20,14 +20,18 @@ use super::{
 use crate::{
     protocol::{Cell, Destination, MESSAGE, Operation, Position, Sample, port},
     random::Random,
+    stats::quantile,
     vips::{NO_VIP, vip},
 };
 
 /// An address that leads to the server, and that no VIP can have.
 const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(247, 9, 9, 9);
 
-/// How much is sent at once.
-const BULK: usize = 8 << 20;
+/// How much is sent.
+const MEGABYTES: usize = 32;
+
+/// Of its sender.
+const BUFFER: usize = 256 << 10;
 
 /// As many different VIPs are connected to in turn.
 const DESTINATIONS: usize = 8192;
@@ -128,21 +132,35 @@ impl Operations {
         self.times(cell, |turn| timed(|| connect(&udp()?, &to[turn % to.len()])))
     }
 
-    /// The CPU time that both ends take for a megabyte.
+    /// The CPU time that both ends take for a megabyte, megabyte by megabyte.
     fn bulk(&mut self, to: &SockaddrIn) -> io::Result<Sample> {
         let socket = tcp()?;
+        // The kernel would change it as it goes.
+        setsockopt(&socket, SndBuf, &BUFFER)?;
         connect(&socket, to)?;
-        let before = self.cpu_time()?;
         let chunk = [0; 64 << 10];
-        let mut left = BULK;
-        while left > 0 {
-            left -= send(&socket, &chunk[..left.min(chunk.len())])?;
+        let mut times = Vec::new();
+        let mut before = self.cpu_time()?;
+        for _ in 0..MEGABYTES {
+            let mut left = 1 << 20;
+            while left > 0 {
+                left -= send(&socket, &chunk[..chunk.len().min(left)])?;
+            }
+            let now = self.cpu_time()?;
+            times.push((now - before).as_nanos() as f64);
+            before = now;
         }
         shutdown(socket.as_raw_fd(), Shutdown::Write)?;
         recv(&socket, &mut [0])?;
-        let took = self.cpu_time()? - before;
-        let mean = took.as_nanos() as f64 / (BULK >> 20) as f64;
-        Ok(Sample { count: BULK >> 20, p50: mean, p99: mean, mean })
+        // The first ones go faster than they arrive.
+        times.drain(..2);
+        let mean = times.iter().sum::<f64>() / times.len() as f64;
+        Ok(Sample {
+            count: times.len(),
+            p50: quantile(&mut times, 0.5),
+            p99: quantile(&mut times, 0.99),
+            mean,
+        })
     }
 
     fn cpu_time(&self) -> io::Result<Duration> {

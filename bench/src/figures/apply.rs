@@ -1,16 +1,17 @@
 //! Figure 3: how long it takes to load everything, and to make one change.
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{self, Command},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
-use vipnat_tests::{Cgroup, NetNs, Vipnat};
+use vipnat_tests::{Cgroup, NetNs, TEST_PREFIX, Vipnat};
 
-use super::process::run;
+use super::process::{Took, run};
 use crate::{
     modes::Mode,
     options::Options,
@@ -66,7 +67,7 @@ fn from_nothing(count: u32, rounds: usize, results: &mut Results) -> Result<()> 
                 other => {
                     let (mode, program) = LOADERS[other - 2];
                     let text = if mode == Mode::NftMap { &map } else { &iptables };
-                    let file = Files::new(text)?;
+                    let file = Input::new(text)?;
                     let took = run(command(&NetNs::new(), program), Some(&file.0))?;
                     (mode, "from nothing", took.time)
                 }
@@ -79,13 +80,14 @@ fn from_nothing(count: u32, rounds: usize, results: &mut Results) -> Result<()> 
     Ok(())
 }
 
-/// One file, which goes with it.
-struct Files(PathBuf);
+/// A file that goes when this does; if that is never, the next sweep takes it.
+struct Input(PathBuf);
 
-impl Files {
+impl Input {
     fn new(text: &str) -> Result<Self> {
-        let path = std::env::temp_dir()
-            .join(format!("vipnat-test-{}-{}", std::process::id(), 1_000_000));
+        // Other fixtures count from 0.
+        let name = format!("{TEST_PREFIX}-{}-{}", process::id(), u32::MAX);
+        let path = env::temp_dir().join(name);
         fs::create_dir_all(&path)?;
         let file = path.join("rules");
         fs::write(&file, text)?;
@@ -93,7 +95,7 @@ impl Files {
     }
 }
 
-impl Drop for Files {
+impl Drop for Input {
     fn drop(&mut self) {
         let _ = self.0.parent().map(fs::remove_dir_all);
     }
@@ -109,7 +111,7 @@ fn apply(vipnat: &Vipnat, table: &Path) -> Command {
     vipnat.command(["apply".as_ref(), table.as_os_str()])
 }
 
-fn fresh_apply(text: &str) -> Result<std::time::Duration> {
+fn fresh_apply(text: &str) -> Result<Duration> {
     let vipnat = Vipnat::new();
     let table = vipnat.table(text);
     Ok(run(apply(&vipnat, &table), None)?.time)
@@ -134,7 +136,7 @@ fn one_change(count: u32, rounds: usize, results: &mut Results) -> Result<()> {
     run(apply(&vipnat, &vipnat.table(&texts[1])), None)?;
     let last = vip(count - 1);
     for round in 0..=rounds {
-        let mut add = |what: &str, mode, took: super::process::Took| {
+        let mut add = |what: &str, mode, took: Took| {
             if round > 0 {
                 results.add(&row(what, count), mode, took.time.as_nanos() as f64);
             }
@@ -146,7 +148,7 @@ fn one_change(count: u32, rounds: usize, results: &mut Results) -> Result<()> {
         for (mode, program, host) in &hosts {
             let took = match mode {
                 Mode::NftMap => {
-                    let change = Files::new(&format!(
+                    let change = Input::new(&format!(
                         "delete element ip vipnat vips {{ {last} }}\n\
                          add element ip vipnat vips {{ {last} : {backend} }}\n"
                     ))?;
@@ -166,7 +168,7 @@ fn one_change(count: u32, rounds: usize, results: &mut Results) -> Result<()> {
                 Mode::NftMap => format!("table ip vipnat\ndelete table ip vipnat\n{map}"),
                 _ => iptables.clone(),
             };
-            let again = Files::new(&again)?;
+            let again = Input::new(&again)?;
             let took = run(command(host, program), Some(&again.0))?;
             add("one change, by loading all again", *mode, took);
         }
@@ -174,7 +176,7 @@ fn one_change(count: u32, rounds: usize, results: &mut Results) -> Result<()> {
     Ok(())
 }
 
-fn run_with(mut command: Command, arguments: &[&str]) -> Result<super::process::Took> {
+fn run_with(mut command: Command, arguments: &[&str]) -> Result<Took> {
     command.args(arguments);
     run(command, None).context("replace a rule")
 }

@@ -94,7 +94,7 @@ pub(crate) fn measure(
 
 fn record(results: &mut Results, cell: &Plan, count: u32, mode: Mode, sample: Sample) {
     let metrics: &[(&str, f64)] = match cell.operation {
-        Operation::TcpBulk => &[("mean", sample.mean)],
+        Operation::TcpBulk => &[("p50", sample.p50), ("mean", sample.mean)],
         _ if cell.position == Position::Cold => &[("p50", sample.p50)],
         _ => &[("p50", sample.p50), ("p99", sample.p99), ("mean", sample.mean)],
     };

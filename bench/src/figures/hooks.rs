@@ -28,43 +28,41 @@ const OPERATIONS: [(&str, Operation); 8] = [
     ("getpeername4", Operation::Getpeername),
 ];
 
-/// With statistics on, which take about 20 ns of what they measure.
-pub(super) fn measure(
-    options: &Options,
-    scene: &mut Scene,
-    modes: &Modes,
-    count: u32,
-    results: &mut Results,
-) -> Result<()> {
-    let Some((vipnat, _)) = &modes.vipnat else { return Ok(()) };
+/// With statistics on, which take about 20 ns of what they measure. Few and many VIPs are there at once,
+/// since they are compared with each other.
+pub(super) fn measure(options: &Options, scene: &mut Scene, results: &mut Results) -> Result<()> {
+    let mut all = Vec::new();
+    for count in options.extremes(10) {
+        all.push((count, Modes::new(scene, &[Mode::Empty, Mode::Vipnat], count)?));
+    }
     let _statistics = bpf::statistics().context("turn statistics on")?;
     for round in 0..=options.rounds() {
         for (hook, operation) in OPERATIONS {
-            for (mode, place) in modes.rotated(round) {
-                if !matches!(mode, Mode::Empty | Mode::Vipnat) {
-                    continue;
-                }
-                let before = runs(scene, vipnat, mode, hook)?;
-                scene.measure(place, operation, Position::Hot, 15)?;
-                let after = runs(scene, vipnat, mode, hook)?;
-                let times = after.count - before.count;
-                ensure!(times > 0, "{mode}: {hook} does not run in {operation}");
+            for (count, modes) in &all {
                 let row = Row {
                     figure: HOOKS,
                     what: format!("{hook}: {operation}"),
                     metric: "mean",
                     unit: Unit::Nanoseconds,
-                    vips: count,
+                    vips: *count,
                     position: Some(Position::Hot),
                 };
-                if round > 0 {
+                for (mode, place) in modes.rotated(round) {
+                    let (vipnat, _) = modes.vipnat.as_ref().context("vipnat is among them")?;
+                    let before = runs(scene, vipnat, mode, hook)?;
+                    scene.measure(place, operation, Position::Hot, 15)?;
+                    let after = runs(scene, vipnat, mode, hook)?;
+                    let times = after.count - before.count;
+                    ensure!(times > 0, "{mode}: {hook} does not run in {operation}");
                     let spent = after.nanoseconds - before.nanoseconds;
-                    results.add(&row, mode, spent as f64 / times as f64);
+                    if round > 0 {
+                        results.add(&row, mode, spent as f64 / times as f64);
+                    }
                 }
             }
         }
     }
-    Ok(())
+    scene.leave()
 }
 
 fn runs(scene: &Scene, vipnat: &Vipnat, mode: Mode, hook: &str) -> Result<Runs> {

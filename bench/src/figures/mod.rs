@@ -49,13 +49,15 @@ fn measure(options: &Options, results: &mut Results) -> Result<()> {
         })?;
     }
     // Others than connects hardly depend on the number of VIPs.
-    let by_modes =
-        [Figure::Connect, Figure::Traffic, Figure::Hooks, Figure::Cpus, Figure::Memory];
+    let by_modes = [Figure::Connect, Figure::Traffic, Figure::Cpus, Figure::Memory];
     if by_modes.into_iter().any(|figure| options.wants(figure)) {
         let few = !options.wants(Figure::Connect);
         for count in if few { options.extremes(10) } else { options.vips() } {
             stage(&format!("{count} VIPs"), || by_mode(options, &mut scene, count, results))?;
         }
+    }
+    if options.wants(Figure::Hooks) {
+        stage("time in hooks", || hooks::measure(options, &mut scene, results))?;
     }
     if options.wants(Figure::Memory) {
         stage("memory", || memory::of_tables(options, results))?;
@@ -70,18 +72,10 @@ fn measure(options: &Options, results: &mut Results) -> Result<()> {
 }
 
 /// What is measured in all modes with as many VIPs.
-fn by_mode(
-    options: &Options,
-    scene: &mut Scene,
-    count: u32,
-    results: &mut Results,
-) -> Result<()> {
+fn by_mode(options: &Options, scene: &mut Scene, count: u32, results: &mut Results) -> Result<()> {
     let modes = Modes::new(scene, &options.modes(), count)?;
     connect::measure(options, scene, &modes, count, results)?;
     let most = options.vips().last() == Some(&count);
-    if options.wants(Figure::Hooks) && options.extremes(10).contains(&count) {
-        hooks::measure(options, scene, &modes, count, results)?;
-    }
     if options.wants(Figure::Cpus) && most {
         cpus::measure(options, scene, &modes, count, results)?;
     }

@@ -83,7 +83,10 @@ impl Plot<'_> {
             .y_label_area_size(72)
             // Room for the names of the lines.
             .margin_right(150)
-            .build_cartesian_2d(across.clone().log_scale(), (up.start / 1.3..up.end * 1.3).log_scale())?;
+            .build_cartesian_2d(
+                across.clone().log_scale(),
+                (up.start / 1.3..up.end * 1.3).log_scale(),
+            )?;
         chart
             .configure_mesh()
             .light_line_style(WHITE)
@@ -122,8 +125,7 @@ impl Plot<'_> {
 }
 
 fn span(values: impl Iterator<Item = f64>) -> Range<f64> {
-    let (low, high) =
-        values.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
+    let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(v), high.max(v)));
     low..high.max(low * 1.01)
 }
 

@@ -14,7 +14,7 @@ const FIGURES: [(&str, &[&str], &str); 10] = [
     ("connect", &["p50"], "Connecting, the median"),
     ("connect", &["p99"], "Connecting, the 99th percentile"),
     ("traffic", &["p50"], "Once there is a connection, the median"),
-    ("bulk", &["mean"], "Bulk"),
+    ("bulk", &["p50"], "Bulk"),
     ("bystanders", &["p50"], "What programs on one cgroup cost all others"),
     ("hooks", &["mean"], "Time in the hooks"),
     ("cpus", &["mean"], "Several CPUs at once, the time in which any of them connects once"),
@@ -118,5 +118,9 @@ pub(super) fn time(nanoseconds: f64) -> String {
 }
 
 pub(super) fn grouped(number: u32) -> String {
-    if number < 1000 { number.to_string() } else { format!("{},{:03}", number / 1000, number % 1000) }
+    if number < 1000 {
+        number.to_string()
+    } else {
+        format!("{},{:03}", number / 1000, number % 1000)
+    }
 }

@@ -9,6 +9,7 @@ use crate::{
     modes::Mode,
     protocol::{Operation, Position},
     results::{Results, Row},
+    stats::Ratio,
 };
 
 /// A promise: the worst of what was measured for it.
@@ -71,8 +72,7 @@ pub(crate) fn all(results: &Results) -> Vec<Target> {
     let judge = Judge { results };
     let is = |row: &Row, operation: O| row.what == operation.to_string() && row.metric == "p50";
     let hot = |row: &Row| row.position != Some(Position::Cold);
-    let same_vip =
-        |row: &Row| matches!(row.position, Some(Position::First | Position::Last));
+    let same_vip = |row: &Row| matches!(row.position, Some(Position::First | Position::Last));
     let rules = [IptablesLegacy, IptablesNft];
     let faster = |vips| {
         move |row: &Row| {
@@ -82,13 +82,19 @@ pub(crate) fn all(results: &Results) -> Vec<Target> {
     let any_traffic = |row: &Row| {
         let other = [O::UdpReconnect, O::UdpFresh, O::UdpFreshElsewhere, O::UdpFreshNoVip];
         let connects = other.iter().any(|operation| row.what == operation.to_string());
-        let typical = row.metric == "p50" || row.what == O::TcpBulk.to_string();
-        ["connect", "traffic", "bulk"].contains(&row.figure) && typical && !connects && hot(row)
+        ["connect", "traffic", "bulk"].contains(&row.figure)
+            && row.metric == "p50"
+            && !connects
+            && hot(row)
     };
     vec![
-        judge.ratio("TCP connect() through vipnat ÷ direct", AtMost(1.04), Vipnat, &[Direct], &|r| {
-            is(r, O::TcpConnect) && hot(r)
-        }),
+        judge.ratio(
+            "TCP connect() through vipnat ÷ direct",
+            AtMost(1.04),
+            Vipnat,
+            &[Direct],
+            &|r| is(r, O::TcpConnect) && hot(r),
+        ),
         judge.ratio(
             "rate of connect, request, response, close through vipnat ÷ direct",
             AtLeast(0.98),
@@ -104,7 +110,7 @@ pub(crate) fn all(results: &Results) -> Vec<Target> {
             &|r| is(r, O::TcpRr),
         ),
         judge.ratio("bulk through vipnat ÷ direct", AtLeast(0.99), Direct, &[Vipnat], &|r| {
-            r.what == O::TcpBulk.to_string()
+            is(r, O::TcpBulk)
         }),
         judge.ratio(
             "vipnat ÷ rules, in any row in which both do something",
@@ -113,7 +119,12 @@ pub(crate) fn all(results: &Results) -> Vec<Target> {
             &[IptablesLegacy, IptablesNft, NftMap],
             &any_traffic,
         ),
-        judge.ratios("TCP connect(): one rule of iptables ÷ vipnat", AtLeast(1.15), &rules, &faster(1)),
+        judge.ratios(
+            "TCP connect(): one rule of iptables ÷ vipnat",
+            AtLeast(1.15),
+            &rules,
+            &faster(1),
+        ),
         judge.ratios("10,000 rules ÷ vipnat", AtLeast(2.0), &rules, &faster(10_000)),
         judge.ratios("60,000 rules ÷ vipnat", AtLeast(10.0), &rules, &faster(60_000)),
         judge.ratio(
@@ -130,9 +141,13 @@ pub(crate) fn all(results: &Results) -> Vec<Target> {
             &[Empty],
             &|r| is(r, O::UdpReconnect) && r.position == Some(Position::Hot),
         ),
-        judge.ratio("UDP socket, connect, close ÷ empty programs", AtMost(1.18), Vipnat, &[Empty], &|r| {
-            is(r, O::UdpFresh)
-        }),
+        judge.ratio(
+            "UDP socket, connect, close ÷ empty programs",
+            AtMost(1.18),
+            Vipnat,
+            &[Empty],
+            &|r| is(r, O::UdpFresh),
+        ),
         judge.ratio(
             "the same to an address elsewhere ÷ empty programs",
             AtMost(1.05),
@@ -147,12 +162,20 @@ pub(crate) fn all(results: &Results) -> Vec<Target> {
             &[Empty],
             &|r| is(r, O::UdpFreshNoVip),
         ),
-        judge.ratio("UDP send(), connected ÷ empty programs", AtMost(1.01), Vipnat, &[Empty], &|r| {
-            is(r, O::UdpSend)
-        }),
-        judge.ratio("UDP sendto() in a flow ÷ empty programs", AtMost(1.08), Vipnat, &[Empty], &|r| {
-            is(r, O::UdpSendto)
-        }),
+        judge.ratio(
+            "UDP send(), connected ÷ empty programs",
+            AtMost(1.01),
+            Vipnat,
+            &[Empty],
+            &|r| is(r, O::UdpSend),
+        ),
+        judge.ratio(
+            "UDP sendto() in a flow ÷ empty programs",
+            AtMost(1.08),
+            Vipnat,
+            &[Empty],
+            &|r| is(r, O::UdpSendto),
+        ),
         judge.hooks(AtMost(1.3)),
         judge.value("apply of 60,000 from nothing", Within(1e9), &|r| {
             r.what == "from nothing" && r.vips == 60_000
@@ -234,13 +257,15 @@ impl Judge<'_> {
     /// Of what hooks take beyond an empty program, that with the most VIPs and that with the fewest.
     fn hooks(&self, limit: Limit) -> Target {
         let rows = self.rows(&|row| row.figure == "hooks");
-        let net = |row: &Row| {
-            let median = |mode| self.results.median(row, mode);
-            Some(median(Mode::Vipnat)? - median(Mode::Empty)?)
+        let net = |row: &Row| -> Option<Vec<f64>> {
+            let vipnat = self.results.values(row, Mode::Vipnat)?;
+            let empty = self.results.values(row, Mode::Empty)?;
+            Some(vipnat.iter().zip(empty).map(|(vipnat, empty)| vipnat - empty).collect())
         };
         let found = rows.iter().filter(|row| row.vips > 10).filter_map(|most| {
             let few = rows.iter().find(|row| row.vips == 10 && row.what == most.what)?;
-            Some((net(most)? / net(few)?, place(most), None))
+            let ratio = Ratio::of(&net(most)?, &net(few)?);
+            Some((ratio.spread.median, place(most), Some(ratio.p)))
         });
         let line = "time in a hook beyond the empty program, most VIPs ÷ 10 VIPs, hot";
         Target::new(line, limit, found)
@@ -269,14 +294,15 @@ impl Target {
     ) -> Self {
         let worse = |value: f64| if matches!(limit, Limit::AtLeast(_)) { -value } else { value };
         let worst = found.max_by(|(a, ..), (b, ..)| worse(*a).total_cmp(&worse(*b)));
-        let (value, at, p) = worst.map_or((None, String::new(), None), |(v, at, p)| (Some(v), at, p));
+        let (value, at, p) =
+            worst.map_or((None, String::new(), None), |(v, at, p)| (Some(v), at, p));
         Self { line: line.to_owned(), limit, value, at, p }
     }
 }
 
 fn place(row: &Row) -> String {
     let Row { figure, what, metric: _, unit: _, vips, position } = row;
-    let mut text = format!("{} VIPs", grouped(*vips));
+    let mut text = format!("{} VIP{}", grouped(*vips), if *vips == 1 { "" } else { "s" });
     if let Some(position) = position {
         text += &format!(", {position}");
     }
