@@ -37,7 +37,7 @@ enum Command {
     Run(options::Options),
     /// The client, for the driver.
     #[command(hide = true)]
-    Client { cpu: usize, server: i32 },
+    Client { cpu: usize },
     /// The server, for the driver.
     #[command(hide = true)]
     Server { ip: Ipv4Addr },
@@ -46,7 +46,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(options) => figures::run(&options),
-        Command::Client { cpu, server } => client::run(cpu, server),
+        Command::Client { cpu } => client::run(cpu),
         Command::Server { ip } => server::run(ip),
     };
     match result {

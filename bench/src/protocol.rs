@@ -45,7 +45,7 @@ pub(crate) enum Operation {
     TcpCrr,
     /// Request, response.
     TcpRr,
-    /// CPU time of both ends for a megabyte.
+    /// A megabyte, with both ends on one CPU.
     TcpBulk,
     /// `send()` on a connected UDP socket.
     UdpSend,
@@ -70,7 +70,7 @@ impl fmt::Display for Operation {
             Self::TcpConnect => "TCP connect()",
             Self::TcpCrr => "TCP connect, request, response, close",
             Self::TcpRr => "TCP request, response",
-            Self::TcpBulk => "TCP, CPU time of a megabyte",
+            Self::TcpBulk => "TCP, a megabyte, both ends on one CPU",
             Self::UdpSend => "UDP send(), connected",
             Self::UdpSendto => "UDP sendto(), not connected",
             Self::UdpRr => "UDP request, response, connected",

@@ -66,7 +66,7 @@ impl Scene {
         server.arg("server").arg(BACKEND.to_string());
         let server = open(server)?;
         let mut client = Process::new(myself()?);
-        client.arg("client").arg(CLIENT_CPU.to_string()).arg(server.process().to_string());
+        client.arg("client").arg(CLIENT_CPU.to_string());
         let client = open(client)?;
         let (plain, empty) = (Cgroup::new(), Cgroup::new());
         let shared = NetNs::new();

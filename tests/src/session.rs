@@ -29,11 +29,6 @@ impl Session {
         Ok(Self { client, questions, answers })
     }
 
-    /// The client's process.
-    pub fn process(&self) -> u32 {
-        self.client.id()
-    }
-
     /// Asks for what is answered with one line, and waits for it.
     pub fn ask(&mut self, question: &str) -> Result<String> {
         let questions = self.questions.as_mut().context("the session is closed")?;

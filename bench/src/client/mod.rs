@@ -32,15 +32,12 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Serves the driver until it closes standard input.
-pub(crate) fn run(cpu: usize, server: i32) -> Result<()> {
+pub(crate) fn run(cpu: usize) -> Result<()> {
     pin(cpu)?;
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
-    let mut client = Client {
-        operations: Operations::new(server)?,
-        cgroup: PathBuf::new(),
-        held: Held::default(),
-    };
+    let mut client =
+        Client { operations: Operations::new(), cgroup: PathBuf::new(), held: Held::default() };
     let mut stdout = io::stdout().lock();
     for line in io::stdin().lock().lines() {
         let command = serde_json::from_str(&line?)?;

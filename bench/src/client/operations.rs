@@ -7,11 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::{
-    sys::socket::{Shutdown, SockaddrIn, setsockopt, shutdown, sockopt::SndBuf},
-    time::{ClockId, clock_getcpuclockid, clock_gettime},
-    unistd::Pid,
-};
+use nix::sys::socket::{Shutdown, SockaddrIn, setsockopt, shutdown, sockopt::SndBuf};
 
 use super::{
     sockets::{address, connect, peer, recv, recvfrom, send, sendto, tcp, udp},
@@ -20,15 +16,14 @@ use super::{
 use crate::{
     protocol::{Cell, Destination, MESSAGE, Operation, Position, Sample, port},
     random::Random,
-    stats::quantile,
     vips::{NO_VIP, vip},
 };
 
 /// An address that leads to the server, and that no VIP can have.
 const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(247, 9, 9, 9);
 
-/// How much is sent.
-const MEGABYTES: usize = 32;
+/// For how many milliseconds bulk is sent.
+const BULK: u64 = 60;
 
 /// Of its sender.
 const BUFFER: usize = 256 << 10;
@@ -38,14 +33,11 @@ const DESTINATIONS: usize = 8192;
 
 pub(crate) struct Operations {
     timer: Timer,
-    /// The CPU time of the server.
-    server: ClockId,
 }
 
 impl Operations {
-    pub(crate) fn new(server: i32) -> io::Result<Self> {
-        let server = clock_getcpuclockid(Pid::from_raw(server))?;
-        Ok(Self { timer: Timer::new(), server })
+    pub(crate) fn new() -> Self {
+        Self { timer: Timer::new() }
     }
 
     pub(crate) fn measure(&mut self, cell: Cell) -> io::Result<Sample> {
@@ -132,40 +124,29 @@ impl Operations {
         self.times(cell, |turn| timed(|| connect(&udp()?, &to[turn % to.len()])))
     }
 
-    /// The CPU time that both ends take for a megabyte, megabyte by megabyte.
+    /// The time of each of many megabytes. Both ends are on one CPU, which has nothing else to do: it is
+    /// the CPU time that they take, with that of the kernel's threads between them.
     fn bulk(&mut self, to: &SockaddrIn) -> io::Result<Sample> {
         let socket = tcp()?;
         // The kernel would change it as it goes.
         setsockopt(&socket, SndBuf, &BUFFER)?;
         connect(&socket, to)?;
         let chunk = [0; 64 << 10];
-        let mut times = Vec::new();
-        let mut before = self.cpu_time()?;
-        for _ in 0..MEGABYTES {
-            let mut left = 1 << 20;
-            while left > 0 {
-                left -= send(&socket, &chunk[..chunk.len().min(left)])?;
-            }
-            let now = self.cpu_time()?;
-            times.push((now - before).as_nanos() as f64);
-            before = now;
-        }
+        let megabyte = |_| {
+            timed(|| {
+                let mut left = 1 << 20;
+                while left > 0 {
+                    left -= send(&socket, &chunk[..chunk.len().min(left)])?;
+                }
+                Ok(())
+            })
+        };
+        // The first ones go faster than they arrive.
+        (0..2).try_for_each(|turn| megabyte(turn).map(drop))?;
+        let sample = self.timer.measure(Duration::from_millis(BULK), megabyte)?;
         shutdown(socket.as_raw_fd(), Shutdown::Write)?;
         recv(&socket, &mut [0])?;
-        // The first ones go faster than they arrive.
-        times.drain(..2);
-        let mean = times.iter().sum::<f64>() / times.len() as f64;
-        Ok(Sample {
-            count: times.len(),
-            p50: quantile(&mut times, 0.5),
-            p99: quantile(&mut times, 0.99),
-            mean,
-        })
-    }
-
-    fn cpu_time(&self) -> io::Result<Duration> {
-        let mine = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)?;
-        Ok(Duration::from(mine) + Duration::from(clock_gettime(self.server)?))
+        Ok(sample)
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use crate::{protocol::Sample, stats::quantile};
 
 /// A percentile of fewer says nothing.
-const LEAST: usize = 100;
+const LEAST: usize = 50;
 /// As many when each is slow.
 const LEAST_COLD: usize = 12;
 /// Connections that are not yet accepted have to fit into a queue.

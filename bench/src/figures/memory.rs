@@ -1,6 +1,6 @@
 //! Figure 4: what it takes of the kernel's memory, and of the loader's own.
 
-use std::{fs, thread::sleep, time::Duration};
+use std::{collections::HashMap, fs, thread::sleep, time::Duration};
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
@@ -65,7 +65,7 @@ fn applied(count: u32, backends: u8) -> Result<[f64; 2]> {
     Ok([bytes as f64, took.peak as f64])
 }
 
-/// Of sockets: what is in the kernel's general slabs, with and without them.
+/// Of sockets: what is in the kernel's general caches, with and without them.
 pub(super) fn of_sockets(
     options: &Options,
     scene: &mut Scene,
@@ -74,41 +74,54 @@ pub(super) fn of_sockets(
     results: &mut Results,
 ) -> Result<()> {
     // How many are open at once, and how often.
-    let (sockets, rounds) = if options.short { (4000, 2) } else { (16_000, 7) };
+    let (sockets, rounds) = if options.short { (8000, 2) } else { (16_000, 7) };
     for round in 0..=rounds {
         for (mode, place) in modes.rotated(round) {
             if mode.has_rules() {
                 continue;
             }
             scene.go(place)?;
-            let mut slab = |sockets| {
+            let mut caches = |sockets| {
                 let destination = place.destination;
                 scene.tell(&Command::Hold { count: sockets, destination })?;
                 // What was freed is given back after a grace period.
                 sleep(Duration::from_millis(200));
-                general_slabs()
+                caches()
             };
-            let none = slab(0)?;
-            let many = slab(sockets)?;
-            slab(0)?;
+            let none = caches(0)?;
+            let many = caches(sockets)?;
+            caches(0)?;
+            // Each socket has a whole number of objects in each cache; the rest is what others do.
+            let each = |(name, more): (&String, &Cache)| {
+                let before = none.get(name).map_or(0.0, |cache| cache.objects);
+                ((more.objects - before) / sockets as f64).round().max(0.0) * more.size
+            };
+            let bytes: f64 = many.iter().map(each).sum();
             if round > 0 {
                 let row = row("each connected UDP socket", count);
-                results.add(&row, mode, (many - none) / sockets as f64);
+                results.add(&row, mode, bytes);
             }
         }
     }
     Ok(())
 }
 
-/// The bytes in all caches of no special kind, where what hooks keep of sockets is.
-fn general_slabs() -> Result<f64> {
+/// A cache of kernel objects of one size.
+struct Cache {
+    objects: f64,
+    size: f64,
+}
+
+/// All caches of no special kind, where what hooks keep of sockets is.
+fn caches() -> Result<HashMap<String, Cache>> {
     let text = fs::read_to_string("/proc/slabinfo").context("read /proc/slabinfo")?;
     // name <active_objs> <num_objs> <objsize> …
-    let bytes = |line: &str| {
-        let mut fields = line.strip_prefix("kmalloc-")?.split_whitespace().skip(1);
-        let objects: f64 = fields.next()?.parse().ok()?;
-        let size: f64 = fields.nth(1)?.parse().ok()?;
-        Some(objects * size)
+    let cache = |line: &str| {
+        let mut fields = line.split_whitespace();
+        let name = fields.next().filter(|name| name.starts_with("kmalloc-"))?;
+        let objects = fields.next()?.parse().ok()?;
+        let size = fields.nth(1)?.parse().ok()?;
+        Some((name.to_owned(), Cache { objects, size }))
     };
-    Ok(text.lines().filter_map(bytes).sum())
+    Ok(text.lines().filter_map(cache).collect())
 }
