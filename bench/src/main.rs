@@ -15,7 +15,7 @@ mod server;
 mod stats;
 mod vips;
 
-use std::{fs, net::Ipv4Addr, process::ExitCode, thread};
+use std::{ffi::OsString, fs, net::Ipv4Addr, process::ExitCode, thread};
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
@@ -38,6 +38,12 @@ enum Command {
     /// The client, for the driver.
     #[command(hide = true)]
     Client { cpu: usize },
+    /// Prints the most memory that a program has, for the driver.
+    #[command(hide = true)]
+    Peak {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        program: Vec<OsString>,
+    },
     /// The server, for the driver.
     #[command(hide = true)]
     Server { ip: Ipv4Addr },
@@ -47,6 +53,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(options) => figures::run(&options),
         Command::Client { cpu } => client::run(cpu),
+        Command::Peak { program } => figures::print_peak(&program),
         Command::Server { ip } => server::run(ip),
     };
     match result {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 use vipnat_tests::{Cgroup, Vipnat, bpf};
 
-use super::process::run;
+use super::process::peak;
 use crate::{
     modes::Mode,
     options::Options,
@@ -57,12 +57,12 @@ fn applied(count: u32, backends: u8) -> Result<[f64; 2]> {
     table.services =
         vec![(1..=backends).map(|n| json!(format!("247.0.0.{n}"))).collect::<Vec<_>>().into()];
     let table = vipnat.table(&table.json());
-    let took = run(vipnat.command(["apply".as_ref(), table.as_os_str()]), None)?;
+    let peak = peak(&vipnat.command(["apply".as_ref(), table.as_os_str()]))?;
     let mut bytes = 0;
     for map in fs::read_dir(vipnat.bpffs().join("maps"))? {
         bytes += bpf::memory(&map?.path())?;
     }
-    Ok([bytes as f64, took.peak as f64])
+    Ok([bytes as f64, peak])
 }
 
 /// Of sockets: what is in the kernel's general caches, with and without them.

@@ -16,6 +16,7 @@ use std::{
 
 use anyhow::Result;
 
+pub(crate) use self::process::print_peak;
 use crate::{
     machine::Machine,
     options::{Figure, Options},
