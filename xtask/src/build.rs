@@ -30,12 +30,17 @@ pub(crate) fn test_programs() -> Result<()> {
 }
 
 /// Where cargo puts what it builds.
-fn target_directory() -> Result<PathBuf> {
+pub(crate) fn target_directory() -> Result<PathBuf> {
     let metadata = Cmd::cargo("metadata").args(["--no-deps", "--format-version", "1"]).read()?;
     let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
     let directory =
         metadata["target_directory"].as_str().context("cargo metadata has no target")?;
     Ok(directory.into())
+}
+
+/// Builds packages with optimisations.
+pub(crate) fn release<const N: usize>(packages: [&str; N]) -> Result<()> {
+    build(packages).arg("--release").run()
 }
 
 /// Builds the vipnat binary alone.

@@ -1,6 +1,7 @@
 //! The development tasks of vipnat: `cargo xtask setup`, `build`, `test`, `lint`,
-//! `conformance`, `soak` and `demo`.
+//! `conformance`, `soak`, `bench` and `demo`.
 
+mod bench;
 mod build;
 mod command;
 mod conformance;
@@ -50,6 +51,8 @@ enum Task {
     Conformance(conformance::Conformance),
     /// Changes tables, connects, and kills `vipnat run`, all the time; needs root.
     Soak(soak::Soak),
+    /// Measures vipnat beside iptables, nft and nothing at all; needs root.
+    Bench(bench::Bench),
     /// Shows vipnat at work on hosts made of network namespaces; needs root.
     Demo,
 }
@@ -73,6 +76,7 @@ impl Task {
             Self::Lint => lint::run(),
             Self::Conformance(conformance) => conformance.run(),
             Self::Soak(soak) => soak.run(),
+            Self::Bench(bench) => bench.run(),
             Self::Demo => {
                 setup::run()?;
                 build::vipnat()?;
