@@ -72,6 +72,13 @@ pub fn dump(vipnat: &Vipnat, cgroups: &[&Cgroup]) -> String {
     text + &records(vipnat.bpffs())
 }
 
+/// How many slots no entry leads to any more, and are yet to be free.
+pub fn resting(vipnat: &Vipnat) -> usize {
+    let slots = mapped::<24>(&vipnat.bpffs().join("maps/backends"));
+    let slots = slots.into_iter().filter_map(Slot::from_bytes);
+    slots.filter(|slot| slot.flags & Slot::RETIRED != 0).count()
+}
+
 /// The cgroups that have names.
 struct Cgroups(HashMap<u64, String>);
 

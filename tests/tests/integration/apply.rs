@@ -404,6 +404,7 @@ fn what_an_interrupted_apply_left_is_freed() {
         outcome.stdout
     };
     bpftool(format!("map update pinned {pin} {key} {value}"));
+    std::fs::create_dir(scene.vipnat.bpffs().join("changing")).unwrap();
     assert!(bpftool(format!("map lookup pinned {pin} {key}")).contains("\"scope\": 9"));
     assert_eq!(scene.apply_first(1), "~ freed what an interrupted vipnat had left\n");
     assert!(bpftool(format!("map lookup pinned {pin} {key}")).contains("\"flags\": 16"), "retired");

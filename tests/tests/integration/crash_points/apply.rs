@@ -115,6 +115,43 @@ fn failed_while_apps_come_and_go() {
     apps_come_and_go(false);
 }
 
+/// A service of so many turns that what its list leaves is reclaimed each time.
+fn slots_are_reclaimed(kill: bool) {
+    let stage = Stage::new(1);
+    let many = |first: u8| {
+        let [a, b] = [first, first + 1].map(crate::scene::ip);
+        format!("[{{ ip = \"{a}\", weight = 204 }}, {{ ip = \"{b}\", weight = 205 }}]")
+    };
+    let before = stage.table(&[("a", 0, many(0), "")], &["0 0 1 1"]);
+    let after = stage.table(&[("a", 0, many(2), "")], &["2 2 3 3"]);
+    let fresh = stage.fresh(&after);
+    // One list is yet to be emptied, and another one to be freed.
+    let prepare = || {
+        for table in [&before, &after, &before] {
+            stage.apply(table);
+        }
+        assert_eq!(state::resting(&stage.scene.vipnat), 2 * 409);
+    };
+    prepare();
+    let operations = operations(&stage.apply_command(&after));
+    for (at, fault) in points(&operations, kill) {
+        prepare();
+        let context = strike(&stage.apply_command(&after), &operations, at, fault);
+        stage.works(&[&before, &after], &[], &context);
+        stage.is_repaired(&after, &fresh, &context);
+    }
+}
+
+#[test]
+fn killed_while_slots_are_reclaimed() {
+    slots_are_reclaimed(true);
+}
+
+#[test]
+fn failed_while_slots_are_reclaimed() {
+    slots_are_reclaimed(false);
+}
+
 /// Whether it only makes or fills what has no pin and goes with the process: nothing is left of it.
 fn is_fleeting(operation: &Operation) -> bool {
     let makes = ["bpf BPF_BTF_LOAD", "bpf BPF_PROG_LOAD", "bpf BPF_MAP_CREATE"];
