@@ -286,7 +286,8 @@ fn choose<M: Maps>(maps: &M, to: &Destination, range: Range, first: Slot) -> Opt
     if range.count == 0 {
         return None;
     }
-    // Also where chance decides: the cursor is how many connections there were.
+    // Also where nothing is left to choose, or chance decides: the cursor is how many connections there
+    // were.
     let turn = if to.is_question() {
         maps.next_udp_connect(first.cursor)?
     } else if to.is_udp_connect() {
@@ -294,9 +295,13 @@ fn choose<M: Maps>(maps: &M, to: &Destination, range: Range, first: Slot) -> Opt
     } else {
         maps.take_turn(first.cursor, Count::Sent)?
     };
-    let number = if first.flags & Slot::RANDOM == 0 { turn } else { u64::from(maps.random()) };
-    let index = range.first.wrapping_add((number % u64::from(range.count)) as u32);
-    let slot = maps.slot(index)?;
+    let (index, slot) = if range.count == 1 {
+        (range.first, first)
+    } else {
+        let number = if first.flags & Slot::RANDOM == 0 { turn } else { u64::from(maps.random()) };
+        let index = range.first.wrapping_add((number % u64::from(range.count)) as u32);
+        (index, maps.slot(index)?)
+    };
     // The first slot told that the list is the key's own; this tells that the turn is in it.
     if slot.owner != first.owner || slot.flags & (Slot::LIMITED | Slot::UNREACHABLE) != 0 {
         return None;
