@@ -11,7 +11,7 @@ pub use network_types::ip::IpProto as Protocol;
 
 /// The version of everything in this module, kept in the pinned `layout` map. The loader refuses
 /// pinned state that has another one.
-pub const LAYOUT: u32 = if cfg!(feature = "other-layout") { 1002 } else { 2 };
+pub const LAYOUT: u32 = if cfg!(feature = "other-layout") { 1003 } else { 3 };
 
 /// In a [`VipKey`]: every protocol that has connect-time hooks. It is number 0, which iptables
 /// reads as "all" too (`iptables(8)`, `-p`).
@@ -209,12 +209,11 @@ impl Datagrams {
     pub const CAPACITY: usize = 16;
 }
 
-/// The value of the `counters` map (one per CPU): what the hooks did, since the maps were made.
+/// The value of the `counters` map (one per CPU): what went wrong since the maps were
+/// made. What went right, the [`Cursor`]s count.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Connects, and first datagrams of a flow, sent to a backend.
-    pub redirected: u64,
     /// Connects and datagrams refused because the VIP has no backend.
     pub unreachable: u64,
     /// Connects and datagrams refused because the VIP's entry changed at every look.
@@ -262,7 +261,7 @@ const _: () = {
     assert!(size_of::<Flow>() == 32);
     assert!(size_of::<SocketFlow>() == 40);
     assert!(size_of::<Datagrams>() == 512);
-    assert!(size_of::<Counters>() == 40);
+    assert!(size_of::<Counters>() == 32);
     assert!(size_of::<Layout>() == 12);
     assert!(offset_of!(Layout, last_scope) == 8);
 };

@@ -379,7 +379,7 @@ fn programs_of_another_build_are_replaced() {
     let layout = scene.vipnat.bpffs().join("maps/layout");
     let mut bpftool = Command::new("bpftool");
     bpftool.args(["map", "update", "pinned"]).arg(layout);
-    bpftool.args("key 0 0 0 0 value 2 0 0 0 1 2 3 4 1 0 0 0".split(' '));
+    bpftool.args("key 0 0 0 0 value 3 0 0 0 1 2 3 4 1 0 0 0".split(' '));
     assert!(outcome(&mut bpftool).status.success());
     let file = scene.vipnat.table(&scene.table(&list([0])));
     let applied = scene.vipnat.run(["apply".as_ref(), file.as_os_str()]);
