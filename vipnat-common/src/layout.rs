@@ -10,7 +10,7 @@ pub use network_types::ip::IpProto as Protocol;
 
 /// The version of everything in this module, kept in the pinned `layout` map. The loader refuses
 /// pinned state that has another one.
-pub const LAYOUT: u32 = if cfg!(feature = "other-layout") { 1002 } else { 2 };
+pub const LAYOUT: u32 = if cfg!(feature = "other-layout") { 1003 } else { 3 };
 
 /// In a [`VipKey`]: every protocol that has connect-time hooks. It is number 0, which iptables
 /// reads as "all" too (`iptables(8)`, `-p`).
@@ -158,18 +158,19 @@ impl Cursor {
     }
 }
 
-/// The value of the `flows` map (socket storage): what this socket was connected from and to; and
-/// one of the [`Datagrams`].
+/// The value of the `flows` map (socket storage): what this socket was connected from and to.
 ///
-/// Sockets outlive upgrades: a layout with another `Flow` or other [`Datagrams`] loses what open ones
+/// With what the kernel needs for each value, 72 bytes, this just fits the allocator's 96.
+///
+/// Sockets outlive upgrades: a layout with another `Note` or other [`Datagrams`] loses what open ones
 /// are connected through, so new fields go elsewhere if they can.
-#[repr(C)]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flow {
+pub struct Note {
     /// The app whose hook translated. Cgroups nest: a parent's hook runs after the child's and
-    /// must not take the child's flow for a stale one of its own.
+    /// must not take the child's note for a stale one of its own.
     pub scope: u32,
-    /// What the application asked for, network byte order; all zeroes: no flow.
+    /// What the application asked for, network byte order; all zeroes: no VIP.
     pub vip: [u8; 4],
     /// What it was given, network byte order.
     pub backend: [u8; 4],
@@ -177,36 +178,49 @@ pub struct Flow {
     pub vip_port: u16,
     /// The port it was given, host byte order.
     pub backend_port: u16,
-    /// UDP: the slot of `backends` that named the backend.
+    /// UDP: the slot of `backends` that named the backend, a hint, with [`Note::ANSWERED`] and
+    /// [`Note::STRICT`].
     pub slot: u32,
-    /// UDP: the port of the socket itself, host byte order; 0 if `connect` was yet to bind it.
-    pub local_port: u16,
-    /// UDP: [`Flow::ANSWERED`], [`Flow::STRICT`], [`Flow::HIDDEN`].
-    pub flags: u16,
-    /// UDP: when the flow ends unless there is more traffic, in [`Moment`](crate::flow::Moment)s.
-    pub expires: u32,
-    /// UDP: from when on an answered flow counts as a stream, which lives longer; the same unit.
+    /// UDP: from when on an answered flow counts as a stream, which lives longer, in
+    /// [`Moment`](crate::flow::Moment)s.
     pub stream: u32,
 }
 
+impl Note {
+    /// In [`Note::slot`]: the backend has answered.
+    pub const ANSWERED: u32 = 1 << 31;
+    /// In [`Note::slot`]: the flow keeps its backend when that leaves the table.
+    pub const STRICT: u32 = 1 << 30;
+}
+
+/// One of the [`Datagrams`]: what a socket that is not connected sends through.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// What a socket that is connected notes.
+    pub note: Note,
+    /// The port of the socket itself, host byte order.
+    pub local_port: u16,
+    /// [`Flow::HIDDEN`] or nothing.
+    pub flags: u16,
+    /// When the flow ends unless there is more traffic, in [`Moment`](crate::flow::Moment)s.
+    pub expires: u32,
+}
+
 impl Flow {
-    /// The backend has answered.
-    pub const ANSWERED: u16 = 1;
-    /// The flow keeps its backend when that leaves the table.
-    pub const STRICT: u16 = 2;
     /// The socket has sent to the backend's own address since, so what comes from there is not shown
     /// as the VIP's.
-    pub const HIDDEN: u16 = 4;
+    pub const HIDDEN: u16 = 1;
 }
 
 /// What the iterator over `flows` writes for each socket; it is in no map.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SocketFlow {
+pub struct SocketNote {
     /// The socket's cookie, which no other socket ever has.
     pub cookie: u64,
     /// What is noted in it.
-    pub flow: Flow,
+    pub note: Note,
 }
 
 /// The value of the `datagrams` map (socket storage): the flows of a UDP socket that sends without
@@ -224,12 +238,11 @@ impl Datagrams {
     pub const CAPACITY: usize = 16;
 }
 
-/// The value of the `counters` map (one per CPU): what the hooks did, since the maps were made.
+/// The value of the `counters` map (one per CPU): what went wrong since the maps were
+/// made. What went right, the [`Cursor`]s count.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Connects, and first datagrams of a flow, sent to a backend.
-    pub redirected: u64,
     /// Connects and datagrams refused because the VIP has no backend.
     pub unreachable: u64,
     /// Connects and datagrams refused because the VIP's entry changed at every look.
@@ -274,10 +287,12 @@ const _: () = {
     assert!(offset_of!(Slot, cursor) == 20);
     assert!(size_of::<Cursor>() == 16);
     assert!(offset_of!(Cursor, udp_connects) == 8);
+    assert!(size_of::<Note>() == 24 && align_of::<Note>() == 8);
     assert!(size_of::<Flow>() == 32);
-    assert!(size_of::<SocketFlow>() == 40);
+    assert!(offset_of!(Flow, local_port) == 24);
+    assert!(size_of::<SocketNote>() == 32);
     assert!(size_of::<Datagrams>() == 512);
-    assert!(size_of::<Counters>() == 40);
+    assert!(size_of::<Counters>() == 32);
     assert!(size_of::<Layout>() == 12);
     assert!(offset_of!(Layout, last_scope) == 8);
 };

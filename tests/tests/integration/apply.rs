@@ -379,7 +379,7 @@ fn programs_of_another_build_are_replaced() {
     let layout = scene.vipnat.bpffs().join("maps/layout");
     let mut bpftool = Command::new("bpftool");
     bpftool.args(["map", "update", "pinned"]).arg(layout);
-    bpftool.args("key 0 0 0 0 value 2 0 0 0 1 2 3 4 1 0 0 0".split(' '));
+    bpftool.args("key 0 0 0 0 value 3 0 0 0 1 2 3 4 1 0 0 0".split(' '));
     assert!(outcome(&mut bpftool).status.success());
     let file = scene.vipnat.table(&scene.table(&list([0])));
     let applied = scene.vipnat.run(["apply".as_ref(), file.as_os_str()]);
@@ -404,7 +404,7 @@ fn what_an_interrupted_apply_left_is_freed() {
         outcome.stdout
     };
     bpftool(format!("map update pinned {pin} {key} {value}"));
-    std::fs::create_dir(scene.vipnat.bpffs().join("changing")).unwrap();
+    fs::create_dir(scene.vipnat.bpffs().join("changing")).unwrap();
     assert!(bpftool(format!("map lookup pinned {pin} {key}")).contains("\"scope\": 9"));
     assert_eq!(scene.apply_first(1), "~ freed what an interrupted vipnat had left\n");
     assert!(bpftool(format!("map lookup pinned {pin} {key}")).contains("\"flags\": 16"), "retired");

@@ -129,7 +129,8 @@ fn as_text(listing: &Listing) -> String {
     for (_, head) in heads.iter().filter(|(at, _)| *at == rows.len()) {
         text += &format!("{head}\n");
     }
-    let Counters { redirected, unreachable, unsettled, unrecorded, evicted } = listing.counters;
+    let Counters { unreachable, unsettled, unrecorded, evicted } = listing.counters;
+    let redirected = listing.redirected();
     text += &format!(
         "flows: {redirected} redirected, {unreachable} without a backend, {unsettled} refused \
          during a change, {unrecorded} without a record in the socket, {evicted} ended early\n"
@@ -180,7 +181,8 @@ fn as_json(listing: &Listing) -> serde_json::Value {
             "relationships": vips.collect::<Vec<_>>(),
         })
     });
-    let Counters { redirected, unreachable, unsettled, unrecorded, evicted } = listing.counters;
+    let Counters { unreachable, unsettled, unrecorded, evicted } = listing.counters;
+    let redirected = listing.redirected();
     json!({
         "apps": apps.collect::<Vec<_>>(),
         "counters": {

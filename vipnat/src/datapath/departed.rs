@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use vipnat_common::Flow;
+use vipnat_common::Note;
 
 use super::{
     Change,
@@ -35,12 +35,12 @@ pub struct Departed {
 pub(super) type Rules = BTreeMap<(u32, Ipv4Addr), Rule>;
 
 impl Departed {
-    /// Whether a flow was led to the backend, and is led there by no other turn of the VIP either.
-    pub(super) fn was_given(&self, flow: &Flow, rules: &Rules) -> bool {
+    /// Whether a noted socket was led to the backend, and is led there by no other turn of the VIP either.
+    pub(super) fn was_given(&self, note: &Note, rules: &Rules) -> bool {
         let Self { app: _, relationship: _, scope, vip, backend } = self;
-        let of_vip = flow.scope == *scope && flow.vip == vip.octets();
+        let of_vip = note.scope == *scope && note.vip == vip.octets();
         let mut turns = rules.get(&(*scope, *vip)).into_iter().flat_map(|rule| &*rule.turns);
-        of_vip && backend.leads(flow) && !turns.any(|turn| turn.leads(flow))
+        of_vip && backend.leads(note) && !turns.any(|turn| turn.leads(note))
     }
 
     /// Whether the VIP leads to the backend after all.

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use vipnat_common::Flow;
+use vipnat_common::Note;
 
 use super::{
     Applied, Datapath,
@@ -228,7 +228,7 @@ fn end(
     let mut closed = BTreeSet::new();
     for pass in 0..PASSES {
         let mut more = false;
-        let place = |flow: &Flow| Some((0, place_in(drains, rules, flow)?));
+        let place = |note: &Note| Some((0, place_in(drains, rules, note)?));
         for noted in search.noted(1, place)? {
             let found = Found::of(&noted, &cgroups(drains))?;
             let app = &drains[0].departed.app;
@@ -262,7 +262,7 @@ fn count(
     if apps.is_empty() {
         return Ok(draining);
     }
-    let noted = Search::new(state)?.noted(apps.len(), |flow| place(apps, rules, flow))?;
+    let noted = Search::new(state)?.noted(apps.len(), |note| place(apps, rules, note))?;
     for (drains, noted) in apps.iter().zip(noted) {
         let found = Found::of(&noted, &cgroups(drains))?;
         for (sort, drain) in drains.iter().enumerate() {
@@ -276,15 +276,15 @@ fn count(
     Ok(draining)
 }
 
-/// Whose a flow is, and which of its backends it was given, by their places in the lists.
-fn place(apps: &[Vec<Drain>], rules: &Rules, flow: &Flow) -> Option<(usize, usize)> {
+/// Whose a note is, and which of its backends the socket was given, by their places in the lists.
+fn place(apps: &[Vec<Drain>], rules: &Rules, note: &Note) -> Option<(usize, usize)> {
     let apps = apps.iter().enumerate();
-    apps.filter_map(|(app, drains)| Some((app, place_in(drains, rules, flow)?))).next()
+    apps.filter_map(|(app, drains)| Some((app, place_in(drains, rules, note)?))).next()
 }
 
-/// Which of an app's backends a flow was given.
-fn place_in(drains: &[Drain], rules: &Rules, flow: &Flow) -> Option<usize> {
-    drains.iter().position(|drain| drain.departed.was_given(flow, rules))
+/// Which of an app's backends a noted socket was given.
+fn place_in(drains: &[Drain], rules: &Rules, note: &Note) -> Option<usize> {
+    drains.iter().position(|drain| drain.departed.was_given(note, rules))
 }
 
 fn uncertain(error: Error) -> String {

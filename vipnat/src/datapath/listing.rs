@@ -27,8 +27,15 @@ use crate::{
 pub struct Listing {
     /// The apps, by name.
     pub apps: Vec<ListedApp>,
-    /// What the hooks did, summed over all CPUs.
+    /// What went wrong, summed over all CPUs.
     pub counters: Counters,
+}
+
+impl Listing {
+    /// How many turns the VIPs gave, all together.
+    pub fn redirected(&self) -> u64 {
+        self.apps.iter().flat_map(|app| &app.vips).map(|vip| vip.connections).sum()
+    }
 }
 
 /// One app.

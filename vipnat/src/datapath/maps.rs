@@ -58,7 +58,7 @@ pub(super) struct Maps {
     cursors: ByteMap<4, 16>,
     switch: Switch,
     layout: ByteMap<4, 12>,
-    counters: PerCpuArray<MapData, [u64; 5]>,
+    counters: PerCpuArray<MapData, [u64; 4]>,
 }
 
 impl Maps {
@@ -195,13 +195,7 @@ impl Maps {
     pub(super) fn counters(&self) -> Result<Counters> {
         let per_cpu = self.counters.get(&0, 0).attempt(|| "read the counters".to_owned())?;
         let sum = |field: usize| per_cpu.iter().map(|counters| counters[field]).sum();
-        Ok(Counters {
-            redirected: sum(0),
-            unreachable: sum(1),
-            unsettled: sum(2),
-            unrecorded: sum(3),
-            evicted: sum(4),
-        })
+        Ok(Counters { unreachable: sum(0), unsettled: sum(1), unrecorded: sum(2), evicted: sum(3) })
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::HashMap, iter, net::Ipv4Addr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use vipnat_common::{
-    Flow, Protocol, Slot, VipKey,
+    Note, Protocol, Slot, VipKey,
     layout::{ANY_PORT, ANY_PROTOCOL},
 };
 
@@ -47,10 +47,10 @@ impl From<&Backend> for Turn {
 }
 
 impl Turn {
-    /// Whether this turn may have led a flow to where it is.
-    pub(super) fn leads(&self, flow: &Flow) -> bool {
-        let port = if self.port == 0 { flow.vip_port } else { self.port };
-        flow.backend == self.ip.octets() && flow.backend_port == port
+    /// Whether this turn may have led a socket to where it is.
+    pub(super) fn leads(&self, note: &Note) -> bool {
+        let port = if self.port == 0 { note.vip_port } else { self.port };
+        note.backend == self.ip.octets() && note.backend_port == port
     }
 }
 
