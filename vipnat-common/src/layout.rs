@@ -31,6 +31,9 @@ pub mod capacity {
     pub const BACKENDS: u32 = 1 << 11;
     /// Cursors, one for each (app, VIP).
     pub const CURSORS: u32 = 1 << 10;
+
+    /// So many times as much they hold at most: a million VIPs, two million slots, some 150 MB.
+    pub const MOST: u32 = 1 << 10;
 }
 
 /// The value of the `scope` map (cgroup storage, keyed by cgroup id): which app the cgroup is.
@@ -187,9 +190,9 @@ pub struct Note {
 }
 
 impl Note {
-    /// In [`Note::slot`]: the backend has answered.
+    /// In `slot`: the backend has answered.
     pub const ANSWERED: u32 = 1 << 31;
-    /// In [`Note::slot`]: the flow keeps its backend when that leaves the table.
+    /// In `slot`: the flow keeps its backend when that leaves the table.
     pub const STRICT: u32 = 1 << 30;
 }
 

@@ -102,6 +102,7 @@ impl Datapath {
 
     /// Makes the kernel do what is desired.
     fn make(&self, desired: &Desired, absent: Absent, trial: Duration) -> Result<Applied> {
+        Capacity::needed(desired, None).check()?;
         let dir = StateDir::create(&self.dir)?;
         let mut applied = Applied::default();
         self.take_over(&dir, desired, &mut applied)?;
@@ -126,6 +127,7 @@ impl Datapath {
             work = compare(&maps, &now);
         }
         if matches!(work, Err(Error::Full { .. })) {
+            Capacity::needed(desired, Some(&now)).check()?;
             let grow = self.grow(&dir, desired, &attached, &mut applied.warnings)?;
             applied.changes.push(grow);
             apps::swap_programs(&dir, &attached)?;
@@ -213,6 +215,7 @@ impl Datapath {
     pub fn dry_run(&self, table: &Table, absent: Absent) -> Result<Vec<Change>> {
         kernel::check(Need::Pins)?;
         let (desired, _) = self.desired(table, absent)?;
+        Capacity::needed(&desired, None).check()?;
         let names = Record::load(&self.dir);
         let nothing = Snapshot::fresh(Capacity::needed(&desired, None).with_room());
         let anew = |attached: &[AttachedApp]| {
@@ -244,7 +247,9 @@ impl Datapath {
         };
         let work = match compare(&now) {
             Err(Error::Full { .. }) => {
-                let capacity = Capacity::needed(&desired, Some(&now)).with_room();
+                let needed = Capacity::needed(&desired, Some(&now));
+                needed.check()?;
+                let capacity = needed.with_room();
                 changes.push(Change::Grow { vips: capacity.vips, backends: capacity.backends });
                 now.grow(capacity);
                 compare(&now)?

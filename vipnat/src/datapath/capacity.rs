@@ -2,7 +2,12 @@
 
 use vipnat_common::layout::capacity;
 
-use super::{desired::Desired, rule::Rule, snapshot::Snapshot};
+use super::{
+    desired::Desired,
+    error::{Error, Result},
+    rule::Rule,
+    snapshot::Snapshot,
+};
 
 /// How many elements the maps of entries, slots and cursors hold, or how many of them are needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +21,13 @@ impl Capacity {
     /// The smallest maps there are.
     pub(super) const MIN: Self =
         Self { vips: capacity::VIPS, backends: capacity::BACKENDS, cursors: capacity::CURSORS };
+
+    /// The largest ones.
+    const MAX: Self = Self {
+        vips: capacity::VIPS * capacity::MOST,
+        backends: capacity::BACKENDS * capacity::MOST,
+        cursors: capacity::CURSORS * capacity::MOST,
+    };
 
     /// What it takes to do what is desired and, until that is done, what is done now.
     pub(super) fn needed(desired: &Desired, now: Option<&Snapshot>) -> Self {
@@ -37,14 +49,35 @@ impl Capacity {
     /// Maps for that, with room for what comes.
     pub(super) fn with_room(self) -> Self {
         let Self { vips, backends, cursors } = self;
-        let room = |needed: u32, min: u32| needed.saturating_add(needed / 8).max(min);
+        let room =
+            |needed: u32, min: u32, max: u32| needed.saturating_add(needed / 8).clamp(min, max);
+        let Self { vips: min_vips, backends: min_backends, cursors: min_cursors } = Self::MIN;
         // A hash has as many buckets as the next power of two; past that, memory doubles.
         let buckets = vips.checked_next_power_of_two().unwrap_or(u32::MAX);
         Self {
-            vips: room(vips, Self::MIN.vips).min(buckets.max(Self::MIN.vips)),
-            backends: room(backends, Self::MIN.backends),
-            cursors: room(cursors, Self::MIN.cursors),
+            vips: room(vips, min_vips, Self::MAX.vips).min(buckets.max(min_vips)),
+            backends: room(backends, min_backends, Self::MAX.backends),
+            cursors: room(cursors, min_cursors, Self::MAX.cursors),
         }
+    }
+
+    /// Whether the largest maps can hold so much.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Full`]
+    pub(super) fn check(self) -> Result<()> {
+        let Self { vips, backends, cursors } = self;
+        let maps = [
+            ("vips", vips, Self::MAX.vips),
+            ("backends", backends, Self::MAX.backends),
+            ("cursors", cursors, Self::MAX.cursors),
+        ];
+        let beyond = maps.into_iter().find(|(_, needed, most)| needed > most);
+        beyond.map_or(Ok(()), |(map, needed, most)| {
+            let (needed, free) = (needed as usize, most as usize);
+            Err(Error::Full { map, needed, free, capacity: most })
+        })
     }
 }
 
@@ -60,6 +93,9 @@ mod tests {
         assert_eq!(room(60_000), Capacity { vips: 65_536, backends: 67_500, cursors: 67_500 });
         assert_eq!(room(65_536).vips, 65_536);
         assert_eq!(room(65_537).vips, 73_729);
-        assert_eq!(room(u32::MAX).vips, u32::MAX);
+        assert_eq!(room(u32::MAX), Capacity::MAX);
+        assert!(Capacity::MAX.check().is_ok());
+        let beyond = Capacity { backends: Capacity::MAX.backends + 1, ..Capacity::MIN };
+        assert!(beyond.check().unwrap_err().to_string().contains("map `backends`"));
     }
 }
