@@ -84,7 +84,7 @@ impl Note {
             backend: target.ip,
             vip_port: to.port,
             backend_port: target.port,
-            slot: Self::slot(target),
+            slot: Self::hint(target),
             stream: now.plus(STREAM),
         }
     }
@@ -103,11 +103,11 @@ impl Note {
     /// What is sent goes on to the backend, which the table has at this place now.
     #[inline(always)]
     pub fn goes_on(&mut self, target: &Target) {
-        self.slot = self.slot & Self::ANSWERED | Self::slot(target);
+        self.slot = self.slot & Self::ANSWERED | Self::hint(target);
     }
 
     #[inline(always)]
-    const fn slot(target: &Target) -> u32 {
+    const fn hint(target: &Target) -> u32 {
         let strict = if target.flags & Slot::STRICT == 0 { 0 } else { Self::STRICT };
         target.slot & Self::SLOT | strict
     }
