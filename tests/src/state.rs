@@ -138,11 +138,15 @@ impl Pins {
 
     fn line(&mut self, path: &Path, parts: &[&str], cgroups: &Cgroups) -> String {
         match parts {
+            ["maps", name] if path.is_dir() => format!("maps/{name}"),
             ["maps", name] => {
                 let info = Info::of(path);
                 self.maps.insert(info.u32(4), (*name).to_owned());
                 let [kind, key, value, entries] = [0, 8, 12, 16].map(|at| info.u32(at));
-                format!("maps/{name}: kind {kind}, key {key}, value {value}, entries {entries}")
+                // As many as the largest table so far needed.
+                let grows = ["backends", "cursors", "vips"].contains(name);
+                let entries = if grows { String::new() } else { format!(", entries {entries}") };
+                format!("maps/{name}: kind {kind}, key {key}, value {value}{entries}")
             }
             ["progs", name] => {
                 let info = Info::of(path);

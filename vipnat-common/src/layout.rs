@@ -28,11 +28,11 @@ pub mod capacity {
     /// Entries of `vips`; a VIP limited to a port or protocol takes two.
     pub const VIPS: u32 = 1 << 10;
     /// Slots of `backends`. A change needs the old and the new list at once.
-    pub const BACKENDS: u32 = 1 << 11;
+    pub const BACKENDS: u32 = 1 << 12;
     /// Cursors, one for each (app, VIP).
     pub const CURSORS: u32 = 1 << 10;
 
-    /// So many times as much they hold at most: a million VIPs, two million slots, some 150 MB.
+    /// So many times as much they hold at most: a million VIPs, four million slots, some 200 MB.
     pub const MOST: u32 = 1 << 10;
 }
 

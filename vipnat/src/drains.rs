@@ -5,6 +5,7 @@
 
 use std::{
     fs, io,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -60,6 +61,11 @@ impl Drains {
         self.0.is_empty()
     }
 
+    /// The VIPs, by app, whose backends left.
+    pub fn vips(&self) -> impl Iterator<Item = (u32, Ipv4Addr)> {
+        self.0.iter().map(|Drain { departed, .. }| (departed.scope, departed.vip))
+    }
+
     /// Adds one.
     pub fn push(&mut self, drain: Drain) {
         self.0.push(drain);
@@ -100,8 +106,6 @@ fn file(state: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
     use crate::datapath::Turn;
 

@@ -19,7 +19,7 @@ use vipnat_tests::{
     outcome, state,
 };
 
-use crate::scene::{DB, PORT, Scene, list, strace, table};
+use crate::scene::{DB, PORT, Scene, list, strace, table, too_much};
 
 /// What four connects see where nothing translates: there is no route to a VIP.
 const NOTHING: &str = "ENETUNREACH ENETUNREACH ENETUNREACH ENETUNREACH";
@@ -96,10 +96,10 @@ impl Stage {
         }
     }
 
-    /// Once an eighth of the slots rest, the next apply reclaims them. Where that is not what is tested,
+    /// Once a sixteenth of the slots rest, the next apply reclaims them. Where that is not what is tested,
     /// all applies are to do the same.
     fn keep_rested_slots_few(&self, tables: [&Table; 2]) {
-        if state::resting(&self.scene.vipnat) > capacity::BACKENDS as usize / 10 {
+        if state::resting(&self.scene.vipnat) > capacity::BACKENDS as usize / 20 {
             self.scene.vipnat.ok(["flush"]);
             // As all the time before, all cgroups have had links.
             for table in tables.iter().rev().chain(&tables) {

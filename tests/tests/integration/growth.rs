@@ -46,11 +46,11 @@ fn a_table_that_outgrows_the_maps_gets_larger_ones() {
     let table = large(&scene, &list([0, 1, 2]), MANY);
     let file = scene.vipnat.table(&table);
     let planned = scene.vipnat.ok(["apply".as_ref(), "--dry-run".as_ref(), file.as_os_str()]);
-    let larger = "~ larger maps, for 1264 VIPs and 2048 backends of theirs\n";
+    let larger = "~ larger maps, for ";
     assert!(planned.starts_with(larger), "{}", &planned[..100]);
     assert_eq!(size(&scene, "vips"), u64::from(capacity::VIPS));
     let printed = scene.vipnat.apply(&table);
-    assert!(printed.starts_with(larger), "{}", &printed[..100]);
+    assert_eq!(printed, planned.replace("dry run: nothing was changed\n", ""));
     assert_eq!(printed.lines().count() as u32, MANY + 1);
     assert!(size(&scene, "vips") > u64::from(MANY));
     assert_eq!(scene.vipnat.apply(&table), "nothing to change\n");
@@ -77,6 +77,7 @@ fn no_connect_fails_while_maps_grow() {
         let load = Load::start(load);
         scene.vipnat.apply(&large(&scene, &list([1, 0]), MANY));
         load.stop().assert_flawless();
+        assert!(size(&scene, "vips") > u64::from(MANY));
         scene.vipnat.ok(["flush"]);
     }
 }

@@ -132,7 +132,7 @@ fn as_text(listing: &Listing) -> String {
     let Counters { unreachable, unsettled, unrecorded, evicted } = listing.counters;
     let redirected = listing.redirected();
     text += &format!(
-        "flows: {redirected} redirected, {unreachable} without a backend, {unsettled} refused \
+        "flows: {redirected} redirected by these VIPs, {unreachable} without a backend, {unsettled} refused \
          during a change, {unrecorded} without a record in the socket, {evicted} ended early\n"
     );
     text
@@ -185,8 +185,8 @@ fn as_json(listing: &Listing) -> serde_json::Value {
     let redirected = listing.redirected();
     json!({
         "apps": apps.collect::<Vec<_>>(),
+        "redirected": redirected,
         "counters": {
-            "redirected": redirected,
             "unreachable": unreachable,
             "unsettled": unsettled,
             "unrecorded": unrecorded,

@@ -102,7 +102,7 @@ impl Datapath {
 
     /// Makes the kernel do what is desired.
     fn make(&self, desired: &Desired, absent: Absent, trial: Duration) -> Result<Applied> {
-        Capacity::needed(desired, None).check()?;
+        Capacity::of(desired).check()?;
         let dir = StateDir::create(&self.dir)?;
         let mut applied = Applied::default();
         self.take_over(&dir, desired, &mut applied)?;
@@ -127,9 +127,9 @@ impl Datapath {
             work = compare(&maps, &now);
         }
         if matches!(work, Err(Error::Full { .. })) {
-            Capacity::needed(desired, Some(&now)).check()?;
-            let grow = self.grow(&dir, desired, &attached, &mut applied.warnings)?;
-            applied.changes.push(grow);
+            let capacity = larger(&now, desired, |now| compare(&maps, now))?;
+            self.migrate(&dir, desired, capacity, &attached, &mut applied.warnings)?;
+            applied.changes.push(capacity.into());
             apps::swap_programs(&dir, &attached)?;
             maps = Maps::open(dir.path())?;
             now = maps.snapshot()?;
@@ -177,7 +177,7 @@ impl Datapath {
     fn take_over(&self, dir: &StateDir, desired: &Desired, applied: &mut Applied) -> Result<()> {
         let layout = match object::condition(dir)? {
             Condition::Absent => {
-                return object::install(dir, Capacity::needed(desired, None).with_room());
+                return object::install(dir, Capacity::of(desired).with_room());
             }
             // What an interrupted command left.
             Condition::Current => return dir.remove(NEW),
@@ -187,7 +187,8 @@ impl Datapath {
             }
             Condition::OtherLayout(what) => {
                 let attached = apps::read(dir)?;
-                self.migrate(dir, desired, &attached, &mut applied.warnings)?;
+                let capacity = Capacity::of(desired).with_room();
+                self.migrate(dir, desired, capacity, &attached, &mut applied.warnings)?;
                 Some(what)
             }
         };
@@ -215,9 +216,9 @@ impl Datapath {
     pub fn dry_run(&self, table: &Table, absent: Absent) -> Result<Vec<Change>> {
         kernel::check(Need::Pins)?;
         let (desired, _) = self.desired(table, absent)?;
-        Capacity::needed(&desired, None).check()?;
+        Capacity::of(&desired).check()?;
         let names = Record::load(&self.dir);
-        let nothing = Snapshot::fresh(Capacity::needed(&desired, None).with_room());
+        let nothing = Snapshot::fresh(Capacity::of(&desired).with_room());
         let anew = |attached: &[AttachedApp]| {
             Ok(Work::new(&desired, &self.describe(None, &nothing, attached, &names)?)?.changes)
         };
@@ -247,10 +248,8 @@ impl Datapath {
         };
         let work = match compare(&now) {
             Err(Error::Full { .. }) => {
-                let needed = Capacity::needed(&desired, Some(&now));
-                needed.check()?;
-                let capacity = needed.with_room();
-                changes.push(Change::Grow { vips: capacity.vips, backends: capacity.backends });
+                let capacity = larger(&now, &desired, compare)?;
+                changes.push(capacity.into());
                 now.grow(capacity);
                 compare(&now)?
             }
@@ -262,5 +261,27 @@ impl Datapath {
             changes.push(Change::Repair);
         }
         Ok(changes)
+    }
+}
+
+/// How large maps have to be so that the change fits that does not fit into those there are.
+fn larger(
+    now: &Snapshot,
+    desired: &Desired,
+    compare: impl Fn(&Snapshot) -> Result<Work>,
+) -> Result<Capacity> {
+    let mut enough = now.clone();
+    enough.grow(now.capacity.and(Capacity::of(desired)));
+    let Work { plan, .. } = compare(&enough)?;
+    let needed = Capacity::of_change(now, &plan);
+    needed.check()?;
+    // There may be room, but not in one piece.
+    Ok(needed.with_room().at_least(now.capacity))
+}
+
+impl From<Capacity> for Change {
+    fn from(capacity: Capacity) -> Self {
+        let Capacity { vips, backends, cursors: _ } = capacity;
+        Self::Grow { vips, backends }
     }
 }

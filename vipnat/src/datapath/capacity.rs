@@ -1,10 +1,11 @@
 //! How large the maps are: as the table needs, with some room.
 
-use vipnat_common::layout::capacity;
+use vipnat_common::{VipKey, layout::capacity};
 
 use super::{
     desired::Desired,
     error::{Error, Result},
+    plan::Plan,
     rule::Rule,
     snapshot::Snapshot,
 };
@@ -29,34 +30,64 @@ impl Capacity {
         cursors: capacity::CURSORS * capacity::MOST,
     };
 
-    /// What it takes to do what is desired and, until that is done, what is done now.
-    pub(super) fn needed(desired: &Desired, now: Option<&Snapshot>) -> Self {
+    /// What it takes to do what is desired.
+    pub(super) fn of(desired: &Desired) -> Self {
         let rules = desired.apps.values().flat_map(|app| &app.rules);
-        let mut needed = now.map_or(Self { vips: 0, backends: 0, cursors: 0 }, Snapshot::in_use);
-        for Rule { turns, .. } in rules.clone() {
-            needed.backends = needed.backends.saturating_add(turns.len().max(1) as u32);
-        }
+        let turns = rules.clone().map(|Rule { turns, .. }| turns.len().max(1) as u32);
+        let turns = turns.fold(0, u32::saturating_add);
         // One that is limited has a head as well, which has a slot.
         let limited = rules.clone().filter(|rule| rule.limited()).count() as u32;
-        let rules = rules.count() as u32;
+        let cursors = rules.count() as u32;
+        Self { vips: cursors + limited, backends: turns.saturating_add(limited), cursors }
+    }
+
+    /// What it takes to change what is done now by a plan.
+    pub(super) fn of_change(now: &Snapshot, plan: &Plan) -> Self {
+        let Self { vips, backends, cursors } = now.in_use();
+        let new = plan.switches.iter().filter(|(key, _)| !now.entries.contains_key(key));
+        let is_head = |key: &VipKey| *key == VipKey::head(key.scope, key.vip);
+        let new_heads = new.clone().filter(|(key, _)| is_head(key)).count() as u32;
         Self {
-            vips: needed.vips.saturating_add(rules + limited),
-            backends: needed.backends.saturating_add(limited),
-            cursors: needed.cursors.saturating_add(rules),
+            vips: vips + new.count() as u32,
+            backends: backends.saturating_add(plan.slots.len() as u32),
+            cursors: cursors + new_heads,
         }
     }
 
-    /// Maps for that, with room for what comes.
+    /// As much as this and as another one.
+    pub(super) fn at_least(self, other: Self) -> Self {
+        let Self { vips, backends, cursors } = other;
+        Self {
+            vips: self.vips.max(vips),
+            backends: self.backends.max(backends),
+            cursors: self.cursors.max(cursors),
+        }
+    }
+
+    /// As much as this and another one together.
+    pub(super) fn and(self, other: Self) -> Self {
+        let Self { vips, backends, cursors } = other;
+        Self {
+            vips: self.vips.saturating_add(vips),
+            backends: self.backends.saturating_add(backends),
+            cursors: self.cursors.saturating_add(cursors),
+        }
+    }
+
+    /// Maps for that, with room for what comes: an eighth more, and of slots three quarters, since a list
+    /// that is replaced is there beside the new one.
     pub(super) fn with_room(self) -> Self {
         let Self { vips, backends, cursors } = self;
-        let room =
-            |needed: u32, min: u32, max: u32| needed.saturating_add(needed / 8).clamp(min, max);
+        let more = |needed: u32, more: u32, min: u32, max: u32| {
+            needed.saturating_add(more).clamp(min, max)
+        };
+        let room = |needed: u32, min: u32, max: u32| more(needed, needed / 8, min, max);
         let Self { vips: min_vips, backends: min_backends, cursors: min_cursors } = Self::MIN;
         // A hash has as many buckets as the next power of two; past that, memory doubles.
         let buckets = vips.checked_next_power_of_two().unwrap_or(u32::MAX);
         Self {
             vips: room(vips, min_vips, Self::MAX.vips).min(buckets.max(min_vips)),
-            backends: room(backends, min_backends, Self::MAX.backends),
+            backends: more(backends, backends / 4 * 3, min_backends, Self::MAX.backends),
             cursors: room(cursors, min_cursors, Self::MAX.cursors),
         }
     }
@@ -89,8 +120,8 @@ mod tests {
     fn there_is_room_but_not_for_a_second_table_of_buckets() {
         let room = |vips| Capacity { vips, backends: vips, cursors: vips }.with_room();
         assert_eq!(room(0), Capacity::MIN);
-        assert_eq!(room(5000), Capacity { vips: 5625, backends: 5625, cursors: 5625 });
-        assert_eq!(room(60_000), Capacity { vips: 65_536, backends: 67_500, cursors: 67_500 });
+        assert_eq!(room(5000), Capacity { vips: 5625, backends: 8750, cursors: 5625 });
+        assert_eq!(room(60_000), Capacity { vips: 65_536, backends: 105_000, cursors: 67_500 });
         assert_eq!(room(65_536).vips, 65_536);
         assert_eq!(room(65_537).vips, 73_729);
         assert_eq!(room(u32::MAX), Capacity::MAX);

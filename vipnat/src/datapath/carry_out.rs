@@ -20,7 +20,7 @@ use super::{
 
 /// Which part of the slots may be retired before they are freed, which takes a grace period: small
 /// changes go without.
-const RETIRED_SHARE: usize = 8;
+const RETIRED_SHARE: usize = 16;
 
 /// Reads the maps back and retires what an interrupted command left. Returns whether there was any.
 /// If a change was interrupted, or nobody can tell, all has to be read.
@@ -197,7 +197,7 @@ fn attach_app(
 }
 
 pub(super) fn remove_entries(maps: &Maps, plan: &Plan) -> Result<()> {
-    plan.removals.iter().try_for_each(|key| maps.remove(*key))
+    maps.remove(&plan.removals)
 }
 
 /// Waits until no program decides by what the maps held when this was called.

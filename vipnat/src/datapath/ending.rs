@@ -83,7 +83,7 @@ impl Datapath {
 
     fn end_drained_after(&self, first: impl FnOnce(&mut Drains)) -> Result<Drained> {
         kernel::check(Need::Pins)?;
-        let Some((_dir, maps)) = self.open()? else {
+        let Some((dir, maps)) = self.open()? else {
             return Ok(Drained::default());
         };
         let mut drains = Drains::load(&self.dir);
@@ -92,7 +92,9 @@ impl Datapath {
             return Ok(drained);
         }
         first(&mut drains);
-        let rules = maps.snapshot()?.rules();
+        let all = dir.is_changing()?;
+        let present = if all { maps.snapshot()? } else { maps.snapshot_of_slots()? };
+        let rules = present.rules_of(drains.vips());
         drained.ended = self.end_due(&mut drains, &rules, &mut drained.warnings);
         drained.next = drains.next(now().as_secs());
         Ok(drained)
@@ -172,7 +174,8 @@ impl Datapath {
         if drains.is_due(now().as_secs()) {
             wait()?;
         }
-        let rules = maps.snapshot()?.rules();
+        // The change is made, so the slots tell all.
+        let rules = maps.snapshot_of_slots()?.rules_of(drains.vips());
         applied.ended = self.end_due(&mut drains, &rules, &mut applied.warnings);
         match count(&self.dir, &by_app(later), &rules) {
             Ok(draining) => applied.draining = draining,

@@ -1,6 +1,9 @@
 //! The pinned maps, read and written in the types of `vipnat-common`.
 
-use std::{net::Ipv4Addr, path::Path};
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
 
 use aya::maps::{Map, MapData, PerCpuArray};
 use aya_obj::generated::bpf_map_type::{
@@ -58,7 +61,8 @@ pub(super) struct Maps {
     cursors: ByteMap<4, 16>,
     switch: Switch,
     layout: ByteMap<4, 12>,
-    counters: PerCpuArray<MapData, [u64; 4]>,
+    /// Where the counters are pinned, which are read least and differ most between builds.
+    counters: PathBuf,
 }
 
 impl Maps {
@@ -66,7 +70,6 @@ impl Maps {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let pin = |name: &str| object::map_pin(path, name);
         let open = |name: &str| format!("open {}", pin(name).display());
-        let counters = MapData::from_pin(pin("counters")).and_then(Map::from_map_data);
         Ok(Self {
             vips: ByteMap::open(&pin("vips"), BPF_MAP_TYPE_HASH).attempt(|| open("vips"))?,
             backends: ByteMap::open(&pin("backends"), BPF_MAP_TYPE_ARRAY)
@@ -75,7 +78,7 @@ impl Maps {
                 .attempt(|| open("cursors"))?,
             switch: Switch::open(path)?,
             layout: object::layout_map(path)?,
-            counters: counters.and_then(PerCpuArray::try_from).attempt(|| open("counters"))?,
+            counters: pin("counters"),
         })
     }
 
@@ -151,11 +154,13 @@ impl Maps {
         })
     }
 
-    /// Removes an entry.
-    pub(super) fn remove(&self, key: VipKey) -> Result<()> {
-        self.vips
-            .remove(key.to_bytes())
-            .attempt(|| format!("remove {} from the map vips", entry(key)))
+    /// Removes entries, one after the other; it is no error if one is not there.
+    pub(super) fn remove(&self, keys: &[VipKey]) -> Result<()> {
+        let all = keys.iter().map(|key| key.to_bytes());
+        self.vips.remove_all(all).attempt(|| match keys {
+            [key] => format!("remove {} from the map vips", entry(*key)),
+            _ => format!("remove {} entries from the map vips", keys.len()),
+        })
     }
 
     /// How many turns each cursor has given, by index.
@@ -193,7 +198,11 @@ impl Maps {
 
     /// The counters, summed over all CPUs.
     pub(super) fn counters(&self) -> Result<Counters> {
-        let per_cpu = self.counters.get(&0, 0).attempt(|| "read the counters".to_owned())?;
+        let open = || format!("open {}", self.counters.display());
+        let counters = MapData::from_pin(&self.counters).and_then(Map::from_map_data);
+        let counters: PerCpuArray<_, [u64; 4]> =
+            counters.and_then(PerCpuArray::try_from).attempt(open)?;
+        let per_cpu = counters.get(&0, 0).attempt(|| "read the counters".to_owned())?;
         let sum = |field: usize| per_cpu.iter().map(|counters| counters[field]).sum();
         Ok(Counters { unreachable: sum(0), unsettled: sum(1), unrecorded: sum(2), evicted: sum(3) })
     }

@@ -256,6 +256,7 @@ impl Datapath {
         dir.begin_change()?;
         remove_entries(&maps, &plan)?;
         maps.write_slots(&plan.retired)?;
+        dir.end_change()?;
         let mut record = Record::load(&self.dir);
         record.forget(name);
         record.save(&self.dir).attempt(|| "keep the record of names".to_owned())?;
@@ -264,7 +265,6 @@ impl Datapath {
         drains.save(&self.dir).attempt(|| "forget what is to end".to_owned())?;
         // Last, since without it there is no such app, and so nobody to do the rest for.
         apps::remove(app)?;
-        dir.end_change()?;
         dir.is_still_there()?;
         Ok(true)
     }

@@ -143,7 +143,8 @@ impl Reclaim {
         let retired: FxHashMap<_, _> = retired.into_iter().collect();
         let mut in_use = FixedBitSet::new();
         let slots = (0..).zip(&now.slots).filter_map(|(index, slot)| Some((index, (*slot)?)));
-        let kept = slots.filter(|(index, _)| !retired.contains_key(index));
+        let kept =
+            slots.filter(|(index, slot)| *slot != Slot::EMPTIED && !retired.contains_key(index));
         let known = |cursor: &u32| *cursor < now.capacity.cursors;
         let kept = kept.map(|(_, slot)| slot.cursor).filter(known);
         kept.for_each(|cursor| in_use.grow_and_insert(cursor as usize));

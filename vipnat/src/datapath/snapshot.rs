@@ -61,6 +61,7 @@ impl Snapshot {
 
     /// The same in larger maps.
     pub(super) fn grow(&mut self, capacity: Capacity) {
+        assert!(capacity.backends as usize >= self.slots.len());
         self.slots.resize(capacity.backends as usize, None);
         self.capacity = capacity;
     }

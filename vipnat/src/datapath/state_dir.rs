@@ -2,10 +2,9 @@
 //!
 //! ```text
 //! /sys/fs/bpf/vipnat/
-//!     maps/…                 the pinned maps
+//!     maps/…                 the pinned maps; a directory `changing` only while they change
 //!     progs/…                the pinned programs, one for each hook
 //!     apps/1:shop/22768/…    the links of app shop, whose scope is 1, on the cgroup with that id
-//!     changing               only while the maps change
 //! ```
 
 use std::{
@@ -39,8 +38,8 @@ pub(super) const MAPS: &str = "maps";
 pub(super) const PROGRAMS: &str = "progs";
 pub(super) const APPS: &str = "apps";
 pub(super) const NEW: &str = "new";
-/// There while the maps change. If it is found, a change was interrupted.
-const CHANGING: &str = "changing";
+/// Beside the maps while they change. If it is found, a change was interrupted.
+const CHANGING: &str = "maps/changing";
 
 /// A state directory that exists and that no other vipnat changes as long as this lives.
 #[derive(Debug)]
@@ -196,7 +195,6 @@ impl StateDir {
         }
         self.remove(NEW)?;
         self.remove(PROGRAMS)?;
-        self.end_change()?;
         match fs::remove_dir(&self.path) {
             // The root of a bpffs.
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(()),
@@ -230,7 +228,7 @@ fn foreign(path: &Path) -> Result<Option<String>> {
     let map = |name: &str| vouched || object::MAP_NAMES.contains(&name);
     let app = |name: &str| apps::parse_dir_name(name).is_some();
     let part = |name: &str| [MAPS, PROGRAMS].contains(&name);
-    let top = |name: &str| part(name) || [APPS, NEW, CHANGING].contains(&name);
+    let top = |name: &str| part(name) || [APPS, NEW].contains(&name);
     let new = path.join(NEW);
     type Ours<'a> = &'a dyn Fn(&str) -> bool;
     let places: [(PathBuf, Ours<'_>); 7] = [

@@ -92,12 +92,25 @@ impl<const K: usize, const V: usize> ByteMap<K, V> {
         self.capacity
     }
 
-    /// Removes one element; it is no error if there is none.
-    pub(super) fn remove(&self, key: [u8; K]) -> io::Result<()> {
-        let mut attr = element(self.fd.as_fd(), &key, &mut [0; V]);
-        // This command refuses fields that it does not read.
-        attr.__bindgen_anon_2.__bindgen_anon_1.value = 0;
-        found(bpf(bpf_cmd::BPF_MAP_DELETE_ELEM, &mut attr)).map(drop)
+    /// Removes elements, one after the other; it is no error if one is not there
+    /// (`generic_map_delete_batch` in kernel/bpf/syscall.c, kernel 5.6).
+    pub(super) fn remove_all(&self, keys: impl Iterator<Item = [u8; K]>) -> io::Result<()> {
+        let keys: Vec<_> = keys.collect();
+        let mut rest = &keys[..];
+        while !rest.is_empty() {
+            // SAFETY: bpf_attr is plain data, for which zeroes are valid.
+            let mut attr: bpf_attr = unsafe { zeroed() };
+            attr.batch.map_fd = self.fd.as_raw_fd() as u32;
+            attr.batch.keys = rest.as_ptr() as u64;
+            attr.batch.count = rest.len() as u32;
+            if found(bpf(bpf_cmd::BPF_MAP_DELETE_BATCH, &mut attr))?.is_some() {
+                break;
+            }
+            // SAFETY: the kernel wrote how many it removed before one that was not there.
+            let removed = unsafe { attr.batch.count } as usize;
+            rest = rest.get(removed + 1..).unwrap_or_default();
+        }
+        Ok(())
     }
 
     /// Gives every element of a hash or array to `each` (kernel 5.6).

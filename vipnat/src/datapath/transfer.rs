@@ -1,13 +1,12 @@
 //! Moving state into other maps: those of another layout, or larger ones.
 
 use super::{
-    Change, Datapath, Desired,
+    Datapath, Desired,
     apps::AttachedApp,
     capacity::Capacity,
     carry_out::{reserve_scopes, write_lists},
     error::Result,
     maps::Maps,
-    object,
     snapshot::Snapshot,
     state_dir::StateDir,
     upgrade,
@@ -25,39 +24,28 @@ struct Old {
 }
 
 impl Datapath {
-    /// Puts larger maps in the place of those that a table has outgrown.
-    pub(super) fn grow(
-        &self,
-        dir: &StateDir,
-        desired: &Desired,
-        attached: &[AttachedApp],
-        warnings: &mut Vec<String>,
-    ) -> Result<Change> {
-        let Capacity { vips, backends, .. } = self.migrate(dir, desired, attached, warnings)?;
-        Ok(Change::Grow { vips, backends })
-    }
-
-    /// Puts maps of this layout, large enough for what is desired, in the place of those pinned. Before
-    /// anybody uses them, they are filled with what the old ones hold, or with what is desired if this
-    /// build can't read them.
+    /// Puts maps of this layout, at least so large, in the place of those pinned. Before anybody uses
+    /// them, they are filled with what the old ones hold, or with what is desired if this build can't
+    /// read them.
     pub(super) fn migrate(
         &self,
         dir: &StateDir,
         desired: &Desired,
+        capacity: Capacity,
         attached: &[AttachedApp],
         warnings: &mut Vec<String>,
-    ) -> Result<Capacity> {
+    ) -> Result<()> {
         let names = Record::load(&self.dir);
         let old = self.old(dir, attached)?;
         let anew;
         let (content, needed) = match &old {
-            Some(Old { now, content, .. }) => (content, Capacity::needed(desired, Some(now))),
+            Some(Old { now, content, .. }) => (content, now.in_use()),
             None => {
                 anew = desired.with_heirs(attached);
-                (&anew, Capacity::needed(&anew, None))
+                (&anew, Capacity::of(&anew))
             }
         };
-        let capacity = needed.with_room();
+        let capacity = capacity.at_least(needed.with_room());
         let lost = upgrade::migrate(dir, attached, capacity, |maps| {
             let nothing = Snapshot::fresh(capacity);
             let present = self.describe(Some(maps), &nothing, attached, &names)?;
@@ -79,7 +67,7 @@ impl Datapath {
             Ok(())
         })?;
         warnings.extend(lost);
-        Ok(capacity)
+        Ok(())
     }
 
     /// `None` if this build can't read them.
@@ -96,7 +84,6 @@ impl Datapath {
                 Ok(Some(Old { maps, now, content }))
             }
             Err(error) if error.is_of_another_layout() => Ok(None),
-            Err(_) if object::map_difference(dir.path(), "counters")?.is_some() => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -66,8 +66,14 @@ pub(super) fn migrate(
     let last_scope = pinned_layout(dir.path())?.map_or(highest, |layout| layout.last_scope);
 
     let staged = Staged::load(dir, &kept, capacity)?;
-    staged.stamp(build(), last_scope.max(highest))?;
-    fill(&Maps::open(staged.path())?)?;
+    let filled = staged
+        .stamp(build(), last_scope.max(highest))
+        .and_then(|()| fill(&Maps::open(staged.path())?));
+    if filled.is_err() {
+        // Nobody uses them, and they may be large.
+        dir.remove(NEW)?;
+    }
+    filled?;
     disown(dir.path())?;
     put_in_place(dir, &staged, PROGRAMS)?;
     // From here on the state is of this layout.

@@ -115,6 +115,41 @@ fn failed_while_apps_come_and_go() {
     apps_come_and_go(false);
 }
 
+/// A kill at each operation of the `apply` of a table that outgrows the maps, but for those that only load.
+#[test]
+fn killed_while_maps_grow() {
+    let stage = Stage::new(1);
+    let small = stage.table(&[("a", 0, list([0, 1]), "")], &["0 0 1 1"]);
+    let mut large = stage.table(&[("a", 0, list([2, 3]), "")], &["2 2 3 3"]);
+    large.text += "[services.many]\nbackends = [\"247.221.81.0\"]\n";
+    for n in 0..capacity::VIPS {
+        large.text += &format!(
+            "[apps.a.relationships.many{n}]\nservice = \"many\"\nvip = \"169.254.{}.{}\"\n",
+            1 + n / 256,
+            n % 256
+        );
+    }
+    let fresh = stage.fresh(&large);
+    let prepare = || {
+        stage.scene.vipnat.ok(["flush"]);
+        stage.apply(&small);
+    };
+    prepare();
+    let operations = operations(&stage.apply_command(&large));
+    // Nor those that come last, as for any table: how many files were opened until then depends on what
+    // cgroups there are.
+    let leaves = |(at, _): &(usize, Fault)| {
+        let operation = &operations[*at];
+        !is_fleeting(operation) && !["openat", "write"].contains(&operation.call.as_str())
+    };
+    for (at, fault) in points(&operations, true).into_iter().filter(leaves) {
+        prepare();
+        let context = strike(&stage.apply_command(&large), &operations, at, fault);
+        stage.works(&[&small, &large], &[], &context);
+        stage.is_repaired(&large, &fresh, &context);
+    }
+}
+
 /// A service of so many turns that what its list leaves is reclaimed each time.
 fn slots_are_reclaimed(kill: bool) {
     let stage = Stage::new(1);

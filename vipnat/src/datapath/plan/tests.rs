@@ -302,6 +302,20 @@ fn cursors_stay_with_their_vip_and_are_not_shared() {
     assert!(!kernel.cursors.borrow().contains_key(&first));
 }
 
+/// Emptied slots name the first cursor, which nothing means.
+#[test]
+fn the_first_cursor_is_reset_beside_emptied_slots() {
+    let mut kernel = Kernel::default();
+    let any = Protocol::HopOpt;
+    let [a, b] = VIPS;
+    kernel.apply(&[rule(1, a, 0, any, &[1]), rule(1, b, 0, any, &[1])]);
+    assert_eq!(kernel.maps.cursor_of(1, a), Some(0));
+    kernel.apply(&[rule(1, a, 0, any, &[1]), rule(1, b, 0, any, &[2])]);
+    kernel.reclaim(|_| {});
+    kernel.apply(&[rule(1, b, 0, any, &[2])]);
+    assert_eq!(Reclaim::new(&kernel.maps).cursors, [0]);
+}
+
 #[test]
 fn an_unchanged_vip_is_not_written() {
     let mut kernel = Kernel::default();
