@@ -140,7 +140,7 @@ fn killed_while_maps_grow() {
     // cgroups there are.
     let leaves = |(at, _): &(usize, Fault)| {
         let operation = &operations[*at];
-        !is_fleeting(operation) && !["openat", "write"].contains(&operation.call.as_str())
+        !is_fleeting(operation) && !["openat", "write"].contains(&operation.what.as_str())
     };
     for (at, fault) in points(&operations, true).into_iter().filter(leaves) {
         prepare();
