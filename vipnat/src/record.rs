@@ -133,17 +133,7 @@ impl Record {
 
     /// What people call a VIP of an app.
     pub fn names(&self, app: &str, vip: Ipv4Addr) -> Option<Names> {
-        self.asked.set(self.asked.get() + 1);
-        let line = if self.asked.get() <= FEW {
-            let start = format!("{app} {vip} ");
-            let mut found = memmem::find_iter(self.text.as_bytes(), &start);
-            let at = found.find(|at| *at == 0 || self.text.as_bytes()[at - 1] == b'\n')?;
-            self.text[at..].lines().next()?
-        } else {
-            let lines = self.lines.get_or_init(|| lines(&self.text));
-            &self.text[lines.get(app)?.get(&vip)?.clone()]
-        };
-        let mut words = line.split(' ').skip(2);
+        let mut words = self.line(app, vip)?.split(' ').skip(2);
         let (relationship, service) = (words.next()?.to_owned(), words.next()?.to_owned());
         let on_backend_removed = match words.next() {
             Some("kill") => OnBackendRemoved::Kill,
@@ -151,6 +141,24 @@ impl Record {
             _ => OnBackendRemoved::Keep,
         };
         Some(Names { relationship, service, on_backend_removed })
+    }
+
+    /// The relationship alone.
+    pub fn relationship(&self, app: &str, vip: Ipv4Addr) -> Option<&str> {
+        self.line(app, vip)?.split(' ').nth(2)
+    }
+
+    fn line(&self, app: &str, vip: Ipv4Addr) -> Option<&str> {
+        self.asked.set(self.asked.get() + 1);
+        Some(if self.asked.get() <= FEW {
+            let start = format!("{app} {vip} ");
+            let mut found = memmem::find_iter(self.text.as_bytes(), &start);
+            let at = found.find(|at| *at == 0 || self.text.as_bytes()[at - 1] == b'\n')?;
+            self.text[at..].lines().next()?
+        } else {
+            let lines = self.lines.get_or_init(|| lines(&self.text));
+            &self.text[lines.get(app)?.get(&vip)?.clone()]
+        })
     }
 }
 

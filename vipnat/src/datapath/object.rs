@@ -108,8 +108,6 @@ impl Staged {
         dir.remove(NEW)?;
         kernel::check_features().attempt(|| "load the eBPF object into the kernel".to_owned())?;
         let mut loader = EbpfLoader::new();
-        // Nothing in the object is to be fitted to the kernel's types, and reading all of them takes long.
-        loader.btf(None);
         let Capacity { vips, backends, cursors } = capacity;
         loader.map_max_entries("vips", vips);
         loader.map_max_entries("backends", backends);

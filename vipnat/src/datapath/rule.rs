@@ -93,6 +93,10 @@ impl Rule {
 
     /// The backends in the order of their first turns, with their turns in a round.
     pub fn backends(&self) -> Vec<(Turn, usize)> {
+        // Most have one, and there can be very many of them.
+        if let [turn] = *self.turns {
+            return vec![(turn, 1)];
+        }
         let mut backends: Vec<(Turn, usize)> = Vec::new();
         let mut places = HashMap::new();
         for turn in &*self.turns {
