@@ -6,6 +6,7 @@
 
 mod app;
 mod backend;
+pub mod bpf;
 mod cgroup;
 mod churn;
 mod command;

@@ -2,18 +2,17 @@
 //!
 //! Three things are numbered anew, by names, since they depend on what was there before: scopes
 //! (none is given twice), slots and cursors (those in use are not available). How many turns a
-//! cursor has given is left out, and so are the counters and what sockets keep. A cgroup whose scope is
+//! cursor has given is left out, and so are retired slots, the counters and what sockets keep. A cgroup whose scope is
 //! 0 is one without a scope, and one that is gone has none: the kernel keeps the storage for a while.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    ffi::CString,
     fs::{self, File},
     io,
     net::Ipv4Addr,
     os::{
-        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-        unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+        fd::{AsRawFd as _, OwnedFd},
+        unix::fs::MetadataExt as _,
     },
     path::{Path, PathBuf},
     ptr,
@@ -23,16 +22,18 @@ use std::{
 
 use vipnat_common::{
     Range, Slot, VipKey,
-    layout::{Cursor, Scope, capacity},
+    layout::{Cursor, Scope},
 };
 
-use crate::{Cgroup, Vipnat, patient};
+use crate::{
+    Cgroup, Vipnat,
+    bpf::{Attr, Info, open},
+    patient,
+};
 
 /// Commands of bpf(2).
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_GET_NEXT_KEY: libc::c_long = 4;
-const BPF_OBJ_GET: libc::c_long = 7;
-const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 
@@ -70,6 +71,13 @@ pub fn dump(vipnat: &Vipnat, cgroups: &[&Cgroup]) -> String {
         }
     }
     text + &records(vipnat.bpffs())
+}
+
+/// How many slots no entry leads to any more, and are yet to be free.
+pub fn resting(vipnat: &Vipnat) -> usize {
+    let slots = mapped::<24>(&vipnat.bpffs().join("maps/backends"));
+    let slots = slots.into_iter().filter_map(Slot::from_bytes);
+    slots.filter(|slot| slot.flags & Slot::RETIRED != 0).count()
 }
 
 /// The cgroups that have names.
@@ -131,11 +139,15 @@ impl Pins {
 
     fn line(&mut self, path: &Path, parts: &[&str], cgroups: &Cgroups) -> String {
         match parts {
+            ["maps", name] if path.is_dir() => format!("maps/{name}"),
             ["maps", name] => {
                 let info = Info::of(path);
                 self.maps.insert(info.u32(4), (*name).to_owned());
                 let [kind, key, value, entries] = [0, 8, 12, 16].map(|at| info.u32(at));
-                format!("maps/{name}: kind {kind}, key {key}, value {value}, entries {entries}")
+                // As many as the largest table so far needed.
+                let grows = ["backends", "cursors", "vips"].contains(name);
+                let entries = if grows { String::new() } else { format!(", entries {entries}") };
+                format!("maps/{name}: kind {kind}, key {key}, value {value}{entries}")
             }
             ["progs", name] => {
                 let info = Info::of(path);
@@ -256,8 +268,9 @@ impl Maps {
         let open = |name: &str| open(&path.join(name)).ok();
         let entries = open("vips").map(|map| batch::<12, 8>(&map, 4096)).unwrap_or_default();
         let entries = entries.into_iter().map(|(key, range)| (key, Range::from_bytes(range)));
-        let slots = open("backends").map(|map| mapped::<24>(&map, capacity::BACKENDS as usize));
-        let slots = (0..).zip(slots.unwrap_or_default()).filter(|(_, slot)| *slot != Slot::FREE);
+        let backends = path.join("backends");
+        let slots = if backends.exists() { mapped::<24>(&backends) } else { Vec::new() };
+        let slots = (0..).zip(slots).filter(|(_, slot)| *slot != Slot::FREE);
         let slots = slots.map(|(index, slot)| (index, Slot::from_bytes(slot).expect("a slot")));
         let cursors = open("cursors").map(|map| batch::<4, 16>(&map, CURSORS)).unwrap_or_default();
         let cursors = cursors.into_iter().map(|(_, cursor)| Cursor::from_bytes(cursor));
@@ -297,14 +310,17 @@ impl Maps {
             }
             lines.insert(line);
         }
-        for slot in rest.values() {
+        // What was retired rests, and comes to nothing.
+        for slot in rest.values().filter(|slot| slot.flags & Slot::RETIRED == 0) {
             lines.insert(format!("leftover slot of {}:{}", entry(&slot.owner, app), target(slot)));
         }
         for owners in owners.values().filter(|owners| owners.len() > 1) {
             lines.insert(format!("one cursor for {owners:?}"));
         }
         for (index, cursor) in cursors.iter().enumerate() {
-            if *cursor != Cursor::default() && !owners.contains_key(&(index as u32)) {
+            let index = index as u32;
+            let retired = || rest.values().any(|slot| slot.cursor == index);
+            if *cursor != Cursor::default() && !owners.contains_key(&index) && !retired() {
                 lines.insert("leftover cursor".to_owned());
             }
         }
@@ -380,7 +396,9 @@ fn batch<const K: usize, const V: usize>(map: &OwnedFd, count: usize) -> Vec<([u
 }
 
 /// All elements of an array that can be mapped into memory.
-fn mapped<const V: usize>(map: &OwnedFd, count: usize) -> Vec<[u8; V]> {
+fn mapped<const V: usize>(pin: &Path) -> Vec<[u8; V]> {
+    let info = Info::of(pin);
+    let (count, map) = (info.u32(16) as usize, &info.object);
     let mut values = vec![[0; V]; count];
     let length = size_of_val(values.as_slice());
     // SAFETY: a new mapping of that length, which is gone afterwards; what is in it is bytes.
@@ -392,87 +410,4 @@ fn mapped<const V: usize>(map: &OwnedFd, count: usize) -> Vec<[u8; V]> {
         libc::munmap(array, length);
     }
     values
-}
-
-/// `struct bpf_map_info`, `bpf_prog_info` or `bpf_link_info` of a pin.
-struct Info {
-    object: OwnedFd,
-    bytes: [u8; 256],
-}
-
-impl Info {
-    fn of(pin: &Path) -> Self {
-        let object = open(pin).unwrap_or_else(|error| panic!("open {}: {error}", pin.display()));
-        Self::read(object, [0; 256])
-    }
-
-    fn read(object: OwnedFd, mut bytes: [u8; 256]) -> Self {
-        let mut attr = Attr::default();
-        attr.u32(0, object.as_raw_fd() as u32).u32(4, bytes.len() as u32);
-        attr.u64(8, bytes.as_mut_ptr() as u64);
-        attr.call(BPF_OBJ_GET_INFO_BY_FD).expect("inspect a pin");
-        Self { object, bytes }
-    }
-
-    fn u32(&self, at: usize) -> u32 {
-        u32::from_ne_bytes(self.bytes[at..at + 4].try_into().expect("four bytes"))
-    }
-
-    fn u64(&self, at: usize) -> u64 {
-        u64::from_ne_bytes(self.bytes[at..at + 8].try_into().expect("eight bytes"))
-    }
-
-    /// The ids of the maps that a program uses: asked for with room for them.
-    fn maps(self) -> Vec<u32> {
-        let mut ids = [0_u32; 64];
-        let mut bytes = [0; 256];
-        bytes[52..56].copy_from_slice(&(ids.len() as u32).to_ne_bytes());
-        bytes[56..64].copy_from_slice(&(ids.as_mut_ptr() as u64).to_ne_bytes());
-        let info = Self::read(self.object, bytes);
-        ids[..info.u32(52) as usize].to_vec()
-    }
-}
-
-fn open(pin: &Path) -> io::Result<OwnedFd> {
-    let path = CString::new(pin.as_os_str().as_bytes())?;
-    let mut attr = Attr::default();
-    let fd = attr.u64(0, path.as_ptr() as u64).call(BPF_OBJ_GET)?;
-    // SAFETY: the command returns a new file descriptor, which nobody else has.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// `union bpf_attr`, by offsets.
-#[repr(C, align(8))]
-struct Attr([u8; 128]);
-
-impl Default for Attr {
-    fn default() -> Self {
-        Self([0; 128])
-    }
-}
-
-impl Attr {
-    fn u32(&mut self, at: usize, value: u32) -> &mut Self {
-        self.0[at..at + 4].copy_from_slice(&value.to_ne_bytes());
-        self
-    }
-
-    fn u64(&mut self, at: usize, value: u64) -> &mut Self {
-        self.0[at..at + 8].copy_from_slice(&value.to_ne_bytes());
-        self
-    }
-
-    /// What the kernel wrote.
-    fn read(&self, at: usize) -> u32 {
-        u32::from_ne_bytes(self.0[at..at + 4].try_into().expect("four bytes"))
-    }
-
-    fn call(&mut self, command: libc::c_long) -> io::Result<i32> {
-        let Self(bytes) = self;
-        // SAFETY: the callers point to buffers that are as large as they say and outlive the call.
-        let result = unsafe {
-            libc::syscall(libc::SYS_bpf, command, bytes.as_mut_ptr(), size_of_val(bytes))
-        };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
-    }
 }

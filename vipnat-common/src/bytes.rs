@@ -4,7 +4,7 @@
 //! [`Protocol`] made of an unassigned number would be undefined behaviour.
 
 use crate::layout::{
-    ANY_PROTOCOL, Cursor, Flow, Layout, Protocol, Range, Scope, Slot, SocketFlow, VipKey,
+    ANY_PROTOCOL, Cursor, Layout, Note, Protocol, Range, Scope, Slot, SocketNote, VipKey,
 };
 
 impl VipKey {
@@ -105,9 +105,9 @@ impl Cursor {
     }
 }
 
-impl Flow {
+impl Note {
     /// From how the kernel stores it.
-    pub fn from_bytes(bytes: &[u8; 32]) -> Self {
+    pub fn from_bytes(bytes: &[u8; 24]) -> Self {
         let four = |at: usize| [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
         let two = |at: usize| u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
         Self {
@@ -117,22 +117,19 @@ impl Flow {
             vip_port: two(12),
             backend_port: two(14),
             slot: u32::from_ne_bytes(four(16)),
-            local_port: two(20),
-            flags: two(22),
-            expires: u32::from_ne_bytes(four(24)),
-            stream: u32::from_ne_bytes(four(28)),
+            stream: u32::from_ne_bytes(four(20)),
         }
     }
 }
 
-impl SocketFlow {
+impl SocketNote {
     /// From how the kernel writes it.
-    pub fn from_bytes(bytes: &[u8; 40]) -> Self {
-        let (cookie, flow) = bytes.split_at(8);
+    pub fn from_bytes(bytes: &[u8; 32]) -> Self {
+        let (cookie, note) = bytes.split_at(8);
         // Both parts are as long as that.
         let cookie = cookie.try_into().unwrap_or_default();
-        let flow = flow.first_chunk().map_or_else(Flow::default, Flow::from_bytes);
-        Self { cookie: u64::from_ne_bytes(cookie), flow }
+        let note = note.first_chunk().map_or_else(Note::default, Note::from_bytes);
+        Self { cookie: u64::from_ne_bytes(cookie), note }
     }
 }
 
@@ -206,11 +203,11 @@ mod tests {
         }
 
         #[test]
-        fn a_flow_is_what_is_in_memory(memory in vec(any::<u8>(), 40)) {
-            let memory: [u8; 40] = memory.try_into().unwrap();
-            // SAFETY: a SocketFlow has no padding, and any bits make its numbers.
-            let flow: SocketFlow = unsafe { core::mem::transmute(memory) };
-            prop_assert_eq!(SocketFlow::from_bytes(&memory), flow);
+        fn a_note_is_what_is_in_memory(memory in vec(any::<u8>(), 32)) {
+            let memory: [u8; 32] = memory.try_into().unwrap();
+            // SAFETY: a SocketNote has no padding, and any bits make its numbers.
+            let note: SocketNote = unsafe { core::mem::transmute(memory) };
+            prop_assert_eq!(SocketNote::from_bytes(&memory), note);
         }
 
         #[test]

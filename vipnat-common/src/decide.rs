@@ -1,6 +1,9 @@
 //! The decision: given a destination and the maps, where does the connection go?
 
-use crate::layout::{ANY_PORT, ANY_PROTOCOL, Flow, Protocol, Range, Slot, VIP_RANGE, VipKey};
+use crate::{
+    flow::{Moment, Socket},
+    layout::{ANY_PORT, ANY_PROTOCOL, Datagrams, Flow, Protocol, Range, Slot, VIP_RANGE, VipKey},
+};
 
 /// How often [`decide()`] looks at most, when a look finds nothing or finds that something changed
 /// underneath. The kernel replaces a hash element by putting the new one first in its chain and then
@@ -100,13 +103,39 @@ pub trait Maps {
     fn next_udp_connect(&self, cursor: u32) -> Option<u64>;
     /// Any number, each as likely as the others.
     fn random(&self) -> u32;
-    /// [`moved`] with these maps; where it pays, in a function that is checked on its own.
+    /// [`look()`] with these maps; where it pays, in a function that is checked on its own.
     #[inline(always)]
-    fn moved(&self, to: &Destination, flow: &Flow) -> u32
+    fn look(&self, to: &Destination) -> Look
     where
         Self: Sized,
     {
-        moved(self, to, flow)
+        look(self, to)
+    }
+    /// [`moved`] with these maps, as [`Maps::look`].
+    #[inline(always)]
+    fn moved(&self, to: &Destination, had: &Target) -> u32
+    where
+        Self: Sized,
+    {
+        moved(self, to, had)
+    }
+    /// [`slot_names`] with these maps, as [`Maps::look`].
+    #[inline(always)]
+    fn names(&self, index: u32, to: &Destination, had: &Target) -> bool
+    where
+        Self: Sized,
+    {
+        slot_names(self, index, to, had)
+    }
+    /// [`Datagrams::find`], as [`Maps::look`].
+    #[inline(always)]
+    fn find(&self, datagrams: &Datagrams, to: &Destination, socket: &Socket, now: Moment) -> usize {
+        datagrams.find(to, socket, now)
+    }
+    /// [`Datagrams::keep`], as [`Maps::look`].
+    #[inline(always)]
+    fn keep(&self, datagrams: &mut Datagrams, flow: &Flow, now: Moment) -> bool {
+        datagrams.keep(flow, now)
     }
 }
 
@@ -121,7 +150,7 @@ pub fn decide<M: Maps>(maps: &M, to: &Destination) -> Verdict {
     }
     let mut changed = false;
     for _ in 0..LOOKS {
-        match look(maps, to) {
+        match maps.look(to) {
             Look::Verdict(verdict) => return verdict,
             Look::Changed => changed = true,
             Look::Miss => {}
@@ -130,19 +159,21 @@ pub fn decide<M: Maps>(maps: &M, to: &Destination) -> Verdict {
     if changed { Verdict::Unsettled } else { Verdict::Pass }
 }
 
-/// Where a UDP flow goes on to: its backend, as long as the table has it. `None`: it no longer does.
+/// Where a UDP flow goes on to: the backend it had, as long as the table has it. `None`: it no longer
+/// does.
 #[inline(always)]
-pub fn follow<M: Maps>(maps: &M, to: &Destination, flow: &Flow) -> Option<Target> {
-    let target = |slot, flags| Target { ip: flow.backend, port: flow.backend_port, slot, flags };
-    let named = |index| maps.slot(index).filter(|slot| serves(slot, to) && names(slot, to, flow));
-    if let Some(slot) = named(flow.slot) {
-        return Some(target(flow.slot, slot.flags & Slot::STRICT));
+pub fn follow<M: Maps>(maps: &M, to: &Destination, had: &Target) -> Option<Target> {
+    let named = |index| {
+        let slot = maps.slot(index).filter(|slot| serves(slot, to) && names(slot, to, had))?;
+        Some(Target { slot: index, flags: slot.flags & Slot::STRICT, ..*had })
+    };
+    if let Some(target) = named(had.slot) {
+        return Some(target);
     }
-    let index = maps.moved(to, flow);
-    if let Some(slot) = named(index) {
-        return Some(target(index, slot.flags & Slot::STRICT));
+    if let Some(target) = named(maps.moved(to, had)) {
+        return Some(target);
     }
-    (flow.flags & Flow::STRICT != 0).then(|| target(flow.slot, Slot::STRICT))
+    (had.flags & Slot::STRICT != 0).then_some(*had)
 }
 
 /// Whether a slot's owner is not limited to other ports or another protocol.
@@ -152,16 +183,25 @@ fn serves(slot: &Slot, to: &Destination) -> bool {
     (port == ANY_PORT || port == to.port) && (protocol == ANY_PROTOCOL || protocol == to.protocol)
 }
 
-/// Whether a slot gives this VIP the backend that a flow has. A socket may have kept its index
-/// for long, so it may be any VIP's by now, or half-written: nothing of it is used but what agrees with
-/// the flow.
+/// Whether the slot at `index` gives a flow's VIP the backend that the flow had.
 #[inline(always)]
-fn names(slot: &Slot, to: &Destination, flow: &Flow) -> bool {
+pub fn slot_names<M: Maps>(maps: &M, index: u32, to: &Destination, had: &Target) -> bool {
+    maps.slot(index).is_some_and(|slot| names(&slot, to, had))
+}
+
+/// Whether a slot gives this VIP the backend that a flow had. A socket may have kept its index
+/// for long, so it may be any VIP's by now, or half-written: nothing of it is used but what agrees with
+/// what the flow had.
+///
+/// No connect is led by a retired slot, but for one that is under way, since no entry leads there. A flow
+/// would be, by its index.
+#[inline(always)]
+fn names(slot: &Slot, to: &Destination, had: &Target) -> bool {
     slot.owner.scope == to.scope
         && slot.owner.vip == to.ip
-        && slot.flags & (Slot::LIMITED | Slot::UNREACHABLE) == 0
-        && slot.ip == flow.backend
-        && port(slot, to) == flow.backend_port
+        && slot.flags & (Slot::LIMITED | Slot::UNREACHABLE | Slot::RETIRED) == 0
+        && slot.ip == had.ip
+        && port(slot, to) == had.port
 }
 
 /// No slot has this index.
@@ -169,14 +209,16 @@ pub const NOWHERE: u32 = u32::MAX;
 
 /// The slot that gives a flow's VIP the flow's backend after its list was replaced, or [`NOWHERE`].
 #[inline(always)]
-pub fn moved<M: Maps>(maps: &M, to: &Destination, flow: &Flow) -> u32 {
+pub fn moved<M: Maps>(maps: &M, to: &Destination, had: &Target) -> u32 {
     let range = list(maps, to);
     for i in 0..SEARCHED {
-        if i >= range.count {
+        // Or LLVM counts down from the smaller of the two, and the verifier of 6.1 sees no end of that:
+        // "The sequence of 8193 jumps is too complex."
+        if i >= core::hint::black_box(range.count) {
             break;
         }
         let index = range.first.wrapping_add(i);
-        if maps.slot(index).is_some_and(|slot| names(&slot, to, flow)) {
+        if maps.names(index, to, had) {
             return index;
         }
     }
@@ -200,7 +242,8 @@ fn list<M: Maps>(maps: &M, to: &Destination) -> Range {
 }
 
 /// What one look at the maps tells.
-enum Look {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
     /// Where the connect goes.
     Verdict(Verdict),
     /// Nothing there for this destination.
@@ -230,8 +273,9 @@ fn find<M: Maps>(maps: &M, key: &VipKey) -> Found {
     }
 }
 
+/// One look at the maps, of the [`LOOKS`] that [`decide()`] takes at most.
 #[inline(always)]
-fn look<M: Maps>(maps: &M, to: &Destination) -> Look {
+pub fn look<M: Maps>(maps: &M, to: &Destination) -> Look {
     match find_entry(maps, to) {
         Found::Nothing => Look::Miss,
         Found::Changed => Look::Changed,
@@ -286,7 +330,8 @@ fn choose<M: Maps>(maps: &M, to: &Destination, range: Range, first: Slot) -> Opt
     if range.count == 0 {
         return None;
     }
-    // Also where chance decides: the cursor is how many connections there were.
+    // Also where nothing is left to choose, or chance decides: the cursor is how many connections there
+    // were.
     let turn = if to.is_question() {
         maps.next_udp_connect(first.cursor)?
     } else if to.is_udp_connect() {
@@ -294,9 +339,13 @@ fn choose<M: Maps>(maps: &M, to: &Destination, range: Range, first: Slot) -> Opt
     } else {
         maps.take_turn(first.cursor, Count::Sent)?
     };
-    let number = if first.flags & Slot::RANDOM == 0 { turn } else { u64::from(maps.random()) };
-    let index = range.first.wrapping_add((number % u64::from(range.count)) as u32);
-    let slot = maps.slot(index)?;
+    let (index, slot) = if range.count == 1 {
+        (range.first, first)
+    } else {
+        let number = if first.flags & Slot::RANDOM == 0 { turn } else { u64::from(maps.random()) };
+        let index = range.first.wrapping_add((number % u64::from(range.count)) as u32);
+        (index, maps.slot(index)?)
+    };
     // The first slot told that the list is the key's own; this tells that the turn is in it.
     if slot.owner != first.owner || slot.flags & (Slot::LIMITED | Slot::UNREACHABLE) != 0 {
         return None;

@@ -4,14 +4,13 @@
 //! dump` reads like the relationship table. No type has padding the compiler may leave
 //! uninitialised: the verifier refuses such keys, and they would compare unequal.
 //!
-//! A change of any type here, of a map's size in [`capacity`], or of what a field means, needs a
-//! new [`LAYOUT`]. [`Scope`] is frozen for ever; see there.
+//! A change of any type here, or of what a field means, needs a new [`LAYOUT`]. [`Scope`] is frozen for ever; see there.
 
 pub use network_types::ip::IpProto as Protocol;
 
 /// The version of everything in this module, kept in the pinned `layout` map. The loader refuses
 /// pinned state that has another one.
-pub const LAYOUT: u32 = if cfg!(feature = "other-layout") { 1002 } else { 2 };
+pub const LAYOUT: u32 = if cfg!(feature = "other-layout") { 1003 } else { 3 };
 
 /// In a [`VipKey`]: every protocol that has connect-time hooks. It is number 0, which iptables
 /// reads as "all" too (`iptables(8)`, `-p`).
@@ -23,14 +22,18 @@ pub const ANY_PORT: u16 = 0;
 /// The first two bytes of every VIP: 169.254.0.0/16.
 pub const VIP_RANGE: [u8; 2] = [169, 254];
 
-/// How many elements each pinned map holds.
+/// How many elements the pinned maps hold at least. Whoever makes them chooses how many, by the table
+/// that they are for.
 pub mod capacity {
     /// Entries of `vips`; a VIP limited to a port or protocol takes two.
-    pub const VIPS: u32 = if cfg!(feature = "other-layout") { 1 << 16 } else { 1 << 17 };
+    pub const VIPS: u32 = 1 << 10;
     /// Slots of `backends`. A change needs the old and the new list at once.
-    pub const BACKENDS: u32 = if cfg!(feature = "other-layout") { 1 << 17 } else { 1 << 18 };
+    pub const BACKENDS: u32 = 1 << 12;
     /// Cursors, one for each (app, VIP).
-    pub const CURSORS: u32 = 1 << 17;
+    pub const CURSORS: u32 = 1 << 10;
+
+    /// So many times as much they hold at most: a million VIPs, four million slots, some 200 MB.
+    pub const MOST: u32 = 1 << 10;
 }
 
 /// The value of the `scope` map (cgroup storage, keyed by cgroup id): which app the cgroup is.
@@ -95,8 +98,11 @@ pub struct Range {
 
 /// A value of the `backends` map: one turn of a VIP's round robin.
 ///
-/// A slot is written only while no [`Range`] points to it, and rests for an RCU grace period
-/// before it is used again. A free one is all zeroes.
+/// A slot is written only while no [`Range`] points to it. When none does any more, it is
+/// [`Slot::RETIRED`]; an RCU grace period later it is [`Slot::EMPTIED`], and after another one it is free,
+/// which is all zeroes. The first period is for programs that found it through an entry; the second for
+/// those that have its index from a flow, and would otherwise read its backend before and its flags after
+/// it is used again.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot {
@@ -106,7 +112,7 @@ pub struct Slot {
     pub ip: [u8; 4],
     /// The backend's port, host byte order; 0 keeps the port the application asked for.
     pub port: u16,
-    /// [`Slot::LIMITED`], [`Slot::UNREACHABLE`], [`Slot::RANDOM`], [`Slot::STRICT`].
+    /// [`Slot::LIMITED`], [`Slot::UNREACHABLE`], [`Slot::RANDOM`], [`Slot::STRICT`], [`Slot::RETIRED`].
     pub flags: u16,
     /// Index of the VIP's counter in `cursors`, the same in all its slots.
     pub cursor: u32,
@@ -122,6 +128,18 @@ impl Slot {
     pub const RANDOM: u16 = 4;
     /// UDP flows keep their backend when it leaves the table. The same in all slots of a list.
     pub const STRICT: u16 = 8;
+    /// No entry leads here any more: the list was replaced, or its VIP went. Written beside what the
+    /// slot holds, so that a program that found it before still can use it; UDP flows no longer do.
+    pub const RETIRED: u16 = 16;
+
+    /// What is left of a retired slot when no program that was led to it can be using it.
+    pub const EMPTIED: Self = Self {
+        owner: VipKey::new(0, [0; 4], ANY_PORT, ANY_PROTOCOL),
+        ip: [0; 4],
+        port: 0,
+        flags: Self::RETIRED,
+        cursor: 0,
+    };
 }
 
 /// The value of the `cursors` map: how many turns a VIP has given.
@@ -143,18 +161,19 @@ impl Cursor {
     }
 }
 
-/// The value of the `flows` map (socket storage): what this socket was connected from and to; and
-/// one of the [`Datagrams`].
+/// The value of the `flows` map (socket storage): what this socket was connected from and to.
 ///
-/// Sockets outlive upgrades: a layout with another `Flow` or other [`Datagrams`] loses what open ones
+/// With what the kernel needs for each value, 72 bytes, this just fits the allocator's 96.
+///
+/// Sockets outlive upgrades: a layout with another `Note` or other [`Datagrams`] loses what open ones
 /// are connected through, so new fields go elsewhere if they can.
-#[repr(C)]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flow {
+pub struct Note {
     /// The app whose hook translated. Cgroups nest: a parent's hook runs after the child's and
-    /// must not take the child's flow for a stale one of its own.
+    /// must not take the child's note for a stale one of its own.
     pub scope: u32,
-    /// What the application asked for, network byte order; all zeroes: no flow.
+    /// What the application asked for, network byte order; all zeroes: no VIP.
     pub vip: [u8; 4],
     /// What it was given, network byte order.
     pub backend: [u8; 4],
@@ -162,36 +181,49 @@ pub struct Flow {
     pub vip_port: u16,
     /// The port it was given, host byte order.
     pub backend_port: u16,
-    /// UDP: the slot of `backends` that named the backend.
+    /// UDP: the slot of `backends` that named the backend, a hint, with [`Note::ANSWERED`] and
+    /// [`Note::STRICT`].
     pub slot: u32,
-    /// UDP: the port of the socket itself, host byte order; 0 if `connect` was yet to bind it.
-    pub local_port: u16,
-    /// UDP: [`Flow::ANSWERED`], [`Flow::STRICT`], [`Flow::HIDDEN`].
-    pub flags: u16,
-    /// UDP: when the flow ends unless there is more traffic, in [`Moment`](crate::flow::Moment)s.
-    pub expires: u32,
-    /// UDP: from when on an answered flow counts as a stream, which lives longer; the same unit.
+    /// UDP: from when on an answered flow counts as a stream, which lives longer, in
+    /// [`Moment`](crate::flow::Moment)s.
     pub stream: u32,
 }
 
+impl Note {
+    /// In `slot`: the backend has answered.
+    pub const ANSWERED: u32 = 1 << 31;
+    /// In `slot`: the flow keeps its backend when that leaves the table.
+    pub const STRICT: u32 = 1 << 30;
+}
+
+/// One of the [`Datagrams`]: what a socket that is not connected sends through.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// What a socket that is connected notes.
+    pub note: Note,
+    /// The port of the socket itself, host byte order.
+    pub local_port: u16,
+    /// [`Flow::HIDDEN`] or nothing.
+    pub flags: u16,
+    /// When the flow ends unless there is more traffic, in [`Moment`](crate::flow::Moment)s.
+    pub expires: u32,
+}
+
 impl Flow {
-    /// The backend has answered.
-    pub const ANSWERED: u16 = 1;
-    /// The flow keeps its backend when that leaves the table.
-    pub const STRICT: u16 = 2;
     /// The socket has sent to the backend's own address since, so what comes from there is not shown
     /// as the VIP's.
-    pub const HIDDEN: u16 = 4;
+    pub const HIDDEN: u16 = 1;
 }
 
 /// What the iterator over `flows` writes for each socket; it is in no map.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SocketFlow {
+pub struct SocketNote {
     /// The socket's cookie, which no other socket ever has.
     pub cookie: u64,
     /// What is noted in it.
-    pub flow: Flow,
+    pub note: Note,
 }
 
 /// The value of the `datagrams` map (socket storage): the flows of a UDP socket that sends without
@@ -209,12 +241,11 @@ impl Datagrams {
     pub const CAPACITY: usize = 16;
 }
 
-/// The value of the `counters` map (one per CPU): what the hooks did, since the maps were made.
+/// The value of the `counters` map (one per CPU): what went wrong since the maps were
+/// made. What went right, the [`Cursor`]s count.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Connects, and first datagrams of a flow, sent to a backend.
-    pub redirected: u64,
     /// Connects and datagrams refused because the VIP has no backend.
     pub unreachable: u64,
     /// Connects and datagrams refused because the VIP's entry changed at every look.
@@ -259,10 +290,12 @@ const _: () = {
     assert!(offset_of!(Slot, cursor) == 20);
     assert!(size_of::<Cursor>() == 16);
     assert!(offset_of!(Cursor, udp_connects) == 8);
+    assert!(size_of::<Note>() == 24 && align_of::<Note>() == 8);
     assert!(size_of::<Flow>() == 32);
-    assert!(size_of::<SocketFlow>() == 40);
+    assert!(offset_of!(Flow, local_port) == 24);
+    assert!(size_of::<SocketNote>() == 32);
     assert!(size_of::<Datagrams>() == 512);
-    assert!(size_of::<Counters>() == 40);
+    assert!(size_of::<Counters>() == 32);
     assert!(size_of::<Layout>() == 12);
     assert!(offset_of!(Layout, last_scope) == 8);
 };

@@ -12,6 +12,6 @@ pub mod decide;
 pub mod flow;
 pub mod layout;
 
-pub use decide::{Count, Destination, Maps, Target, Verdict, decide, follow};
+pub use decide::{Count, Destination, Look, Maps, Target, Verdict, decide, follow};
 pub use flow::{Moment, Socket};
-pub use layout::{Datagrams, Flow, Protocol, Range, Slot, VipKey};
+pub use layout::{Datagrams, Flow, Note, Protocol, Range, Slot, VipKey};

@@ -1,12 +1,14 @@
 //! The connect hooks: ask for the verdict, apply it, and note it in the socket.
 
 use aya_ebpf::programs::SockAddrContext;
-use vipnat_common::{Destination, Flow, Protocol, Socket, Verdict, flow};
+use vipnat_common::{
+    Destination, Flow, Moment, Note, Protocol, Socket, Target, Verdict, decide, follow,
+};
 
 use crate::{
     context::{self, Family},
-    functions::{decide, follow, keep},
-    maps, notes,
+    maps::{self, Pinned},
+    notes,
     verdict::{PROCEED, carry_out},
 };
 
@@ -22,8 +24,11 @@ pub(crate) fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
     // An address that is IPv6 alone is as good as any that is no VIP.
     let ip = context::ip(ctx, family).unwrap_or_default();
     let to = Destination { scope, ip, port: context::port(ctx), protocol, connect: true };
-    if udp {
-        part(ctx, &to, &socket);
+    if socket.connected
+        && let Some(target) = again(ctx, &to, &socket)
+    {
+        context::set(ctx, family, target.ip, target.port);
+        return PROCEED;
     }
     if !to.may_be_vip() {
         if udp {
@@ -33,50 +38,49 @@ pub(crate) fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
         notes::forget(ctx, &to);
         return PROCEED;
     }
-    if udp {
-        let known = flow::known(&to, &socket, notes::note(ctx), notes::datagrams(ctx));
-        if let Some(mut flow) = known
-            && let Some(target) = follow(&to, &flow)
-        {
-            flow.sent(&target, &socket);
-            note(ctx, &flow, &socket, true);
-            context::set(ctx, family, target.ip, target.port);
-            return PROCEED;
-        }
+    // Only a socket's own port has flows, and only of UDP it matters since when.
+    let now = if udp { context::now() } else { Moment::default() };
+    if socket.local_port != 0
+        && let Some(note) = notes::go_on(ctx, &to, &socket, now)
+    {
+        notes::remember(ctx, &note);
+        context::set(ctx, family, note.backend, note.backend_port);
+        return PROCEED;
     }
 
-    let verdict = decide(&to);
+    let verdict = decide(&Pinned, &to);
     match &verdict {
         Verdict::Pass => notes::forget(ctx, &to),
-        Verdict::Redirect(target) => note(ctx, &Flow::new(&to, target, &socket), &socket, udp),
+        Verdict::Redirect(target) => {
+            let note = Note::new(&to, target, now);
+            // If a UDP socket has its port already, which connect(AF_UNSPEC) may not take from it, the
+            // flow is kept for that case too; with port 0 nothing can follow.
+            if note.vip_port != 0 && socket.local_port != 0 {
+                notes::keep(ctx, &Flow::new(&note, &socket, now), now);
+            }
+            notes::remember(ctx, &note);
+        }
         // The connect fails, and the socket stays what it was.
         Verdict::Unreachable | Verdict::Unsettled => {}
     }
     carry_out(ctx, family, &verdict)
 }
 
-/// If a UDP socket that is connected through a VIP connects elsewhere, its flow lives on: the socket
-/// keeps its port, may come back to the VIP, and stays connected if this connect fails.
+/// A UDP socket that is connected connects again. If that is through the same VIP, it goes on to its
+/// backend, as long as the table has it. If not, its flow lives on: it keeps its port, may come back to
+/// the VIP, and stays connected if this connect fails.
 #[inline(always)]
-fn part(ctx: &SockAddrContext, to: &Destination, socket: &Socket) {
-    if let Some(note) = notes::note(ctx)
-        && note.scope == to.scope
-        && note.is_peer_of(socket)
-        && !note.leads_to(to)
-    {
-        let mut flow = *note;
-        flow.left(socket);
-        keep(ctx, &flow, socket.now);
+fn again(ctx: &SockAddrContext, to: &Destination, socket: &Socket) -> Option<Target> {
+    let note = notes::own_note(ctx)?;
+    if note.scope != to.scope || !note.is_peer_of(socket) {
+        return None;
     }
-}
-
-/// The socket is to be connected through this flow. If a UDP socket has its port already, which
-/// connect(AF_UNSPEC) may not take from it, the flow is kept for that case too; with port 0 nothing can
-/// follow.
-#[inline(always)]
-fn note(ctx: &SockAddrContext, flow: &Flow, socket: &Socket, udp: bool) {
-    if udp && flow.vip_port != 0 && socket.local_port != 0 && !flow.is_peer_of(socket) {
-        keep(ctx, flow, socket.now);
+    if !note.leads_to(to) {
+        let now = context::now();
+        notes::keep(ctx, &Flow::new(note, socket, now), now);
+        return None;
     }
-    notes::remember(ctx, flow);
+    let target = follow(&Pinned, to, &note.target())?;
+    note.goes_on(&target);
+    Some(target)
 }

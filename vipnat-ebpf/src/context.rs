@@ -3,7 +3,7 @@
 use aya_ebpf::{
     bindings::bpf_sock_addr, helpers::bpf_ktime_get_coarse_ns, programs::SockAddrContext,
 };
-use vipnat_common::{Destination, Moment, Protocol, Socket};
+use vipnat_common::{Moment, Protocol, Socket};
 
 /// Which of the two addresses of the context a hook deals in.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -86,18 +86,6 @@ pub(crate) fn protocol(ctx: &SockAddrContext) -> Protocol {
 /// `TCP_ESTABLISHED` of include/net/tcp_states.h, which UDP uses for "connected".
 const ESTABLISHED: u32 = 1;
 
-/// Whether the socket is connected to this very address and port.
-#[inline(always)]
-pub(crate) fn is_connected_to(ctx: &SockAddrContext, to: &Destination) -> bool {
-    // SAFETY: as in `socket`.
-    unsafe {
-        let sk = (*ctx.sock_addr).__bindgen_anon_1.sk;
-        (&raw const (*sk).state).read_volatile() == ESTABLISHED
-            && (&raw const (*sk).dst_ip4).read_volatile().to_ne_bytes() == to.ip
-            && u16::from_be((&raw const (*sk).dst_port).read_volatile()) == to.port
-    }
-}
-
 /// The socket.
 #[inline(always)]
 pub(crate) fn socket(ctx: &SockAddrContext) -> Socket {
@@ -110,7 +98,13 @@ pub(crate) fn socket(ctx: &SockAddrContext) -> Socket {
             connected: (&raw const (*sk).state).read_volatile() == ESTABLISHED,
             peer: (&raw const (*sk).dst_ip4).read_volatile().to_ne_bytes(),
             peer_port: u16::from_be((&raw const (*sk).dst_port).read_volatile()),
-            now: Moment::from_nanos(bpf_ktime_get_coarse_ns()),
         }
     }
+}
+
+/// Now. A call, so only where it matters.
+#[inline(always)]
+pub(crate) fn now() -> Moment {
+    // SAFETY: no arguments.
+    Moment::from_nanos(unsafe { bpf_ktime_get_coarse_ns() })
 }

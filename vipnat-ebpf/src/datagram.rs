@@ -1,12 +1,13 @@
 //! The hooks of datagrams with an address: where they go, and whom they come from.
 
 use aya_ebpf::programs::SockAddrContext;
-use vipnat_common::{Destination, Flow, Protocol, Verdict, flow::shown_peer};
+use vipnat_common::{Destination, Flow, Note, Protocol, Verdict, decide, flow::shown_peer};
 
 use crate::{
     context::{self, Family},
-    functions::{decide, follow, keep},
-    maps, notes,
+    functions::answered,
+    maps::{self, Pinned},
+    notes,
     verdict::{PROCEED, carry_out},
 };
 
@@ -24,37 +25,39 @@ pub(crate) fn send(ctx: &SockAddrContext, family: Family) -> i32 {
     };
     let protocol = context::protocol(ctx);
     let to = Destination { scope, ip, port: context::port(ctx), protocol, connect: false };
-    // Not UDP-Lite, whose connects have no hook. And not what a connected socket sends to its peer, as
-    // an AF_INET6 one does each time: that goes on to where it is connected to.
-    if !matches!(protocol, Protocol::Udp) || context::is_connected_to(ctx, &to) {
+    // Not UDP-Lite, whose connects have no hook.
+    if !matches!(protocol, Protocol::Udp) {
+        return PROCEED;
+    }
+    let socket = context::socket(ctx);
+    // And not what a connected socket sends to its peer, as an AF_INET6 one does each time: that goes on
+    // to where it is connected to.
+    if socket.is_connected_to(&to) {
         return PROCEED;
     }
     if !to.may_be_vip() {
         notes::hide(ctx, &to);
         return PROCEED;
     }
-    let socket = context::socket(ctx);
     // The socket is connected through this VIP. Only its peer's answers reach it, so it goes on there
     // also when the table no longer has that, as it does without an address.
-    if let Some(note) = notes::own_note(ctx)
-        && note.connects(&to, &socket)
+    if socket.connected
+        && let Some(note) = notes::own_note(ctx)
+        && note.is_peer_of(&socket)
+        && note.leads_to(&to)
     {
         context::set(ctx, family, note.backend, note.backend_port);
         return PROCEED;
     }
-    if let Some(datagrams) = notes::datagrams(ctx)
-        && let Some(mut flow) = datagrams.find(&to, &socket)
-        && let Some(target) = follow(&to, &flow)
-    {
-        flow.sent(&target, &socket);
-        keep(ctx, &flow, socket.now);
-        context::set(ctx, family, target.ip, target.port);
+    let now = context::now();
+    if let Some(note) = notes::go_on(ctx, &to, &socket, now) {
+        context::set(ctx, family, note.backend, note.backend_port);
         return PROCEED;
     }
 
-    let verdict = decide(&to);
+    let verdict = decide(&Pinned, &to);
     if let Verdict::Redirect(target) = &verdict {
-        keep(ctx, &Flow::new(&to, target, &socket), socket.now);
+        notes::keep(ctx, &Flow::new(&Note::new(&to, target, now), &socket, now), now);
     }
     carry_out(ctx, family, &verdict)
 }
@@ -69,14 +72,18 @@ pub(crate) fn receive(ctx: &SockAddrContext, family: Family) -> i32 {
         return PROCEED;
     };
     let port = context::port(ctx);
+    let socket = context::socket(ctx);
     let mut shown = None;
-    if let Some(note) = notes::own_note(ctx)
-        && note.is_peer_of(&context::socket(ctx))
+    if socket.connected
+        && let Some(note) = notes::own_note(ctx)
+        && note.is_peer_of(&socket)
     {
         shown = shown_peer(note, ip, port);
     }
-    if shown.is_none() {
-        shown = notes::answered(ctx, ip, port);
+    if shown.is_none()
+        && let Some(datagrams) = notes::datagrams(ctx)
+    {
+        shown = answered(datagrams, ip, port, &socket, context::now());
     }
     if let Some((vip, port)) = shown {
         context::set(ctx, family, vip, port);

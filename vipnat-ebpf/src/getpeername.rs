@@ -5,6 +5,7 @@ use vipnat_common::{Protocol, flow::shown_peer};
 
 use crate::{
     context::{self, Family},
+    functions::peer,
     maps, notes,
     verdict::PROCEED,
 };
@@ -12,12 +13,13 @@ use crate::{
 /// Cannot fail the call: the verifier wants exactly 1.
 #[inline(always)]
 pub(crate) fn getpeername(ctx: &SockAddrContext, family: Family) -> i32 {
-    if maps::scope() == 0 {
-        return PROCEED;
-    }
+    // First, since most sockets have none, as those of servers: this runs inside accept too.
     let Some(note) = notes::own_note(ctx) else {
         return PROCEED;
     };
+    if maps::scope() == 0 {
+        return PROCEED;
+    }
     let Some(ip) = context::ip(ctx, family) else {
         return PROCEED;
     };
@@ -28,7 +30,7 @@ pub(crate) fn getpeername(ctx: &SockAddrContext, family: Family) -> i32 {
     let noted = note.backend == ip && note.backend_port == port;
     if !noted && matches!(context::protocol(ctx), Protocol::Udp) {
         let local_port = context::socket(ctx).local_port;
-        shown = notes::datagrams(ctx).and_then(|datagrams| datagrams.peer(ip, port, local_port));
+        shown = notes::datagrams(ctx).and_then(|datagrams| peer(datagrams, ip, port, local_port));
     }
     if let Some((vip, port)) = shown {
         context::set(ctx, family, vip, port);

@@ -1,5 +1,5 @@
 //! An iterator over the sockets that have a note in the map `flows`, in all network namespaces: writes
-//! a [`SocketFlow`] for each. An object of its own, since it is loaded only when somebody asks.
+//! a [`SocketNote`] for each. An object of its own, since it is loaded only when somebody asks.
 
 #![no_std]
 #![no_main]
@@ -9,7 +9,7 @@ use aya_ebpf::{
     cty::c_void,
     helpers::generated::{bpf_get_socket_cookie, bpf_seq_write},
 };
-use vipnat_common::{Flow, layout::SocketFlow};
+use vipnat_common::{Note, layout::SocketNote};
 
 /// `struct bpf_iter__bpf_sk_storage_map` of net/core/bpf_sk_storage.c, whose fields are 8 bytes each.
 #[repr(C)]
@@ -19,7 +19,7 @@ struct Context {
     /// Null after the last one.
     socket: *mut c_void,
     /// Null after the last one; what the socket has in the map.
-    value: *const Flow,
+    value: *const Note,
 }
 
 /// The beginning of `struct bpf_iter_meta`.
@@ -39,11 +39,11 @@ extern "C" fn list_flows(ctx: *const Context) -> i32 {
         if socket.is_null() || value.is_null() {
             return 0;
         }
-        let found = SocketFlow { cookie: bpf_get_socket_cookie(socket), flow: *value };
+        let found = SocketNote { cookie: bpf_get_socket_cookie(socket), note: *value };
         bpf_seq_write(
             (*(*ctx).meta).seq,
             (&raw const found).cast(),
-            size_of::<SocketFlow>() as u32,
+            size_of::<SocketNote>() as u32,
         );
     }
     0

@@ -6,15 +6,14 @@ use core::{
 };
 
 use aya_ebpf::{
-    bindings::{
-        BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, bpf_map_type::BPF_MAP_TYPE_CGROUP_STORAGE_DEPRECATED,
-    },
+    bindings::{BPF_F_MMAPABLE, bpf_map_type::BPF_MAP_TYPE_CGROUP_STORAGE_DEPRECATED},
     btf_maps::{Array, HashMap, PerCpuArray, SkStorage},
     helpers::{bpf_get_local_storage, bpf_get_prandom_u32},
     macros::btf_map,
 };
 use vipnat_common::{
-    Count, Datagrams, Destination, Flow, Maps, Range, Slot, VipKey,
+    Count, Datagrams, Destination, Flow, Look, Maps, Moment, Note, Range, Slot, Socket, Target,
+    VipKey,
     layout::{Counters, Cursor, Layout, Scope, capacity},
 };
 
@@ -24,8 +23,7 @@ use crate::functions;
 static SCOPE: SharedCgroupStorage<Scope> = SharedCgroupStorage::new();
 
 #[btf_map(name = "vips")]
-static VIPS: HashMap<VipKey, Range, { capacity::VIPS as usize }, { BPF_F_NO_PREALLOC as usize }> =
-    HashMap::new();
+static VIPS: HashMap<VipKey, Range, { capacity::VIPS as usize }> = HashMap::new();
 
 #[btf_map(name = "backends")]
 static BACKENDS: Array<Slot, { capacity::BACKENDS as usize }, { BPF_F_MMAPABLE as usize }> =
@@ -35,7 +33,7 @@ static BACKENDS: Array<Slot, { capacity::BACKENDS as usize }, { BPF_F_MMAPABLE a
 static CURSORS: Array<Cursor, { capacity::CURSORS as usize }> = Array::new();
 
 #[btf_map(name = "flows")]
-pub(crate) static FLOWS: SkStorage<Flow> = SkStorage::new();
+pub(crate) static FLOWS: SkStorage<Note> = SkStorage::new();
 
 #[btf_map(name = "datagrams")]
 pub(crate) static DATAGRAMS: SkStorage<Datagrams> = SkStorage::new();
@@ -143,7 +141,26 @@ impl Maps for Pinned {
     }
 
     #[inline(always)]
-    fn moved(&self, to: &Destination, flow: &Flow) -> u32 {
-        functions::moved(to, flow)
+    fn look(&self, to: &Destination) -> Look {
+        functions::look(to)
+    }
+
+    #[inline(always)]
+    fn moved(&self, to: &Destination, had: &Target) -> u32 {
+        functions::moved(to, had)
+    }
+
+    #[inline(always)]
+    fn names(&self, index: u32, to: &Destination, had: &Target) -> bool {
+        functions::names(index, to, had)
+    }
+
+    #[inline(always)]
+    fn find(&self, datagrams: &Datagrams, to: &Destination, socket: &Socket, now: Moment) -> usize {
+        functions::find(datagrams, to, socket, now)
+    }
+    #[inline(always)]
+    fn keep(&self, datagrams: &mut Datagrams, flow: &Flow, now: Moment) -> bool {
+        functions::keep(datagrams, flow, now)
     }
 }

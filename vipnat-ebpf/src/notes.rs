@@ -9,11 +9,11 @@ use aya_ebpf::{
     helpers::{bpf_sk_storage_get, bpf_skc_to_mptcp_sock},
     programs::SockAddrContext,
 };
-use vipnat_common::{Datagrams, Destination, Flow, Protocol};
+use vipnat_common::{Datagrams, Destination, Flow, Maps as _, Moment, Note, Protocol, Socket};
 
 use crate::{
-    context,
-    maps::{self, DATAGRAMS, FLOWS},
+    context, functions,
+    maps::{self, DATAGRAMS, FLOWS, Pinned},
 };
 
 /// Whether the kernel has MPTCP; without, the verifier refuses the helper that asks for its sockets. The
@@ -24,26 +24,20 @@ static MPTCP: u32 = 0;
 // Every hook that reads or writes these runs under the socket's lock, those of an MPTCP socket's subflow
 // under that of both, so nobody else has them meanwhile. References to them live only until the next call of a function that writes.
 
-/// What the socket of a connect last connected to, if that was a VIP.
+/// What the very socket whose hook runs last connected to, if that was a VIP.
 #[inline(always)]
-pub(crate) fn note(ctx: &SockAddrContext) -> Option<&Flow> {
-    // SAFETY: null, or as large as a Flow; see above.
-    unsafe { storage(&FLOWS, holder(ctx), 0).as_ref() }
-}
-
-/// The same in a hook that runs for the very socket that the application has.
-#[inline(always)]
-pub(crate) fn own_note(ctx: &SockAddrContext) -> Option<&Flow> {
-    // SAFETY: null, or as large as a Flow; see above.
-    unsafe { storage(&FLOWS, own(ctx), 0).as_ref() }
+#[expect(clippy::mut_from_ref, reason = "see above")]
+pub(crate) fn own_note(ctx: &SockAddrContext) -> Option<&mut Note> {
+    // SAFETY: null, or as large as a Note; see above.
+    unsafe { storage(&FLOWS, own(ctx), 0).as_mut() }
 }
 
 /// Notes in the socket what it is connected through.
 #[inline(always)]
-pub(crate) fn remember(ctx: &SockAddrContext, flow: &Flow) {
-    // SAFETY: null, or as large as a Flow; see above.
+pub(crate) fn remember(ctx: &SockAddrContext, note: &Note) {
+    // SAFETY: null, or as large as a Note; see above.
     match unsafe { storage(&FLOWS, holder(ctx), BPF_SK_STORAGE_GET_F_CREATE).as_mut() } {
-        Some(note) => *note = *flow,
+        Some(place) => *place = *note,
         None => unrecorded(),
     }
 }
@@ -54,7 +48,7 @@ pub(crate) fn remember(ctx: &SockAddrContext, flow: &Flow) {
 /// A note that is not true any more shows only if the socket then connects to the same backend itself.
 #[inline(always)]
 pub(crate) fn forget(ctx: &SockAddrContext, to: &Destination) {
-    // SAFETY: null, or as large as a Flow; see above.
+    // SAFETY: null, or as large as a Note; see above.
     if let Some(note) = unsafe { storage(&FLOWS, own(ctx), 0).as_mut() }
         && note.scope == to.scope
     {
@@ -66,34 +60,47 @@ pub(crate) fn forget(ctx: &SockAddrContext, to: &Destination) {
 
 /// The UDP flows of the socket, if it ever had any.
 #[inline(always)]
-pub(crate) fn datagrams(ctx: &SockAddrContext) -> Option<&Datagrams> {
+#[expect(clippy::mut_from_ref, reason = "see above")]
+pub(crate) fn datagrams(ctx: &SockAddrContext) -> Option<&mut Datagrams> {
     // SAFETY: null, or as large as Datagrams; see above.
-    unsafe { storage(&DATAGRAMS, own(ctx), 0).as_ref() }
+    unsafe { storage(&DATAGRAMS, own(ctx), 0).as_mut() }
 }
 
-/// The UDP flows of the socket, made if it never had any; `None` if there is no memory for them.
+/// What a socket sends goes on as the flow that it belongs to: [`Datagrams::go_on`].
 #[inline(always)]
-#[expect(clippy::mut_from_ref, reason = "see above")]
-pub(crate) fn flows_or_new(ctx: &SockAddrContext) -> Option<&mut Datagrams> {
+pub(crate) fn go_on(
+    ctx: &SockAddrContext,
+    to: &Destination,
+    socket: &Socket,
+    now: Moment,
+) -> Option<Note> {
+    let datagrams = datagrams(ctx)?;
+    datagrams
+        .go_on_first(&Pinned, to, socket, now)
+        .or_else(|| datagrams.go_on(&Pinned, to, socket, now))
+}
+
+/// Keeps a UDP flow in the socket.
+#[inline(always)]
+pub(crate) fn keep(ctx: &SockAddrContext, flow: &Flow, now: Moment) {
     // SAFETY: null, or as large as Datagrams; see above.
-    unsafe { storage(&DATAGRAMS, own(ctx), BPF_SK_STORAGE_GET_F_CREATE).as_mut() }
+    match unsafe { storage(&DATAGRAMS, own(ctx), BPF_SK_STORAGE_GET_F_CREATE).as_mut() } {
+        Some(datagrams) => {
+            if !Pinned.keep(datagrams, flow, now) {
+                // SAFETY: field projection of the pointer that `count` passes.
+                maps::count(|c| unsafe { addr_of_mut!((*c).evicted) });
+            }
+        }
+        None => unrecorded(),
+    }
 }
 
 /// The socket sends or connects to an address that is no VIP: [`Datagrams::hide`].
 #[inline(always)]
 pub(crate) fn hide(ctx: &SockAddrContext, to: &Destination) {
-    // SAFETY: null, or as large as Datagrams; see above.
-    if let Some(datagrams) = unsafe { storage(&DATAGRAMS, own(ctx), 0).as_mut() } {
-        datagrams.hide(to);
+    if let Some(datagrams) = datagrams(ctx) {
+        functions::hide(datagrams, to);
     }
-}
-
-/// A datagram comes from an address: [`Datagrams::answered`].
-#[inline(always)]
-pub(crate) fn answered(ctx: &SockAddrContext, ip: [u8; 4], port: u16) -> Option<([u8; 4], u16)> {
-    // SAFETY: null, or as large as Datagrams; see above.
-    let datagrams = unsafe { storage(&DATAGRAMS, own(ctx), 0).as_mut() }?;
-    datagrams.answered(ip, port, &context::socket(ctx))
 }
 
 /// Open: the connection matters more than what is seen of it.

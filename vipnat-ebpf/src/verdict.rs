@@ -29,14 +29,12 @@ pub(crate) fn carry_out(ctx: &SockAddrContext, family: Family, verdict: &Verdict
         Verdict::Pass => PROCEED,
         Verdict::Redirect(target) => {
             context::set(ctx, family, target.ip, target.port);
-            // SAFETY: field projection of the pointer that `count` passes.
-            maps::count(|c| unsafe { addr_of_mut!((*c).redirected) });
             PROCEED
         }
         // Closed: the VIP is ours and nothing answers for it, so the call must neither hang on an
         // address that does not exist nor look like a permission problem (EPERM).
         Verdict::Unreachable => {
-            // SAFETY: as above.
+            // SAFETY: field projection of the pointer that `count` passes.
             maps::count(|c| unsafe { addr_of_mut!((*c).unreachable) });
             fail(NO_BACKEND)
         }

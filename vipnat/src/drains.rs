@@ -5,6 +5,7 @@
 
 use std::{
     fs, io,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -52,12 +53,17 @@ impl Drains {
         if self.0.is_empty() {
             return record::remove(&file(state));
         }
-        record::replace(&file(state), self)
+        record::replace(&file(state), &serde_json::to_vec_pretty(self)?)
     }
 
     /// Whether there is nothing to end.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The VIPs, by app, whose backends left.
+    pub fn vips(&self) -> impl Iterator<Item = (u32, Ipv4Addr)> {
+        self.0.iter().map(|Drain { departed, .. }| (departed.scope, departed.vip))
     }
 
     /// Adds one.
@@ -100,8 +106,6 @@ fn file(state: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
     use crate::datapath::Turn;
 

@@ -64,6 +64,11 @@ pub(crate) fn link_or_copy(from: &Path, to: &Path) -> Result<()> {
         .with_context(|| format!("copying {} to {}", from.display(), to.display()))
 }
 
+/// Builds packages with optimisations.
+pub(crate) fn release<const N: usize>(packages: [&str; N]) -> Result<()> {
+    build(packages).arg("--release").run()
+}
+
 /// Builds the vipnat binary alone.
 pub(crate) fn vipnat() -> Result<()> {
     build(["vipnat"]).run()

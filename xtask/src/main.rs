@@ -1,6 +1,7 @@
 //! The development tasks of vipnat: `cargo xtask setup`, `build`, `test`, `lint`,
-//! `conformance`, `soak`, `vm` and `demo`.
+//! `conformance`, `soak`, `bench`, `vm` and `demo`.
 
+mod bench;
 mod build;
 mod command;
 mod conformance;
@@ -53,6 +54,8 @@ enum Task {
     Soak(soak::Soak),
     /// Runs the integration tests in virtual machines, kernel by kernel; needs root.
     Vm(vm::Vm),
+    /// Measures vipnat beside iptables, nft and nothing at all; needs root.
+    Bench(bench::Bench),
     /// Shows vipnat at work on hosts made of network namespaces; needs root.
     Demo,
 }
@@ -77,6 +80,7 @@ impl Task {
             Self::Conformance(conformance) => conformance.run(),
             Self::Soak(soak) => soak.run(),
             Self::Vm(vm) => vm.run(),
+            Self::Bench(bench) => bench.run(),
             Self::Demo => {
                 setup::run()?;
                 build::vipnat()?;

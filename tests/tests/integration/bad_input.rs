@@ -206,11 +206,11 @@ fn state_of_another_layout_is_taken_over_by_apply_alone() {
     assert_eq!(scene.who(), "0");
     let taken_over = "~ state of another layout taken over: ";
     let printed = scene.vipnat.apply(&scene.table(&list([0])));
-    assert_eq!(printed, format!("{taken_over}version 99, this vipnat has 2\n"));
+    assert_eq!(printed, format!("{taken_over}version 99, this vipnat has 3\n"));
     assert_eq!(scene.who(), "0");
 
     // The same for a map of another size.
-    bpftool(&format!("map update pinned {maps}/layout key 0 0 0 0 value 2 0 0 0 0 0 0 0 0 0 0 0"));
+    bpftool(&format!("map update pinned {maps}/layout key 0 0 0 0 value 3 0 0 0 0 0 0 0 0 0 0 0"));
     fs::remove_file(format!("{maps}/cursors")).unwrap();
     bpftool(&format!("map create {maps}/cursors type array key 4 value 8 entries 7 name cursors"));
     assert!(list_fails().contains("map cursors"));

@@ -19,7 +19,9 @@ fn listing(scene: &Scene) -> Value {
 }
 
 fn counter(scene: &Scene, name: &str) -> u64 {
-    listing(scene)["counters"][name].as_u64().unwrap()
+    let listing = listing(scene);
+    let counter = listing["counters"].get(name).unwrap_or(&listing[name]);
+    counter.as_u64().unwrap()
 }
 
 #[test]

@@ -38,8 +38,8 @@ fn bpftool_shows_the_maps_in_names() {
     assert_eq!(slot["owner"], key);
     assert_eq!(slot["ip"], serde_json::json!([247, 221, 81, 0]));
     assert_eq!(map("scope")[0]["value"]["id"], 1);
-    assert_eq!(map("layout")[0]["value"]["version"], 2);
-    assert!(map("counters")[0]["values"][0]["value"]["redirected"].is_number());
+    assert_eq!(map("layout")[0]["value"]["version"], 3);
+    assert!(map("counters")[0]["values"][0]["value"]["unreachable"].is_number());
 }
 
 /// LLVM 22 drops the fetch of a Relaxed atomic addition, and then every turn is the same.

@@ -69,7 +69,7 @@ impl Break {
     fn intrude_from(&self, cgroup: &Path, start: impl FnOnce(&Path) -> Command) -> Vec<Attempt> {
         let Self { jail, scene } = self;
         let record = scene.vipnat.bpffs().file_name().unwrap().to_str().unwrap();
-        let record = format!("/run/vipnat/sys-fs-bpf-{}.json", record.replace('-', "%2D"));
+        let record = format!("/run/vipnat/sys-fs-bpf-{}.names", record.replace('-', "%2D"));
         assert!(Path::new(&record).exists(), "{record}");
         let mut command = start(&jail.install(&program("intruder")));
         command.arg("--state").arg(scene.vipnat.bpffs()).args(["--record", &record]);

@@ -9,6 +9,7 @@ mod connect;
 mod crash_points;
 mod datagrams;
 mod follow;
+mod growth;
 mod import_platform;
 mod inspect;
 mod intruder;

@@ -106,7 +106,7 @@ pub(crate) fn too_much(app: &str) -> String {
     let backend = |n| format!("{{ ip = \"247.221.90.{n}\", weight = {} }}", weight(n));
     let backends: Vec<_> = (0..64).map(backend).collect();
     let mut text = format!("[services.large]\nbackends = [{}]\n", backends.join(", "));
-    for n in 0..17 {
+    for n in 0..260 {
         text += &format!("[apps.{app}.relationships.large{n}]\nservice = \"large\"\n");
     }
     text

@@ -291,17 +291,6 @@ fn target(maps: &Simulated, to: Destination) -> Target {
     }
 }
 
-fn flow(maps: &Simulated, to: Destination) -> Flow {
-    let socket = crate::Socket {
-        local_port: 4000,
-        connected: false,
-        peer: [0; 4],
-        peer_port: 0,
-        now: crate::Moment::from_nanos(0),
-    };
-    Flow::new(&to, &target(maps, to), &socket)
-}
-
 #[test]
 fn a_flow_keeps_its_backend_while_the_table_has_it() {
     let mut maps = Simulated::default();
@@ -309,27 +298,27 @@ fn a_flow_keeps_its_backend_while_the_table_has_it() {
     let old = maps.add(key, &[(1, 0), (2, 0), (3, 0)], 0);
     let to = to(1, VIP, 53, UDP);
     target(&maps, to);
-    let flow = flow(&maps, to);
-    assert_eq!(flow.backend, [240, 0, 0, 2]);
+    let had = target(&maps, to);
+    assert_eq!(had.ip, [240, 0, 0, 2]);
     let turns = maps.turns();
-    assert_eq!(follow(&maps, &to, &flow).map(|t| (t.ip, t.slot)), Some(([240, 0, 0, 2], 1)));
+    assert_eq!(follow(&maps, &to, &had).map(|t| (t.ip, t.slot)), Some(([240, 0, 0, 2], 1)));
 
     // Another list that has it, at another place. The old slots are somebody else's.
     maps.add(key, &[(5, 0), (6, 0), (2, 0)], 0);
     for index in old.first..old.first + old.count {
         maps.slots[index as usize].owner.scope = 9;
     }
-    assert_eq!(follow(&maps, &to, &flow).map(|t| (t.ip, t.slot)), Some(([240, 0, 0, 2], 5)));
+    assert_eq!(follow(&maps, &to, &had).map(|t| (t.ip, t.slot)), Some(([240, 0, 0, 2], 5)));
     // The same address on another port is another backend.
     maps.add(key, &[(2, 54)], 0);
-    assert_eq!(follow(&maps, &to, &flow), None);
+    assert_eq!(follow(&maps, &to, &had), None);
     maps.add(key, &[(1, 0)], 0);
-    assert_eq!(follow(&maps, &to, &flow), None);
+    assert_eq!(follow(&maps, &to, &had), None);
     maps.add(key, &[(0, 0)], Slot::UNREACHABLE);
-    assert_eq!(follow(&maps, &to, &flow), None);
+    assert_eq!(follow(&maps, &to, &had), None);
     maps.vips.clear();
     maps.slots.clear();
-    assert_eq!(follow(&maps, &to, &flow), None);
+    assert_eq!(follow(&maps, &to, &had), None);
     assert_eq!(maps.turns(), turns);
 }
 
@@ -355,12 +344,12 @@ fn a_flow_to_what_is_no_longer_translated_ends() {
     let mut maps = Simulated::default();
     maps.add(VipKey::head(1, VIP), &[(1, 0)], 0);
     let to = to(1, VIP, 53, UDP);
-    let flow = flow(&maps, to);
+    let had = target(&maps, to);
     maps.slots[0].owner = VipKey::new(1, VIP, 80, TCP);
     maps.vips.clear();
-    assert_eq!(follow(&maps, &to, &flow), None);
+    assert_eq!(follow(&maps, &to, &had), None);
     maps.slots[0].owner = VipKey::new(1, VIP, 53, UDP);
-    assert!(follow(&maps, &to, &flow).is_some());
+    assert!(follow(&maps, &to, &had).is_some());
 }
 
 #[test]
@@ -369,12 +358,12 @@ fn a_service_that_becomes_strict_pins_the_flows_it_has() {
     let key = VipKey::head(1, VIP);
     maps.add(key, &[(1, 0)], 0);
     let to = to(1, VIP, 53, UDP);
-    let mut flow = flow(&maps, to);
+    let mut had = target(&maps, to);
     maps.slots[0].flags = Slot::STRICT;
-    assert_eq!(follow(&maps, &to, &flow).unwrap().flags, Slot::STRICT);
-    flow.flags |= Flow::STRICT;
+    assert_eq!(follow(&maps, &to, &had).unwrap().flags, Slot::STRICT);
+    had.flags |= Slot::STRICT;
     maps.slots[0].flags = 0;
-    assert_eq!(follow(&maps, &to, &flow).unwrap().flags, 0);
+    assert_eq!(follow(&maps, &to, &had).unwrap().flags, 0);
 }
 
 #[test]
@@ -384,10 +373,10 @@ fn a_flow_of_a_limited_vip_is_followed_too() {
     let key = VipKey::new(1, VIP, 53, UDP);
     maps.add(key, &[(1, 5353), (2, 5353)], 0);
     let to = to(1, VIP, 53, UDP);
-    let flow = flow(&maps, to);
+    let had = target(&maps, to);
     maps.slots[1].owner.scope = 9;
     maps.add(key, &[(3, 5353), (1, 5353)], 0);
-    assert_eq!(follow(&maps, &to, &flow).map(|t| (t.ip, t.port)), Some(([240, 0, 0, 1], 5353)));
+    assert_eq!(follow(&maps, &to, &had).map(|t| (t.ip, t.port)), Some(([240, 0, 0, 1], 5353)));
 }
 
 #[test]
@@ -395,10 +384,10 @@ fn a_strict_flow_keeps_its_backend_whatever_the_table_says() {
     let mut maps = Simulated::default();
     maps.add(VipKey::head(1, VIP), &[(1, 0)], Slot::STRICT);
     let to = to(1, VIP, 53, UDP);
-    let flow = flow(&maps, to);
+    let had = target(&maps, to);
     maps.vips.clear();
     maps.slots.clear();
-    assert_eq!(follow(&maps, &to, &flow).map(|target| target.ip), Some([240, 0, 0, 1]));
+    assert_eq!(follow(&maps, &to, &had).map(|target| target.ip), Some([240, 0, 0, 1]));
 }
 
 proptest! {

@@ -3,7 +3,10 @@
 extern crate std;
 
 use super::*;
-use crate::layout::Protocol;
+use crate::{
+    decide::Count,
+    layout::{Protocol, Range, VipKey},
+};
 
 const VIP: [u8; 4] = [169, 254, 37, 209];
 const OTHER: [u8; 4] = [169, 254, 206, 224];
@@ -14,24 +17,52 @@ fn at(seconds: u64) -> Moment {
     Moment::from_nanos(((1 << 32) << Moment::SHIFT) - 60 * SECOND + seconds * SECOND)
 }
 
-fn socket(seconds: u64) -> Socket {
-    Socket { local_port: 4000, connected: false, peer: [0; 4], peer_port: 0, now: at(seconds) }
-}
+const SOCKET: Socket = Socket { local_port: 4000, connected: false, peer: [0; 4], peer_port: 0 };
 
-fn connected(seconds: u64, last: u8) -> Socket {
-    Socket { connected: true, peer: [240, 0, 0, last], peer_port: 53, ..socket(seconds) }
+fn connected(last: u8) -> Socket {
+    Socket { connected: true, peer: [240, 0, 0, last], peer_port: 53, ..SOCKET }
 }
 
 fn to(ip: [u8; 4]) -> Destination {
     Destination { scope: 1, ip, port: 53, protocol: Protocol::Udp, connect: false }
 }
 
+/// Where flows stay without a table.
 fn target(last: u8) -> Target {
-    Target { ip: [240, 0, 0, last], port: 53, slot: 7, flags: 0 }
+    Target { ip: [240, 0, 0, last], port: 53, slot: 7, flags: Slot::STRICT }
+}
+
+/// No table.
+struct Nothing;
+
+impl Maps for Nothing {
+    fn range(&self, _: &VipKey) -> Option<Range> {
+        None
+    }
+
+    fn slot(&self, _: u32) -> Option<Slot> {
+        None
+    }
+
+    fn take_turn(&self, _: u32, _: Count) -> Option<u64> {
+        None
+    }
+
+    fn next_udp_connect(&self, _: u32) -> Option<u64> {
+        None
+    }
+
+    fn random(&self) -> u32 {
+        0
+    }
+}
+
+fn note(vip: [u8; 4], last: u8, seconds: u64) -> Note {
+    Note::new(&to(vip), &target(last), at(seconds))
 }
 
 fn flow(vip: [u8; 4], last: u8, seconds: u64) -> Flow {
-    Flow::new(&to(vip), &target(last), &socket(seconds))
+    Flow::new(&note(vip, last, seconds), &SOCKET, at(seconds))
 }
 
 /// A socket that has sent to these VIPs and backends, one a second.
@@ -44,11 +75,23 @@ fn sent(flows: &[([u8; 4], u8)]) -> Datagrams {
 }
 
 fn find(datagrams: &Datagrams, vip: [u8; 4], seconds: u64) -> Option<u8> {
-    known(&to(vip), &socket(seconds), None, Some(datagrams)).map(|flow| flow.backend[3])
+    let place = datagrams.find(&to(vip), &SOCKET, at(seconds));
+    datagrams.flows.get(place).map(|flow| flow.note.backend[3])
+}
+
+/// Sends again.
+fn go_on(datagrams: &mut Datagrams, vip: [u8; 4], seconds: u64) -> Option<u8> {
+    let mut other = *datagrams;
+    let note = datagrams.go_on(&Nothing, &to(vip), &SOCKET, at(seconds));
+    // The quicker way does the same, where it is one.
+    if let Some(first) = other.go_on_first(&Nothing, &to(vip), &SOCKET, at(seconds)) {
+        assert_eq!((Some(first), other), (note, *datagrams));
+    }
+    note.map(|note| note.backend[3])
 }
 
 fn answered(datagrams: &mut Datagrams, last: u8, seconds: u64) -> Option<[u8; 4]> {
-    datagrams.answered([240, 0, 0, last], 53, &socket(seconds)).map(|(vip, _)| vip)
+    datagrams.answered([240, 0, 0, last], 53, &SOCKET, at(seconds)).map(|(vip, _)| vip)
 }
 
 #[test]
@@ -57,9 +100,7 @@ fn an_unanswered_flow_lives_for_30_seconds() {
     assert_eq!(find(&datagrams, VIP, 29), Some(1));
     assert_eq!(find(&datagrams, VIP, 31), None);
     // Sending refreshes it.
-    let mut again = known(&to(VIP), &socket(20), None, Some(&datagrams)).unwrap();
-    again.sent(&target(1), &socket(20));
-    datagrams.keep(&again, at(20));
+    assert_eq!(go_on(&mut datagrams, VIP, 20), Some(1));
     assert_eq!(find(&datagrams, VIP, 49), Some(1));
     assert_eq!(find(&datagrams, VIP, 51), None);
 }
@@ -88,10 +129,10 @@ fn only_answers_are_shown_as_a_vips() {
     assert_eq!(answered(&mut datagrams, 1, 2), Some(VIP));
     assert_eq!(answered(&mut datagrams, 2, 2), Some(OTHER));
     assert_eq!(answered(&mut datagrams, 3, 2), None);
-    assert_eq!(datagrams.answered([240, 0, 0, 1], 54, &socket(2)), None);
-    let another_port = Socket { local_port: 4001, ..socket(2) };
-    assert_eq!(datagrams.answered([240, 0, 0, 1], 53, &another_port), None);
-    assert_eq!(Datagrams::default().answered([0; 4], 0, &socket(0)), None);
+    assert_eq!(datagrams.answered([240, 0, 0, 1], 54, &SOCKET, at(2)), None);
+    let another_port = Socket { local_port: 4001, ..SOCKET };
+    assert_eq!(datagrams.answered([240, 0, 0, 1], 53, &another_port, at(2)), None);
+    assert_eq!(Datagrams::default().answered([0; 4], 0, &SOCKET, at(0)), None);
 }
 
 #[test]
@@ -104,9 +145,7 @@ fn a_backend_that_is_spoken_to_directly_answers_as_itself() {
     datagrams.hide(&direct(1));
     assert_eq!(answered(&mut datagrams, 1, 2), None);
     // Until the VIP is spoken to again, which is the same flow.
-    let mut again = known(&to(VIP), &socket(3), None, Some(&datagrams)).unwrap();
-    again.sent(&target(1), &socket(3));
-    datagrams.keep(&again, at(3));
+    assert_eq!(go_on(&mut datagrams, VIP, 3), Some(1));
     assert_eq!(answered(&mut datagrams, 1, 4), Some(VIP));
 }
 
@@ -124,7 +163,7 @@ fn a_flow_that_moves_leaves_nothing_behind() {
     assert!(datagrams.keep(&flow(VIP, 2, 1), at(1)));
     assert_eq!(find(&datagrams, VIP, 2), Some(2));
     assert_eq!(answered(&mut datagrams, 1, 2), None);
-    assert_eq!(datagrams.flows.iter().filter(|flow| flow.vip == VIP).count(), 1);
+    assert_eq!(datagrams.flows.iter().filter(|flow| flow.note.vip == VIP).count(), 1);
 }
 
 #[test]
@@ -146,26 +185,65 @@ fn a_full_socket_drops_the_flow_that_was_longest_unused() {
 }
 
 #[test]
-fn a_socket_that_is_connected_goes_on_where_it_is_connected_to() {
-    let mut note = flow(VIP, 1, 0);
-    // connect ran before the kernel gave the socket a port.
-    note.local_port = 0;
-    let known = |ip, socket: Socket| known(&to(ip), &socket, Some(&note), None).is_some();
-    // However long ago that was.
-    assert!(known(VIP, connected(1000, 1)));
-    assert!(!known(OTHER, connected(1, 1)));
-    assert!(!known(VIP, connected(1, 2)));
-    // connect(AF_UNSPEC) took the port away.
-    assert!(!known(VIP, socket(1)));
+fn what_goes_on_is_the_first_flow_and_keeps_its_age() {
+    let mut datagrams = sent(&[(VIP, 1), (OTHER, 2)]);
+    answered(&mut datagrams, 1, 1);
+    assert_eq!(go_on(&mut datagrams, VIP, 1), Some(1));
+    let [first, second, ..] = datagrams.flows;
+    assert_eq!((first.note.vip, second.note.vip), (VIP, OTHER));
+    assert_eq!(first.note, Note { slot: first.note.slot | Note::ANSWERED, ..note(VIP, 1, 0) });
+    // It is old enough, and answered, and was so before.
+    assert_eq!(go_on(&mut datagrams, VIP, 3), Some(1));
+    assert_eq!(go_on(&mut datagrams, VIP, 122), Some(1));
+    assert_eq!(go_on(&mut datagrams, OTHER, 122), None);
+}
+
+#[test]
+fn a_flow_ends_with_its_backend() {
+    let mut datagrams = Datagrams::default();
+    let note = Note::new(&to(VIP), &Target { flags: 0, ..target(1) }, at(0));
+    datagrams.keep(&Flow::new(&note, &SOCKET, at(0)), at(0));
+    assert_eq!(go_on(&mut datagrams, VIP, 1), None);
+    assert_eq!(find(&datagrams, VIP, 1), Some(1));
+}
+
+#[test]
+fn a_note_is_what_a_socket_is_connected_through_however_long_ago_that_was() {
+    let note = note(VIP, 1, 0);
+    assert!(note.is_peer_of(&connected(1)));
+    assert!(!note.is_peer_of(&connected(2)));
+    assert!(!note.is_peer_of(&SOCKET));
+    assert!(!Note::default().is_peer_of(&Socket { connected: true, ..Socket::default() }));
+    assert!(note.leads_to(&to(VIP)));
+    assert!(!note.leads_to(&to(OTHER)));
+    assert!(!note.leads_to(&Destination { scope: 2, ..to(VIP) }));
+    assert!(!note.leads_to(&Destination { port: 54, ..to(VIP) }));
+}
+
+#[test]
+fn a_note_gives_back_where_it_led() {
+    for flags in [0, Slot::STRICT] {
+        let target = Target { flags, ..target(1) };
+        let mut note = Note::new(&to(VIP), &target, at(0));
+        assert_eq!(note.target(), target);
+        note.slot |= Note::ANSWERED;
+        assert_eq!(note.target(), target);
+        for flags in [0, Slot::STRICT] {
+            let target = Target { slot: 8, flags, ..target };
+            note.goes_on(&target);
+            assert_eq!(note.target(), target);
+            assert!(note.slot & Note::ANSWERED != 0);
+        }
+    }
 }
 
 #[test]
 fn getpeername_shows_the_vip_only_to_the_flow_it_was_stored_for() {
-    let note = Flow { vip_port: 5432, ..flow(VIP, 1, 0) };
+    let note = Note { vip_port: 5432, ..note(VIP, 1, 0) };
     assert_eq!(shown_peer(&note, [240, 0, 0, 1], 53), Some((VIP, 5432)));
     assert_eq!(shown_peer(&note, [240, 0, 0, 2], 53), None);
     assert_eq!(shown_peer(&note, [240, 0, 0, 1], 5432), None);
-    assert_eq!(shown_peer(&Flow::default(), [0; 4], 0), None);
+    assert_eq!(shown_peer(&Note::default(), [0; 4], 0), None);
 }
 
 #[test]

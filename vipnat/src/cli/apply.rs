@@ -99,6 +99,9 @@ fn describe(change: &Change) -> String {
         Change::Upgrade { layout: Some(what) } => {
             format!("~ state of another layout taken over: {what}")
         }
+        Change::Grow { vips, backends } => {
+            format!("~ larger maps, for {vips} VIPs and {backends} backends of theirs")
+        }
         Change::Expect { app } => format!("+ app {app}, which has no cgroup yet"),
         Change::Attach { app, cgroup, id: _ } => {
             format!("+ app {app} in cgroup {}", cgroup.display())
@@ -108,7 +111,7 @@ fn describe(change: &Change) -> String {
         }
         Change::Leave { app, cgroup: None } => format!("- app {app} in a cgroup that is gone"),
         Change::Detach { app } => format!("- app {app}"),
-        Change::Repair => "~ freed what an interrupted vipnat had left".to_owned(),
+        Change::Repair => "~ put in order what an interrupted vipnat had left".to_owned(),
         Change::Vip { app, relationship, vip, old, new } => {
             let name = relationship.as_deref().unwrap_or("?");
             match (old, new) {

@@ -129,9 +129,10 @@ fn as_text(listing: &Listing) -> String {
     for (_, head) in heads.iter().filter(|(at, _)| *at == rows.len()) {
         text += &format!("{head}\n");
     }
-    let Counters { redirected, unreachable, unsettled, unrecorded, evicted } = listing.counters;
+    let Counters { unreachable, unsettled, unrecorded, evicted } = listing.counters;
+    let redirected = listing.redirected();
     text += &format!(
-        "flows: {redirected} redirected, {unreachable} without a backend, {unsettled} refused \
+        "flows: {redirected} redirected by these VIPs, {unreachable} without a backend, {unsettled} refused \
          during a change, {unrecorded} without a record in the socket, {evicted} ended early\n"
     );
     text
@@ -180,11 +181,12 @@ fn as_json(listing: &Listing) -> serde_json::Value {
             "relationships": vips.collect::<Vec<_>>(),
         })
     });
-    let Counters { redirected, unreachable, unsettled, unrecorded, evicted } = listing.counters;
+    let Counters { unreachable, unsettled, unrecorded, evicted } = listing.counters;
+    let redirected = listing.redirected();
     json!({
         "apps": apps.collect::<Vec<_>>(),
+        "redirected": redirected,
         "counters": {
-            "redirected": redirected,
             "unreachable": unreachable,
             "unsettled": unsettled,
             "unrecorded": unrecorded,

@@ -5,12 +5,13 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     Absent, Applied, Change, Datapath, Desired,
     apps::{self, AttachedApp},
-    carry_out::{Done, carry_out, reserve_scopes, settle, write_lists},
+    capacity::Capacity,
+    carry_out::{Done, carry_out, reclaim, settle},
     error::{Error, Result},
     kernel::{self, Need},
     maps::Maps,
     object::{self, Condition},
-    plan::Plan,
+    plan::{Plan, Reclaim},
     snapshot::Snapshot,
     state_dir::{NEW, StateDir},
     upgrade,
@@ -101,17 +102,40 @@ impl Datapath {
 
     /// Makes the kernel do what is desired.
     fn make(&self, desired: &Desired, absent: Absent, trial: Duration) -> Result<Applied> {
+        Capacity::of(desired).check()?;
         let dir = StateDir::create(&self.dir)?;
         let mut applied = Applied::default();
         self.take_over(&dir, desired, &mut applied)?;
-        let maps = Maps::open(dir.path())?;
-        let (now, tidied) = settle(&maps)?;
+        let mut maps = Maps::open(dir.path())?;
+        let interrupted = dir.is_changing()?;
+        let (mut now, mut tidied) = settle(&maps, interrupted)?;
         let (attached, names) = (apps::read(&dir)?, Record::load(&self.dir));
         if apps::swap_programs(&dir, &attached)? > 0 && applied.changes.is_empty() {
             applied.changes.push(Change::Upgrade { layout: None });
         }
-        let present = self.describe(Some(&maps), &now, &attached, &names)?;
-        let work = Work::new(desired, &present)?;
+        let compare = |maps: &Maps, now: &Snapshot| {
+            Work::new(desired, &self.describe(Some(maps), now, &attached, &names)?)
+        };
+        let mut work = compare(&maps, &now);
+        // That there is nothing to change is only said after a look at everything.
+        if !interrupted && work.as_ref().is_ok_and(|work| work.plan == Plan::default()) {
+            (now, tidied) = settle(&maps, true)?;
+            work = compare(&maps, &now);
+        }
+        // What is retired takes two steps to be free.
+        while matches!(work, Err(Error::Full { .. })) && reclaim(&maps, &mut now)? {
+            work = compare(&maps, &now);
+        }
+        if matches!(work, Err(Error::Full { .. })) {
+            let capacity = larger(&now, desired, |now| compare(&maps, now))?;
+            self.migrate(&dir, desired, capacity, &attached, &mut applied.warnings)?;
+            applied.changes.push(capacity.into());
+            apps::swap_programs(&dir, &attached)?;
+            maps = Maps::open(dir.path())?;
+            now = maps.snapshot()?;
+            work = compare(&maps, &now);
+        }
+        let work = work?;
 
         let leaving = self.leaving(desired, &work, &attached, trial, &mut applied.warnings);
         let Done { failed, vanished, held } =
@@ -120,6 +144,7 @@ impl Datapath {
         if let Err(error) = desired.names.save(&self.dir) {
             applied.warnings.push(format!("cannot keep the names for `vipnat list`: {error}"));
         }
+        dir.end_change()?;
         dir.is_still_there()?;
         let scopes: BTreeMap<_, _> = attached.iter().map(|app| (&app.name, app.scope)).collect();
         let stays = |app: &String| {
@@ -134,7 +159,8 @@ impl Datapath {
                 let scope = old.as_ref().map(|rule| rule.scope);
                 new.is_some() || !scope.is_some_and(|scope| held.contains(&scope))
             }
-            Change::Upgrade { .. } | Change::Expect { .. } | Change::Repair => true,
+            Change::Upgrade { .. } | Change::Grow { .. } => true,
+            Change::Expect { .. } | Change::Repair => true,
         }));
         let gone = work.attach.into_iter().filter(|attach| vanished.contains(&attach.cgroup));
         let leave = gone.map(|attach| Change::Leave { app: attach.app, cgroup: None });
@@ -150,7 +176,9 @@ impl Datapath {
     /// Makes the pinned maps and programs those of this build.
     fn take_over(&self, dir: &StateDir, desired: &Desired, applied: &mut Applied) -> Result<()> {
         let layout = match object::condition(dir)? {
-            Condition::Absent => return object::install(dir),
+            Condition::Absent => {
+                return object::install(dir, Capacity::of(desired).with_room());
+            }
             // What an interrupted command left.
             Condition::Current => return dir.remove(NEW),
             Condition::OtherBuild => {
@@ -159,10 +187,8 @@ impl Datapath {
             }
             Condition::OtherLayout(what) => {
                 let attached = apps::read(dir)?;
-                let lost = upgrade::migrate(dir, &attached, |maps| {
-                    self.fill(dir, maps, desired, &attached)
-                })?;
-                applied.warnings.extend(lost);
+                let capacity = Capacity::of(desired).with_room();
+                self.migrate(dir, desired, capacity, &attached, &mut applied.warnings)?;
                 Some(what)
             }
         };
@@ -170,50 +196,7 @@ impl Datapath {
         Ok(())
     }
 
-    /// Fills new maps, which nobody uses yet, with what the old ones hold, or with what is desired if
-    /// this build can't read them.
-    fn fill(
-        &self,
-        dir: &StateDir,
-        maps: &Maps,
-        desired: &Desired,
-        attached: &[AttachedApp],
-    ) -> Result<()> {
-        let (nothing, names) = (Snapshot::default(), Record::load(&self.dir));
-        let old = match Maps::open(dir.path()).and_then(|maps| Ok((maps.snapshot()?, maps))) {
-            Ok(old) => Some(old),
-            Err(error) if error.is_of_another_layout() => None,
-            Err(_) if object::map_difference(dir.path(), "counters")?.is_some() => None,
-            Err(error) => return Err(error),
-        };
-        let present = self.describe(Some(maps), &nothing, attached, &names)?;
-        let anew = || Work::new(&desired.with_heirs(attached), &present);
-        let work = match &old {
-            None => anew()?,
-            Some((now, old)) => {
-                let names = names.clone();
-                let content = Desired::of_kernel(now, attached, old, &self.cgroup_mount, names)?;
-                match Work::new(&content, &present) {
-                    // The new maps may be smaller, and the new table too.
-                    Err(Error::Full { .. }) => anew()?,
-                    other => other?,
-                }
-            }
-        };
-        reserve_scopes(dir, maps, &work, attached)?;
-        for (_, slot) in &work.plan.slots {
-            let (scope, vip) = (slot.owner.scope, slot.owner.vip.into());
-            // Turns go on.
-            if let Some((now, old)) = &old
-                && let Some(cursor) = now.cursor_of(scope, vip)
-            {
-                maps.set_cursor(slot.cursor, old.cursor(cursor)?)?;
-            }
-        }
-        write_lists(maps, &work.plan)
-    }
-
-    fn describe<'a>(
+    pub(super) fn describe<'a>(
         &'a self,
         maps: Option<&'a Maps>,
         now: &'a Snapshot,
@@ -233,8 +216,9 @@ impl Datapath {
     pub fn dry_run(&self, table: &Table, absent: Absent) -> Result<Vec<Change>> {
         kernel::check(Need::Pins)?;
         let (desired, _) = self.desired(table, absent)?;
+        Capacity::of(&desired).check()?;
         let names = Record::load(&self.dir);
-        let nothing = Snapshot::default();
+        let nothing = Snapshot::fresh(Capacity::of(&desired).with_room());
         let anew = |attached: &[AttachedApp]| {
             Ok(Work::new(&desired, &self.describe(None, &nothing, attached, &names)?)?.changes)
         };
@@ -253,17 +237,51 @@ impl Datapath {
         };
         let maps = Maps::open(dir.path())?;
         let mut now = maps.snapshot()?;
-        let leftover = now.leftover();
-        for index in &leftover {
-            now.slots.remove(index);
+        let abandoned = Plan::tidy(&now) != Plan::default();
+        let Reclaim { cursors: _, emptied, freed } = Reclaim::new(&now);
+        for index in emptied.into_iter().chain(freed) {
+            now.slots[index as usize] = None;
         }
         let attached = apps::read(&dir)?;
-        let work = Work::new(&desired, &self.describe(Some(&maps), &now, &attached, &names)?)?;
-        let repair = !leftover.is_empty() || work.plan != Plan::default();
+        let compare = |now: &Snapshot| {
+            Work::new(&desired, &self.describe(Some(&maps), now, &attached, &names)?)
+        };
+        let work = match compare(&now) {
+            Err(Error::Full { .. }) => {
+                let capacity = larger(&now, &desired, compare)?;
+                changes.push(capacity.into());
+                now.grow(capacity);
+                compare(&now)?
+            }
+            other => other?,
+        };
+        let repair = abandoned || work.plan != Plan::default();
         changes.extend(work.changes);
         if changes.is_empty() && repair {
             changes.push(Change::Repair);
         }
         Ok(changes)
+    }
+}
+
+/// How large maps have to be so that the change fits that does not fit into those there are.
+fn larger(
+    now: &Snapshot,
+    desired: &Desired,
+    compare: impl Fn(&Snapshot) -> Result<Work>,
+) -> Result<Capacity> {
+    let mut enough = now.clone();
+    enough.grow(now.capacity.and(Capacity::of(desired)));
+    let Work { plan, .. } = compare(&enough)?;
+    let needed = Capacity::of_change(now, &plan);
+    needed.check()?;
+    // There may be room, but not in one piece.
+    Ok(needed.with_room().at_least(now.capacity))
+}
+
+impl From<Capacity> for Change {
+    fn from(capacity: Capacity) -> Self {
+        let Capacity { vips, backends, cursors: _ } = capacity;
+        Self::Grow { vips, backends }
     }
 }

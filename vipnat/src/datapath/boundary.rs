@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, mem::offset_of, process::Command};
 
 use serde::Deserialize;
 use vipnat_common::layout::{
-    Counters, Cursor, Datagrams, Flow, Layout, Range, Scope, Slot, VipKey,
+    Counters, Cursor, Datagrams, Flow, Layout, Note, Range, Scope, Slot, VipKey,
 };
 
 use super::object::MAP_NAMES;
@@ -45,20 +45,10 @@ fn structs() -> Vec<Rust> {
         rust!(Range { first, count }),
         rust!(Slot { owner, ip, port, flags, cursor }),
         rust!(Cursor { sent, udp_connects }),
-        rust!(Flow {
-            scope,
-            vip,
-            backend,
-            vip_port,
-            backend_port,
-            slot,
-            local_port,
-            flags,
-            expires,
-            stream
-        }),
+        rust!(Note { scope, vip, backend, vip_port, backend_port, slot, stream }),
+        rust!(Flow { note, local_port, flags, expires }),
         rust!(Datagrams { flows }),
-        rust!(Counters { redirected, unreachable, unsettled, unrecorded, evicted }),
+        rust!(Counters { unreachable, unsettled, unrecorded, evicted }),
         rust!(Layout { version, build, last_scope }),
     ]
 }
@@ -69,7 +59,7 @@ const MAPS: [(&str, &str, &str); 8] = [
     ("counters", "4", "Counters"),
     ("cursors", "4", "Cursor"),
     ("datagrams", "4", "Datagrams"),
-    ("flows", "4", "Flow"),
+    ("flows", "4", "Note"),
     ("layout", "4", "Layout"),
     ("scope", "8", "Scope"),
     ("vips", "VipKey", "Range"),

@@ -4,27 +4,58 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use vipnat_common::Slot;
+
 use super::{
     Absent,
     apps::{self, AttachedApp},
     error::{Attempt as _, Error, Result},
     maps::Maps,
-    plan::Plan,
+    plan::{Plan, Reclaim},
     snapshot::Snapshot,
     state_dir::StateDir,
     sys,
     work::{Attach, Work},
 };
 
-/// Reads the maps back and frees what an interrupted command left. Returns whether there was any.
-pub(super) fn settle(maps: &Maps) -> Result<(Snapshot, bool)> {
-    let now = maps.snapshot()?;
-    let leftover = now.leftover();
-    if leftover.is_empty() {
-        return Ok((now, false));
+/// Which part of the slots may be retired before they are freed, which takes a grace period: small
+/// changes go without.
+const RETIRED_SHARE: usize = 16;
+
+/// Reads the maps back and retires what an interrupted command left. Returns whether there was any.
+/// If a change was interrupted, or nobody can tell, all has to be read.
+pub(super) fn settle(maps: &Maps, all: bool) -> Result<(Snapshot, bool)> {
+    let mut now = if all { maps.snapshot()? } else { maps.snapshot_of_slots()? };
+    let Plan { retired, .. } = Plan::tidy(&now);
+    maps.write_slots(&retired)?;
+    for (index, slot) in &retired {
+        now.slots[*index as usize] = Some(*slot);
     }
-    free(maps, &Plan::tidy(&now, leftover))?;
-    Ok((maps.snapshot()?, true))
+    if now.leftover().count() > now.slots.len() / RETIRED_SHARE {
+        reclaim(maps, &mut now)?;
+    }
+    Ok((now, !retired.is_empty()))
+}
+
+/// Empties what is retired, once no program can still be reading it, and frees what was emptied before.
+/// Returns whether there was any.
+pub(super) fn reclaim(maps: &Maps, now: &mut Snapshot) -> Result<bool> {
+    let Reclaim { cursors, emptied, freed } = Reclaim::new(now);
+    if emptied.is_empty() && freed.is_empty() {
+        return Ok(false);
+    }
+    wait()?;
+    maps.reset_cursors(&cursors)?;
+    let emptied: Vec<_> = emptied.into_iter().map(|index| (index, Slot::EMPTIED)).collect();
+    maps.write_slots(&emptied)?;
+    maps.free_slots(&freed)?;
+    for (index, slot) in emptied {
+        now.slots[index as usize] = Some(slot);
+    }
+    for index in freed {
+        now.slots[index as usize] = None;
+    }
+    Ok(true)
 }
 
 /// Makes the directories of all apps there are to be, and notes that their scopes are given.
@@ -48,10 +79,8 @@ pub(super) fn reserve_scopes(
 
 /// Writes new lists, and lets the entries lead to them.
 pub(super) fn write_lists(maps: &Maps, plan: &Plan) -> Result<()> {
-    for (index, slot) in &plan.slots {
-        maps.write_slot(*index, *slot)?;
-    }
-    plan.switches.iter().try_for_each(|(key, range)| maps.switch(*key, *range))
+    maps.write_slots(&plan.slots)?;
+    maps.switch(&plan.switches)
 }
 
 /// What came of it.
@@ -75,6 +104,9 @@ pub(super) fn carry_out(
     absent: Absent,
 ) -> Result<Done> {
     let Work { plan, changes: _, attach, owners, scopes } = work;
+    if *plan != Plan::default() {
+        dir.begin_change()?;
+    }
     reserve_scopes(dir, maps, work, attached)?;
     write_lists(maps, plan)?;
     // One write for each cgroup makes it the new app's.
@@ -108,8 +140,8 @@ pub(super) fn carry_out(
         wait()?;
     }
     remove_entries(maps, &plan)?;
+    maps.write_slots(&plan.retired)?;
     gone.iter().try_for_each(apps::remove)?;
-    free(maps, &plan)?;
     done.held = held;
     Ok(done)
 }
@@ -165,21 +197,7 @@ fn attach_app(
 }
 
 pub(super) fn remove_entries(maps: &Maps, plan: &Plan) -> Result<()> {
-    plan.removals.iter().try_for_each(|key| maps.remove(*key))
-}
-
-/// Frees what no entry points to any more, once no program can still be reading it. If it does not
-/// get that far, what remains is found as leftover the next time.
-pub(super) fn free(maps: &Maps, plan: &Plan) -> Result<()> {
-    let Plan { slots: _, switches: _, removals: _, cursors, freed } = plan;
-    if freed.is_empty() {
-        return Ok(());
-    }
-    wait()?;
-    for cursor in cursors {
-        maps.reset_cursor(*cursor)?;
-    }
-    freed.iter().try_for_each(|index| maps.free_slot(*index))
+    maps.remove(&plan.removals)
 }
 
 /// Waits until no program decides by what the maps held when this was called.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use vipnat_common::Flow;
+use vipnat_common::Note;
 
 use super::{
     Change,
@@ -35,12 +35,12 @@ pub struct Departed {
 pub(super) type Rules = BTreeMap<(u32, Ipv4Addr), Rule>;
 
 impl Departed {
-    /// Whether a flow was led to the backend, and is led there by no other turn of the VIP either.
-    pub(super) fn was_given(&self, flow: &Flow, rules: &Rules) -> bool {
+    /// Whether a noted socket was led to the backend, and is led there by no other turn of the VIP either.
+    pub(super) fn was_given(&self, note: &Note, rules: &Rules) -> bool {
         let Self { app: _, relationship: _, scope, vip, backend } = self;
-        let of_vip = flow.scope == *scope && flow.vip == vip.octets();
-        let mut turns = rules.get(&(*scope, *vip)).into_iter().flat_map(|rule| &rule.turns);
-        of_vip && backend.leads(flow) && !turns.any(|turn| turn.leads(flow))
+        let of_vip = note.scope == *scope && note.vip == vip.octets();
+        let mut turns = rules.get(&(*scope, *vip)).into_iter().flat_map(|rule| &*rule.turns);
+        of_vip && backend.leads(note) && !turns.any(|turn| turn.leads(note))
     }
 
     /// Whether the VIP leads to the backend after all.
@@ -67,14 +67,14 @@ pub(super) fn departed(
         };
         let owner =
             if desired.apps.contains_key(app) { Some(&app.as_str()) } else { heirs.get(&**app) };
-        let next = owner.and_then(|app| rule_of(desired, app, *vip));
         let known = owner.and_then(|app| desired.names.names(app, *vip));
         let known = known.or_else(|| record.names(app, *vip));
         let policy = known.map(|names| names.on_backend_removed).unwrap_or_default();
         if policy == OnBackendRemoved::Keep {
             continue;
         }
-        let stay: HashSet<_> = next.into_iter().flat_map(|rule| &rule.turns).collect();
+        let next = owner.and_then(|app| rule_of(desired, app, *vip));
+        let stay: HashSet<_> = next.into_iter().flat_map(|rule| &*rule.turns).collect();
         let left = old.backends().into_iter().filter(|(turn, _)| !stay.contains(turn));
         all.extend(left.map(|(backend, _)| {
             let (app, relationship) = (app.clone(), relationship.clone());

@@ -5,13 +5,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustc_hash::FxHashMap;
+
 use super::{
     Absent,
     apps::AttachedApp,
     cgroup,
     error::{Attempt as _, Error, Result},
     maps::Maps,
-    rule::Rule,
+    rule::{Role, Rule},
     snapshot::Snapshot,
 };
 use crate::{record::Record, table::Table};
@@ -106,9 +108,14 @@ impl Desired {
 
     /// What a table says, but for cgroups.
     pub(super) fn without_cgroups(table: &Table) -> Self {
+        let services = table.services.iter();
+        let roles: FxHashMap<_, _> =
+            services.map(|(name, service)| (name.as_str(), Role::from(service))).collect();
         let apps = table.apps.iter().map(|(name, app)| {
-            let relationships = app.relationships.values();
-            let rules = relationships.map(|relationship| Rule::new(0, relationship, table));
+            let rules = app
+                .relationships
+                .values()
+                .map(|relationship| Rule::new(relationship, &roles[&*relationship.service]));
             (name.clone(), DesiredApp { rules: rules.collect(), ..DesiredApp::default() })
         });
         Self { apps: apps.collect(), names: Record::of(table) }

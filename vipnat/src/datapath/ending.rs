@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use vipnat_common::Flow;
+use vipnat_common::Note;
 
 use super::{
     Applied, Datapath,
@@ -83,7 +83,7 @@ impl Datapath {
 
     fn end_drained_after(&self, first: impl FnOnce(&mut Drains)) -> Result<Drained> {
         kernel::check(Need::Pins)?;
-        let Some((_dir, maps)) = self.open()? else {
+        let Some((dir, maps)) = self.open()? else {
             return Ok(Drained::default());
         };
         let mut drains = Drains::load(&self.dir);
@@ -92,7 +92,9 @@ impl Datapath {
             return Ok(drained);
         }
         first(&mut drains);
-        let rules = maps.snapshot()?.rules();
+        let all = dir.is_changing()?;
+        let present = if all { maps.snapshot()? } else { maps.snapshot_of_slots()? };
+        let rules = present.rules_of(drains.vips());
         drained.ended = self.end_due(&mut drains, &rules, &mut drained.warnings);
         drained.next = drains.next(now().as_secs());
         Ok(drained)
@@ -172,7 +174,8 @@ impl Datapath {
         if drains.is_due(now().as_secs()) {
             wait()?;
         }
-        let rules = maps.snapshot()?.rules();
+        // The change is made, so the slots tell all.
+        let rules = maps.snapshot_of_slots()?.rules_of(drains.vips());
         applied.ended = self.end_due(&mut drains, &rules, &mut applied.warnings);
         match count(&self.dir, &by_app(later), &rules) {
             Ok(draining) => applied.draining = draining,
@@ -228,7 +231,7 @@ fn end(
     let mut closed = BTreeSet::new();
     for pass in 0..PASSES {
         let mut more = false;
-        let place = |flow: &Flow| Some((0, place_in(drains, rules, flow)?));
+        let place = |note: &Note| Some((0, place_in(drains, rules, note)?));
         for noted in search.noted(1, place)? {
             let found = Found::of(&noted, &cgroups(drains))?;
             let app = &drains[0].departed.app;
@@ -262,7 +265,7 @@ fn count(
     if apps.is_empty() {
         return Ok(draining);
     }
-    let noted = Search::new(state)?.noted(apps.len(), |flow| place(apps, rules, flow))?;
+    let noted = Search::new(state)?.noted(apps.len(), |note| place(apps, rules, note))?;
     for (drains, noted) in apps.iter().zip(noted) {
         let found = Found::of(&noted, &cgroups(drains))?;
         for (sort, drain) in drains.iter().enumerate() {
@@ -276,15 +279,15 @@ fn count(
     Ok(draining)
 }
 
-/// Whose a flow is, and which of its backends it was given, by their places in the lists.
-fn place(apps: &[Vec<Drain>], rules: &Rules, flow: &Flow) -> Option<(usize, usize)> {
+/// Whose a note is, and which of its backends the socket was given, by their places in the lists.
+fn place(apps: &[Vec<Drain>], rules: &Rules, note: &Note) -> Option<(usize, usize)> {
     let apps = apps.iter().enumerate();
-    apps.filter_map(|(app, drains)| Some((app, place_in(drains, rules, flow)?))).next()
+    apps.filter_map(|(app, drains)| Some((app, place_in(drains, rules, note)?))).next()
 }
 
-/// Which of an app's backends a flow was given.
-fn place_in(drains: &[Drain], rules: &Rules, flow: &Flow) -> Option<usize> {
-    drains.iter().position(|drain| drain.departed.was_given(flow, rules))
+/// Which of an app's backends a noted socket was given.
+fn place_in(drains: &[Drain], rules: &Rules, note: &Note) -> Option<usize> {
+    drains.iter().position(|drain| drain.departed.was_given(note, rules))
 }
 
 fn uncertain(error: Error) -> String {

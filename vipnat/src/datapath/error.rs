@@ -50,8 +50,8 @@ pub enum Error {
     },
     /// The table does not fit into a map.
     #[error(
-        "the table needs {needed} more elements of the map `{map}`, which has {free} free in \
-         one piece of {capacity}; use fewer backends or smaller weights, or move apps to another machine"
+        "the table needs {needed} elements of the map `{map}`, which has {free} free in one piece, and \
+         {capacity} at most; use fewer backends or smaller weights, or move apps to another machine"
     )]
     Full {
         /// The map.

@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use vipnat_common::{Protocol, layout::Counters};
+use vipnat_common::{
+    Protocol,
+    layout::{Counters, Cursor},
+};
 
 use super::{
     apps, cgroup,
@@ -24,8 +27,15 @@ use crate::{
 pub struct Listing {
     /// The apps, by name.
     pub apps: Vec<ListedApp>,
-    /// What the hooks did, summed over all CPUs.
+    /// What went wrong, summed over all CPUs.
     pub counters: Counters,
+}
+
+impl Listing {
+    /// How many turns the VIPs gave, all together.
+    pub fn redirected(&self) -> u64 {
+        self.apps.iter().flat_map(|app| &app.vips).map(|vip| vip.connections).sum()
+    }
 }
 
 /// One app.
@@ -80,6 +90,7 @@ pub(super) fn read(
     record: &Record,
 ) -> Result<Listing> {
     let now = maps.snapshot()?;
+    let cursors = maps.all_cursors()?;
     let rules = now.rules();
     let paths = cgroup::paths_by_id(cgroup_mount)?;
     let mut listed = Vec::new();
@@ -98,12 +109,10 @@ pub(super) fn read(
         let mut vips = Vec::new();
         for rule in rules.values().filter(|rule| rule.scope == app.scope) {
             let Rule { scope, vip, port, protocol, turns: _, select, udp_pinning } = rule;
-            let connections = match now.cursor_of(*scope, *vip) {
-                Some(cursor) => maps.cursor(cursor)?.total(),
-                None => 0,
-            };
+            let cursor = now.cursor_of(*scope, *vip).and_then(|index| cursors.get(index as usize));
+            let connections = cursor.map_or(0, Cursor::total);
             vips.push(ListedVip {
-                names: record.names(&app.name, *vip).cloned(),
+                names: record.names(&app.name, *vip),
                 vip: *vip,
                 port: *port,
                 protocol: *protocol,

@@ -1,17 +1,22 @@
 //! The pinned maps, read and written in the types of `vipnat-common`.
 
-use std::{net::Ipv4Addr, path::Path};
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
 
 use aya::maps::{Map, MapData, PerCpuArray};
 use aya_obj::generated::bpf_map_type::{
     BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_CGROUP_STORAGE_DEPRECATED, BPF_MAP_TYPE_HASH,
 };
+use rustc_hash::FxHashMap;
 use vipnat_common::{
     Range, Slot, VipKey,
-    layout::{Counters, Cursor, Layout, Scope, capacity},
+    layout::{Counters, Cursor, Layout, Scope},
 };
 
 use super::{
+    capacity::Capacity,
     error::{Attempt as _, Error, Result},
     object,
     snapshot::Snapshot,
@@ -56,7 +61,8 @@ pub(super) struct Maps {
     cursors: ByteMap<4, 16>,
     switch: Switch,
     layout: ByteMap<4, 12>,
-    counters: PerCpuArray<MapData, [u64; 5]>,
+    /// Where the counters are pinned, which are read least and differ most between builds.
+    counters: PathBuf,
 }
 
 impl Maps {
@@ -64,7 +70,6 @@ impl Maps {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let pin = |name: &str| object::map_pin(path, name);
         let open = |name: &str| format!("open {}", pin(name).display());
-        let counters = MapData::from_pin(pin("counters")).and_then(Map::from_map_data);
         Ok(Self {
             vips: ByteMap::open(&pin("vips"), BPF_MAP_TYPE_HASH).attempt(|| open("vips"))?,
             backends: ByteMap::open(&pin("backends"), BPF_MAP_TYPE_ARRAY)
@@ -73,7 +78,7 @@ impl Maps {
                 .attempt(|| open("cursors"))?,
             switch: Switch::open(path)?,
             layout: object::layout_map(path)?,
-            counters: counters.and_then(PerCpuArray::try_from).attempt(|| open("counters"))?,
+            counters: pin("counters"),
         })
     }
 
@@ -82,89 +87,98 @@ impl Maps {
         &self.switch
     }
 
-    /// Reads entries and slots back.
-    pub(super) fn snapshot(&self) -> Result<Snapshot> {
-        let mut snapshot = Snapshot::default();
-        let mut foreign = None;
-        self.vips
-            .for_each(|key, range| {
-                let range = Range::from_bytes(range);
-                let end = range.first.checked_add(range.count);
-                match VipKey::from_bytes(key) {
-                    Some(key) if end.is_some_and(|end| end <= capacity::BACKENDS) => {
-                        snapshot.entries.insert(key, range);
-                    }
-                    _ => foreign = Some("vips"),
-                }
-            })
-            .attempt(|| "read the map vips".to_owned())?;
-        self.backends
-            .for_each_mapped(|index, slot| {
-                if *slot != Slot::FREE {
-                    match Slot::from_bytes(*slot) {
-                        Some(slot) => drop(snapshot.slots.insert(index, slot)),
-                        None => foreign = Some("backends"),
-                    }
-                }
-            })
-            .attempt(|| "read the map backends".to_owned())?;
-        match foreign {
-            None => Ok(snapshot),
-            Some(map) => Err(Error::Unsupported(format!(
-                "the map {map} holds what vipnat never writes; run `vipnat flush` and apply again"
-            ))),
+    /// How much they hold.
+    pub(super) fn capacity(&self) -> Capacity {
+        Capacity {
+            vips: self.vips.capacity(),
+            backends: self.backends.capacity(),
+            cursors: self.cursors.capacity(),
         }
     }
 
-    /// Writes a slot, which no range may point to.
-    pub(super) fn write_slot(&self, index: u32, slot: Slot) -> Result<()> {
-        self.backends
-            .update(index.to_ne_bytes(), slot.to_bytes())
-            .map(drop)
-            .attempt(|| format!("write slot {index} of the map backends"))
+    /// Reads entries and slots back.
+    pub(super) fn snapshot(&self) -> Result<Snapshot> {
+        let capacity = self.capacity();
+        let mut entries = FxHashMap::default();
+        let mut known = true;
+        let entry = |key, range| {
+            let range = Range::from_bytes(range);
+            let end = range.first.checked_add(range.count);
+            match VipKey::from_bytes(key) {
+                Some(key) if end.is_some_and(|end| end <= capacity.backends) => {
+                    entries.insert(key, range);
+                }
+                _ => known = false,
+            }
+        };
+        self.vips.for_each(entry).attempt(|| "read the map vips".to_owned())?;
+        if !known {
+            return Err(foreign("vips"));
+        }
+        Ok(Snapshot { entries, slots: self.slots()?, capacity })
     }
 
-    /// Frees a slot, which no range may have pointed to for a grace period.
-    pub(super) fn free_slot(&self, index: u32) -> Result<()> {
-        self.backends
-            .update(index.to_ne_bytes(), Slot::FREE)
-            .map(drop)
-            .attempt(|| format!("free slot {index} of the map backends"))
+    /// The same from the slots alone, see [`Snapshot::of_slots`].
+    pub(super) fn snapshot_of_slots(&self) -> Result<Snapshot> {
+        Ok(Snapshot::of_slots(self.slots()?, self.capacity()))
     }
 
-    /// Points an entry to its slots, at once for every CPU.
-    pub(super) fn switch(&self, key: VipKey, range: Range) -> Result<()> {
-        self.vips
-            .update(key.to_bytes(), range.to_bytes())
-            .map(drop)
-            .attempt(|| format!("write {} to the map vips", entry(key)))
+    fn slots(&self) -> Result<Vec<Option<Slot>>> {
+        let slots = self.backends.all().attempt(|| "read the map backends".to_owned())?;
+        let slot = |bytes: [u8; 24]| match bytes {
+            Slot::FREE => Some(None),
+            bytes => Slot::from_bytes(bytes).map(Some),
+        };
+        let slots: Option<_> = slots.into_iter().map(slot).collect();
+        slots.ok_or_else(|| foreign("backends"))
     }
 
-    /// Removes an entry.
-    pub(super) fn remove(&self, key: VipKey) -> Result<()> {
-        self.vips
-            .remove(key.to_bytes())
-            .attempt(|| format!("remove {} from the map vips", entry(key)))
+    /// Writes slots, which no range may point to; or what they hold already, with other flags.
+    pub(super) fn write_slots(&self, slots: &[(u32, Slot)]) -> Result<()> {
+        let slots = slots.iter().map(|(index, slot)| (index.to_ne_bytes(), slot.to_bytes()));
+        self.backends.update_all(slots).attempt(|| "write slots of the map backends".to_owned())
     }
 
-    /// How many turns a cursor has given, of each kind.
-    pub(super) fn cursor(&self, index: u32) -> Result<Cursor> {
-        let turns = self.cursors.lookup(index.to_ne_bytes());
-        let turns = turns.attempt(|| format!("read cursor {index}"))?;
-        Ok(Cursor::from_bytes(turns.unwrap_or_default()))
+    /// Frees slots, which no range may have pointed to for a grace period.
+    pub(super) fn free_slots(&self, indices: &[u32]) -> Result<()> {
+        let slots = indices.iter().map(|index| (index.to_ne_bytes(), Slot::FREE));
+        self.backends.update_all(slots).attempt(|| "free slots of the map backends".to_owned())
     }
 
-    /// Lets a cursor, which no program uses yet, go on from where another one is.
-    pub(super) fn set_cursor(&self, index: u32, turns: Cursor) -> Result<()> {
-        self.cursors
-            .update(index.to_ne_bytes(), turns.to_bytes())
-            .map(drop)
-            .attempt(|| format!("write cursor {index} of the map cursors"))
+    /// Points entries to their slots, one after the other, each at once for every CPU.
+    pub(super) fn switch(&self, entries: &[(VipKey, Range)]) -> Result<()> {
+        let all = entries.iter().map(|(key, range)| (key.to_bytes(), range.to_bytes()));
+        self.vips.update_all(all).attempt(|| match entries {
+            [(key, _)] => format!("write {} to the map vips", entry(*key)),
+            _ => format!("write {} entries to the map vips", entries.len()),
+        })
     }
 
-    /// Sets a cursor, which no slot in use may point to, back to the first turn.
-    pub(super) fn reset_cursor(&self, index: u32) -> Result<()> {
-        self.set_cursor(index, Cursor::default())
+    /// Removes entries, one after the other; it is no error if one is not there.
+    pub(super) fn remove(&self, keys: &[VipKey]) -> Result<()> {
+        let all = keys.iter().map(|key| key.to_bytes());
+        self.vips.remove_all(all).attempt(|| match keys {
+            [key] => format!("remove {} from the map vips", entry(*key)),
+            _ => format!("remove {} entries from the map vips", keys.len()),
+        })
+    }
+
+    /// How many turns each cursor has given, by index.
+    pub(super) fn all_cursors(&self) -> Result<Vec<Cursor>> {
+        let cursors = self.cursors.all().attempt(|| "read the map cursors".to_owned())?;
+        Ok(cursors.into_iter().map(Cursor::from_bytes).collect())
+    }
+
+    /// Lets cursors, which no program uses yet, go on from where others are.
+    pub(super) fn set_cursors(&self, cursors: &[(u32, Cursor)]) -> Result<()> {
+        let all = cursors.iter().map(|(index, turns)| (index.to_ne_bytes(), turns.to_bytes()));
+        self.cursors.update_all(all).attempt(|| "write cursors of the map cursors".to_owned())
+    }
+
+    /// Sets cursors, which no slot in use may point to, back to the first turn.
+    pub(super) fn reset_cursors(&self, indices: &[u32]) -> Result<()> {
+        let first = |index: &u32| (*index, Cursor::default());
+        self.set_cursors(&indices.iter().map(first).collect::<Vec<_>>())
     }
 
     /// What the maps are, and the highest scope that an app was ever given.
@@ -184,16 +198,20 @@ impl Maps {
 
     /// The counters, summed over all CPUs.
     pub(super) fn counters(&self) -> Result<Counters> {
-        let per_cpu = self.counters.get(&0, 0).attempt(|| "read the counters".to_owned())?;
+        let open = || format!("open {}", self.counters.display());
+        let counters = MapData::from_pin(&self.counters).and_then(Map::from_map_data);
+        let counters: PerCpuArray<_, [u64; 4]> =
+            counters.and_then(PerCpuArray::try_from).attempt(open)?;
+        let per_cpu = counters.get(&0, 0).attempt(|| "read the counters".to_owned())?;
         let sum = |field: usize| per_cpu.iter().map(|counters| counters[field]).sum();
-        Ok(Counters {
-            redirected: sum(0),
-            unreachable: sum(1),
-            unsettled: sum(2),
-            unrecorded: sum(3),
-            evicted: sum(4),
-        })
+        Ok(Counters { unreachable: sum(0), unsettled: sum(1), unrecorded: sum(2), evicted: sum(3) })
     }
+}
+
+fn foreign(map: &str) -> Error {
+    Error::Unsupported(format!(
+        "the map {map} holds what vipnat never writes; run `vipnat flush` and apply again"
+    ))
 }
 
 /// An entry, for people.

@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use vipnat_common::layout::{LAYOUT, Layout};
 
 use super::{
+    capacity::Capacity,
     error::{Attempt as _, Error, Result},
     kernel::{self, Need},
     state_dir::{APPS, MAPS, NEW, PROGRAMS, StateDir, names},
@@ -79,13 +80,13 @@ pub(super) fn condition(dir: &StateDir) -> Result<Condition> {
 ///
 /// They are pinned in a directory of their own that is renamed when it is complete; the maps come
 /// last, so if they are there, everything is.
-pub(super) fn install(dir: &StateDir) -> Result<()> {
+pub(super) fn install(dir: &StateDir, capacity: Capacity) -> Result<()> {
     let path = dir.path();
     // What a crash in the middle of the following left. Links without these maps know nothing.
     for name in [PROGRAMS, APPS] {
         dir.remove(name)?;
     }
-    let new = Staged::load(dir, &[])?;
+    let new = Staged::load(dir, &[], capacity)?;
     new.stamp(build(), 0)?;
     for name in [PROGRAMS, MAPS] {
         fs::rename(new.path.join(name), path.join(name))
@@ -100,13 +101,17 @@ pub(super) struct Staged {
 }
 
 impl Staged {
-    /// Loads the object, with those of the pinned maps that are named instead of new ones, and pins
-    /// all of it below `new`.
-    pub(super) fn load(dir: &StateDir, kept: &[&'static str]) -> Result<Self> {
+    /// Loads the object, with those of the pinned maps that are named instead of new ones, which are
+    /// made so large, and pins all of it below `new`.
+    pub(super) fn load(dir: &StateDir, kept: &[&'static str], capacity: Capacity) -> Result<Self> {
         kernel::check(Need::Load)?;
         dir.remove(NEW)?;
         kernel::check_features().attempt(|| "load the eBPF object into the kernel".to_owned())?;
         let mut loader = EbpfLoader::new();
+        let Capacity { vips, backends, cursors } = capacity;
+        loader.map_max_entries("vips", vips);
+        loader.map_max_entries("backends", backends);
+        loader.map_max_entries("cursors", cursors);
         let mptcp = u32::from(kernel::has_mptcp());
         loader.override_global("MPTCP", &mptcp, true);
         for name in kept {
@@ -168,7 +173,7 @@ pub(super) fn check_layout(path: &Path) -> Result<()> {
 }
 
 /// Compares the pinned maps with those of the object: the version first, which says most, then
-/// kind, sizes and capacity, since aya takes a pinned map as it is.
+/// kind, sizes and flags, since aya takes a pinned map as it is.
 fn difference(path: &Path) -> Result<Option<String>> {
     match pinned_layout(path)? {
         Some(Layout { version: LAYOUT, .. }) => {}
@@ -203,7 +208,8 @@ pub(super) fn check_hooks(path: &Path) -> Result<()> {
     Err(Error::Layout { dir: path.to_owned(), what })
 }
 
-/// How a pinned map differs from the object's of its name, in kind, sizes and capacity.
+/// How a pinned map differs from the object's of its name, in kind, sizes and flags. How much it holds is
+/// left to whoever made it.
 pub(super) fn map_difference(path: &Path, name: &str) -> Result<Option<String>> {
     static PARSED: OnceLock<aya_obj::Object> = OnceLock::new();
     let object = PARSED
@@ -220,11 +226,11 @@ pub(super) fn map_difference(path: &Path, name: &str) -> Result<Option<String>> 
         // Whatever else keeps it from being read says nothing of what it is.
         Err(error) => return Err(error).attempt(|| format!("open {}", pin.display())),
     };
-    let found = (info.type_, info.key_size, info.value_size, info.max_entries);
+    let found = (info.type_, info.key_size, info.value_size, info.map_flags);
     let wanted =
-        (expected.map_type(), expected.key_size(), expected.value_size(), expected.max_entries());
+        (expected.map_type(), expected.key_size(), expected.value_size(), expected.map_flags());
     Ok((found != wanted).then(|| {
-        format!("map {name} has (kind, key size, value size, entries) {found:?}, not {wanted:?}")
+        format!("map {name} has (kind, key size, value size, flags) {found:?}, not {wanted:?}")
     }))
 }
 

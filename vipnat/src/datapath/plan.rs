@@ -1,11 +1,10 @@
 //! The difference between what the maps hold and what they should: a pure function.
 
-use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    net::Ipv4Addr,
-};
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
-use vipnat_common::{Range, Slot, VipKey, layout::capacity};
+use fixedbitset::FixedBitSet;
+use rustc_hash::{FxHashMap, FxHashSet};
+use vipnat_common::{Range, Slot, VipKey};
 
 use super::{
     error::{Error, Result},
@@ -23,19 +22,17 @@ pub(super) struct Plan {
     pub(super) switches: Vec<(VipKey, Range)>,
     /// Third: entries that go, heads before what is limited.
     pub(super) removals: Vec<VipKey>,
-    /// After a grace period: cursors that nobody has any more, then slots.
-    pub(super) cursors: BTreeSet<u32>,
-    /// See above. A slot is what keeps a cursor taken, so it goes last.
-    pub(super) freed: BTreeSet<u32>,
+    /// Fourth: the slots that no entry leads to any more, as what they are from then on.
+    pub(super) retired: Vec<(u32, Slot)>,
 }
 
 impl Plan {
     /// The writes that give the apps in `scopes` these rules and nothing else. The snapshot must
-    /// have no [`Snapshot::leftover`].
+    /// have no [`Snapshot::leftover`] but retired ones.
     ///
     /// # Errors
     ///
-    /// [`Error::Full`] if a map is too small. Slots that this plan would free do not count as free:
+    /// [`Error::Full`] if a map is too small. Slots that this plan retires do not count as free:
     /// readers may still use them while the new lists are written.
     pub(super) fn new(
         now: &Snapshot,
@@ -43,111 +40,163 @@ impl Plan {
         scopes: impl Fn(u32) -> bool,
     ) -> Result<Self> {
         let mut plan = Self::default();
-        let mut free = FreeSlots::new(now);
-        let mut cursors = FreeCursors::new(now);
-        let mut wanted = HashSet::new();
-        let mut new_entries = 0;
+        let mut free = None;
+        let mut cursors = None;
+        let (mut kept, mut new_entries) = (0, 0);
         for rule in rules {
-            let cursor = match now.cursor_of(rule.scope, rule.vip) {
-                Some(cursor) => cursor,
-                None => cursors.take()?,
+            let head = VipKey::head(rule.scope, rule.vip.octets());
+            let head = (head, now.entries.get(&head));
+            let first = head.1.and_then(|range| now.slots_in(*range, &head.0)?.next());
+            let cursor = match first {
+                Some(slot) => slot.cursor,
+                None => cursors.get_or_insert_with(|| FreeCursors::new(now)).take()?,
             };
-            for (key, slots) in rule.entries(cursor) {
-                wanted.insert(key);
-                if now.slots_of(&key).as_ref() == Some(&slots) {
+            for key in rule.keys() {
+                let old = if key == head.0 { head.1 } else { now.entries.get(&key) };
+                if old.is_some() {
+                    kept += 1;
+                } else {
+                    new_entries += 1;
+                }
+                let slots = old.and_then(|range| now.slots_in(*range, &key));
+                if slots.is_some_and(|slots| slots.eq(rule.slots(key, cursor))) {
                     continue;
                 }
-                new_entries += usize::from(!now.entries.contains_key(&key));
-                let range = free.take(slots.len())?;
-                plan.slots.extend(indices(range).zip(slots));
+                let count = rule.slots(key, cursor).count();
+                let range = free.get_or_insert_with(|| FreeSlots::new(now)).take(count)?;
+                plan.slots.extend(indices(range).zip(rule.slots(key, cursor)));
                 plan.switches.push((key, range));
-                plan.freed.extend(now.entries.get(&key).copied().into_iter().flat_map(indices));
+                plan.retire(now, old);
             }
         }
         // What goes is removed after what comes, so it does not make room.
-        let free_entries = (capacity::VIPS as usize).saturating_sub(now.entries.len());
+        let free_entries = (now.capacity.vips as usize).saturating_sub(now.entries.len());
         if new_entries > free_entries {
             return Err(Error::Full {
                 map: "vips",
                 needed: new_entries,
                 free: free_entries,
-                capacity: capacity::VIPS,
+                capacity: now.capacity.vips,
             });
         }
-        for (key, range) in &now.entries {
-            if scopes(key.scope) && !wanted.contains(key) {
+        if kept < now.entries.len() {
+            let wanted: FxHashSet<_> = rules.iter().flat_map(Rule::keys).collect();
+            let entries = now.entries.iter();
+            let gone = entries.filter(|(key, _)| scopes(key.scope) && !wanted.contains(key));
+            for (key, range) in gone {
                 plan.removals.push(*key);
-                plan.freed.extend(indices(*range));
+                plan.retire(now, Some(range));
             }
         }
         plan.removals.sort_by_key(|key| (*key != VipKey::head(key.scope, key.vip), key.to_bytes()));
-        plan.cursors = unused_cursors(now, &plan);
+        // Foreign hands may have let two entries lead to one slot.
+        plan.retired.sort_by_key(|(index, _)| *index);
+        plan.retired.dedup();
         Ok(plan)
+    }
+
+    fn retire(&mut self, now: &Snapshot, range: Option<&Range>) {
+        let slots = range.copied().into_iter().flat_map(indices);
+        let slots = slots.filter_map(|index| Some((index, (*now.slots.get(index as usize)?)?)));
+        self.retired.extend(slots.map(retired));
     }
 
     /// The same without taking anything away from some scopes.
     pub(super) fn holding_back(&self, now: &Snapshot, held: impl Fn(u32) -> bool) -> Self {
         let mut plan = self.clone();
         let kept: Vec<_> = plan.removals.extract_if(.., |key| held(key.scope)).collect();
-        for index in kept.iter().filter_map(|key| now.entries.get(key)).copied().flat_map(indices) {
-            plan.freed.remove(&index);
-        }
-        plan.cursors = unused_cursors(now, &plan);
+        let slots = kept.iter().filter_map(|key| now.entries.get(key)).copied().flat_map(indices);
+        let slots: FxHashSet<_> = slots.collect();
+        plan.retired.retain(|(index, _)| !slots.contains(index));
         plan
     }
 
-    /// What to free when nothing but `leftover` slots are to go.
-    pub(super) fn tidy(now: &Snapshot, leftover: Vec<u32>) -> Self {
-        let mut plan = Self { freed: leftover.into_iter().collect(), ..Self::default() };
-        plan.cursors = unused_cursors(now, &plan);
-        plan
+    /// What to retire when nothing but what a crash left is to go.
+    pub(super) fn tidy(now: &Snapshot) -> Self {
+        let abandoned = now.leftover().filter(|(_, slot)| slot.flags & Slot::RETIRED == 0);
+        Self { retired: abandoned.map(retired).collect(), ..Self::default() }
     }
 }
 
-/// The cursors that only slots to be freed point to.
-fn unused_cursors(now: &Snapshot, plan: &Plan) -> BTreeSet<u32> {
-    let kept = now.slots.iter().filter(|(index, _)| !plan.freed.contains(index));
-    let kept = kept.map(|(_, slot)| slot.cursor);
-    let in_use: HashSet<u32> = kept.chain(plan.slots.iter().map(|(_, slot)| slot.cursor)).collect();
-    let freed = plan.freed.iter().filter_map(|index| now.slots.get(index));
-    freed.map(|slot| slot.cursor).filter(|cursor| !in_use.contains(cursor)).collect()
+fn retired((index, slot): (u32, Slot)) -> (u32, Slot) {
+    (index, Slot { flags: slot.flags | Slot::RETIRED, ..slot })
+}
+
+/// What to do about retired slots, a grace period after they were retired.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reclaim {
+    /// First: cursors that nobody has any more go back to the first turn.
+    pub(super) cursors: Vec<u32>,
+    /// Then slots are emptied. A slot is what keeps a cursor taken.
+    pub(super) emptied: Vec<u32>,
+    /// Slots that were emptied before are freed.
+    pub(super) freed: Vec<u32>,
+}
+
+impl Reclaim {
+    /// All of them.
+    pub(super) fn new(now: &Snapshot) -> Self {
+        let retired = now.leftover().filter(|(_, slot)| slot.flags & Slot::RETIRED != 0);
+        let (emptied, retired): (Vec<_>, Vec<_>) =
+            retired.partition(|(_, slot)| *slot == Slot::EMPTIED);
+        let freed = emptied.into_iter().map(|(index, _)| index).collect();
+        let retired: FxHashMap<_, _> = retired.into_iter().collect();
+        let mut in_use = FixedBitSet::new();
+        let slots = (0..).zip(&now.slots).filter_map(|(index, slot)| Some((index, (*slot)?)));
+        let kept =
+            slots.filter(|(index, slot)| *slot != Slot::EMPTIED && !retired.contains_key(index));
+        let known = |cursor: &u32| *cursor < now.capacity.cursors;
+        let kept = kept.map(|(_, slot)| slot.cursor).filter(known);
+        kept.for_each(|cursor| in_use.grow_and_insert(cursor as usize));
+        let cursors = retired.values().map(|slot| slot.cursor).filter(known);
+        let mut cursors: Vec<_> =
+            cursors.filter(|cursor| !in_use.contains(*cursor as usize)).collect();
+        cursors.sort_unstable();
+        cursors.dedup();
+        let mut emptied: Vec<_> = retired.into_keys().collect();
+        emptied.sort_unstable();
+        Self { cursors, emptied, freed }
+    }
 }
 
 /// Runs of free slots, given out from the lowest that is long enough.
 struct FreeSlots {
     runs: Vec<Range>,
+    /// Those before this one are used up.
+    next: usize,
+    capacity: u32,
 }
 
 impl FreeSlots {
     fn new(now: &Snapshot) -> Self {
-        let mut runs = Vec::new();
-        let mut next = 0;
-        for taken in now.slots.keys().copied().chain([capacity::BACKENDS]) {
-            if taken > next {
-                runs.push(Range { first: next, count: taken - next });
+        let mut runs: Vec<Range> = Vec::new();
+        for (index, _) in (0..).zip(&now.slots).filter(|(_, slot)| slot.is_none()) {
+            match runs.last_mut() {
+                Some(run) if run.first + run.count == index => run.count += 1,
+                _ => runs.push(Range { first: index, count: 1 }),
             }
-            next = taken + 1;
         }
-        Self { runs }
+        Self { runs, next: 0, capacity: now.capacity.backends }
     }
 
     fn take(&mut self, count: usize) -> Result<Range> {
+        let capacity = self.capacity;
         let full = |runs: &[Range]| Error::Full {
             map: "backends",
             needed: count,
             free: runs.iter().map(|run| run.count as usize).max().unwrap_or(0),
-            capacity: capacity::BACKENDS,
+            capacity,
         };
         let count_u32 = u32::try_from(count).map_err(|_| full(&self.runs))?;
-        let Some(i) = self.runs.iter().position(|run| run.count >= count_u32) else {
+        let mut left = self.runs[self.next..].iter_mut();
+        let Some(run) = left.find(|run| run.count >= count_u32) else {
             return Err(full(&self.runs));
         };
-        let run = &mut self.runs[i];
         let range = Range { first: run.first, count: count_u32 };
         run.first += count_u32;
         run.count -= count_u32;
-        if run.count == 0 {
-            self.runs.remove(i);
+        while self.runs.get(self.next).is_some_and(|run| run.count == 0) {
+            self.next += 1;
         }
         Ok(range)
     }
@@ -155,26 +204,29 @@ impl FreeSlots {
 
 /// Cursors that no slot points to, lowest first.
 struct FreeCursors {
-    taken: HashSet<u32>,
+    taken: FixedBitSet,
     next: u32,
+    capacity: u32,
 }
 
 impl FreeCursors {
     fn new(now: &Snapshot) -> Self {
-        Self { taken: now.slots.values().map(|slot| slot.cursor).collect(), next: 0 }
+        let mut taken = FixedBitSet::new();
+        let capacity = now.capacity.cursors;
+        // What is beyond, foreign hands have written.
+        let slots = now.slots.iter().flatten();
+        let slots = slots.filter(|slot| **slot != Slot::EMPTIED && slot.cursor < capacity);
+        slots.for_each(|slot| taken.grow_and_insert(slot.cursor as usize));
+        Self { taken, next: 0, capacity }
     }
 
     fn take(&mut self) -> Result<u32> {
-        while self.taken.contains(&self.next) {
+        while self.taken.contains(self.next as usize) {
             self.next += 1;
         }
-        if self.next >= capacity::CURSORS {
-            return Err(Error::Full {
-                map: "cursors",
-                needed: 1,
-                free: 0,
-                capacity: capacity::CURSORS,
-            });
+        if self.next >= self.capacity {
+            let capacity = self.capacity;
+            return Err(Error::Full { map: "cursors", needed: 1, free: 0, capacity });
         }
         self.next += 1;
         Ok(self.next - 1)
@@ -190,17 +242,23 @@ pub(super) struct RuleChange {
     pub(super) new: Option<Rule>,
 }
 
-/// The rules that differ, by app and VIP.
-pub(super) fn changes(now: &Snapshot, rules: &[Rule]) -> Vec<RuleChange> {
-    let old = now.rules();
-    let new: HashMap<_, _> = rules.iter().map(|rule| ((rule.scope, rule.vip), rule)).collect();
-    let keys: BTreeSet<_> = old.keys().copied().chain(new.keys().copied()).collect();
+/// The rules that a plan changes, by app and VIP.
+pub(super) fn changes(now: &Snapshot, rules: &[Rule], plan: &Plan) -> Vec<RuleChange> {
+    let keys = plan.switches.iter().map(|(key, _)| key).chain(&plan.removals);
+    let touched: FxHashSet<_> = keys.map(|key| (key.scope, Ipv4Addr::from(key.vip))).collect();
+    if touched.is_empty() {
+        return Vec::new();
+    }
+    let mut old = now.rules_of(touched.iter().copied());
+    let new = rules.iter().filter(|rule| touched.contains(&(rule.scope, rule.vip)));
+    let mut new: BTreeMap<_, _> = new.map(|rule| ((rule.scope, rule.vip), rule.clone())).collect();
+    let mut touched: Vec<_> = touched.into_iter().collect();
+    touched.sort_unstable();
     let change = |(scope, vip)| {
-        let (old, new) =
-            (old.get(&(scope, vip)).cloned(), new.get(&(scope, vip)).map(|r| (*r).clone()));
+        let (old, new) = (old.remove(&(scope, vip)), new.remove(&(scope, vip)));
         (old != new).then_some(RuleChange { scope, vip, old, new })
     };
-    keys.into_iter().filter_map(change).collect()
+    touched.into_iter().filter_map(change).collect()
 }
 
 #[cfg(test)]

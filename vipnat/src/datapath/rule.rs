@@ -1,14 +1,14 @@
 //! What a VIP does, in the terms of the data path: no names, turns instead of weights.
 
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::{collections::HashMap, iter, net::Ipv4Addr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use vipnat_common::{
-    Flow, Protocol, Slot, VipKey,
+    Note, Protocol, Slot, VipKey,
     layout::{ANY_PORT, ANY_PROTOCOL},
 };
 
-use crate::table::{Backend, Relationship, Select, Table, UdpPinning};
+use crate::table::{Backend, Relationship, Select, Service, UdpPinning};
 
 /// One VIP of one app.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +22,8 @@ pub struct Rule {
     /// The only protocol translated, or [`ANY_PROTOCOL`].
     pub protocol: Protocol,
     /// The round of the round robin; with [`Select::Random`], the lots. Empty: connects are refused.
-    pub turns: Vec<Turn>,
+    /// Shared by all VIPs of a service.
+    pub turns: Arc<[Turn]>,
     /// Who is next; round robin if there are no turns.
     pub select: Select,
     /// What becomes of UDP flows whose turn is gone; what the table says if there are no turns.
@@ -46,32 +47,25 @@ impl From<&Backend> for Turn {
 }
 
 impl Turn {
-    /// Whether this turn may have led a flow to where it is.
-    pub(super) fn leads(&self, flow: &Flow) -> bool {
-        let port = if self.port == 0 { flow.vip_port } else { self.port };
-        flow.backend == self.ip.octets() && flow.backend_port == port
+    /// Whether this turn may have led a socket to where it is.
+    pub(super) fn leads(&self, note: &Note) -> bool {
+        let port = if self.port == 0 { note.vip_port } else { self.port };
+        note.backend == self.ip.octets() && note.backend_port == port
     }
 }
 
 impl Rule {
-    /// The rule of a relationship.
-    pub(super) fn new(scope: u32, relationship: &Relationship, table: &Table) -> Self {
-        let service = &table.services[&relationship.service];
-        let turns: Vec<_> = service.turns().map(Turn::from).collect();
-        // Without turns there is no slot to keep the choice in.
-        let (select, udp_pinning) = if turns.is_empty() {
-            (Select::default(), UdpPinning::default())
-        } else {
-            (service.select, service.udp_pinning)
-        };
+    /// The rule of a relationship with a service.
+    pub(super) fn new(relationship: &Relationship, role: &Role) -> Self {
+        let Role { turns, select, udp_pinning } = role;
         Self {
-            scope,
+            scope: 0,
             vip: relationship.vip,
             port: relationship.port.map_or(ANY_PORT, u16::from),
             protocol: relationship.protocol.unwrap_or(ANY_PROTOCOL),
-            turns,
-            select,
-            udp_pinning,
+            turns: turns.clone(),
+            select: *select,
+            udp_pinning: *udp_pinning,
         }
     }
 
@@ -99,9 +93,13 @@ impl Rule {
 
     /// The backends in the order of their first turns, with their turns in a round.
     pub fn backends(&self) -> Vec<(Turn, usize)> {
+        // Most have one, and there can be very many of them.
+        if let [turn] = *self.turns {
+            return vec![(turn, 1)];
+        }
         let mut backends: Vec<(Turn, usize)> = Vec::new();
         let mut places = HashMap::new();
-        for turn in &self.turns {
+        for turn in &*self.turns {
             let place = *places.entry(turn).or_insert(backends.len());
             match backends.get_mut(place) {
                 Some((_, turns)) => *turns += 1,
@@ -111,28 +109,53 @@ impl Rule {
         backends
     }
 
-    fn limited(&self) -> bool {
+    /// Whether there is a port or protocol that is not translated.
+    pub(super) fn limited(&self) -> bool {
         self.port != ANY_PORT || self.protocol != ANY_PROTOCOL
     }
 
-    /// The entries of the map `vips` that make the rule, with their slots, in the order in which
-    /// they have to be written: a limited entry before the head that sends readers to it.
-    pub(super) fn entries(&self, cursor: u32) -> Vec<(VipKey, Vec<Slot>)> {
+    /// The keys of the entries of the map `vips` that make the rule, in the order in which they have to
+    /// be written: a limited entry before the head that sends readers to it.
+    pub(super) fn keys(&self) -> impl Iterator<Item = VipKey> + use<> {
         let vip = self.vip.octets();
-        let head = VipKey::head(self.scope, vip);
-        let key = VipKey::new(self.scope, vip, self.port, self.protocol);
-        let slot =
-            |owner, ip: Ipv4Addr, port, flags| Slot { owner, ip: ip.octets(), port, flags, cursor };
+        let own = VipKey::new(self.scope, vip, self.port, self.protocol);
+        let head = self.limited().then_some(VipKey::head(self.scope, vip));
+        iter::once(own).chain(head)
+    }
 
-        let mut slots: Vec<_> =
-            self.turns.iter().map(|t| slot(key, t.ip, t.port, self.flags())).collect();
-        if slots.is_empty() {
-            slots.push(slot(key, Ipv4Addr::UNSPECIFIED, 0, Slot::UNREACHABLE));
-        }
-        let mut entries = vec![(key, slots)];
-        if self.limited() {
-            entries.push((head, vec![slot(head, Ipv4Addr::UNSPECIFIED, 0, Slot::LIMITED)]));
-        }
-        entries
+    /// The slots of one of these entries.
+    pub(super) fn slots(&self, owner: VipKey, cursor: u32) -> impl Iterator<Item = Slot> {
+        const NOWHERE: Turn = Turn { ip: Ipv4Addr::UNSPECIFIED, port: 0 };
+        let is_head = self.limited() && owner == VipKey::head(self.scope, owner.vip);
+        let (turns, flags) = match &*self.turns {
+            _ if is_head => (&[NOWHERE][..], Slot::LIMITED),
+            [] => (&[NOWHERE][..], Slot::UNREACHABLE),
+            turns => (turns, self.flags()),
+        };
+        let slot = move |turn: &Turn| {
+            let Turn { ip, port } = *turn;
+            Slot { owner, ip: ip.octets(), port, flags, cursor }
+        };
+        turns.iter().map(slot)
+    }
+}
+
+/// What a service is to all VIPs that lead to it.
+pub(super) struct Role {
+    turns: Arc<[Turn]>,
+    select: Select,
+    udp_pinning: UdpPinning,
+}
+
+impl From<&Service> for Role {
+    fn from(service: &Service) -> Self {
+        let turns: Arc<[_]> = service.turns().map(Turn::from).collect();
+        // Without turns there is no slot to keep the choice in.
+        let (select, udp_pinning) = if turns.is_empty() {
+            (Select::default(), UdpPinning::default())
+        } else {
+            (service.select, service.udp_pinning)
+        };
+        Self { turns, select, udp_pinning }
     }
 }

@@ -1,67 +1,165 @@
 //! What the maps hold, read back.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
 };
 
+use fixedbitset::FixedBitSet;
+use rustc_hash::FxHashMap;
 use vipnat_common::{Range, Slot, VipKey};
 
-use super::rule::{Rule, Turn};
+use super::{
+    capacity::Capacity,
+    rule::{Rule, Turn},
+};
 
-/// The maps `vips` and `backends` at one moment. `Default` is what fresh maps hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The maps `vips` and `backends` at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Snapshot {
     /// All entries.
-    pub(super) entries: HashMap<VipKey, Range>,
-    /// All slots that are not free, by index.
-    pub(super) slots: BTreeMap<u32, Slot>,
+    pub(super) entries: FxHashMap<VipKey, Range>,
+    /// All slots there are, by index; `None` for free ones.
+    pub(super) slots: Vec<Option<Slot>>,
+    /// How much the maps hold.
+    pub(super) capacity: Capacity,
 }
 
 impl Snapshot {
+    /// What fresh maps hold.
+    pub(super) fn fresh(capacity: Capacity) -> Self {
+        let slots = vec![None; capacity.backends as usize];
+        Self { entries: FxHashMap::default(), slots, capacity }
+    }
+
+    /// What slots tell alone, as long as no change was interrupted: then those that are not retired are
+    /// the lists of all entries there are.
+    pub(super) fn of_slots(slots: Vec<Option<Slot>>, capacity: Capacity) -> Self {
+        let mut entries = FxHashMap::default();
+        let used = slots.iter().flatten().filter(|slot| slot.flags & Slot::RETIRED == 0).count();
+        entries.reserve(used);
+        let mut last: Option<(VipKey, Range)> = None;
+        for (index, slot) in (0..).zip(&slots) {
+            let Some(slot) = slot.filter(|slot| slot.flags & Slot::RETIRED == 0) else {
+                continue;
+            };
+            match &mut last {
+                Some((owner, range))
+                    if *owner == slot.owner && range.first + range.count == index =>
+                {
+                    range.count += 1;
+                }
+                last => {
+                    let list = (slot.owner, Range { first: index, count: 1 });
+                    entries.extend(last.replace(list));
+                }
+            }
+        }
+        entries.extend(last);
+        Self { entries, slots, capacity }
+    }
+
+    /// The same in larger maps.
+    pub(super) fn grow(&mut self, capacity: Capacity) {
+        assert!(capacity.backends as usize >= self.slots.len());
+        self.slots.resize(capacity.backends as usize, None);
+        self.capacity = capacity;
+    }
+
     /// The slots of an entry; `None` if there is no such entry or they are not its own, which only
     /// foreign hands can have done.
-    pub(super) fn slots_of(&self, key: &VipKey) -> Option<Vec<Slot>> {
-        let range = self.entries.get(key)?;
-        let slots =
-            indices(*range).map(|i| self.slots.get(&i).copied().filter(|s| s.owner == *key));
-        slots.collect::<Option<Vec<_>>>().filter(|slots| !slots.is_empty())
+    pub(super) fn slots_of(&self, key: &VipKey) -> Option<impl Iterator<Item = Slot>> {
+        self.slots_in(*self.entries.get(key)?, key)
+    }
+
+    /// The same of an entry that was looked up already.
+    pub(super) fn slots_in(
+        &self,
+        range: Range,
+        key: &VipKey,
+    ) -> Option<impl Iterator<Item = Slot>> {
+        let Range { first, count } = range;
+        let list = self.slots.get(first as usize..first.checked_add(count)? as usize)?;
+        let own = list.iter().all(|slot| slot.is_some_and(|slot| slot.owner == *key));
+        (own && !list.is_empty()).then(|| list.iter().flatten().copied())
+    }
+
+    /// The first of them.
+    fn first_of(&self, key: &VipKey) -> Option<Slot> {
+        self.slots_of(key)?.next()
     }
 
     /// The cursor of a VIP, if it has an entry.
     pub(super) fn cursor_of(&self, scope: u32, vip: Ipv4Addr) -> Option<u32> {
-        let slots = self.slots_of(&VipKey::head(scope, vip.octets()))?;
-        slots.first().map(|slot| slot.cursor)
+        self.first_of(&VipKey::head(scope, vip.octets())).map(|slot| slot.cursor)
     }
 
-    /// Slots that belong to nobody any more: a crash kept them from being freed.
-    pub(super) fn leftover(&self) -> Vec<u32> {
-        let used: std::collections::HashSet<_> =
-            self.entries.values().copied().flat_map(indices).collect();
-        self.slots.keys().copied().filter(|index| !used.contains(index)).collect()
+    /// Slots that no entry leads to. Those that are not [`Slot::RETIRED`] are what a crash left.
+    pub(super) fn leftover(&self) -> impl Iterator<Item = (u32, Slot)> {
+        let mut used = FixedBitSet::with_capacity(self.slots.len());
+        let lead_to = self.entries.values().copied().flat_map(indices);
+        lead_to.for_each(|index| used.grow_and_insert(index as usize));
+        let slots = (0..).zip(&self.slots).filter_map(|(index, slot)| Some((index, (*slot)?)));
+        slots.filter(move |(index, _)| !used.contains(*index as usize))
     }
 
-    /// The rules that the entries make, by app and VIP. What the hooks would do: a head that is not
-    /// limited hides the limited entries that a crash may have left beside it.
+    /// How much of the maps is in use.
+    pub(super) fn in_use(&self) -> Capacity {
+        let heads = self.entries.keys().filter(|key| **key == VipKey::head(key.scope, key.vip));
+        Capacity {
+            vips: self.entries.len() as u32,
+            backends: self.entries.values().map(|range| range.count).sum(),
+            cursors: heads.count() as u32,
+        }
+    }
+
+    /// The rules that the entries make, by app and VIP.
     pub(super) fn rules(&self) -> BTreeMap<(u32, Ipv4Addr), Rule> {
+        let names = self.entries.keys().map(|key| (key.scope, Ipv4Addr::from(key.vip)));
+        self.rules_of(names)
+    }
+
+    /// The same for some VIPs of apps.
+    ///
+    /// What the hooks would do: a head that is not limited hides the limited entries that a crash may
+    /// have left beside it.
+    pub(super) fn rules_of(
+        &self,
+        names: impl Iterator<Item = (u32, Ipv4Addr)>,
+    ) -> BTreeMap<(u32, Ipv4Addr), Rule> {
         let mut rules = BTreeMap::new();
-        for key in self.entries.keys() {
-            let VipKey { scope, vip, port, protocol, reserved: _ } = *key;
-            let head = VipKey::head(scope, vip);
-            let limited =
-                self.slots_of(&head).is_some_and(|slots| slots[0].flags & Slot::LIMITED != 0);
-            if limited == (*key == head) {
-                continue;
+        let mut limited = BTreeSet::new();
+        for (scope, vip) in names {
+            let head = VipKey::head(scope, vip.octets());
+            match self.first_of(&head) {
+                Some(slot) if slot.flags & Slot::LIMITED != 0 => {
+                    limited.insert((scope, vip));
+                }
+                // Nothing leads to limited entries.
+                None if !self.entries.contains_key(&head) => {}
+                _ => drop(rules.insert((scope, vip), self.rule(&head))),
             }
-            let slots = self.slots_of(key).unwrap_or_default();
-            let reachable = slots.iter().filter(|slot| slot.flags & Slot::UNREACHABLE == 0);
-            let turns =
-                reachable.map(|slot| Turn { ip: slot.ip.into(), port: slot.port }).collect();
-            let (select, udp_pinning) = Rule::choices(slots.first().map_or(0, |slot| slot.flags));
-            let rule = Rule { scope, vip: vip.into(), port, protocol, turns, select, udp_pinning };
-            rules.insert((scope, rule.vip), rule);
+        }
+        if !limited.is_empty() {
+            for key in self.entries.keys() {
+                let name = (key.scope, key.vip.into());
+                if *key != VipKey::head(key.scope, key.vip) && limited.contains(&name) {
+                    rules.insert(name, self.rule(key));
+                }
+            }
         }
         rules
+    }
+
+    /// The rule that an entry makes.
+    fn rule(&self, key: &VipKey) -> Rule {
+        let VipKey { scope, vip, port, protocol, reserved: _ } = *key;
+        let slots = self.slots_of(key).into_iter().flatten();
+        let reachable = slots.filter(|slot| slot.flags & Slot::UNREACHABLE == 0);
+        let turns = reachable.map(|slot| Turn { ip: slot.ip.into(), port: slot.port }).collect();
+        let flags = self.first_of(key).map_or(0, |slot| slot.flags);
+        let (select, udp_pinning) = Rule::choices(flags);
+        Rule { scope, vip: vip.into(), port, protocol, turns, select, udp_pinning }
     }
 }
 

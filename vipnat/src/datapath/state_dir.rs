@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! /sys/fs/bpf/vipnat/
-//!     maps/…                 the pinned maps
+//!     maps/…                 the pinned maps; a directory `changing` only while they change
 //!     progs/…                the pinned programs, one for each hook
 //!     apps/1:shop/22768/…    the links of app shop, whose scope is 1, on the cgroup with that id
 //! ```
@@ -38,6 +38,8 @@ pub(super) const MAPS: &str = "maps";
 pub(super) const PROGRAMS: &str = "progs";
 pub(super) const APPS: &str = "apps";
 pub(super) const NEW: &str = "new";
+/// Beside the maps while they change. If it is found, a change was interrupted.
+const CHANGING: &str = "maps/changing";
 
 /// A state directory that exists and that no other vipnat changes as long as this lives.
 #[derive(Debug)]
@@ -145,6 +147,30 @@ impl StateDir {
              the command again",
             self.path.display()
         )))
+    }
+
+    /// Whether the maps may be between two tables, because a command was interrupted.
+    pub(super) fn is_changing(&self) -> Result<bool> {
+        let mark = self.path.join(CHANGING);
+        mark.try_exists().attempt(|| format!("read {}", mark.display()))
+    }
+
+    /// Notes that the maps change, before the first write.
+    pub(super) fn begin_change(&self) -> Result<()> {
+        let mark = self.path.join(CHANGING);
+        match fs::create_dir(&mark) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made.attempt(|| format!("make {}", mark.display())),
+        }
+    }
+
+    /// Notes that they are what they are to be.
+    pub(super) fn end_change(&self) -> Result<()> {
+        let mark = self.path.join(CHANGING);
+        match fs::remove_dir(&mark) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.attempt(|| format!("remove {}", mark.display())),
+        }
     }
 
     /// Whether it holds anything.

@@ -24,6 +24,7 @@ use aya_obj::generated::{
 #[derive(Debug)]
 pub(super) struct ByteMap<const K: usize, const V: usize> {
     fd: OwnedFd,
+    capacity: u32,
     sizes: PhantomData<([u8; K], [u8; V])>,
 }
 
@@ -42,7 +43,7 @@ impl<const K: usize, const V: usize> ByteMap<K, V> {
         if sizes != (kind as u32, K, V) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "not the map that vipnat made"));
         }
-        Ok(Self { fd, sizes: PhantomData })
+        Ok(Self { fd, capacity: info.max_entries, sizes: PhantomData })
     }
 
     /// For system calls that take a map.
@@ -64,12 +65,52 @@ impl<const K: usize, const V: usize> ByteMap<K, V> {
         Ok(found(bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr))?.is_some())
     }
 
-    /// Removes one element; it is no error if there is none.
-    pub(super) fn remove(&self, key: [u8; K]) -> io::Result<()> {
-        let mut attr = element(self.fd.as_fd(), &key, &mut [0; V]);
-        // This command refuses fields that it does not read.
-        attr.__bindgen_anon_2.__bindgen_anon_1.value = 0;
-        found(bpf(bpf_cmd::BPF_MAP_DELETE_ELEM, &mut attr)).map(drop)
+    /// Writes elements, one after the other, in this order. After an error, some of them are written
+    /// (`generic_map_update_batch` in kernel/bpf/syscall.c, kernel 5.6).
+    pub(super) fn update_all(
+        &self,
+        elements: impl Iterator<Item = ([u8; K], [u8; V])>,
+    ) -> io::Result<()> {
+        let (keys, values): (Vec<_>, Vec<_>) = elements.unzip();
+        if let ([key], [value]) = (&*keys, &*values) {
+            return self.update(*key, *value).map(drop);
+        }
+        if keys.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: bpf_attr is plain data, for which zeroes are valid.
+        let mut attr: bpf_attr = unsafe { zeroed() };
+        attr.batch.map_fd = self.fd.as_raw_fd() as u32;
+        attr.batch.keys = keys.as_ptr() as u64;
+        attr.batch.values = values.as_ptr() as u64;
+        attr.batch.count = keys.len() as u32;
+        bpf(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attr).map(drop)
+    }
+
+    /// How many elements it holds at most.
+    pub(super) fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    /// Removes elements, one after the other; it is no error if one is not there
+    /// (`generic_map_delete_batch` in kernel/bpf/syscall.c, kernel 5.6).
+    pub(super) fn remove_all(&self, keys: impl Iterator<Item = [u8; K]>) -> io::Result<()> {
+        let keys: Vec<_> = keys.collect();
+        let mut rest = &keys[..];
+        while !rest.is_empty() {
+            // SAFETY: bpf_attr is plain data, for which zeroes are valid.
+            let mut attr: bpf_attr = unsafe { zeroed() };
+            attr.batch.map_fd = self.fd.as_raw_fd() as u32;
+            attr.batch.keys = rest.as_ptr() as u64;
+            attr.batch.count = rest.len() as u32;
+            if found(bpf(bpf_cmd::BPF_MAP_DELETE_BATCH, &mut attr))?.is_some() {
+                break;
+            }
+            // SAFETY: the kernel wrote how many it removed before one that was not there.
+            let removed = unsafe { attr.batch.count } as usize;
+            rest = rest.get(removed + 1..).unwrap_or_default();
+        }
+        Ok(())
     }
 
     /// Gives every element of a hash or array to `each` (kernel 5.6).
@@ -115,19 +156,20 @@ impl<const K: usize, const V: usize> ByteMap<K, V> {
 }
 
 impl<const V: usize> ByteMap<4, V> {
-    /// Gives every element of an array to `each`. If it can be mapped into memory, that takes a small
+    /// All elements of an array, in their order. If it can be mapped into memory, that takes a small
     /// part of the time of [`ByteMap::for_each`], in which the kernel looks up and copies element
     /// after element.
-    pub(super) fn for_each_mapped(&self, mut each: impl FnMut(u32, &[u8; V])) -> io::Result<()> {
+    pub(super) fn all(&self) -> io::Result<Vec<[u8; V]>> {
         // The kernel rounds elements up to eight bytes.
         const { assert!(V.is_multiple_of(8)) };
+        let mut values = vec![[0; V]; self.capacity as usize];
         // SAFETY: plain data, for which zeroes are valid.
         let mut info: bpf_map_info = unsafe { zeroed() };
         read_info(&self.fd, &mut info)?;
         if info.map_flags & BPF_F_MMAPABLE == 0 {
-            return self.for_each(|key, value| each(u32::from_ne_bytes(key), &value));
+            self.for_each(|key, value| values[u32::from_ne_bytes(key) as usize] = value)?;
+            return Ok(values);
         }
-        let mut values = vec![[0; V]; info.max_entries as usize];
         let length = size_of_val(values.as_slice());
         // SAFETY: a new mapping, at an address that the kernel chooses.
         let array = unsafe {
@@ -143,8 +185,7 @@ impl<const V: usize> ByteMap<4, V> {
             ptr::copy_nonoverlapping(array.cast(), values.as_mut_ptr(), values.len());
             libc::munmap(array, length);
         }
-        (0..).zip(&values).for_each(|(index, value)| each(index, value));
-        Ok(())
+        Ok(values)
     }
 }
 

@@ -14,6 +14,7 @@ use vipnat_common::layout::Layout;
 
 use super::{
     apps::AttachedApp,
+    capacity::Capacity,
     error::{Attempt as _, Error, Result},
     maps::Maps,
     object::{MAP_NAMES, Staged, build, map_difference, pinned_layout, write_layout},
@@ -29,7 +30,7 @@ const CARRIED: [&str; 4] = ["scope", "flows", "datagrams", "counters"];
 
 /// Puts this build's programs in the place of those pinned. They use the same maps.
 pub(super) fn replace_programs(dir: &StateDir) -> Result<()> {
-    let staged = Staged::load(dir, &MAP_NAMES)?;
+    let staged = Staged::load(dir, &MAP_NAMES, Capacity::MIN)?;
     disown(dir.path())?;
     put_in_place(dir, &staged, PROGRAMS)?;
     stamp(dir.path(), build())?;
@@ -42,6 +43,7 @@ pub(super) fn replace_programs(dir: &StateDir) -> Result<()> {
 pub(super) fn migrate(
     dir: &StateDir,
     apps: &[AttachedApp],
+    capacity: Capacity,
     fill: impl FnOnce(&Maps) -> Result<()>,
 ) -> Result<Vec<String>> {
     let mut kept = Vec::new();
@@ -63,9 +65,15 @@ pub(super) fn migrate(
     let highest = apps.iter().map(|app| app.scope).max().unwrap_or(0);
     let last_scope = pinned_layout(dir.path())?.map_or(highest, |layout| layout.last_scope);
 
-    let staged = Staged::load(dir, &kept)?;
-    staged.stamp(build(), last_scope.max(highest))?;
-    fill(&Maps::open(staged.path())?)?;
+    let staged = Staged::load(dir, &kept, capacity)?;
+    let filled = staged
+        .stamp(build(), last_scope.max(highest))
+        .and_then(|()| fill(&Maps::open(staged.path())?));
+    if filled.is_err() {
+        // Nobody uses them, and they may be large.
+        dir.remove(NEW)?;
+    }
+    filled?;
     disown(dir.path())?;
     put_in_place(dir, &staged, PROGRAMS)?;
     // From here on the state is of this layout.

@@ -1,9 +1,11 @@
 //! The difference between what is desired and what is there.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     path::{Path, PathBuf},
 };
+
+use rustc_hash::FxHashSet;
 
 use super::{
     Change,
@@ -103,15 +105,16 @@ impl Work {
             }
         }
         changes.extend(left_cgroups(desired, attached, &owners, mount)?);
-        changes.extend(plan::changes(now, &rules).into_iter().map(|change| {
+        let plan = Plan::new(now, &rules, |_| true)?;
+        changes.extend(plan::changes(now, &rules, &plan).into_iter().map(|change| {
             let RuleChange { scope, vip, old: from, new: to } = change;
             let app =
                 names.get(&scope).map_or(format!("(scope {scope})"), |name| (*name).to_owned());
-            let known = new.names(&app, vip).or_else(|| old.names(&app, vip));
-            let relationship = known.map(|names| names.relationship.clone());
+            let known = new.relationship(&app, vip).or_else(|| old.relationship(&app, vip));
+            let relationship = known.map(str::to_owned);
             Change::Vip { app, relationship, vip, old: from, new: to }
         }));
-        Ok(Self { plan: Plan::new(now, &rules, |_| true)?, changes, attach, owners, scopes })
+        Ok(Self { plan, changes, attach, owners, scopes })
     }
 }
 
@@ -190,25 +193,27 @@ fn left_cgroups(
 
 /// Scopes that no app ever had, lowest first, nor has any entry or slot: a socket may keep flows of an
 /// app that is gone, and must not take them to another one.
-struct FreeScopes {
-    taken: BTreeSet<u32>,
+struct FreeScopes<'a> {
+    now: &'a Snapshot,
+    attached: &'a [AttachedApp],
+    taken: Option<FxHashSet<u32>>,
     next: u32,
 }
 
-impl FreeScopes {
-    fn new(now: &Snapshot, attached: &[AttachedApp], last: u32) -> Self {
-        let entries = now.entries.keys().map(|key| key.scope);
-        let slots = now.slots.values().map(|slot| slot.owner.scope);
-        let attached = attached.iter().map(|app| app.scope);
+impl<'a> FreeScopes<'a> {
+    fn new(now: &'a Snapshot, attached: &'a [AttachedApp], last: u32) -> Self {
         // 0 is "no app".
-        Self {
-            taken: attached.chain(entries).chain(slots).collect(),
-            next: last.wrapping_add(1).max(1),
-        }
+        Self { now, attached, taken: None, next: last.wrapping_add(1).max(1) }
     }
 
     fn take(&mut self) -> u32 {
-        while self.taken.contains(&self.next) {
+        let taken = self.taken.get_or_insert_with(|| {
+            let entries = self.now.entries.keys().map(|key| key.scope);
+            let slots = self.now.slots.iter().flatten().map(|slot| slot.owner.scope);
+            let attached = self.attached.iter().map(|app| app.scope);
+            attached.chain(entries).chain(slots).collect()
+        });
+        while taken.contains(&self.next) {
             self.next += 1;
         }
         self.next += 1;

@@ -45,7 +45,7 @@ impl<'a> Entry<'a> {
             .map(|(name, relationship)| Self {
                 name,
                 relationship,
-                service: &table.services[&relationship.service],
+                service: &table.services[&*relationship.service],
             })
             .filter(|entry| match protocols {
                 Protocols::TcpAndUdp => true,

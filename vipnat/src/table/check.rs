@@ -5,15 +5,20 @@ use std::{
     net::Ipv4Addr,
     num::NonZeroU16,
     path::{Component, Path as FilePath, PathBuf},
+    sync::Arc,
 };
 
+use serde_json::{Map, Value};
 use vipnat_common::Protocol;
 
 use super::{
-    App, Backend, Cgroups, OnBackendRemoved, Relationship, Select, Service, Table, UdpPinning,
+    App, Backend, ByName, Cgroups, OnBackendRemoved, Relationship, Select, Service, Table,
+    UdpPinning,
     endpoint::Endpoint,
     error::{Problem, TableError},
-    path::Path,
+    holders::Holders,
+    named::Named,
+    path::Place,
     raw,
     vip::{in_range, reserved_for, vip_of},
 };
@@ -31,10 +36,9 @@ const MAX_KNOWN: usize = 10;
 /// Endpoint keys that vipnat fills in.
 const FILLED_IN: [&str; 2] = ["ip", "instance_ips"];
 
-pub(super) fn check(raw: raw::Table, cgroup_mount: &FilePath) -> Result<Table, Vec<Problem>> {
-    let raw::Table { services, apps } = raw;
-    let mut checker = Checker { problems: Vec::new(), cgroup_mount };
-    let table = checker.table(services, apps);
+pub(super) fn check(raw: &raw::Table<'_>, cgroup_mount: &FilePath) -> Result<Table, Vec<Problem>> {
+    let mut checker = Checker::new(cgroup_mount);
+    let table = checker.table(raw);
     if checker.problems.is_empty() { Ok(table) } else { Err(checker.problems) }
 }
 
@@ -51,11 +55,12 @@ impl App {
         file: &str,
         cgroup_mount: &FilePath,
     ) -> Result<Self, TableError> {
-        let mut checker = Checker { problems: Vec::new(), cgroup_mount };
-        let path = Path::keys(&["apps", name]);
+        let mut checker = Checker::new(cgroup_mount);
+        let path = Place::Root.key("apps");
+        let path = path.key(name);
         checker.name(&path, name);
-        let raw = raw::App { cgroup: Some(cgroup.to_owned()), relationships: BTreeMap::new() };
-        let app = checker.app(&path, raw, &BTreeMap::new());
+        let raw = raw::App { cgroup: Some(cgroup.into()), relationships: Named::default() };
+        let app = checker.app(&path, &raw, &Services::of(&BTreeMap::new()));
         match checker.problems {
             problems if problems.is_empty() => Ok(app),
             problems => Err(TableError::new(file, problems)),
@@ -73,6 +78,8 @@ pub fn check_name(name: &str) -> Result<(), String> {
         Err("an empty name".to_owned())
     } else if name.len() > MAX_NAME {
         Err(format!("a name of {} bytes", name.len()))
+    } else if name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(())
     } else if name.chars().any(|c| c.is_whitespace() || c.is_control()) {
         Err(format!("white space or a control character in the name {name:?}"))
     } else {
@@ -85,43 +92,75 @@ pub fn check_name(name: &str) -> Result<(), String> {
 struct Checker<'a> {
     problems: Vec<Problem>,
     cgroup_mount: &'a FilePath,
+    holders: Holders,
+    /// What relationships without an endpoint share.
+    no_endpoint: Arc<Map<String, Value>>,
 }
 
-impl Checker<'_> {
-    fn problem(&mut self, path: &Path, reason: impl Into<String>, help: impl Into<String>) {
-        self.problems.push(Problem::new(path.clone(), reason, help));
+/// What relationships need to know of services.
+struct Services<'a> {
+    /// Their names, to be shared.
+    names: HashMap<&'a str, Arc<str>>,
+    /// What to say to somebody who misses one.
+    instead: String,
+}
+
+impl<'a> Services<'a> {
+    fn of(services: &'a BTreeMap<String, Service>) -> Self {
+        let names = services.keys().map(|name| (name.as_str(), name.as_str().into())).collect();
+        let known: Vec<_> = services.keys().take(MAX_KNOWN).map(String::as_str).collect();
+        let more = if services.len() > MAX_KNOWN { ", …" } else { "" };
+        let instead = match known.as_slice() {
+            [] => String::new(),
+            known => format!(", or use one that exists: {}{more}", known.join(", ")),
+        };
+        Self { names, instead }
+    }
+}
+
+impl<'a> Checker<'a> {
+    fn new(cgroup_mount: &'a FilePath) -> Self {
+        Self {
+            problems: Vec::new(),
+            cgroup_mount,
+            holders: Holders::new(),
+            no_endpoint: Arc::default(),
+        }
     }
 
-    fn table(
-        &mut self,
-        services: BTreeMap<String, raw::Service>,
-        apps: BTreeMap<String, raw::App>,
-    ) -> Table {
+    fn problem(&mut self, path: &Place<'_>, reason: impl Into<String>, help: impl Into<String>) {
+        self.problems.push(Problem::new(path.path(), reason, help));
+    }
+
+    fn table(&mut self, raw: &raw::Table<'_>) -> Table {
+        let raw::Table { services, apps } = raw;
         if apps.is_empty() {
             self.problem(
-                &Path::default(),
+                &Place::Root,
                 "the table has no apps",
                 "add one, like [apps.shop]; to remove everything, use `vipnat flush`",
             );
         }
+        let path = Place::Root.key("services");
         let services: BTreeMap<_, _> = services
-            .into_iter()
+            .iter()
             .map(|(name, service)| {
-                let path = Path::keys(&["services", &name]);
-                self.name(&path, &name);
-                let service = self.service(&path, service);
-                (name, service)
+                let path = path.key(name);
+                self.name(&path, name);
+                (name.to_owned(), self.service(&path, service))
             })
             .collect();
+        let known = Services::of(&services);
+        let path = Place::Root.key("apps");
         let mut cgroups = HashMap::new();
         let apps = apps
-            .into_iter()
+            .iter()
             .map(|(name, app)| {
-                let path = Path::keys(&["apps", &name]);
-                self.name(&path, &name);
-                let app = self.app(&path, app, &services);
+                let path = path.key(name);
+                self.name(&path, name);
+                let app = self.app(&path, app, &known);
                 if let Some(cgroup) = &app.cgroup
-                    && let Some(other) = cgroups.insert(cgroup.clone(), name.clone())
+                    && let Some(other) = cgroups.insert(cgroup.clone(), name)
                 {
                     self.problem(
                         &path.key("cgroup"),
@@ -129,30 +168,31 @@ impl Checker<'_> {
                         "give each app its own cgroup; one app can have any number of relationships",
                     );
                 }
-                (name, app)
+                (name.to_owned(), app)
             })
             .collect();
         Table { services, apps }
     }
 
-    fn name(&mut self, path: &Path, name: &str) {
+    fn name(&mut self, path: &Place<'_>, name: &str) {
         if let Err(reason) = check_name(name) {
             self.problem(path, reason, format!("use 1 to {MAX_NAME} bytes without white space"));
         }
     }
 
-    fn service(&mut self, path: &Path, service: raw::Service) -> Service {
+    fn service(&mut self, path: &Place<'_>, service: &raw::Service<'_>) -> Service {
         let raw::Service { backends, select, udp_pinning, on_backend_removed, drain_seconds } =
             service;
         let modes = Select::ALL.map(|mode| (mode.word(), mode));
-        let select = self.word(&path.key("select"), select, &modes);
+        let select = self.word(&path.key("select"), select.as_deref(), &modes);
         let modes = UdpPinning::ALL.map(|mode| (mode.word(), mode));
-        let udp_pinning = self.word(&path.key("udp-pinning"), udp_pinning, &modes);
-        let on_backend_removed = self.on_backend_removed(path, on_backend_removed, drain_seconds);
+        let udp_pinning = self.word(&path.key("udp-pinning"), udp_pinning.as_deref(), &modes);
+        let on_backend_removed =
+            self.on_backend_removed(path, on_backend_removed.as_deref(), *drain_seconds);
         let mut seen = HashMap::new();
         let path = path.key("backends");
         let backends = backends
-            .into_iter()
+            .iter()
             .enumerate()
             .map(|(i, backend)| {
                 let path = path.index(i);
@@ -183,13 +223,13 @@ impl Checker<'_> {
 
     fn on_backend_removed(
         &mut self,
-        path: &Path,
-        word: Option<String>,
+        path: &Place<'_>,
+        word: Option<&str>,
         seconds: Option<i64>,
     ) -> OnBackendRemoved {
-        let unknown = |word: &String| OnBackendRemoved::ALL.iter().all(|way| way.word() != word);
+        let unknown = |word: &str| OnBackendRemoved::ALL.iter().all(|way| way.word() != word);
         // Then whether there is a time to drain can't be told.
-        let mistaken = word.as_ref().is_some_and(unknown);
+        let mistaken = word.is_some_and(unknown);
         let ways = OnBackendRemoved::ALL.map(|way| (way.word(), way));
         let way = self.word(&path.key("on-backend-removed"), word, &ways);
         let path = path.key("drain-seconds");
@@ -218,14 +258,14 @@ impl Checker<'_> {
         way
     }
 
-    fn backend(&mut self, path: &Path, backend: raw::Backend) -> Backend {
+    fn backend(&mut self, path: &Place<'_>, backend: &raw::Backend<'_>) -> Backend {
         let raw::Backend { ip, port, weight } = backend;
         // A backend written as a string has no such key, and is then its own place.
-        let ip = self.backend_ip(&path.key("ip"), &ip).unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let ip = self.backend_ip(&path.key("ip"), ip).unwrap_or(Ipv4Addr::UNSPECIFIED);
         let port = port.and_then(|port| self.port(&path.key("port"), port, KEEPS_PORT));
         let weight = match weight {
             None => 1,
-            Some(weight) => match u16::try_from(weight) {
+            Some(weight) => match u16::try_from(*weight) {
                 Ok(weight @ 1..=Backend::MAX_WEIGHT) => weight,
                 _ => {
                     self.problem(
@@ -244,7 +284,7 @@ impl Checker<'_> {
         Backend { ip, port, weight }
     }
 
-    fn backend_ip(&mut self, path: &Path, text: &str) -> Option<Ipv4Addr> {
+    fn backend_ip(&mut self, path: &Place<'_>, text: &str) -> Option<Ipv4Addr> {
         let ip = self.ipv4(path, text)?;
         let Some(reason) = never_a_backend(ip) else {
             return Some(ip);
@@ -257,7 +297,7 @@ impl Checker<'_> {
         None
     }
 
-    fn ipv4(&mut self, path: &Path, text: &str) -> Option<Ipv4Addr> {
+    fn ipv4(&mut self, path: &Place<'_>, text: &str) -> Option<Ipv4Addr> {
         if let Ok(ip) = text.parse() {
             return Some(ip);
         }
@@ -278,7 +318,7 @@ impl Checker<'_> {
         None
     }
 
-    fn port(&mut self, path: &Path, port: i64, without: &str) -> Option<NonZeroU16> {
+    fn port(&mut self, path: &Place<'_>, port: i64, without: &str) -> Option<NonZeroU16> {
         let checked = u16::try_from(port).ok().and_then(NonZeroU16::new);
         if checked.is_none() {
             let help = format!("use 1 to 65535; leave `port` out {without}");
@@ -287,34 +327,31 @@ impl Checker<'_> {
         checked
     }
 
-    fn app(&mut self, path: &Path, app: raw::App, services: &BTreeMap<String, Service>) -> App {
-        let raw::App { cgroup, relationships } = app;
-        let cgroup = cgroup.and_then(|cgroup| self.cgroup(&path.key("cgroup"), &cgroup));
+    fn app(&mut self, path: &Place<'_>, app: &raw::App<'_>, services: &Services<'_>) -> App {
+        let raw::App { cgroup, relationships: raw } = app;
+        let cgroup = cgroup.as_deref().and_then(|cgroup| self.cgroup(&path.key("cgroup"), cgroup));
         let path = path.key("relationships");
-        let mut vips: HashMap<Ipv4Addr, String> = HashMap::new();
-        let relationships = relationships
-            .into_iter()
-            .map(|(name, relationship)| {
-                let path = path.key(&name);
-                self.name(&path, &name);
-                let relationship = self.relationship(&path, &name, relationship, services);
-                let vip = relationship.vip;
-                if let Some(other) = vips.insert(vip, name.clone())
-                    && in_range(vip)
-                {
-                    self.problem(
-                        &path,
-                        format!("relationships {other:?} and {name:?} have the same VIP {vip}"),
-                        "set `vip` on one of them; a VIP is never moved silently",
-                    );
-                }
-                (name, relationship)
-            })
-            .collect();
+        let mut relationships = ByName::with_capacity(raw.len());
+        for (name, relationship) in raw.iter() {
+            let path = path.key(name);
+            self.name(&path, name);
+            let relationship = self.relationship(&path, name, relationship, services);
+            let vip = relationship.vip;
+            if let Some(other) = self.holders.give(vip, relationships.len()) {
+                let other = relationships.name(other);
+                self.problem(
+                    &path,
+                    format!("relationships {other:?} and {name:?} have the same VIP {vip}"),
+                    "set `vip` on one of them; a VIP is never moved silently",
+                );
+            }
+            relationships.push(name, relationship);
+        }
+        self.holders.next_app(relationships.len());
         App { cgroup, relationships }
     }
 
-    fn cgroup(&mut self, path: &Path, text: &str) -> Option<Cgroups> {
+    fn cgroup(&mut self, path: &Place<'_>, text: &str) -> Option<Cgroups> {
         let mount = self.cgroup_mount;
         let below = if text.starts_with('/') {
             FilePath::new(text).strip_prefix(mount).ok()
@@ -358,33 +395,29 @@ impl Checker<'_> {
 
     fn relationship(
         &mut self,
-        path: &Path,
+        path: &Place<'_>,
         name: &str,
-        relationship: raw::Relationship,
-        services: &BTreeMap<String, Service>,
+        relationship: &raw::Relationship<'_>,
+        services: &Services<'_>,
     ) -> Relationship {
         let raw::Relationship { service, vip, port, protocol, endpoint: Endpoint(endpoint) } =
             relationship;
-        if !services.contains_key(&service) {
-            let mut known: Vec<_> = services.keys().map(String::as_str).collect();
-            let more = if known.len() > MAX_KNOWN { ", …" } else { "" };
-            known.truncate(MAX_KNOWN);
-            let instead = match known.as_slice() {
-                [] => String::new(),
-                known => format!(", or use one that exists: {}{more}", known.join(", ")),
-            };
+        let service = services.names.get(&**service).cloned().unwrap_or_else(|| {
+            let service: &str = service;
             self.problem(
                 &path.key("service"),
                 format!("there is no service {service:?}"),
-                format!("define [services.{service}]{instead}"),
+                format!("define [services.{service}]{}", services.instead),
             );
-        }
+            Arc::default()
+        });
         let vip = match vip {
             None => vip_of(name),
-            Some(vip) => self.vip(&path.key("vip"), &vip).unwrap_or(Ipv4Addr::UNSPECIFIED),
+            Some(vip) => self.vip(&path.key("vip"), vip).unwrap_or(Ipv4Addr::UNSPECIFIED),
         };
         let port = port.and_then(|port| self.port(&path.key("port"), port, EVERY_PORT));
-        let protocol = protocol.and_then(|p| self.protocol(&path.key("protocol"), &p));
+        let protocol = protocol.as_deref().and_then(|p| self.protocol(&path.key("protocol"), p));
+        let endpoint = endpoint.as_ref().unwrap_or(&self.no_endpoint).clone();
         for key in FILLED_IN {
             if endpoint.contains_key(key) {
                 self.problem(
@@ -397,7 +430,7 @@ impl Checker<'_> {
         Relationship { service, vip, port, protocol, endpoint }
     }
 
-    fn vip(&mut self, path: &Path, text: &str) -> Option<Ipv4Addr> {
+    fn vip(&mut self, path: &Place<'_>, text: &str) -> Option<Ipv4Addr> {
         let vip = self.ipv4(path, text)?;
         let Some(reason) = never_a_vip(vip) else {
             return Some(vip);
@@ -410,7 +443,7 @@ impl Checker<'_> {
         None
     }
 
-    fn protocol(&mut self, path: &Path, text: &str) -> Option<Protocol> {
+    fn protocol(&mut self, path: &Place<'_>, text: &str) -> Option<Protocol> {
         match text {
             "tcp" => Some(Protocol::Tcp),
             "udp" => Some(Protocol::Udp),
@@ -428,8 +461,8 @@ impl Checker<'_> {
     /// One of some words, the first of which is the default.
     fn word<T: Copy + Default>(
         &mut self,
-        path: &Path,
-        text: Option<String>,
+        path: &Place<'_>,
+        text: Option<&str>,
         words: &[(&str, T)],
     ) -> T {
         let Some(text) = text else {

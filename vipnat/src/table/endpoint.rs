@@ -1,6 +1,6 @@
 //! The free-form part of a relationship, as JSON.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use serde::{
     Deserialize, Deserializer,
@@ -13,8 +13,8 @@ use super::path::Path;
 /// What an application reads back, read with more care than `serde_json::Value` itself takes: it
 /// keeps the last of two equal keys, makes null of infinity, and shows what the `toml` crate makes
 /// of a date.
-#[derive(Debug, Default)]
-pub(super) struct Endpoint(pub(super) Map<String, Value>);
+#[derive(Clone, Debug, Default)]
+pub(super) struct Endpoint(pub(super) Option<Arc<Map<String, Value>>>);
 
 /// The only key of the table that the `toml` crate makes of a date (toml_datetime, `de.rs`).
 const DATE: &str = "$__toml_private_datetime";
@@ -22,7 +22,7 @@ const DATE: &str = "$__toml_private_datetime";
 impl<'de> Deserialize<'de> for Endpoint {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Json::deserialize(deserializer)?.0 {
-            Value::Object(endpoint) => Ok(Self(endpoint)),
+            Value::Object(endpoint) => Ok(Self(Some(endpoint.into()))),
             other => {
                 Err(D::Error::custom(format!("invalid type: {}, expected a table", kind(&other))))
             }

@@ -4,11 +4,14 @@
 //! returns is checked: nothing downstream can hold a bad VIP, an unknown service or a cgroup
 //! outside the mount.
 
+mod by_name;
 mod cgroup;
 mod check;
 mod endpoint;
 mod error;
+mod holders;
 mod locate;
+mod named;
 mod path;
 mod platform;
 mod raw;
@@ -16,13 +19,14 @@ mod service;
 mod vip;
 mod write;
 
-use std::{collections::BTreeMap, net::Ipv4Addr, num::NonZeroU16, path::Path};
+use std::{collections::BTreeMap, net::Ipv4Addr, num::NonZeroU16, path::Path, sync::Arc};
 
 use serde_json::{Map, Value};
 use vipnat_common::Protocol;
 
 use self::locate::Locator;
 pub use self::{
+    by_name::ByName,
     cgroup::{Cgroups, Component},
     check::check_name,
     error::{Problem, TableError},
@@ -51,22 +55,22 @@ pub struct App {
     /// Below the cgroup v2 mount; never the mount itself. `None`: those that are attached by hand.
     pub cgroup: Option<Cgroups>,
     /// The relationships, by name; no two with one VIP.
-    pub relationships: BTreeMap<String, Relationship>,
+    pub relationships: ByName<Relationship>,
 }
 
 /// A named dependency of an app on a service.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Relationship {
-    /// The name of a service of the same table.
-    pub service: String,
+    /// The name of a service of the same table; shared, since there are far fewer services.
+    pub service: Arc<str>,
     /// In 169.254.0.0/16 and not reserved.
     pub vip: Ipv4Addr,
     /// The only port to translate; `None`: all.
     pub port: Option<NonZeroU16>,
     /// The only protocol to translate, TCP or UDP; `None`: all that have connect-time hooks.
     pub protocol: Option<Protocol>,
-    /// What the application reads back, beside what vipnat fills in.
-    pub endpoint: Map<String, Value>,
+    /// What the application reads back, beside what vipnat fills in; shared by those without any.
+    pub endpoint: Arc<Map<String, Value>>,
 }
 
 impl Table {
@@ -83,7 +87,7 @@ impl Table {
         let format = raw::Format::of(bytes);
         let text = raw::utf8(bytes).map_err(|problem| TableError::new(file, vec![problem]))?;
         let raw = format.read(text).map_err(|problem| TableError::new(file, vec![problem]))?;
-        check::check(raw, cgroup_mount).map_err(|mut problems| {
+        check::check(&raw, cgroup_mount).map_err(|mut problems| {
             let locator = Locator::new(text, format);
             for problem in problems.iter_mut().take(error::SHOWN) {
                 problem.position = locator.locate(&problem.path);
@@ -99,6 +103,6 @@ impl Table {
     ///
     /// If the relationship is not of this table.
     pub fn backends(&self, relationship: &Relationship) -> &[Backend] {
-        &self.services[&relationship.service].backends
+        &self.services[&*relationship.service].backends
     }
 }

@@ -2,6 +2,33 @@
 
 use std::fmt;
 
+/// A path on the way down through a table. Only what is wrong needs one that lasts, so this one
+/// lies on the stack, each step beside the function that took it, and costs nothing.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place<'a> {
+    Root,
+    Key(&'a Self, &'a str),
+    Index(&'a Self, usize),
+}
+
+impl<'a> Place<'a> {
+    pub(super) fn key(&'a self, key: &'a str) -> Self {
+        Self::Key(self, key)
+    }
+
+    pub(super) fn index(&'a self, index: usize) -> Self {
+        Self::Index(self, index)
+    }
+
+    pub(super) fn path(&self) -> Path {
+        match *self {
+            Self::Root => Path::default(),
+            Self::Key(above, key) => above.path().key(key),
+            Self::Index(above, index) => above.path().index(index),
+        }
+    }
+}
+
 /// Keys and indices from the root of the table to a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Path(Vec<Step>);

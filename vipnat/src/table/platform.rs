@@ -18,8 +18,8 @@ impl Table {
             endpoint.insert("ip".to_owned(), json!(relationship.vip));
             let instances: Vec<_> = self.backends(relationship).iter().map(|b| b.ip).collect();
             endpoint.insert("instance_ips".to_owned(), json!(instances));
-            endpoint.extend(relationship.endpoint.clone());
-            (name.clone(), json!([endpoint]))
+            endpoint.extend((*relationship.endpoint).clone());
+            (name.to_owned(), json!([endpoint]))
         });
         Value::Object(endpoints.collect())
     }

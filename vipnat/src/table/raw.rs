@@ -1,6 +1,6 @@
 //! The table as it is written, before it is checked.
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 use serde::{
     Deserialize, Deserializer,
@@ -10,6 +10,7 @@ use serde::{
 use super::{
     endpoint::Endpoint,
     error::{Problem, position},
+    named::{Named, Text},
     path::Path,
 };
 
@@ -20,50 +21,58 @@ pub(super) enum Format {
     Json,
 }
 
-#[derive(Deserialize)]
+/// Read as `Table<true>`, which takes longer, only to say what is wrong: see [`Named`].
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table of `services` and `apps`")]
-pub(super) struct Table {
-    #[serde(default, with = "serde_with::rust::maps_duplicate_key_is_error")]
-    pub(super) services: BTreeMap<String, Service>,
-    #[serde(default, with = "serde_with::rust::maps_duplicate_key_is_error")]
-    pub(super) apps: BTreeMap<String, App>,
+pub(super) struct Table<'a, const CAREFUL: bool = false> {
+    #[serde(borrow, default)]
+    pub(super) services: Named<'a, Service<'a>, CAREFUL>,
+    #[serde(borrow, default)]
+    pub(super) apps: Named<'a, App<'a, CAREFUL>, CAREFUL>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table with `backends`")]
-pub(super) struct Service {
-    pub(super) backends: Vec<Backend>,
-    pub(super) select: Option<String>,
-    #[serde(rename = "udp-pinning")]
-    pub(super) udp_pinning: Option<String>,
-    #[serde(rename = "on-backend-removed")]
-    pub(super) on_backend_removed: Option<String>,
+pub(super) struct Service<'a> {
+    #[serde(borrow)]
+    pub(super) backends: Vec<Backend<'a>>,
+    #[serde(borrow)]
+    pub(super) select: Option<Text<'a>>,
+    #[serde(borrow, rename = "udp-pinning")]
+    pub(super) udp_pinning: Option<Text<'a>>,
+    #[serde(borrow, rename = "on-backend-removed")]
+    pub(super) on_backend_removed: Option<Text<'a>>,
     #[serde(rename = "drain-seconds")]
     pub(super) drain_seconds: Option<i64>,
 }
 
 /// `"247.221.80.48"`, or `{ ip = "247.221.80.48", port = 6380, weight = 2 }`.
-pub(super) struct Backend {
-    pub(super) ip: String,
+#[derive(Debug)]
+pub(super) struct Backend<'a> {
+    pub(super) ip: Text<'a>,
     pub(super) port: Option<i64>,
     pub(super) weight: Option<i64>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table with `cgroup` and `relationships`")]
-pub(super) struct App {
-    pub(super) cgroup: Option<String>,
-    #[serde(default, with = "serde_with::rust::maps_duplicate_key_is_error")]
-    pub(super) relationships: BTreeMap<String, Relationship>,
+pub(super) struct App<'a, const CAREFUL: bool = false> {
+    #[serde(borrow)]
+    pub(super) cgroup: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    pub(super) relationships: Named<'a, Relationship<'a>, CAREFUL>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table with `service`")]
-pub(super) struct Relationship {
-    pub(super) service: String,
-    pub(super) vip: Option<String>,
+pub(super) struct Relationship<'a> {
+    #[serde(borrow)]
+    pub(super) service: Text<'a>,
+    #[serde(borrow)]
+    pub(super) vip: Option<Text<'a>>,
     pub(super) port: Option<i64>,
-    pub(super) protocol: Option<String>,
+    #[serde(borrow)]
+    pub(super) protocol: Option<Text<'a>>,
     #[serde(default)]
     pub(super) endpoint: Endpoint,
 }
@@ -77,31 +86,45 @@ impl Format {
         }
     }
 
-    pub(super) fn read(self, text: &str) -> Result<Table, Problem> {
+    /// Reads a table twice if anything is wrong: at first without all that only messages need, which is
+    /// where in the table the reading is, and then with it.
+    pub(super) fn read(self, text: &str) -> Result<Table<'_>, Problem> {
         match self {
             Self::Toml => {
-                let at = |error: &toml::de::Error| {
-                    position(text, error.span().map_or(0, |span| span.start))
+                let problem = |path: &str, error: &toml::de::Error| {
+                    let start = error.span().map_or(0, |span| span.start);
+                    not_read(path, error.message(), position(text, start))
                 };
-                let document = toml::Deserializer::parse(text)
-                    .map_err(|error| not_read("", error.message(), at(&error)))?;
-                serde_path_to_error::deserialize(document).map_err(|error| {
-                    let path = error.path().to_string();
-                    not_read(&path, error.inner().message(), at(error.inner()))
+                let document =
+                    || toml::Deserializer::parse(text).map_err(|error| problem("", &error));
+                Table::deserialize(document()?).or_else(|error| {
+                    Err(match carefully(document()?) {
+                        Err(error) => problem(&error.path().to_string(), error.inner()),
+                        Ok(()) => problem("", &error),
+                    })
                 })
             }
             Self::Json => {
-                let at = |error: &serde_json::Error| (error.line(), error.column().max(1));
-                let mut document = serde_json::Deserializer::from_str(text);
-                let table = serde_path_to_error::deserialize(&mut document).map_err(|error| {
-                    let path = error.path().to_string();
-                    not_read(&path, &error.inner().to_string(), at(error.inner()))
-                })?;
-                document.end().map_err(|error| not_read("", &error.to_string(), at(&error)))?;
-                Ok(table)
+                let problem = |path: &str, error: &serde_json::Error| {
+                    not_read(path, &error.to_string(), (error.line(), error.column().max(1)))
+                };
+                serde_json::from_str(text).map_err(|error| {
+                    match carefully(&mut serde_json::Deserializer::from_str(text)) {
+                        Err(error) => problem(&error.path().to_string(), error.inner()),
+                        // It is what follows the table.
+                        Ok(()) => problem("", &error),
+                    }
+                })
             }
         }
     }
+}
+
+/// Reads a table for the sake of the error.
+fn carefully<'de, D: Deserializer<'de>>(
+    document: D,
+) -> Result<(), serde_path_to_error::Error<D::Error>> {
+    serde_path_to_error::deserialize(document).map(|_: Table<'de, true>| ())
 }
 
 /// The text without the byte order mark that some editors put first.
@@ -164,13 +187,14 @@ fn without_value(reason: String) -> String {
     }
 }
 
-impl<'de> Deserialize<'de> for Backend {
+impl<'de: 'a, 'a> Deserialize<'de> for Backend<'a> {
     /// By hand, because an untagged enum could only say "did not match any variant".
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
-        struct Full {
-            ip: String,
+        struct Full<'a> {
+            #[serde(borrow)]
+            ip: Text<'a>,
             port: Option<i64>,
             weight: Option<i64>,
         }
@@ -178,17 +202,21 @@ impl<'de> Deserialize<'de> for Backend {
         struct Either;
 
         impl<'de> Visitor<'de> for Either {
-            type Value = Backend;
+            type Value = Backend<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an IPv4 address in quotes, or a table with ip, port and weight")
             }
 
-            fn visit_str<E>(self, ip: &str) -> Result<Backend, E> {
-                Ok(Backend { ip: ip.to_owned(), port: None, weight: None })
+            fn visit_borrowed_str<E>(self, ip: &'de str) -> Result<Backend<'de>, E> {
+                Ok(Backend { ip: ip.into(), port: None, weight: None })
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Backend, A::Error> {
+            fn visit_str<E>(self, ip: &str) -> Result<Backend<'de>, E> {
+                Ok(Backend { ip: ip.to_owned().into(), port: None, weight: None })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Backend<'de>, A::Error> {
                 let Full { ip, port, weight } = Full::deserialize(MapAccessDeserializer::new(map))?;
                 Ok(Backend { ip, port, weight })
             }

@@ -49,7 +49,7 @@ impl Table {
             if let Some(cgroup) = cgroup {
                 let _ = writeln!(text, "cgroup = {}", string(&cgroup.to_string()));
             }
-            for (relationship_name, relationship) in relationships {
+            for (relationship_name, relationship) in relationships.iter() {
                 let keys = ["apps", name, "relationships", relationship_name];
                 header(&mut text, &keys);
                 lines(&mut text, &relationship.json(relationship_name), &Path::keys(&keys))?;
@@ -99,7 +99,7 @@ impl App {
         let cgroup = cgroup.as_ref().map(|cgroup| cgroup.to_string().into());
         let relationships: Map<_, _> = relationships
             .iter()
-            .map(|(name, relationship)| (name.clone(), relationship.json(name).into()))
+            .map(|(name, relationship)| (name.to_owned(), relationship.json(name).into()))
             .collect();
         object([("cgroup", cgroup), ("relationships", Some(relationships.into()))]).into()
     }
@@ -114,11 +114,11 @@ impl Relationship {
             _ => None,
         };
         object([
-            ("service", Some(json!(service))),
+            ("service", Some(json!(**service))),
             ("vip", (*vip != vip_of(name)).then(|| json!(vip))),
             ("port", port.map(|port| json!(port))),
             ("protocol", protocol.map(Value::from)),
-            ("endpoint", (!endpoint.is_empty()).then(|| json!(endpoint))),
+            ("endpoint", (!endpoint.is_empty()).then(|| json!(**endpoint))),
         ])
     }
 }

@@ -69,6 +69,12 @@ pub(super) const TOOLS: &[Package] = &[
         seconds: 3,
     },
     Package {
+        name: "ethtool",
+        provides: "ethtool",
+        purpose: "turns segmentation offload off for benchmarks",
+        seconds: 3,
+    },
+    Package {
         name: "systemd",
         provides: "systemd-analyze",
         purpose: "checks the service's unit, and runs it in namespaces of its own",

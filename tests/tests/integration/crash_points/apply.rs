@@ -116,6 +116,78 @@ fn failed_while_apps_come_and_go() {
     apps_come_and_go(false);
 }
 
+/// A kill at each operation of the `apply` of a table that outgrows the maps, but for those that only load.
+#[test]
+fn killed_while_maps_grow() {
+    let stage = Stage::new(1);
+    let small = stage.table(&[("a", 0, list([0, 1]), "")], &["0 0 1 1"]);
+    let mut large = stage.table(&[("a", 0, list([2, 3]), "")], &["2 2 3 3"]);
+    large.text += "[services.many]\nbackends = [\"247.221.81.0\"]\n";
+    for n in 0..capacity::VIPS {
+        large.text += &format!(
+            "[apps.a.relationships.many{n}]\nservice = \"many\"\nvip = \"169.254.{}.{}\"\n",
+            1 + n / 256,
+            n % 256
+        );
+    }
+    let fresh = stage.fresh(&large);
+    let prepare = || {
+        stage.scene.vipnat.ok(["flush"]);
+        stage.apply(&small);
+    };
+    prepare();
+    let operations = operations(&stage.apply_command(&large));
+    // Nor those that come last, as for any table: how many files were opened until then depends on what
+    // cgroups there are.
+    let leaves = |(at, _): &(usize, Fault)| {
+        let operation = &operations[*at];
+        !is_fleeting(operation) && !["openat", "write"].contains(&operation.what.as_str())
+    };
+    for (at, fault) in points(&operations, true).into_iter().filter(leaves) {
+        prepare();
+        let context = strike(&stage.apply_command(&large), &operations, at, fault);
+        stage.works(&[&small, &large], &[], &context);
+        stage.is_repaired(&large, &fresh, &context);
+    }
+}
+
+/// A service of so many turns that what its list leaves is reclaimed each time.
+fn slots_are_reclaimed(kill: bool) {
+    let stage = Stage::new(1);
+    let many = |first: u8| {
+        let [a, b] = [first, first + 1].map(crate::scene::ip);
+        format!("[{{ ip = \"{a}\", weight = 204 }}, {{ ip = \"{b}\", weight = 205 }}]")
+    };
+    let before = stage.table(&[("a", 0, many(0), "")], &["0 0 1 1"]);
+    let after = stage.table(&[("a", 0, many(2), "")], &["2 2 3 3"]);
+    let fresh = stage.fresh(&after);
+    // One list is yet to be emptied, and another one to be freed.
+    let prepare = || {
+        for table in [&before, &after, &before] {
+            stage.apply(table);
+        }
+        assert_eq!(state::resting(&stage.scene.vipnat), 2 * 409);
+    };
+    prepare();
+    let operations = operations(&stage.apply_command(&after));
+    for (at, fault) in points(&operations, kill) {
+        prepare();
+        let context = strike(&stage.apply_command(&after), &operations, at, fault);
+        stage.works(&[&before, &after], &[], &context);
+        stage.is_repaired(&after, &fresh, &context);
+    }
+}
+
+#[test]
+fn killed_while_slots_are_reclaimed() {
+    slots_are_reclaimed(true);
+}
+
+#[test]
+fn failed_while_slots_are_reclaimed() {
+    slots_are_reclaimed(false);
+}
+
 /// Whether it only makes or fills what has no pin and goes with the process: nothing is left of it.
 fn is_fleeting(operation: &Operation) -> bool {
     let makes = ["bpf BPF_BTF_LOAD", "bpf BPF_PROG_LOAD", "bpf BPF_MAP_CREATE"];

@@ -49,6 +49,6 @@ pub(super) fn run(args: &Args) -> Result<()> {
         ))
         .into());
     }
-    app.relationships = relationships;
+    app.relationships = relationships.into();
     common.print(&Table { services, apps: [(common.app.clone(), app)].into() })
 }

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How long after a change the table is read: long enough for what belongs together.
-const SETTLE: Duration = Duration::from_millis(2);
+const SETTLE: Duration = Duration::from_micros(500);
 /// How long a file that is being written may rest before it is read although it was not closed.
 const WRITING: Duration = Duration::from_secs(1);
 /// How often everything is looked at again, whatever was noticed.

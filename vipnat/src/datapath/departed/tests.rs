@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::*;
+use super::{super::rule::Role, *};
 use crate::table::Table;
 
 const VIP: Ipv4Addr = Ipv4Addr::new(169, 254, 37, 209);
@@ -20,7 +20,9 @@ fn table(apps: &[&str], backends: &str, policy: &str) -> Table {
 }
 
 fn rule(table: &Table, app: &str) -> Option<Rule> {
-    Some(Rule::new(1, table.apps.get(app)?.relationships.get("db")?, table))
+    let relationship = table.apps.get(app)?.relationships.get("db")?;
+    let role = Role::from(&table.services[&*relationship.service]);
+    Some(Rule::new(relationship, &role).of_scope(1))
 }
 
 fn change(app: &str, old: &Table, new: &Table) -> Change {
@@ -91,13 +93,13 @@ fn an_app_that_gets_another_name_loses_nobody() {
 
 #[test]
 fn a_flow_is_judged_by_where_it_was_led_and_whether_it_still_would_be() {
-    let flow = |scope, vip: Ipv4Addr, backend: u8, vip_port, backend_port| Flow {
+    let note = |scope, vip: Ipv4Addr, backend: u8, vip_port, backend_port| Note {
         scope,
         vip: vip.octets(),
         backend: [240, 0, 0, backend],
         vip_port,
         backend_port,
-        ..Flow::default()
+        ..Note::default()
     };
     let departed = |port| Departed {
         app: "shop".to_owned(),
@@ -111,21 +113,21 @@ fn a_flow_is_judged_by_where_it_was_led_and_whether_it_still_would_be() {
         Rules::from([((1, VIP), rule)])
     };
     let none = Rules::new();
-    let good = flow(1, VIP, 1, 5432, 5432);
+    let good = note(1, VIP, 1, 5432, 5432);
     assert!(departed(0).was_given(&good, &none));
-    assert!(departed(80).was_given(&flow(1, VIP, 1, 5432, 80), &none));
+    assert!(departed(80).was_given(&note(1, VIP, 1, 5432, 80), &none));
     for (what, other) in [
-        ("another app", flow(2, VIP, 1, 5432, 5432)),
-        ("another VIP", flow(1, Ipv4Addr::new(169, 254, 1, 1), 1, 5432, 5432)),
-        ("no VIP", flow(1, Ipv4Addr::UNSPECIFIED, 1, 5432, 5432)),
-        ("another backend", flow(1, VIP, 2, 5432, 5432)),
-        ("another port", flow(1, VIP, 1, 5432, 80)),
+        ("another app", note(2, VIP, 1, 5432, 5432)),
+        ("another VIP", note(1, Ipv4Addr::new(169, 254, 1, 1), 1, 5432, 5432)),
+        ("no VIP", note(1, Ipv4Addr::UNSPECIFIED, 1, 5432, 5432)),
+        ("another backend", note(1, VIP, 2, 5432, 5432)),
+        ("another port", note(1, VIP, 1, 5432, 80)),
     ] {
         assert!(!departed(0).was_given(&other, &none), "{what}");
     }
     assert!(departed(0).was_given(&good, &rules("\"240.0.0.2\"")));
     let at_its_port = rules("{ ip = \"240.0.0.1\", port = 5432 }");
     assert!(!departed(0).was_given(&good, &at_its_port), "the list says the same in other words");
-    assert!(departed(0).was_given(&flow(1, VIP, 1, 80, 80), &at_its_port));
+    assert!(departed(0).was_given(&note(1, VIP, 1, 80, 80), &at_its_port));
     assert!(departed(0).is_back(&rules("\"240.0.0.1\"")) && !departed(0).is_back(&at_its_port));
 }

@@ -5,14 +5,25 @@ use std::{cell::RefCell, collections::BTreeMap};
 use proptest::prelude::*;
 use vipnat_common::{Count, Destination, Maps, Protocol, Target, Verdict, decide};
 
-use super::{super::rule::Turn, *};
+use super::{
+    super::{capacity::Capacity, rule::Turn},
+    *,
+};
 use crate::table::{Select, UdpPinning};
 
 /// A snapshot with cursors, as the hooks see it.
-#[derive(Default)]
 struct Kernel {
     maps: Snapshot,
     cursors: RefCell<BTreeMap<u32, u64>>,
+}
+
+/// Enough for all tables.
+const CAPACITY: Capacity = Capacity { vips: 32, backends: 256, cursors: 32 };
+
+impl Default for Kernel {
+    fn default() -> Self {
+        Self { maps: Snapshot::fresh(CAPACITY), cursors: RefCell::default() }
+    }
 }
 
 impl Maps for Kernel {
@@ -21,7 +32,7 @@ impl Maps for Kernel {
     }
 
     fn slot(&self, index: u32) -> Option<Slot> {
-        self.maps.slots.get(&index).copied().or(Slot::from_bytes(Slot::FREE))
+        (*self.maps.slots.get(index as usize)?).or(Slot::from_bytes(Slot::FREE))
     }
 
     fn take_turn(&self, cursor: u32, _: Count) -> Option<u64> {
@@ -44,8 +55,9 @@ impl Kernel {
     /// Carries a plan out; `look` is called after every write.
     fn run(&mut self, plan: &Plan, mut look: impl FnMut(&Self)) {
         for (index, slot) in &plan.slots {
-            assert!(!self.maps.slots.contains_key(index), "slot {index} is in use");
-            self.maps.slots.insert(*index, *slot);
+            let place = &mut self.maps.slots[*index as usize];
+            assert_eq!(*place, None, "slot {index} is in use");
+            *place = Some(*slot);
             look(self);
         }
         for (key, range) in &plan.switches {
@@ -56,11 +68,28 @@ impl Kernel {
             assert!(self.maps.entries.remove(key).is_some(), "{key:?} is there");
             look(self);
         }
-        for cursor in &plan.cursors {
-            self.cursors.get_mut().remove(cursor);
+        for (index, slot) in &plan.retired {
+            let place = &mut self.maps.slots[*index as usize];
+            let before = place.expect("a slot that was in use");
+            assert_eq!(*slot, Slot { flags: before.flags | Slot::RETIRED, ..before });
+            *place = Some(*slot);
+            look(self);
         }
-        for index in &plan.freed {
-            assert!(self.maps.slots.remove(index).is_some(), "slot {index} was in use");
+    }
+
+    /// After a grace period.
+    fn reclaim(&mut self, mut look: impl FnMut(&Self)) {
+        let Reclaim { cursors, emptied, freed } = Reclaim::new(&self.maps);
+        for cursor in cursors {
+            self.cursors.get_mut().remove(&cursor);
+        }
+        for index in emptied {
+            let slot = self.maps.slots[index as usize].replace(Slot::EMPTIED).expect("a slot");
+            assert!(slot.flags & Slot::RETIRED != 0 && slot != Slot::EMPTIED);
+            look(self);
+        }
+        for index in freed {
+            assert_eq!(self.maps.slots[index as usize].take(), Some(Slot::EMPTIED));
             look(self);
         }
     }
@@ -68,6 +97,11 @@ impl Kernel {
     fn apply(&mut self, rules: &[Rule]) {
         let plan = Plan::new(&self.maps, rules, |_| true).unwrap();
         self.run(&plan, |_| {});
+    }
+
+    /// Whether any slot is there that no entry leads to and that is not retired.
+    fn is_tidy(&self) -> bool {
+        Plan::tidy(&self.maps) == Plan::default()
     }
 }
 
@@ -182,16 +216,26 @@ proptest! {
     /// After every single write a connect goes where the old or the new table says, and at the end
     /// where the new one does.
     #[test]
-    fn every_step_is_the_old_table_or_the_new(tables in proptest::collection::vec(tables(), 1..5)) {
+    fn every_step_is_the_old_table_or_the_new(
+        tables in proptest::collection::vec((tables(), any::<bool>()), 1..5),
+    ) {
         let mut kernel = Kernel::default();
         let mut old = Vec::new();
-        for new in tables {
+        for (new, reclaims) in tables {
+            if reclaims {
+                kernel.reclaim(|kernel| check(kernel, &old, &old));
+            }
             let plan = Plan::new(&kernel.maps, &new, |_| true).unwrap();
             kernel.run(&plan, |kernel| check(kernel, &old, &new));
             check(&kernel, &new, &new);
-            prop_assert!(kernel.maps.leftover().is_empty());
-            prop_assert_eq!(kernel.maps.rules().len(), new.len());
-            prop_assert_eq!(changes(&kernel.maps, &new), vec![]);
+            prop_assert!(kernel.is_tidy());
+            let Snapshot { slots, capacity, .. } = kernel.maps.clone();
+            prop_assert_eq!(&Snapshot::of_slots(slots, capacity), &kernel.maps);
+            let rules = kernel.maps.rules();
+            prop_assert_eq!(rules.len(), new.len());
+            for rule in &new {
+                prop_assert_eq!(&rules[&(rule.scope, rule.vip)], rule);
+            }
             prop_assert_eq!(Plan::new(&kernel.maps, &new, |_| true).unwrap(), Plan::default());
             old = new;
         }
@@ -213,11 +257,14 @@ proptest! {
         });
         let mut kernel = Kernel { maps: at_crash, cursors: RefCell::default() };
         check(&kernel, &first, &second);
-        let tidy = Plan::tidy(&kernel.maps, kernel.maps.leftover());
+        let tidy = Plan::tidy(&kernel.maps);
         kernel.run(&tidy, |kernel| check(kernel, &first, &second));
         kernel.apply(&second);
         check(&kernel, &second, &second);
-        prop_assert!(kernel.maps.leftover().is_empty());
+        prop_assert!(kernel.is_tidy());
+        kernel.reclaim(|kernel| check(kernel, &second, &second));
+        kernel.reclaim(|kernel| check(kernel, &second, &second));
+        prop_assert_eq!(kernel.maps.leftover().count(), 0);
     }
 }
 
@@ -249,7 +296,24 @@ fn cursors_stay_with_their_vip_and_are_not_shared() {
     assert_eq!(kernel.cursors.borrow()[&first], 4);
     // A VIP that goes and comes back starts anew.
     kernel.apply(&[rule(2, a, 0, any, &[1])]);
+    kernel.apply(&[rule(1, a, 0, any, &[1]), rule(2, a, 0, any, &[1])]);
+    assert_ne!(cursor(&kernel, 1, a), first, "its slots may still be in use");
+    kernel.reclaim(|_| {});
     assert!(!kernel.cursors.borrow().contains_key(&first));
+}
+
+/// Emptied slots name the first cursor, which nothing means.
+#[test]
+fn the_first_cursor_is_reset_beside_emptied_slots() {
+    let mut kernel = Kernel::default();
+    let any = Protocol::HopOpt;
+    let [a, b] = VIPS;
+    kernel.apply(&[rule(1, a, 0, any, &[1]), rule(1, b, 0, any, &[1])]);
+    assert_eq!(kernel.maps.cursor_of(1, a), Some(0));
+    kernel.apply(&[rule(1, a, 0, any, &[1]), rule(1, b, 0, any, &[2])]);
+    kernel.reclaim(|_| {});
+    kernel.apply(&[rule(1, b, 0, any, &[2])]);
+    assert_eq!(Reclaim::new(&kernel.maps).cursors, [0]);
 }
 
 #[test]
@@ -258,11 +322,11 @@ fn an_unchanged_vip_is_not_written() {
     let any = Protocol::HopOpt;
     let [a, b] = VIPS;
     kernel.apply(&[rule(1, a, 0, any, &[1]), rule(1, b, 53, any, &[1])]);
-    let plan =
-        Plan::new(&kernel.maps, &[rule(1, a, 0, any, &[2]), rule(1, b, 53, any, &[1])], |_| true);
-    let plan = plan.unwrap();
+    let table = [rule(1, a, 0, any, &[2]), rule(1, b, 53, any, &[1])];
+    let plan = Plan::new(&kernel.maps, &table, |_| true).unwrap();
     assert_eq!(plan.switches.len(), 1);
-    assert_eq!((plan.slots.len(), plan.removals.len(), plan.freed.len()), (1, 0, 1));
+    assert_eq!((plan.slots.len(), plan.removals.len(), plan.retired.len()), (1, 0, 1));
+    assert_eq!(changes(&kernel.maps, &table, &plan).len(), 1);
 }
 
 #[test]
@@ -272,14 +336,16 @@ fn other_scopes_are_left_alone() {
     kernel.apply(&[rule(1, VIPS[0], 0, any, &[1]), rule(2, VIPS[0], 0, any, &[1])]);
     let plan = Plan::new(&kernel.maps, &[], |scope| scope == 2).unwrap();
     assert_eq!(plan.removals, [VipKey::head(2, VIPS[0].octets())]);
-    assert_eq!(plan.freed.len(), 1);
+    assert_eq!(plan.retired.len(), 1);
 }
 
 #[test]
 fn a_table_too_large_says_which_map() {
-    let huge: Vec<u8> = vec![0; capacity::BACKENDS as usize + 1];
-    let error =
-        Plan::new(&Snapshot::default(), &[rule(1, VIPS[0], 0, Protocol::HopOpt, &huge)], |_| true);
-    let error = error.unwrap_err().to_string();
-    assert!(error.contains("map `backends`") && error.contains("262144"), "{error}");
+    let huge: Vec<u8> = vec![0; CAPACITY.backends as usize + 1];
+    let table = [rule(1, VIPS[0], 0, Protocol::HopOpt, &huge)];
+    let error = Plan::new(&Snapshot::fresh(CAPACITY), &table, |_| true).unwrap_err().to_string();
+    assert!(error.contains("map `backends`") && error.contains("256"), "{error}");
+    let mut larger = Snapshot::fresh(CAPACITY);
+    larger.grow(Capacity { backends: 257, ..CAPACITY });
+    assert_eq!(Plan::new(&larger, &table, |_| true).unwrap().slots.len(), 257);
 }

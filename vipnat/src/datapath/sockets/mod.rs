@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use vipnat_common::{Flow, flow::shown_peer, layout::SocketFlow};
+use vipnat_common::{Note, flow::shown_peer, layout::SocketNote};
 
 use self::{
     diag::{Diag, Kind, SocketId},
@@ -48,7 +48,7 @@ const KINDS: [Kind; 4] = {
 pub(super) struct Search(Notes);
 
 /// Sockets of an app by cookie: what is noted in each, and which of the sorts that are looked for it is.
-pub(super) type Noted = HashMap<u64, (Flow, usize)>;
+pub(super) type Noted = HashMap<u64, (Note, usize)>;
 
 impl Search {
     /// In a state directory.
@@ -56,17 +56,17 @@ impl Search {
         Notes::open(state).map(Self)
     }
 
-    /// Reads the notes anew, for each of so many apps. `which` tells whose flow it is, and of which sort,
+    /// Reads the notes anew, for each of so many apps. `which` tells whose note it is, and of which sort,
     /// if it is one that is looked for.
     pub(super) fn noted(
         &mut self,
         apps: usize,
-        which: impl Fn(&Flow) -> Option<(usize, usize)>,
+        which: impl Fn(&Note) -> Option<(usize, usize)>,
     ) -> Result<Vec<Noted>> {
         let mut noted = vec![Noted::new(); apps];
-        for SocketFlow { cookie, flow } in self.0.read()? {
-            if let Some((app, sort)) = which(&flow) {
-                noted[app].insert(cookie, (flow, sort));
+        for SocketNote { cookie, note } in self.0.read()? {
+            if let Some((app, sort)) = which(&note) {
+                noted[app].insert(cookie, (note, sort));
             }
         }
         Ok(noted)
@@ -104,9 +104,9 @@ impl Found {
                 let ids = diag.list(kind).map_err(without_diag);
                 let ids = ids.attempt(|| "list the sockets of a network namespace".to_owned())?;
                 sockets.extend(ids.into_iter().filter_map(|id| {
-                    let (flow, sort) = noted.get(&id.cookie())?;
+                    let (note, sort) = noted.get(&id.cookie())?;
                     let (ip, port) = id.peer(kind)?;
-                    shown_peer(flow, ip, port)?;
+                    shown_peer(note, ip, port)?;
                     Some(Socket { namespace, kind, id, sort: *sort })
                 }));
             }

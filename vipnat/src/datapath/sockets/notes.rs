@@ -4,7 +4,7 @@ use std::{io::Read as _, os::fd::AsFd as _, path::Path};
 
 use aya::{Btf, Ebpf, programs::Iter};
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_SK_STORAGE;
-use vipnat_common::layout::SocketFlow;
+use vipnat_common::layout::SocketNote;
 
 use super::super::{
     error::{Attempt as _, Result},
@@ -22,7 +22,7 @@ const PROGRAM: &str = "list_flows";
 /// (`inet_sk_diag_fill` in net/ipv4/inet_diag.c), so an iterator reads it (kernel 5.9).
 #[derive(Debug)]
 pub(super) struct Notes {
-    flows: ByteMap<4, 32>,
+    flows: ByteMap<4, 24>,
     object: Ebpf,
 }
 
@@ -40,13 +40,13 @@ impl Notes {
     }
 
     /// Reads them.
-    pub(super) fn read(&mut self) -> Result<Vec<SocketFlow>> {
+    pub(super) fn read(&mut self) -> Result<Vec<SocketNote>> {
         let reading = || "read the notes in sockets".to_owned();
         let program = iterator(&mut self.object).fd().attempt(reading)?;
         let mut bytes = Vec::new();
         let mut file = iterate(program.as_fd(), self.flows.fd()).attempt(reading)?;
         file.read_to_end(&mut bytes).attempt(reading)?;
-        Ok(bytes.as_chunks().0.iter().map(SocketFlow::from_bytes).collect())
+        Ok(bytes.as_chunks().0.iter().map(SocketNote::from_bytes).collect())
     }
 }
 

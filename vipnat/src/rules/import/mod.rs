@@ -10,9 +10,9 @@ use std::{
     fmt,
     net::Ipv4Addr,
     num::NonZeroU16,
+    sync::Arc,
 };
 
-use serde_json::Map;
 use vipnat_common::Protocol;
 
 use self::{
@@ -162,8 +162,8 @@ impl Import {
             .filter(|name| self.services.get(name).is_none_or(same))
             .unwrap_or_else(|| invented(vip, &self.services));
         self.services.insert(service_name.clone(), service);
-        let service = service_name;
-        let relationship = Relationship { service, vip, port, protocol, endpoint: Map::new() };
+        let service = service_name.into();
+        let relationship = Relationship { service, vip, port, protocol, endpoint: Arc::default() };
         self.relationships.insert(name, relationship);
     }
 }

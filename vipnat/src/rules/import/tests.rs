@@ -33,7 +33,7 @@ fn shares(statistics: &[&str]) -> Result<(Select, Vec<u16>, Vec<String>), String
     }
     let service = &services["vip-1-1"];
     let relationship = &relationships["vip-1-1"];
-    assert_eq!(relationship.service, "vip-1-1");
+    assert_eq!(&*relationship.service, "vip-1-1");
     assert_eq!(relationship.vip, Ipv4Addr::new(169, 254, 1, 1));
     assert_eq!(relationship.protocol, Some(Protocol::Tcp));
     for (i, backend) in service.backends.iter().enumerate() {
@@ -253,7 +253,7 @@ fn names_of_comments_are_used_once() {
     let relationships: Vec<_> = import
         .relationships
         .iter()
-        .map(|(name, relationship)| (name.as_str(), relationship.service.as_str()))
+        .map(|(name, relationship)| (name.as_str(), &*relationship.service))
         .collect();
     let expected = [
         ("cache", "vip-1-3"),
@@ -297,7 +297,7 @@ fn an_export_is_imported_as_it_was() {
     let Import { services, relationships, unsupported, notes } =
         import(&iptables(&table, app, Protocols::TcpAndUdp));
     assert_eq!((unsupported, notes), (Vec::new(), Vec::new()));
-    assert_eq!((services, relationships), (table.services, app.relationships.clone()));
+    assert_eq!((services, relationships.into()), (table.services, app.relationships.clone()));
 }
 
 #[test]
@@ -351,7 +351,7 @@ fn well_formed(import: &Import) {
     }
     let mut table = table();
     table.services = import.services.clone();
-    table.apps.get_mut("shop").unwrap().relationships = import.relationships.clone();
+    table.apps.get_mut("shop").unwrap().relationships = import.relationships.clone().into();
     let text = table.to_toml().unwrap();
     let again = Table::parse(text.as_bytes(), "imported", Path::new("/sys/fs/cgroup"));
     assert_eq!(again.as_ref(), Ok(&table), "{text}");

@@ -1,5 +1,6 @@
 //! What is accepted and what is refused, as tables.
 
+mod readers;
 mod secrets;
 
 use super::*;
@@ -260,7 +261,7 @@ fn endpoints_are_json_of_what_was_written() {
     let json = r#"{"services": {"s": {"backends": []}}, "apps": {"a": {"cgroup": "a",
         "relationships": {"r": {"service": "s", "endpoint": {"password": null, "x": 1}}}}}}"#;
     let endpoint = &parse(json).unwrap().apps["a"].relationships["r"].endpoint;
-    assert_eq!(endpoint["password"], serde_json::Value::Null);
+    assert_eq!(endpoint["password"], Value::Null);
     let error = parse(&json.replace("\"x\"", "\"password\"")).unwrap_err().to_string();
     assert!(error.contains("duplicate key \"password\""), "{error}");
 }

@@ -7,6 +7,7 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
+    sync::Arc,
 };
 
 use base64::{
@@ -68,7 +69,10 @@ impl Table {
             }
             return Err(TableError::new(&file, problems));
         }
-        let apps = BTreeMap::from([(app_name.to_owned(), App { relationships, ..app })]);
+        let apps = BTreeMap::from([(
+            app_name.to_owned(),
+            App { relationships: relationships.into(), ..app },
+        )]);
         Ok(Imported { table: Self { services, apps }, notes })
     }
 }
@@ -78,10 +82,10 @@ impl Imported {
     /// which. Nulls in lists stay.
     pub fn leave_out_nulls(&mut self) {
         for app in self.table.apps.values_mut() {
-            for (name, relationship) in &mut app.relationships {
+            for (name, relationship) in app.relationships.iter_mut() {
                 let mut left_out = Vec::new();
                 endpoint::leave_out_nulls(
-                    &mut relationship.endpoint,
+                    Arc::make_mut(&mut relationship.endpoint),
                     &Path::keys(&[name]),
                     &mut left_out,
                 );
@@ -250,9 +254,13 @@ impl Reader {
             udp_pinning: UdpPinning::default(),
             on_backend_removed: OnBackendRemoved::default(),
         };
-        let service_name = name.to_owned();
-        let relationship =
-            Relationship { service: service_name, vip, port: None, protocol: None, endpoint };
+        let relationship = Relationship {
+            service: name.into(),
+            vip,
+            port: None,
+            protocol: None,
+            endpoint: endpoint.into(),
+        };
         (service, relationship)
     }
 

@@ -1,6 +1,6 @@
 //! What is written reads as it was.
 
-use std::{net::Ipv4Addr, num::NonZeroU16};
+use std::{collections::BTreeMap, net::Ipv4Addr, num::NonZeroU16};
 
 use proptest::{collection::vec, option, prelude::*};
 
@@ -80,16 +80,17 @@ prop_compose! {
         let apps = apps.into_iter().enumerate().map(|(i, (name, (cgroup, relations)))| {
             // A name with brackets may be no pattern.
             let cgroup = Cgroups::parse(format!("{i}{cgroup}/x").as_ref()).ok();
-            let mut app = App { cgroup, relationships: [].into() };
+            let mut relationships: BTreeMap<_, Relationship> = BTreeMap::new();
             for (n, (name, vip, port, protocol, endpoint)) in relations.into_iter().enumerate() {
                 let vip = vip.map_or(vip_of(&name), |[a, b]| Ipv4Addr::new(169, 254, a, b));
-                if app.relationships.values().all(|other| other.vip != vip) {
-                    let service = names[n % names.len()].clone();
+                if relationships.values().all(|other| other.vip != vip) {
+                    let service = names[n % names.len()].as_str().into();
+                    let endpoint = endpoint.into();
                     let relationship = Relationship { service, vip, port, protocol, endpoint };
-                    app.relationships.insert(name, relationship);
+                    relationships.insert(name, relationship);
                 }
             }
-            (name, app)
+            (name, App { cgroup, relationships: relationships.into() })
         });
         Table { apps: apps.collect(), services }
     }

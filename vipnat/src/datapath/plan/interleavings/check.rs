@@ -1,6 +1,6 @@
 //! What an answer may be, by the tables that were current while it was found.
 
-use vipnat_common::{Destination, Target, Verdict, VipKey, layout::Flow};
+use vipnat_common::{Destination, Slot, Target, Verdict, VipKey};
 
 use super::{
     super::{
@@ -45,7 +45,7 @@ impl Asking {
         let backends = |table: &Vec<Rule>| {
             let own =
                 table.iter().filter(|rule| rule.scope == to.scope && rule.vip.octets() == to.ip);
-            own.flat_map(|rule| &rule.turns).map(|turn| turn.ip.octets()).collect()
+            own.flat_map(|rule| &*rule.turns).map(|turn| turn.ip.octets()).collect()
         };
         Self {
             reader: Reader::new(question, scenario.ignore_owner),
@@ -65,11 +65,11 @@ impl Asking {
                 let tables = &self.allowed[oldest..=newest];
                 (is_verdict_right(verdict, run, tables), tables)
             }
-            (Answer::Followed(target), Question::Follow(_, flow)) => {
+            (Answer::Followed(target), Question::Follow(_, had)) => {
                 let tables = remembered..=coming;
                 let backends = &self.backends[tables.clone()];
                 let tables = &self.allowed[tables];
-                (is_target_right(target, &flow, run, tables, backends), tables)
+                (is_target_right(target, &had, run, tables, backends), tables)
             }
             _ => unreachable!("a question of one kind has an answer of the same"),
         };
@@ -108,20 +108,20 @@ fn is_verdict_right(verdict: Verdict, run: &Run, tables: &[Vec<Seen>]) -> bool {
 /// flow that the limit excludes goes on as well, if its slot names its backend.
 fn is_target_right(
     target: Option<Target>,
-    flow: &Flow,
+    had: &Target,
     run: &Run,
     tables: &[Vec<Seen>],
     backends: &[Vec<[u8; 4]>],
 ) -> bool {
-    let own = Seen::Redirect(flow.backend, flow.backend_port);
+    let own = Seen::Redirect(had.ip, had.port);
     let has_it = |table: &Vec<Seen>| table.contains(&own);
     match target {
         Some(target) => {
-            let strict = flow.flags & Flow::STRICT != 0;
-            let freed = !run.alone && backends.iter().any(|table| table.contains(&flow.backend));
+            let strict = had.flags & Slot::STRICT != 0;
+            let freed = !run.alone && backends.iter().any(|table| table.contains(&had.ip));
             Seen::from(Verdict::Redirect(target)) == own
                 && (strict || freed || tables.iter().any(has_it))
         }
-        None => flow.flags & Flow::STRICT == 0 && (!run.alone || !tables.iter().all(has_it)),
+        None => had.flags & Slot::STRICT == 0 && (!run.alone || !tables.iter().all(has_it)),
     }
 }

@@ -1,10 +1,9 @@
 //! The maps in memory, and what changes them in one piece.
 
-use std::collections::HashMap;
-
+use rustc_hash::FxHashMap;
 use vipnat_common::{Range, Slot, VipKey};
 
-use super::Snapshot;
+use super::{super::super::capacity::Capacity, Snapshot};
 
 /// How many slots and cursors there are; enough for all tables.
 const SLOTS: usize = 16;
@@ -46,12 +45,13 @@ impl Memory {
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        let entries: HashMap<_, _> = self.chain.iter().map(|i| self.elements[*i]).collect();
+        let entries: FxHashMap<_, _> = self.chain.iter().map(|i| self.elements[*i]).collect();
         assert_eq!(entries.len(), self.chain.len(), "an entry is there twice");
-        let slots = (0..).zip(self.slots.iter().map(|words| words.concat().try_into().unwrap()));
-        let slots = slots.filter(|(_, bytes)| *bytes != Slot::FREE);
-        let slots = slots.map(|(index, bytes)| (index, Slot::from_bytes(bytes).unwrap())).collect();
-        Snapshot { entries, slots }
+        let slots = self.slots.iter().map(|words| words.concat().try_into().unwrap());
+        let slot = |bytes| (bytes != Slot::FREE).then(|| Slot::from_bytes(bytes).unwrap());
+        let slots = slots.map(slot).collect();
+        let capacity = Capacity { vips: u32::MAX, backends: SLOTS as u32, cursors: CURSORS as u32 };
+        Snapshot { entries, slots, capacity }
     }
 
     pub(super) fn take(&mut self, step: Step) {

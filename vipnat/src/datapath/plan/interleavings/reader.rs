@@ -7,14 +7,14 @@
 use std::{cell::Cell, collections::HashMap};
 
 use vipnat_common::{
-    Count, Destination, Maps, Range, Slot, Target, Verdict, VipKey, decide, follow, layout::Flow,
+    Count, Destination, Maps, Range, Slot, Target, Verdict, VipKey, decide, follow,
 };
 
 /// What a reader wants to know.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Question {
     Decide(Destination),
-    Follow(Destination, Flow),
+    Follow(Destination, Target),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -165,7 +165,7 @@ impl Reader {
         };
         let answer = match &self.question {
             Question::Decide(to) => Answer::Decided(decide(&maps, to)),
-            Question::Follow(to, flow) => Answer::Followed(follow(&maps, to, flow)),
+            Question::Follow(to, had) => Answer::Followed(follow(&maps, to, had)),
         };
         maps.asked.get().map_or(Next::Done(answer), Next::Access)
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use vipnat_common::{Range, Slot, VipKey};
 
 use super::{
-    Plan, Rule,
+    Plan, Reclaim, Rule,
     memory::{Memory, Name, Step},
 };
 
@@ -28,8 +28,8 @@ pub(super) enum Protocol {
     RemovalsFirst,
     /// Cursors are reset before the grace period.
     ResetsFirst,
-    /// Slots are freed before the entries go that lead to them.
-    FreesFirst,
+    /// Retired slots are free after one grace period.
+    FreesAtOnce,
 }
 
 enum Write {
@@ -38,32 +38,51 @@ enum Write {
     Remove(VipKey),
     Wait,
     Reset(u32),
+    Empty(u32),
     Free(u32),
 }
 
-/// The writes of a plan in their order: those of `carry_out` and `free`.
+/// The writes of a plan in their order: those of `carry_out`.
 fn order(plan: &Plan, protocol: Protocol) -> Vec<Write> {
-    let Plan { slots, switches, removals, cursors, freed } = plan;
+    let Plan { slots, switches, removals, retired } = plan;
     let slots = slots.iter().map(|(index, slot)| Write::Slot(*index, *slot)).collect();
     let mut switches: Vec<_> =
         switches.iter().map(|(key, range)| Write::Switch(*key, *range)).collect();
     let removals = removals.iter().map(|key| Write::Remove(*key)).collect();
-    let resets = cursors.iter().map(|cursor| Write::Reset(*cursor)).collect();
-    let frees: Vec<_> = freed.iter().map(|index| Write::Free(*index)).collect();
-    let wait = if frees.is_empty() { vec![] } else { vec![Write::Wait] };
+    let retired = retired.iter().map(|(index, slot)| Write::Slot(*index, *slot)).collect();
     let parts: Vec<Vec<Write>> = match protocol {
-        Protocol::Real | Protocol::Backwards | Protocol::TornRanges => {
-            vec![slots, switches, removals, wait, resets, frees]
-        }
-        Protocol::NoWait => vec![slots, switches, removals, resets, frees],
-        Protocol::SwitchesFirst => vec![switches, slots, removals, wait, resets, frees],
+        Protocol::SwitchesFirst => vec![switches, slots, removals, retired],
         Protocol::HeadsFirst => {
             switches.reverse();
-            vec![slots, switches, removals, wait, resets, frees]
+            vec![slots, switches, removals, retired]
         }
-        Protocol::RemovalsFirst => vec![slots, removals, switches, wait, resets, frees],
-        Protocol::ResetsFirst => vec![slots, switches, removals, resets, wait, frees],
-        Protocol::FreesFirst => vec![slots, switches, wait, resets, frees, removals],
+        Protocol::RemovalsFirst => vec![slots, removals, switches, retired],
+        Protocol::Real
+        | Protocol::Backwards
+        | Protocol::TornRanges
+        | Protocol::NoWait
+        | Protocol::ResetsFirst
+        | Protocol::FreesAtOnce => vec![slots, switches, removals, retired],
+    };
+    parts.into_iter().flatten().collect()
+}
+
+/// The same for what is retired: those of `reclaim`.
+fn order_of_reclaim(reclaim: &Reclaim, protocol: Protocol) -> Vec<Write> {
+    let Reclaim { cursors, emptied, freed } = reclaim;
+    let resets = cursors.iter().map(|cursor| Write::Reset(*cursor)).collect();
+    let empties: Vec<_> = emptied.iter().map(|index| Write::Empty(*index)).collect();
+    let mut frees: Vec<_> = freed.iter().map(|index| Write::Free(*index)).collect();
+    let none = empties.is_empty() && frees.is_empty();
+    let wait = if none { vec![] } else { vec![Write::Wait] };
+    if protocol == Protocol::FreesAtOnce {
+        frees.extend(emptied.iter().map(|index| Write::Free(*index)));
+    }
+    let parts: Vec<Vec<Write>> = match protocol {
+        Protocol::NoWait => vec![resets, empties, frees],
+        Protocol::ResetsFirst => vec![resets, wait, empties, frees],
+        Protocol::FreesAtOnce => vec![wait, resets, frees],
+        _ => vec![wait, resets, empties, frees],
     };
     parts.into_iter().flatten().collect()
 }
@@ -114,11 +133,16 @@ impl History {
 
     fn apply(&mut self, rules: &[Rule], apply: Apply) {
         let begin = self.steps.len();
-        let leftover = self.now().snapshot().leftover();
-        self.carry_out(&Plan::tidy(&self.now().snapshot(), leftover), None);
-        assert!(self.now().snapshot().leftover().is_empty());
+        let tidy = order(&Plan::tidy(&self.now().snapshot()), self.protocol);
+        self.carry_out(tidy);
+        assert_eq!(Plan::tidy(&self.now().snapshot()), Plan::default());
+        // Each time, so that slots are used again as soon as they can be.
+        let reclaim = Reclaim::new(&self.now().snapshot());
+        self.carry_out(order_of_reclaim(&reclaim, self.protocol));
         let plan = Plan::new(&self.now().snapshot(), rules, |_| true).unwrap();
-        self.carry_out(&plan, apply.crash);
+        let mut writes = order(&plan, self.protocol);
+        writes.truncate(apply.crash.unwrap_or(usize::MAX));
+        self.carry_out(writes);
         self.applies.push((apply, begin..self.steps.len()));
         if apply.crash.is_none() {
             let again = Plan::new(&self.now().snapshot(), rules, |_| true).unwrap();
@@ -126,11 +150,14 @@ impl History {
         }
     }
 
-    fn carry_out(&mut self, plan: &Plan, crash: Option<usize>) {
+    fn carry_out(&mut self, writes: Vec<Write>) {
         let before = self.now().snapshot();
         let mut new = BTreeSet::new();
-        for write in order(plan, self.protocol).into_iter().take(crash.unwrap_or(usize::MAX)) {
+        for write in writes {
             match write {
+                Write::Slot(index, slot) if slot.flags & Slot::RETIRED != 0 => {
+                    self.write(index, slot.to_bytes());
+                }
                 Write::Slot(index, slot) => {
                     let name = (slot.owner.scope, slot.owner.vip);
                     let known = before.cursor_of(name.0, name.1.into()) == Some(slot.cursor);
@@ -139,6 +166,7 @@ impl History {
                     }
                     self.write(index, slot.to_bytes());
                 }
+                Write::Empty(index) => self.write(index, Slot::EMPTIED.to_bytes()),
                 Write::Free(index) => self.write(index, Slot::FREE),
                 Write::Switch(key, range) => self.switch(key, range),
                 Write::Remove(key) => {
@@ -155,7 +183,7 @@ impl History {
         }
     }
 
-    /// An update of an array: a plain copy.
+    /// An update of an array: a plain copy. Of what stays as it is nobody sees anything.
     fn write(&mut self, index: u32, bytes: [u8; 24]) {
         let mut words: Vec<_> =
             bytes.chunks(4).map(|word| word.try_into().unwrap()).enumerate().collect();
@@ -163,7 +191,9 @@ impl History {
             words.reverse();
         }
         for (word, value) in words {
-            self.step(Step::Word(index, word, value));
+            if self.now().word(index, word) != value {
+                self.step(Step::Word(index, word, value));
+            }
         }
     }
 

@@ -4,12 +4,12 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::*;
+use super::{super::super::ByName, *};
 
 const SECRET: &str = "s3cret-hunter2";
 
 fn app() -> App {
-    App { cgroup: None, relationships: BTreeMap::new() }
+    App { cgroup: None, relationships: ByName::default() }
 }
 
 fn read(value: impl AsRef<[u8]>) -> Result<Imported, TableError> {
@@ -40,7 +40,7 @@ fn ip_is_the_vip_instance_ips_the_backends_and_the_rest_the_endpoint() {
     assert_eq!((relationship.port, relationship.protocol), (None, None));
     let backends: Vec<_> = table.backends(relationship).iter().map(|b| b.ip.to_string()).collect();
     assert_eq!(backends, ["247.64.28.51", "247.64.28.52"]);
-    let endpoint = Value::Object(relationship.endpoint.clone());
+    let endpoint = Value::Object((*relationship.endpoint).clone());
     assert_eq!((&endpoint["port"], &endpoint["fragment"]), (&json!("3306"), &Value::Null));
     assert_eq!((endpoint.get("ip"), endpoint.get("instance_ips")), (None, None));
     assert_eq!(table.apps["shop"].cgroup, app().cgroup);
@@ -208,9 +208,15 @@ proptest! {
                 on_backend_removed: OnBackendRemoved::default(),
             };
             table.services.insert(name.clone(), service);
-            app.relationships.insert(
-                name.clone(),
-                Relationship { service: name, vip, port: None, protocol: None, endpoint },
+            app.relationships.push(
+                &name,
+                Relationship {
+                    service: name.as_str().into(),
+                    vip,
+                    port: None,
+                    protocol: None,
+                    endpoint: endpoint.into(),
+                },
             );
         }
         let value = table.platform_relationships(&app);

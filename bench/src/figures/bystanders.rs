@@ -1,0 +1,47 @@
+//! What it costs sockets of all other cgroups that one has programs: the kernel then looks at each
+//! connect whether there is any to run.
+
+use anyhow::Result;
+
+use crate::{
+    modes::Mode,
+    options::Options,
+    protocol::{Operation, Position},
+    results::{Results, Row, Unit},
+    scene::Scene,
+};
+
+const BYSTANDERS: &str = "bystanders";
+
+const OPERATIONS: [Operation; 4] =
+    [Operation::UdpReconnect, Operation::UdpFresh, Operation::UdpSendto, Operation::TcpConnect];
+
+/// Before vipnat is there: with and without empty programs on a cgroup that the client is not in.
+pub(super) fn measure(options: &Options, scene: &mut Scene, results: &mut Results) -> Result<()> {
+    let place = scene.direct();
+    for round in 0..=options.rounds() {
+        for turn in 0..2 {
+            let mode = if (round + turn) % 2 == 0 { Mode::Untouched } else { Mode::Direct };
+            scene.empty_programs.clear();
+            if mode == Mode::Direct {
+                scene.attach_empty_programs()?;
+            }
+            for operation in OPERATIONS {
+                let sample = scene.measure(&place, operation, Position::Random, 30)?;
+                let row = Row {
+                    figure: BYSTANDERS,
+                    what: operation.to_string(),
+                    metric: "p50",
+                    unit: Unit::Nanoseconds,
+                    vips: 0,
+                    position: None,
+                };
+                if round > 0 {
+                    results.add(&row, mode, sample.p50);
+                }
+            }
+        }
+    }
+    scene.empty_programs.clear();
+    scene.attach_empty_programs()
+}

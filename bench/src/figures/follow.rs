@@ -1,0 +1,92 @@
+//! Figure 3: from the change of a file that `vipnat run` follows to the first connect that goes where
+//! it says.
+
+use std::{
+    fs,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use serde_json::json;
+use vipnat_tests::{Cgroup, Vipnat};
+
+use crate::{
+    modes::Mode,
+    options::Options,
+    protocol::{Command, port},
+    results::{Results, Row, Unit},
+    rules::Table,
+    scene::{BACKEND, Scene},
+    stats::quantile,
+    vips::vip,
+};
+
+const FOLLOW: &str = "follow";
+
+/// The relationship that changes goes to one of the last two services, in turn.
+const SERVICES: usize = 100;
+
+/// When fewer changes have to do.
+const ENOUGH: Duration = Duration::from_secs(20);
+
+pub(super) fn measure(options: &Options, scene: &mut Scene, results: &mut Results) -> Result<()> {
+    for count in options.extremes(10) {
+        let changes = match (options.short, count) {
+            (true, _) => 20,
+            (false, ..=1000) => 300,
+            (false, _) => 100,
+        };
+        let mut times = follow(scene, count, changes)?;
+        let mut row = Row {
+            figure: FOLLOW,
+            what: "from the change of the file to the first connect".to_owned(),
+            metric: "p50",
+            unit: Unit::Nanoseconds,
+            vips: count,
+            position: None,
+        };
+        times.iter().for_each(|time| results.add(&row, Mode::Vipnat, *time));
+        row.metric = "p99";
+        results.add(&row, Mode::Vipnat, quantile(&mut times, 0.99));
+    }
+    Ok(())
+}
+
+fn follow(scene: &mut Scene, count: u32, changes: usize) -> Result<Vec<f64>> {
+    let (cgroup, vipnat) = (Cgroup::new(), Vipnat::new());
+    let service = |port| json!([{ "ip": BACKEND, "port": port }]);
+    let mut services = vec![service(port::CONNECT); SERVICES - 1];
+    services.push(service(port::CLOSED));
+    let table = |last| Table {
+        cgroup: cgroup.relative().to_owned(),
+        count,
+        services: services.clone(),
+        last: Some(last),
+    };
+    let [answered, refused] = [table(SERVICES - 2).json(), table(SERVICES - 1).json()];
+    let to = vipnat.table(&refused);
+    let from = to.with_extension("new");
+    let following = vipnat.follow(&refused, &[]);
+    let place = scene.direct();
+    scene.tell(&Command::Move { netns: place.netns.path(), cgroup: cgroup.path().to_owned() })?;
+    let mut times = Vec::new();
+    let begun = Instant::now();
+    for change in 0..changes {
+        if begun.elapsed() > ENOUGH {
+            break;
+        }
+        let answers = change % 2 == 0;
+        fs::write(&from, if answers { &answered } else { &refused })?;
+        // What came before is over, also for those who tidy up.
+        let before: f64 = times.last().copied().unwrap_or_default();
+        sleep(Duration::from_millis(20) + Duration::from_nanos(2 * before as u64));
+        let (from, to, vip) = (from.clone(), to.clone(), vip(count - 1));
+        let sample = scene.sample(&Command::Rename { from, to, vip, answered: answers })?;
+        scene.drain()?;
+        times.push(sample.mean);
+    }
+    scene.leave()?;
+    drop(following);
+    Ok(times)
+}

@@ -1,0 +1,75 @@
+//! Figure 2: the time in each hook, by the kernel's own statistics.
+
+use anyhow::{Context as _, Result, ensure};
+use vipnat_tests::{
+    Vipnat,
+    bpf::{self, Runs},
+};
+
+use crate::{
+    modes::Mode,
+    options::Options,
+    protocol::{Operation, Position},
+    results::{Results, Row, Unit},
+    scene::{Modes, Scene},
+};
+
+const HOOKS: &str = "hooks";
+
+/// What runs a hook, once each time.
+const OPERATIONS: [(&str, Operation); 8] = [
+    ("connect4", Operation::UdpReconnect),
+    ("connect4", Operation::UdpFresh),
+    ("connect4", Operation::UdpFreshElsewhere),
+    ("connect4", Operation::UdpFreshNoVip),
+    ("connect4", Operation::TcpConnect),
+    ("sendmsg4", Operation::UdpSendto),
+    ("recvmsg4", Operation::UdpRrUnconnected),
+    ("getpeername4", Operation::Getpeername),
+];
+
+/// With statistics on, which take about 20 ns of what they measure. Few and many VIPs are there at once,
+/// since they are compared with each other.
+pub(super) fn measure(options: &Options, scene: &mut Scene, results: &mut Results) -> Result<()> {
+    let mut all = Vec::new();
+    for count in options.extremes(10) {
+        all.push((count, Modes::new(scene, &[Mode::Empty, Mode::Vipnat], count)?));
+    }
+    let _statistics = bpf::statistics().context("turn statistics on")?;
+    for round in 0..=options.rounds() {
+        for (hook, operation) in OPERATIONS {
+            for (count, modes) in &all {
+                let row = Row {
+                    figure: HOOKS,
+                    what: format!("{hook}: {operation}"),
+                    metric: "mean",
+                    unit: Unit::Nanoseconds,
+                    vips: *count,
+                    position: Some(Position::Hot),
+                };
+                for (mode, place) in modes.rotated(round) {
+                    let (vipnat, _) = modes.vipnat.as_ref().context("vipnat is among them")?;
+                    let before = runs(scene, vipnat, mode, hook)?;
+                    scene.measure(place, operation, Position::Hot, 15)?;
+                    let after = runs(scene, vipnat, mode, hook)?;
+                    let times = after.count - before.count;
+                    ensure!(times > 0, "{mode}: {hook} does not run in {operation}");
+                    let spent = after.nanoseconds - before.nanoseconds;
+                    if round > 0 {
+                        results.add(&row, mode, spent as f64 / times as f64);
+                    }
+                }
+            }
+        }
+    }
+    scene.leave()
+}
+
+fn runs(scene: &Scene, vipnat: &Vipnat, mode: Mode, hook: &str) -> Result<Runs> {
+    if mode == Mode::Vipnat {
+        return Ok(Runs::of_pin(&vipnat.bpffs().join("progs").join(hook)));
+    }
+    let (_, program) =
+        scene.empty_programs.iter().find(|(name, _)| *name == hook).context("no such hook")?;
+    Ok(program.runs()?)
+}

@@ -1,0 +1,127 @@
+//! Figure 4: what it takes of the kernel's memory, and of the loader's own.
+
+use std::{collections::HashMap, fs, thread::sleep, time::Duration};
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+use vipnat_tests::{Cgroup, Vipnat, bpf};
+
+use super::process::peak;
+use crate::{
+    modes::Mode,
+    options::Options,
+    protocol::Command,
+    results::{Results, Row, Unit},
+    rules::Table,
+    scene::{BACKEND, Modes, Scene},
+};
+
+const MEMORY: &str = "memory";
+
+fn row(what: &str, count: u32) -> Row {
+    Row {
+        figure: MEMORY,
+        what: what.to_owned(),
+        metric: "bytes",
+        unit: Unit::Bytes,
+        vips: count,
+        position: None,
+    }
+}
+
+/// Of the maps, and of the loader.
+pub(super) fn of_tables(options: &Options, results: &mut Results) -> Result<()> {
+    let [nothing, _] = applied(0, 1)?;
+    results.add(&row("maps, in all", 0), Mode::Vipnat, nothing);
+    for count in options.extremes(1000) {
+        let [one, peak] = applied(count, 1)?;
+        let [three, _] = applied(count, 3)?;
+        let of_one = f64::from(count);
+        for (what, bytes) in [
+            ("maps, in all", one),
+            ("maps, for each VIP with one backend", one / of_one),
+            ("maps, for each VIP more", (one - nothing) / of_one),
+            ("maps, for each backend more", (three - one) / (2.0 * of_one)),
+            ("the loader, at most", peak),
+        ] {
+            results.add(&row(what, count), Mode::Vipnat, bytes);
+        }
+    }
+    Ok(())
+}
+
+/// The bytes of all maps with as many VIPs and backends, and the most that `apply` had.
+fn applied(count: u32, backends: u8) -> Result<[f64; 2]> {
+    let (cgroup, vipnat) = (Cgroup::new(), Vipnat::new());
+    let mut table = Table::simple(cgroup.relative(), count, BACKEND);
+    table.services =
+        vec![(1..=backends).map(|n| json!(format!("247.0.0.{n}"))).collect::<Vec<_>>().into()];
+    let table = vipnat.table(&table.json());
+    let peak = peak(&vipnat.command(["apply".as_ref(), table.as_os_str()]))?;
+    let mut bytes = 0;
+    for map in fs::read_dir(vipnat.bpffs().join("maps"))? {
+        bytes += bpf::memory(&map?.path())?;
+    }
+    Ok([bytes as f64, peak])
+}
+
+/// Of sockets: what is in the kernel's general caches, with and without them.
+pub(super) fn of_sockets(
+    options: &Options,
+    scene: &mut Scene,
+    modes: &Modes,
+    count: u32,
+    results: &mut Results,
+) -> Result<()> {
+    // How many are open at once, and how often.
+    let (sockets, rounds) = if options.short { (8000, 2) } else { (16_000, 7) };
+    for round in 0..=rounds {
+        for (mode, place) in modes.rotated(round) {
+            if mode.has_rules() {
+                continue;
+            }
+            scene.go(place)?;
+            let mut caches = |sockets| {
+                let destination = place.destination;
+                scene.tell(&Command::Hold { count: sockets, destination })?;
+                // What was freed is given back after a grace period.
+                sleep(Duration::from_millis(200));
+                caches()
+            };
+            let none = caches(0)?;
+            let many = caches(sockets)?;
+            caches(0)?;
+            // Each socket has a whole number of objects in each cache; the rest is what others do.
+            let each = |(name, more): (&String, &Cache)| {
+                let before = none.get(name).map_or(0.0, |cache| cache.objects);
+                ((more.objects - before) / sockets as f64).round().max(0.0) * more.size
+            };
+            let bytes: f64 = many.iter().map(each).sum();
+            if round > 0 {
+                let row = row("each connected UDP socket", count);
+                results.add(&row, mode, bytes);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A cache of kernel objects of one size.
+struct Cache {
+    objects: f64,
+    size: f64,
+}
+
+/// All caches of no special kind, where what hooks keep of sockets is.
+fn caches() -> Result<HashMap<String, Cache>> {
+    let text = fs::read_to_string("/proc/slabinfo").context("read /proc/slabinfo")?;
+    // name <active_objs> <num_objs> <objsize> …
+    let cache = |line: &str| {
+        let mut fields = line.split_whitespace();
+        let name = fields.next().filter(|name| name.starts_with("kmalloc-"))?;
+        let objects = fields.next()?.parse().ok()?;
+        let size = fields.nth(1)?.parse().ok()?;
+        Some((name.to_owned(), Cache { objects, size }))
+    };
+    Ok(text.lines().filter_map(cache).collect())
+}

@@ -1,0 +1,68 @@
+//! What is compared.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+/// A way from a client to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Mode {
+    /// Nothing in between, and no program on any cgroup of the machine.
+    #[value(skip)]
+    Untouched,
+    /// Nothing in between; other cgroups have programs.
+    Direct,
+    /// A program of two instructions on each hook.
+    Empty,
+    /// VIPs behind vipnat.
+    Vipnat,
+    /// A rule for each VIP, loaded by iptables-legacy.
+    IptablesLegacy,
+    /// The same rules, loaded by iptables-nft.
+    IptablesNft,
+    /// One rule of nft with a map.
+    NftMap,
+    /// Connection tracking, and no translation.
+    Conntrack,
+}
+
+impl Mode {
+    /// All, as they stand in tables.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Untouched,
+        Self::Direct,
+        Self::Empty,
+        Self::Vipnat,
+        Self::IptablesLegacy,
+        Self::IptablesNft,
+        Self::NftMap,
+        Self::Conntrack,
+    ];
+
+    /// Whether it has VIPs.
+    pub(crate) fn translates(self) -> bool {
+        !matches!(self, Self::Untouched | Self::Direct | Self::Empty | Self::Conntrack)
+    }
+
+    /// Whether rules do it.
+    pub(crate) fn has_rules(self) -> bool {
+        !matches!(self, Self::Untouched | Self::Direct | Self::Empty | Self::Vipnat)
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Untouched => "no programs at all",
+            Self::Direct => "direct",
+            Self::Empty => "empty programs",
+            Self::Vipnat => "vipnat",
+            Self::IptablesLegacy => "iptables-legacy",
+            Self::IptablesNft => "iptables-nft",
+            Self::NftMap => "nft map",
+            Self::Conntrack => "conntrack alone",
+        })
+    }
+}

@@ -1,0 +1,98 @@
+//! What was measured.
+
+use serde::Serialize;
+
+use crate::{
+    machine::Machine,
+    modes::Mode,
+    protocol::Position,
+    stats::{Ratio, Spread},
+};
+
+/// What a row of values is about.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Row {
+    /// The heading under which it stands.
+    pub(crate) figure: &'static str,
+    pub(crate) what: String,
+    /// `p50`, `p99`, `mean` or another.
+    pub(crate) metric: &'static str,
+    pub(crate) unit: Unit,
+    pub(crate) vips: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) position: Option<Position>,
+}
+
+/// What values are of. All are better when they are smaller.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Unit {
+    Nanoseconds,
+    Bytes,
+}
+
+/// The values of a mode, one of each round.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Series {
+    #[serde(flatten)]
+    pub(crate) row: Row,
+    pub(crate) mode: Mode,
+    pub(crate) spread: Option<Spread>,
+    pub(crate) rounds: Vec<f64>,
+}
+
+/// All of it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Results {
+    pub(crate) machine: Machine,
+    pub(crate) rounds: usize,
+    pub(crate) notes: Vec<String>,
+    pub(crate) series: Vec<Series>,
+}
+
+impl Results {
+    /// Keeps the value of a round.
+    pub(crate) fn add(&mut self, row: &Row, mode: Mode, value: f64) {
+        match self.series.iter_mut().find(|series| series.mode == mode && series.row == *row) {
+            Some(series) => series.rounds.push(value),
+            None => self.series.push(Series {
+                row: row.clone(),
+                mode,
+                spread: None,
+                rounds: vec![value],
+            }),
+        }
+    }
+
+    /// Works out where values lie, when all are there.
+    pub(crate) fn finish(&mut self) {
+        for series in &mut self.series {
+            series.spread = Some(Spread::of(&series.rounds));
+        }
+    }
+
+    /// All rows, in the order in which they were measured first.
+    pub(crate) fn all_rows(&self) -> Vec<&Row> {
+        let mut rows: Vec<&Row> = Vec::new();
+        for series in &self.series {
+            if !rows.contains(&&series.row) {
+                rows.push(&series.row);
+            }
+        }
+        rows
+    }
+
+    pub(crate) fn median(&self, row: &Row, mode: Mode) -> Option<f64> {
+        Some(Spread::of(self.values(row, mode)?).median)
+    }
+
+    pub(crate) fn values(&self, row: &Row, mode: Mode) -> Option<&[f64]> {
+        let series = self.series.iter().find(|series| series.mode == mode && series.row == *row)?;
+        Some(&series.rounds)
+    }
+
+    /// How a mode compares with another one in a row.
+    pub(crate) fn ratio(&self, row: &Row, above: Mode, below: Mode) -> Option<Ratio> {
+        Some(Ratio::of(self.values(row, above)?, self.values(row, below)?))
+    }
+}

@@ -1,0 +1,328 @@
+//! The hosts, the client and the server.
+//!
+//! Each client's host has a cable to the server's, and no other way. Those without rules are one host:
+//! its clients differ by their cgroups alone.
+
+use std::{
+    fs,
+    io::Write as _,
+    net::Ipv4Addr,
+    os::unix::process::CommandExt as _,
+    path::PathBuf,
+    process::{Command as Process, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use vipnat_tests::{
+    Cgroup, NetNs, Session, Vipnat,
+    bpf::{EmptyProgram, HOOKS},
+};
+
+use crate::{
+    modes::Mode,
+    protocol::{Answer, Cell, Command, Destination, Operation, Position, Sample},
+    rules::{self, Table},
+};
+
+/// Where the server is.
+pub(crate) const BACKEND: Ipv4Addr = Ipv4Addr::new(247, 0, 0, 1);
+
+/// Of the client; the server has the last one.
+const CLIENT_CPU: usize = 0;
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// From now on a signal is a wish to end.
+pub(crate) fn catch_signals() -> Result<()> {
+    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed)).context("catch signals")
+}
+
+/// Fails if a signal came.
+pub(crate) fn check_signals() -> Result<()> {
+    ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted; everything is removed");
+    Ok(())
+}
+
+/// All that stays from the first measurement to the last.
+pub(crate) struct Scene {
+    client: Session,
+    server: Session,
+    pinned: usize,
+    /// Programs go before the cgroup they are attached to.
+    pub(crate) empty_programs: Vec<(&'static str, EmptyProgram)>,
+    pub(crate) plain: Cgroup,
+    pub(crate) empty: Cgroup,
+    server_host: NetNs,
+    shared: NetNs,
+    hosts: u8,
+}
+
+impl Scene {
+    pub(crate) fn new() -> Result<Self> {
+        let server_host = NetNs::new();
+        server_host.add_address(BACKEND);
+        let mut server = server_host.command(myself()?);
+        server.arg("server").arg(BACKEND.to_string());
+        let server = open(server)?;
+        let mut client = Process::new(myself()?);
+        client.arg("client").arg(CLIENT_CPU.to_string());
+        let client = open(client)?;
+        let (plain, empty) = (Cgroup::new(), Cgroup::new());
+        let shared = NetNs::new();
+        let mut scene = Self {
+            client,
+            server,
+            pinned: usize::MAX,
+            empty_programs: Vec::new(),
+            plain,
+            empty,
+            server_host,
+            shared: shared.clone(),
+            hosts: 0,
+        };
+        scene.cable(&shared)?;
+        scene.attach_empty_programs()?;
+        Ok(scene)
+    }
+
+    pub(crate) fn attach_empty_programs(&mut self) -> Result<()> {
+        let attach = |&(name, hook)| Ok((name, EmptyProgram::attach(self.empty.path(), hook)?));
+        self.empty_programs =
+            HOOKS.iter().map(attach).collect::<Result<_>>().context("attach empty programs")?;
+        Ok(())
+    }
+
+    /// Where nothing is in between.
+    pub(crate) fn direct(&self) -> Place {
+        Place {
+            netns: self.shared.clone(),
+            cgroup: self.plain.path().to_owned(),
+            destination: Destination::Address(BACKEND),
+        }
+    }
+
+    /// A host with a cable to the server.
+    fn host(&mut self) -> Result<NetNs> {
+        let host = NetNs::new();
+        self.cable(&host)?;
+        Ok(host)
+    }
+
+    /// VIPs need a route for rules to see them, and so that a UDP socket can connect to what is none.
+    fn cable(&mut self, host: &NetNs) -> Result<()> {
+        let number = self.hosts;
+        self.hosts += 1;
+        let address = Ipv4Addr::new(240, 1, number, 1);
+        let there = host.path().display().to_string();
+        self.server_host.ip(&format!(
+            "link add name c{number} type veth peer name eth0 netns {there}\n\
+             link set dev c{number} up\n\
+             route add {address}/32 dev c{number}"
+        ));
+        host.ip(&format!(
+            "address add {address}/32 dev eth0\n\
+             link set dev eth0 up\n\
+             route add 240.0.0.0/4 dev eth0 src {address}\n\
+             route add 169.254.0.0/16 dev eth0 src {address}"
+        ));
+        without_offload(&self.server_host, &format!("c{number}"))?;
+        without_offload(host, "eth0")
+    }
+
+    fn ask(&mut self, command: &Command) -> Result<Answer> {
+        check_signals()?;
+        let answer = self.client.ask(&serde_json::to_string(command)?).context("the client")?;
+        match serde_json::from_str(&answer)? {
+            Answer::Failed(why) => bail!("{why}"),
+            answer => Ok(answer),
+        }
+    }
+
+    /// Has the client do what has no figures.
+    pub(crate) fn tell(&mut self, command: &Command) -> Result<()> {
+        self.ask(command).map(drop)
+    }
+
+    /// Has it measure.
+    pub(crate) fn sample(&mut self, command: &Command) -> Result<Sample> {
+        match self.ask(command)? {
+            Answer::Sample(sample) => Ok(sample),
+            other => bail!("{command:?}: {other:?}"),
+        }
+    }
+
+    /// Has it go where a mode is.
+    pub(crate) fn go(&mut self, place: &Place) -> Result<()> {
+        let Place { netns, cgroup, destination: _ } = place;
+        self.tell(&Command::Move { netns: netns.path(), cgroup: cgroup.clone() })
+    }
+
+    /// Has it leave the cgroup of a mode that ends, which would end it too.
+    pub(crate) fn leave(&mut self) -> Result<()> {
+        self.go(&self.direct())
+    }
+
+    /// Measures one cell where a mode is.
+    pub(crate) fn measure(
+        &mut self,
+        place: &Place,
+        operation: Operation,
+        position: Position,
+        milliseconds: u64,
+    ) -> Result<Sample> {
+        self.go(place)?;
+        // What goes to and fro is on one CPU, so that all of it counts and nobody is woken up elsewhere.
+        let together = matches!(
+            operation,
+            Operation::TcpCrr
+                | Operation::TcpRr
+                | Operation::TcpBulk
+                | Operation::UdpRr
+                | Operation::UdpRrUnconnected
+        );
+        self.pin_server(if together { CLIENT_CPU } else { crate::cpus() - 1 })?;
+        let destination = place.destination;
+        let cell = Cell { operation, destination, position, milliseconds };
+        let sample = self.sample(&Command::Measure(cell))?;
+        if operation == Operation::TcpConnect {
+            self.drain()?;
+        }
+        Ok(sample)
+    }
+
+    fn pin_server(&mut self, cpu: usize) -> Result<()> {
+        if self.pinned != cpu {
+            self.server.ask(&format!("pin {cpu}")).context("the server")?;
+            self.pinned = cpu;
+        }
+        Ok(())
+    }
+
+    /// Has the server end the connections that nobody accepted.
+    pub(crate) fn drain(&mut self) -> Result<()> {
+        self.server.ask("drain").context("the server").map(drop)
+    }
+}
+
+/// Where a client of a mode is, and where it connects to.
+pub(crate) struct Place {
+    pub(crate) netns: NetNs,
+    pub(crate) cgroup: PathBuf,
+    pub(crate) destination: Destination,
+}
+
+/// All modes with as many VIPs.
+pub(crate) struct Modes {
+    places: Vec<(Mode, Place)>,
+    /// The programs, which go before the cgroup.
+    pub(crate) vipnat: Option<(Vipnat, Cgroup)>,
+}
+
+impl Modes {
+    /// Sets them up and looks whether they do what they should.
+    pub(crate) fn new(scene: &mut Scene, modes: &[Mode], count: u32) -> Result<Self> {
+        let mut all = Self { places: Vec::new(), vipnat: None };
+        for &mode in modes {
+            check_signals()?;
+            let place = all.place(scene, mode, count)?;
+            let what = || format!("{mode} does not do what it should, with {count} VIPs");
+            scene.go(&place)?;
+            scene.tell(&Command::Verify(place.destination)).with_context(what)?;
+            verify(mode, &place).with_context(what)?;
+            all.places.push((mode, place));
+        }
+        Ok(all)
+    }
+
+    fn place(&mut self, scene: &mut Scene, mode: Mode, count: u32) -> Result<Place> {
+        let netns = if mode.has_rules() { scene.host()? } else { scene.shared.clone() };
+        let load = |program: &[&str], text: &str| load(&netns, program, text);
+        let mut cgroup = scene.plain.path().to_owned();
+        match mode {
+            Mode::Untouched | Mode::Direct => {}
+            Mode::Empty => scene.empty.path().clone_into(&mut cgroup),
+            Mode::Vipnat => {
+                let (vipnat, own) = (Vipnat::new(), Cgroup::new());
+                vipnat.apply(&Table::simple(own.relative(), count, BACKEND).json());
+                own.path().clone_into(&mut cgroup);
+                self.vipnat = Some((vipnat, own));
+            }
+            Mode::IptablesLegacy => {
+                load(&["iptables-legacy-restore", "-w"], &rules::iptables(count, BACKEND))?;
+            }
+            Mode::IptablesNft => {
+                load(&["iptables-nft-restore"], &rules::iptables(count, BACKEND))?;
+            }
+            Mode::NftMap => load(&["nft", "-f", "-"], &rules::nft_map(count, BACKEND))?,
+            Mode::Conntrack => load(&["nft", "-f", "-"], rules::CONNTRACK)?,
+        }
+        let destination = if mode.translates() {
+            Destination::Vips { count }
+        } else {
+            Destination::Address(BACKEND)
+        };
+        Ok(Place { netns, cgroup, destination })
+    }
+
+    /// All, beginning with another one in each round.
+    pub(crate) fn rotated(&self, round: usize) -> impl Iterator<Item = (Mode, &Place)> {
+        let count = self.places.len();
+        (0..count).map(move |turn| {
+            let (mode, place) = &self.places[(round + turn) % count];
+            (*mode, place)
+        })
+    }
+}
+
+/// After something was answered: whether it was tracked, and by the rules that are meant.
+fn verify(mode: Mode, place: &Place) -> Result<()> {
+    let tracked = place.netns.run(|| {
+        fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count")
+            .map_or(0, |count| count.trim().parse().unwrap_or(0))
+    });
+    ensure!((tracked > 0) == mode.has_rules(), "{tracked} connections are tracked");
+    let save: &[&str] = match mode {
+        Mode::IptablesLegacy => &["iptables-legacy-save", "-c", "-t", "nat"],
+        Mode::IptablesNft => &["iptables-nft-save", "-c", "-t", "nat"],
+        _ => return Ok(()),
+    };
+    let output = place.netns.command(save[0]).args(&save[1..]).output()?;
+    let rules = String::from_utf8(output.stdout)?;
+    let used = rules.lines().filter(|line| line.contains("DNAT") && !line.starts_with("[0:"));
+    ensure!(used.count() > 0, "no rule was used");
+    Ok(())
+}
+
+/// Runs a program in a network namespace with this as its input.
+pub(crate) fn load(netns: &NetNs, program: &[&str], text: &str) -> Result<()> {
+    let mut child = netns
+        .command(program[0])
+        .args(&program[1..])
+        .stdin(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("start {}", program[0]))?;
+    child.stdin.take().context("no input")?.write_all(text.as_bytes())?;
+    let status = child.wait()?;
+    ensure!(status.success(), "{}: {status}", program.join(" "));
+    Ok(())
+}
+
+/// Each segment is a packet, as it is for a network card that does not take more at once.
+fn without_offload(host: &NetNs, device: &str) -> Result<()> {
+    let mut ethtool = host.command("ethtool");
+    ethtool.args(["-K", device, "tso", "off", "gso", "off", "gro", "off"]);
+    let output = ethtool.output().context("start ethtool")?;
+    ensure!(output.status.success(), "ethtool: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// Starts a program that Ctrl-C does not reach: the driver ends it when it has come to an end itself.
+fn open(mut program: Process) -> Result<Session> {
+    program.process_group(0);
+    Session::open(program)
+}
+
+fn myself() -> Result<PathBuf> {
+    std::env::current_exe().context("the path of this program")
+}

@@ -1,0 +1,189 @@
+//! bpf(2), as far as tests and benchmarks need it themselves.
+
+use std::{
+    ffi::CString,
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsRawFd, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
+};
+
+/// Commands and layout of include/uapi/linux/bpf.h.
+const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_ENABLE_STATS: libc::c_long = 32;
+
+const BPF_PROG_TYPE_CGROUP_SOCK_ADDR: u32 = 18;
+
+/// The hooks of vipnat, by the names of its programs, with their `enum bpf_attach_type`.
+pub const HOOKS: [(&str, u32); 7] = [
+    ("connect4", 10),
+    ("connect6", 11),
+    ("sendmsg4", 14),
+    ("recvmsg4", 19),
+    ("recvmsg6", 20),
+    ("getpeername4", 29),
+    ("getpeername6", 30),
+];
+
+/// A program of two instructions on a hook of a cgroup, which lets everything pass. `Drop` detaches
+/// it.
+#[derive(Debug)]
+pub struct EmptyProgram {
+    program: OwnedFd,
+    _link: OwnedFd,
+}
+
+impl EmptyProgram {
+    /// Loads it and attaches it, as a link like those of vipnat.
+    pub fn attach(cgroup: &Path, attach_type: u32) -> io::Result<Self> {
+        let cgroup = File::open(cgroup)?;
+        // r0 = 1; exit
+        let [a, b, c, d] = 1_u32.to_ne_bytes();
+        let instructions = [[0xb7, 0, 0, 0, a, b, c, d], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+        let license = c"GPL";
+        let mut load = Attr::default();
+        load.u32(0, BPF_PROG_TYPE_CGROUP_SOCK_ADDR).u32(4, instructions.len() as u32);
+        load.u64(8, instructions.as_ptr() as u64).u64(16, license.as_ptr() as u64);
+        let program = load.u32(68, attach_type).object(BPF_PROG_LOAD)?;
+        let mut link = Attr::default();
+        link.u32(0, program.as_raw_fd() as u32).u32(4, cgroup.as_raw_fd() as u32);
+        let link = link.u32(8, attach_type).object(BPF_LINK_CREATE)?;
+        Ok(Self { program, _link: link })
+    }
+
+    /// How long it has run, and how often.
+    pub fn runs(&self) -> io::Result<Runs> {
+        Ok(Runs::of(&Info::read(self.program.try_clone()?, [0; 256])))
+    }
+}
+
+/// The kernel's statistics of a program, kept while [`statistics`] are on.
+#[derive(Clone, Copy, Debug)]
+pub struct Runs {
+    /// The time in it, in nanoseconds.
+    pub nanoseconds: u64,
+    /// How often it ran.
+    pub count: u64,
+}
+
+impl Runs {
+    /// Of a pinned program.
+    pub fn of_pin(pin: &Path) -> Self {
+        Self::of(&Info::of(pin))
+    }
+
+    /// `run_time_ns` and `run_cnt` of `struct bpf_prog_info`.
+    fn of(info: &Info) -> Self {
+        Self { nanoseconds: info.u64(192), count: info.u64(200) }
+    }
+}
+
+/// Makes the kernel keep statistics of all programs until the result is dropped.
+pub fn statistics() -> io::Result<OwnedFd> {
+    Attr::default().object(BPF_ENABLE_STATS)
+}
+
+/// Opens a pin.
+pub fn open(pin: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(pin.as_os_str().as_bytes())?;
+    Attr::default().u64(0, path.as_ptr() as u64).object(BPF_OBJ_GET)
+}
+
+/// The bytes that a pinned map takes, by what the kernel says of an open one (accurate since Linux 6.4).
+/// What sockets and cgroups keep themselves is not among them.
+pub fn memory(pin: &Path) -> io::Result<u64> {
+    let map = open(pin)?;
+    let about = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_raw_fd()))?;
+    let bytes = about.lines().find_map(|line| line.strip_prefix("memlock:"));
+    bytes
+        .and_then(|bytes| bytes.trim().parse().ok())
+        .ok_or_else(|| io::Error::other(format!("no memlock in {about}")))
+}
+
+/// `struct bpf_map_info`, `bpf_prog_info` or `bpf_link_info` of a pin.
+pub(crate) struct Info {
+    pub(crate) object: OwnedFd,
+    bytes: [u8; 256],
+}
+
+impl Info {
+    pub(crate) fn of(pin: &Path) -> Self {
+        let object = open(pin).unwrap_or_else(|error| panic!("open {}: {error}", pin.display()));
+        Self::read(object, [0; 256])
+    }
+
+    fn read(object: OwnedFd, mut bytes: [u8; 256]) -> Self {
+        let mut attr = Attr::default();
+        attr.u32(0, object.as_raw_fd() as u32).u32(4, bytes.len() as u32);
+        attr.u64(8, bytes.as_mut_ptr() as u64);
+        attr.call(BPF_OBJ_GET_INFO_BY_FD).expect("inspect a pin");
+        Self { object, bytes }
+    }
+
+    pub(crate) fn u32(&self, at: usize) -> u32 {
+        u32::from_ne_bytes(self.bytes[at..at + 4].try_into().expect("four bytes"))
+    }
+
+    pub(crate) fn u64(&self, at: usize) -> u64 {
+        u64::from_ne_bytes(self.bytes[at..at + 8].try_into().expect("eight bytes"))
+    }
+
+    /// The ids of the maps that a program uses: asked for with room for them.
+    pub(crate) fn maps(self) -> Vec<u32> {
+        let mut ids = [0_u32; 64];
+        let mut bytes = [0; 256];
+        bytes[52..56].copy_from_slice(&(ids.len() as u32).to_ne_bytes());
+        bytes[56..64].copy_from_slice(&(ids.as_mut_ptr() as u64).to_ne_bytes());
+        let info = Self::read(self.object, bytes);
+        ids[..info.u32(52) as usize].to_vec()
+    }
+}
+
+/// `union bpf_attr`, by offsets.
+#[repr(C, align(8))]
+pub(crate) struct Attr([u8; 128]);
+
+impl Default for Attr {
+    fn default() -> Self {
+        Self([0; 128])
+    }
+}
+
+impl Attr {
+    pub(crate) fn u32(&mut self, at: usize, value: u32) -> &mut Self {
+        self.0[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+        self
+    }
+
+    pub(crate) fn u64(&mut self, at: usize, value: u64) -> &mut Self {
+        self.0[at..at + 8].copy_from_slice(&value.to_ne_bytes());
+        self
+    }
+
+    /// What the kernel wrote.
+    pub(crate) fn read(&self, at: usize) -> u32 {
+        u32::from_ne_bytes(self.0[at..at + 4].try_into().expect("four bytes"))
+    }
+
+    pub(crate) fn call(&mut self, command: libc::c_long) -> io::Result<i32> {
+        let Self(bytes) = self;
+        // SAFETY: the callers point to buffers that are as large as they say and outlive the call.
+        let result = unsafe {
+            libc::syscall(libc::SYS_bpf, command, bytes.as_mut_ptr(), size_of_val(bytes))
+        };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
+    }
+
+    /// The same for a command that makes a file descriptor.
+    fn object(&mut self, command: libc::c_long) -> io::Result<OwnedFd> {
+        let fd = self.call(command)?;
+        // SAFETY: the command returned a new file descriptor, which nobody else has.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+}

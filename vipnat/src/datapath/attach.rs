@@ -1,0 +1,94 @@
+//! One more cgroup of an app, by hand.
+
+use std::path::{Component, Path};
+
+use super::{
+    Attached, Datapath,
+    apps::{self, AttachedApp},
+    cgroup,
+    error::{Attempt as _, Error, Result},
+    kernel::{self, Need},
+    maps::Switch,
+    object,
+    state_dir::StateDir,
+};
+
+impl Datapath {
+    /// Attaches an app to one more cgroup, given as a whole path, until the cgroup or the app is gone. What
+    /// a table gave to another app by a pattern makes way for it; what it gave by a path does so until the
+    /// next apply.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if no such app was applied, or the cgroup is another's or not there.
+    pub fn attach(&self, name: &str, path: &Path) -> Result<Attached> {
+        kernel::check(Need::Pins)?;
+        let refused = |what: String| Err(Error::Refused(what));
+        let nothing = format!("no app {name:?}: nothing is applied; apply a table first");
+        let Some(dir) = StateDir::open(&self.dir)? else {
+            return refused(nothing);
+        };
+        if !object::exists(&dir)? {
+            return refused(nothing);
+        }
+        let below = path.strip_prefix(&self.cgroup_mount).unwrap_or(Path::new(""));
+        if below == Path::new("") || below.components().any(|part| part == Component::ParentDir) {
+            return refused(format!(
+                "{} is no cgroup of one container, below the cgroup v2 mount {}",
+                path.display(),
+                self.cgroup_mount.display()
+            ));
+        }
+        let cgroup = cgroup::id(path).attempt(|| format!("read {}", path.display()))?;
+        let Some(cgroup) = cgroup else {
+            return refused(format!("cgroup {} does not exist", path.display()));
+        };
+        let attached = apps::read(&dir)?;
+        let Some(app) = attached.iter().find(|app| app.name == name) else {
+            let known: Vec<_> = attached.iter().map(|app| app.name.as_str()).collect();
+            return refused(format!(
+                "no app {name:?} is applied; there are: {}. Put it into the table",
+                known.join(", ")
+            ));
+        };
+        // The layout of the maps may be another build's: what this needs is the same in all.
+        object::check_hooks(dir.path())?;
+        let switch = Switch::open(dir.path())?;
+        let by_hand = |app: &AttachedApp| app.by_hand().any(|claimed| claimed == cgroup);
+        let holder = attached.iter().find(|other| other.name != name && other.has_links_on(cgroup));
+        if let Some(holder) = holder.filter(|holder| by_hand(holder)) {
+            return refused(format!(
+                "cgroup {} was given to app {:?} by hand; two apps can't share one",
+                path.display(),
+                holder.name
+            ));
+        }
+        let on = switch.scope(cgroup)? == Some(app.scope);
+        if on && app.is_attached_to(cgroup) && by_hand(app) {
+            return Ok(Attached::Already);
+        }
+        for outer in path.ancestors().skip(1).take_while(|outer| *outer != self.cgroup_mount) {
+            let id = cgroup::id(outer).attempt(|| format!("read {}", outer.display()))?;
+            if let Some(id) = id
+                && app.is_attached_to(id)
+                && switch.scope(id)? == Some(app.scope)
+            {
+                // It is translated already, with all that is in the outer one.
+                return Ok(Attached::Already);
+            }
+        }
+        // Containers come and go, and nobody may ever apply again.
+        apps::release_gone(&switch, app)?;
+        // A pattern of another app may have been faster.
+        if let Some(holder) = holder
+            && !app.has_links_on(cgroup)
+        {
+            apps::hand_over(holder, app, cgroup)?;
+        }
+        let app = apps::reserve(&dir, app.scope, name)?;
+        apps::claim(&app, cgroup)?;
+        let app = apps::reserve(&dir, app.scope, name)?;
+        apps::attach(&dir, &switch, &app, cgroup, path)?;
+        Ok(holder.map_or(Attached::Now, |holder| Attached::TakenFrom(holder.name.clone())))
+    }
+}

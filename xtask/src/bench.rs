@@ -1,0 +1,69 @@
+//! `cargo xtask bench`: vipnat beside iptables, nft and nothing at all.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use nix::unistd::Uid;
+
+use crate::{
+    build,
+    command::{Cmd, root},
+    setup, stage,
+};
+
+#[derive(Args)]
+pub(crate) struct Bench {
+    /// A smoke run of a minute, into target/bench: few VIPs, few rounds.
+    #[arg(long)]
+    short: bool,
+    /// How often everything is measured (15, or 3 with --short).
+    #[arg(long, value_name = "N")]
+    rounds: Option<usize>,
+    /// Measure only this: connect, traffic, bystanders, hooks, cpus, memory, apply, follow.
+    #[arg(long, num_args = 1.., value_name = "FIGURE")]
+    only: Vec<String>,
+    /// With as many VIPs (1 10 1000 10000 60000, or 1 10 1000 with --short).
+    #[arg(long, num_args = 1.., value_name = "N")]
+    vips: Vec<u32>,
+    /// Only these modes, and direct: empty, vipnat, iptables-legacy, iptables-nft, nft-map, conntrack.
+    #[arg(long, num_args = 1.., value_name = "MODE")]
+    modes: Vec<String>,
+    /// Where to write results.json, results.md and the plots: docs/benchmarks if everything is
+    /// measured, target/bench otherwise.
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+}
+
+impl Bench {
+    pub(crate) fn run(&self) -> Result<()> {
+        let Self { short, rounds, only, vips, modes, output } = self;
+        ensure!(
+            Uid::effective().is_root(),
+            "the benchmarks load BPF programs and make network namespaces, which needs root: \
+             `sudo -E env PATH=\"$PATH\" cargo xtask bench`"
+        );
+        stage("setup");
+        setup::run()?;
+        stage("build: vipnat and its benchmarks");
+        build::release(["vipnat", "vipnat-bench"])?;
+        stage("bench");
+        let target = build::target_directory()?;
+        let all = !short && only.is_empty() && vips.is_empty() && modes.is_empty();
+        let output = output.clone().unwrap_or_else(|| {
+            if all { root().join("docs/benchmarks") } else { target.join("bench") }
+        });
+        let mut bench = Cmd::new(target.join("release/vipnat-bench")).arg("run");
+        bench = bench.arg("--output").arg(output).args(short.then_some("--short"));
+        if let Some(rounds) = rounds {
+            bench = bench.arg("--rounds").arg(rounds.to_string());
+        }
+        let vips: Vec<_> = vips.iter().map(u32::to_string).collect();
+        for (name, values) in [("--only", only), ("--vips", &vips), ("--modes", modes)] {
+            if !values.is_empty() {
+                bench = bench.arg(name).args(values);
+            }
+        }
+        bench.run()
+    }
+}
