@@ -2,8 +2,9 @@
 //!
 //! Three things are numbered anew, by names, since they depend on what was there before: scopes
 //! (none is given twice), slots and cursors (those in use are not available). How many turns a
-//! cursor has given is left out, and so are retired slots, the counters and what sockets keep. A cgroup whose scope is
-//! 0 is one without a scope, and one that is gone has none: the kernel keeps the storage for a while.
+//! cursor has given is left out, and so are retired slots, the counters and what sockets keep. A cgroup
+//! whose scope is 0 is one without a scope, and one that is gone has none: the kernel keeps the storage for
+//! a while.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},

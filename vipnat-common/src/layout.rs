@@ -4,7 +4,8 @@
 //! dump` reads like the relationship table. No type has padding the compiler may leave
 //! uninitialised: the verifier refuses such keys, and they would compare unequal.
 //!
-//! A change of any type here, or of what a field means, needs a new [`LAYOUT`]. [`Scope`] is frozen for ever; see there.
+//! A change of any type here, or of what a field means, needs a new [`LAYOUT`]. [`Scope`] is frozen for
+//! ever; see there.
 
 pub use network_types::ip::IpProto as Protocol;
 

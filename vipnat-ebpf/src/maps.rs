@@ -159,6 +159,7 @@ impl Maps for Pinned {
     fn find(&self, datagrams: &Datagrams, to: &Destination, socket: &Socket, now: Moment) -> usize {
         functions::find(datagrams, to, socket, now)
     }
+
     #[inline(always)]
     fn keep(&self, datagrams: &mut Datagrams, flow: &Flow, now: Moment) -> bool {
         functions::keep(datagrams, flow, now)

@@ -22,7 +22,8 @@ use crate::{
 static MPTCP: u32 = 0;
 
 // Every hook that reads or writes these runs under the socket's lock, those of an MPTCP socket's subflow
-// under that of both, so nobody else has them meanwhile. References to them live only until the next call of a function that writes.
+// under that of both, so nobody else has them meanwhile. References to them live only until the next call of
+// a function that writes.
 
 /// What the very socket whose hook runs last connected to, if that was a VIP.
 #[inline(always)]
