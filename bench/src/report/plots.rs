@@ -85,7 +85,8 @@ impl Plot<'_> {
             .margin_right(150)
             .build_cartesian_2d(
                 across.clone().log_scale(),
-                (up.start / 1.3..up.end * 1.3).log_scale(),
+                // From a power of ten, where the axis has its numbers.
+                (10_f64.powf((up.start / 1.1).log10().floor())..up.end * 1.3).log_scale(),
             )?;
         chart
             .configure_mesh()
@@ -96,21 +97,21 @@ impl Plot<'_> {
             .x_label_formatter(&|vips| grouped(vips.round() as u32))
             .y_label_formatter(&|nanoseconds| time(*nanoseconds))
             .draw()?;
-        let mut taken: Vec<i32> = Vec::new();
+        let mut ends = Vec::new();
         for (mode, points) in &lines {
             let color = color(*mode);
             let width = if *mode == Mode::Vipnat { 3 } else { 2 };
             chart.draw_series(LineSeries::new(points.clone(), color.stroke_width(width)))?;
             chart.draw_series(points.iter().map(|point| Circle::new(*point, 3, color.filled())))?;
-            // The name, at the end of the line, below those that are there.
             let (x, y) = chart.backend_coord(points.last().expect("a line has points"));
-            let free = (0..40)
-                .flat_map(|step| [y - 8 * step, y + 8 * step])
-                .find(|y| taken.iter().all(|other| (other - y).abs() >= 15))
-                .unwrap_or(y);
-            taken.push(free);
-            let style = (FONT, 14).into_font().color(&color);
-            area.draw(&Text::new(mode.to_string(), (x + 10, free - 7), style))?;
+            ends.push((y, x, *mode));
+        }
+        // The names at the ends of their lines, in the same order.
+        ends.sort_unstable_by_key(|(y, ..)| *y);
+        let heights = apart(ends.iter().map(|(y, ..)| *y).collect());
+        for ((_, x, mode), height) in ends.iter().zip(heights) {
+            let style = (FONT, 14).into_font().color(&color(*mode));
+            area.draw(&Text::new(mode.to_string(), (x + 10, height - 7), style))?;
         }
         area.present()?;
         Ok(())
@@ -122,6 +123,21 @@ impl Plot<'_> {
         points.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         points
     }
+}
+
+/// Heights in their order, so far apart that names fit: those that are too near share the distance.
+fn apart(mut heights: Vec<i32>) -> Vec<i32> {
+    const NAME: i32 = 15;
+    for _ in 0..100 {
+        for i in 1..heights.len() {
+            let missing = NAME - (heights[i] - heights[i - 1]);
+            if missing > 0 {
+                heights[i - 1] -= missing / 2;
+                heights[i] += missing - missing / 2;
+            }
+        }
+    }
+    heights
 }
 
 fn span(values: impl Iterator<Item = f64>) -> Range<f64> {
@@ -140,5 +156,18 @@ fn color(mode: Mode) -> RGBColor {
         Mode::IptablesNft => RGBColor(204, 121, 167),
         Mode::NftMap => RGBColor(0, 158, 115),
         Mode::Conntrack => RGBColor(190, 150, 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_keep_their_order_and_do_not_overlap() {
+        let heights = apart(vec![10, 100, 101, 101, 300]);
+        assert!(heights.windows(2).all(|pair| pair[1] - pair[0] >= 15), "{heights:?}");
+        assert_eq!((heights[0], heights[4]), (10, 300));
+        assert!((heights[2] - 101).abs() <= 2, "{heights:?}");
     }
 }
