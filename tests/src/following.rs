@@ -75,6 +75,12 @@ impl Following {
         }
     }
 
+    /// Whether it has printed a line like this before the one that was last waited for: what comes on
+    /// two streams comes in any order.
+    pub fn has_said(&self, wanted: impl Fn(&str) -> bool) -> bool {
+        self.seen.iter().any(|line| wanted(line))
+    }
+
     /// What it prints in some time, which should be nothing.
     pub fn says_meanwhile(&mut self, time: Duration) -> Vec<String> {
         thread::sleep(time);
