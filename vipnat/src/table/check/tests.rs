@@ -3,7 +3,10 @@
 mod readers;
 mod secrets;
 
-use super::*;
+use super::{
+    super::{OnBackendRemoved, Select, UdpPinning},
+    *,
+};
 
 const GOOD: &str = r#"
 [services.postgres]
