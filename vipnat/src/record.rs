@@ -108,8 +108,17 @@ impl Record {
     ///
     /// If the directory or file cannot be written.
     pub fn save(&self, state: &Path) -> io::Result<()> {
+        self.save_instead_of(&Self::load(state), state)
+    }
+
+    /// The same for whoever has loaded the one before.
+    ///
+    /// # Errors
+    ///
+    /// As [`Record::save`].
+    pub fn save_instead_of(&self, before: &Self, state: &Path) -> io::Result<()> {
         let file = beside(state, FILE);
-        if *self == Self::load(state) {
+        if self == before {
             return tidy(&file);
         }
         replace(&file, self.text.as_bytes())

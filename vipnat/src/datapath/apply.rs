@@ -137,11 +137,11 @@ impl Datapath {
         }
         let work = work?;
 
-        let leaving = self.leaving(desired, &work, &attached, trial, &mut applied.warnings);
+        let leaving = self.leaving(desired, &work, &attached, &names, trial, &mut applied.warnings);
         let Done { failed, vanished, held } =
             carry_out(&dir, &maps, &work, &now, &attached, absent)?;
         self.left(leaving, &maps, &mut applied)?;
-        if let Err(error) = desired.names.save(&self.dir) {
+        if let Err(error) = desired.names.save_instead_of(&names, &self.dir) {
             applied.warnings.push(format!("cannot keep the names for `vipnat list`: {error}"));
         }
         dir.end_change()?;

@@ -119,12 +119,13 @@ impl Datapath {
         desired: &Desired,
         work: &Work,
         attached: &[AttachedApp],
+        names: &Record,
         trial: Duration,
         warnings: &mut Vec<String>,
     ) -> Leaving {
         let mut drains = Drains::load(&self.dir);
         let heirs = heirs(attached, desired, work);
-        let departed = departed(&work.changes, desired, &Record::load(&self.dir), &heirs);
+        let departed = departed(&work.changes, desired, names, &heirs);
         let mut later = Vec::new();
         if !departed.is_empty() {
             let paths = cgroup::paths_by_id(&self.cgroup_mount).unwrap_or_else(|error| {
