@@ -3,8 +3,9 @@
 use std::{
     ffi::OsStr,
     fs::File,
-    io::Write,
-    net::Ipv4Addr,
+    io::{self, Write},
+    iter, mem,
+    net::{Ipv4Addr, UdpSocket},
     os::fd::{AsRawFd as _, OwnedFd},
     panic,
     path::PathBuf,
@@ -42,14 +43,20 @@ impl NetNs {
 
     fn with_lo_up(handle: File) -> Self {
         let host = Self { handle: Arc::new(handle.into()) };
-        host.ip("link set lo up");
+        host.run(set_lo_up).expect("set lo up");
         host
     }
 
     /// Gives the host another address, on `lo`. Other hosts of its [`Network`](crate::Network)
     /// reach it there if it is in 240.0.0.0/4.
     pub fn add_address(&self, address: Ipv4Addr) {
-        self.ip(&format!("address add {address}/32 dev lo"));
+        self.add_addresses([address]);
+    }
+
+    /// The same with several.
+    pub fn add_addresses(&self, addresses: impl IntoIterator<Item = Ipv4Addr>) {
+        let add = |address| format!("address add {address}/32 dev lo\n");
+        self.ip(&addresses.into_iter().map(add).collect::<String>());
     }
 
     /// Runs commands of the `ip` tool inside, one a line and without the word `ip`.
@@ -93,6 +100,23 @@ impl NetNs {
     pub(crate) fn enter(&self) -> nix::Result<()> {
         setns(&self.handle, CloneFlags::CLONE_NEWNET)
     }
+}
+
+/// What `ip link set lo up` does, in the network namespace of the calling thread, without a process:
+/// tests make many namespaces.
+pub fn set_lo_up() -> io::Result<()> {
+    nix::ioctl_write_ptr_bad!(set_flags, libc::SIOCSIFFLAGS, libc::ifreq);
+
+    // SAFETY: an `ifreq` is numbers and bytes, which may all be zero.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    for (to, from) in iter::zip(&mut request.ifr_name, b"lo") {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    let any = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    // SAFETY: the request is what this ioctl reads, and lives until it returns.
+    unsafe { set_flags(any.as_raw_fd(), &request) }?;
+    Ok(())
 }
 
 /// A thread that changes its namespace must not be used for anything else.

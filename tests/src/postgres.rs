@@ -7,6 +7,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -19,7 +20,8 @@ use nix::{
 use tempfile::TempDir;
 
 use crate::{
-    cgroup::Cgroup, command::CommandExt as _, leftovers, netns::NetNs, this_machine::patient,
+    cgroup::Cgroup, command::CommandExt as _, leftovers, netns::NetNs, shared::Shared,
+    this_machine::patient,
 };
 
 /// How long a server may take to start on a busy machine.
@@ -32,10 +34,17 @@ pub struct Database {
     pub name: &'static str,
 }
 
+/// A data directory as initdb makes it, of which each server has a copy: making one takes many times as
+/// long. It is removed with the last server.
+#[derive(Debug)]
+struct Template {
+    directory: TempDir,
+}
+
 /// A data directory that is being made.
 #[derive(Debug)]
 pub struct Starting<'a> {
-    initdb: Child,
+    copy: Child,
     server: Postgres,
     host: &'a NetNs,
     address: Ipv4Addr,
@@ -48,6 +57,28 @@ pub struct Postgres {
     server: Option<Child>,
     programs: PathBuf,
     directory: TempDir,
+    template: Arc<Template>,
+}
+
+impl Template {
+    fn make(programs: &Path, machine: &Cgroup, prefix: &str) -> Result<Self> {
+        let template = Self { directory: directory(prefix)? };
+        let status = as_postgres(&programs.join("initdb"), template.directory.path())
+            .arg("--pgdata")
+            .arg(template.data())
+            .args(["--no-sync", "--locale=C", "--encoding=UTF8", "--username=postgres"])
+            .args(["--auth-local=trust", "--auth-host=scram-sha-256"])
+            .stdout(Stdio::null())
+            .in_cgroup(machine)
+            .status()
+            .context("cannot start initdb")?;
+        ensure!(status.success(), "initdb ended with {status}");
+        Ok(template)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
 }
 
 impl Postgres {
@@ -60,37 +91,23 @@ impl Postgres {
         machine: &'a Cgroup,
         prefix: &str,
     ) -> Result<Starting<'a>> {
-        let directory = tempfile::Builder::new()
-            .prefix(&leftovers::unique(prefix))
-            .rand_bytes(0)
-            .tempdir()
-            .context("cannot make a data directory")?;
-        let user = User::from_name("postgres")?.context("no user postgres: is it installed?")?;
-        chown(directory.path(), Some(user.uid), Some(user.gid)).context("chown")?;
-        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700))?;
-
-        let server = Self { server: None, programs: programs()?, directory };
-        let initdb = server
-            .as_postgres("initdb")
-            .arg("--pgdata")
+        static TEMPLATE: Shared<Template> = Shared::new();
+        let programs = programs()?;
+        let template = TEMPLATE.get(|| Template::make(&programs, machine, prefix))?;
+        let server = Self { server: None, programs, directory: directory(prefix)?, template };
+        let copy = as_postgres("cp".as_ref(), server.directory.path())
+            .args(["--recursive", "--reflink=auto"])
+            .arg(server.template.data())
             .arg(server.data())
-            .args(["--no-sync", "--locale=C", "--encoding=UTF8", "--username=postgres"])
-            .args(["--auth-local=trust", "--auth-host=scram-sha-256"])
-            .stdout(Stdio::null())
             .in_cgroup(machine)
             .spawn()
-            .context("cannot start initdb")?;
-        Ok(Starting { initdb, server, host, address, machine })
+            .context("cannot start cp")?;
+        Ok(Starting { copy, server, host, address, machine })
     }
 
-    /// A program of PostgreSQL's, as its user, which is ended when we are. The server refuses root.
+    /// A program of PostgreSQL's.
     fn as_postgres(&self, program: &str) -> Command {
-        let mut command = Command::new("setpriv");
-        command
-            .args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--pdeathsig=KILL"])
-            .arg(self.programs.join(program))
-            .current_dir(self.directory.path());
-        command
+        as_postgres(&self.programs.join(program), self.directory.path())
     }
 
     fn data(&self) -> PathBuf {
@@ -119,9 +136,9 @@ impl Postgres {
 impl Starting<'_> {
     /// Waits for the data directory, starts the server, makes the databases.
     pub fn ready(self, databases: &[Database]) -> Result<Postgres> {
-        let Self { mut initdb, mut server, host, address, machine } = self;
-        let status = initdb.wait().context("initdb")?;
-        ensure!(status.success(), "initdb ended with {status}");
+        let Self { mut copy, mut server, host, address, machine } = self;
+        let status = copy.wait().context("cp")?;
+        ensure!(status.success(), "copying a data directory: cp ended with {status}");
         let mut access =
             fs::OpenOptions::new().append(true).open(server.data().join("pg_hba.conf"))?;
         writeln!(access, "host all all 240.0.0.0/4 scram-sha-256")?;
@@ -186,6 +203,29 @@ impl Drop for Postgres {
             let _ = server.wait();
         }
     }
+}
+
+/// A new directory of PostgreSQL's user.
+fn directory(prefix: &str) -> Result<TempDir> {
+    let directory = tempfile::Builder::new()
+        .prefix(&leftovers::unique(prefix))
+        .rand_bytes(0)
+        .tempdir()
+        .context("cannot make a data directory")?;
+    let user = User::from_name("postgres")?.context("no user postgres: is it installed?")?;
+    chown(directory.path(), Some(user.uid), Some(user.gid)).context("chown")?;
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o700))?;
+    Ok(directory)
+}
+
+/// A program that runs as PostgreSQL's user, because its server refuses root, and ends when we do.
+fn as_postgres(program: &Path, directory: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--pdeathsig=KILL"])
+        .arg(program)
+        .current_dir(directory);
+    command
 }
 
 /// Where Debian's package has the server's programs, the newest version's.

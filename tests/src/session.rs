@@ -33,6 +33,11 @@ impl Session {
     pub fn ask(&mut self, question: &str) -> Result<String> {
         let questions = self.questions.as_mut().context("the session is closed")?;
         writeln!(questions, "{question}").context("the session has ended")?;
+        self.hear()
+    }
+
+    /// Waits for a line.
+    pub(crate) fn hear(&mut self) -> Result<String> {
         let mut answer = String::new();
         self.answers.read_line(&mut answer).context("the session has ended")?;
         ensure!(!answer.is_empty(), "the session has ended");

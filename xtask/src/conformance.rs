@@ -36,8 +36,9 @@ impl Conformance {
             "{} cases, each behind iptables-legacy, iptables-nft, nft and vipnat",
             chosen.len()
         ));
-        let verdicts =
-            run(&chosen, |case, observed, verdict| tell(case, observed, verdict, *records));
+        let verdicts = run(&chosen, &Translator::ALL, |case, observed, verdict| {
+            tell(case, observed, verdict, *records);
+        });
 
         let count = |kind: fn(&Verdict) -> bool| verdicts.iter().filter(|(_, v)| kind(v)).count();
         let failed = count(|verdict| matches!(verdict, Verdict::Failed(_)));

@@ -68,7 +68,7 @@ impl Container {
         // To iptables a VIP needs a route: rules see a connection only once it has left connect().
         app.host.ip(&format!("route add 169.254.0.0/16 dev eth0 src {APP}"));
         let service_host = network.host(Ipv4Addr::new(247, 221, 80, 20));
-        SERVERS.chain([REFUSES]).for_each(|number| service_host.add_address(backend(number)));
+        service_host.add_addresses(SERVERS.chain([REFUSES]).map(backend));
         let places: Vec<_> = SERVERS
             .flat_map(|number| PORTS.map(|port| (number, port)))
             .map(|(number, port)| (name(number, port), SocketAddrV4::new(backend(number), port)))

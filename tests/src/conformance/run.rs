@@ -1,4 +1,4 @@
-//! Runs the cases, each in all containers, and judges.
+//! Runs the cases, each in the containers that are compared, and judges.
 
 use std::{
     iter, mem,
@@ -25,9 +25,11 @@ pub enum Verdict {
     Failed(String),
 }
 
-/// Runs cases; `tell` hears of each as it ends. In the order of `cases`.
+/// Runs cases behind each of the translators, of which the first is the reference and the last is
+/// vipnat; `tell` hears of each as it ends. In the order of `cases`.
 pub fn run<'a>(
     cases: &[&'a Case],
+    translators: &[Translator],
     tell: impl Fn(&Case, &[Record], &Verdict),
 ) -> Vec<(&'a Case, Verdict)> {
     let gate = Arc::new(Gate::new(AT_ONCE));
@@ -36,7 +38,7 @@ pub fn run<'a>(
         let gate = &gate;
         scope.spawn(move || {
             thread::scope(|scope| {
-                for (case, translator) in units(cases) {
+                for (case, translator) in units(cases, translators) {
                     let results = results.clone();
                     gate.enter();
                     scope.spawn(move || {
@@ -51,8 +53,9 @@ pub fn run<'a>(
         let mut verdicts: Vec<_> = iter::repeat_with(|| None).take(cases.len()).collect();
         for (case, translator, record) in arrived {
             records[case].push((translator, record));
-            if records[case].len() == Translator::ALL.len() {
-                let (records, verdict) = judge(cases[case], mem::take(&mut records[case]));
+            if records[case].len() == translators.len() {
+                let (records, verdict) =
+                    judge(cases[case], translators, mem::take(&mut records[case]));
                 tell(cases[case], &records, &verdict);
                 verdicts[case] = Some(verdict);
             }
@@ -64,8 +67,9 @@ pub fn run<'a>(
 }
 
 /// Every case with every translator. The last cases first: they wait longest.
-fn units(cases: &[&Case]) -> impl Iterator<Item = (usize, Translator)> + use<> {
-    (0..cases.len()).rev().flat_map(|case| Translator::ALL.map(|translator| (case, translator)))
+fn units(cases: &[&Case], translators: &[Translator]) -> impl Iterator<Item = (usize, Translator)> {
+    let cases = (0..cases.len()).rev();
+    cases.flat_map(|case| translators.iter().map(move |translator| (case, *translator)))
 }
 
 /// What an application observes, or what went wrong with the case.
@@ -84,8 +88,12 @@ fn observe(case: &Case, translator: Translator, gate: &Arc<Gate>) -> Result<Reco
 
 type Observed = (Translator, Result<Record, String>);
 
-fn judge(case: &Case, mut observed: Vec<Observed>) -> (Vec<Record>, Verdict) {
-    observed.sort_by_key(|(translator, _)| *translator as u8);
+fn judge(
+    case: &Case,
+    translators: &[Translator],
+    mut observed: Vec<Observed>,
+) -> (Vec<Record>, Verdict) {
+    observed.sort_by_key(|(one, _)| translators.iter().position(|translator| translator == one));
     let mut records = Vec::new();
     for (_, record) in observed {
         match record {
@@ -93,12 +101,12 @@ fn judge(case: &Case, mut observed: Vec<Observed>) -> (Vec<Record>, Verdict) {
             Err(message) => return (Vec::new(), Verdict::Failed(message)),
         }
     }
-    let verdict = verdict(case, &records);
+    let verdict = verdict(case, translators, &records);
     (records, verdict)
 }
 
-/// Judges the records of a case, in the order of [`Translator::ALL`].
-fn verdict(case: &Case, records: &[Record]) -> Verdict {
+/// Judges the records of a case, in the order of `translators`.
+fn verdict(case: &Case, translators: &[Translator], records: &[Record]) -> Verdict {
     if let Some(why) = records.iter().find_map(Record::skipped) {
         return Verdict::Skipped(why.to_owned());
     }
@@ -106,7 +114,7 @@ fn verdict(case: &Case, records: &[Record]) -> Verdict {
     if reference.lines().is_empty() {
         return Verdict::Failed("nothing was observed".to_owned());
     }
-    for (translator, other) in iter::zip(&Translator::ALL[1..], others) {
+    for (translator, other) in iter::zip(&translators[1..], others) {
         let difference = reference.difference(other);
         if !difference.is_none() {
             let message = format!("{translator} differs from iptables-legacy:\n{difference}");
@@ -182,7 +190,7 @@ mod tests {
             record.line(lines);
             record
         });
-        verdict(case, &records)
+        verdict(case, &Translator::ALL, &records)
     }
 
     #[track_caller]
@@ -233,6 +241,8 @@ mod tests {
     fn a_case_that_one_translator_can_not_run_is_skipped() {
         let mut records: [Record; 4] = std::array::from_fn(|_| Record::default());
         records[2].skip("no psql");
-        assert!(matches!(verdict(&CASE, &records), Verdict::Skipped(why) if why == "no psql"));
+        assert!(
+            matches!(verdict(&CASE, &Translator::ALL, &records), Verdict::Skipped(why) if why == "no psql")
+        );
     }
 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use vipnat_tests::{App, Session, emulated, outcome, program};
+use vipnat_tests::{App, emulated, outcome};
 
 use crate::{
     scene::{DB, PORT, Scene, ip, list, table},
@@ -413,13 +413,7 @@ fn run_ends_what_has_drained() {
         scene.table(backends).replacen("\n[apps", &format!("\n{policy}\n[apps"), 1)
     };
     let mut run = scene.vipnat.follow(&text(&list([0])), &[]);
-    let mut sockets = Session::open({
-        let mut probe = scene.app.command(program("probe"));
-        probe.args(["hold", &format!("{DB}:{PORT}")]);
-        probe
-    })
-    .unwrap();
-    assert!(sockets.ask("").unwrap().contains("\"ok\":true"));
+    let _held = scene.app.hold(&format!("{DB}:{PORT}"));
     scene.vipnat.replace_table(&text(&list([1])));
     run.wait_for(|line| line.contains("drain"));
     run.wait_for(|line| line.contains("ended 1 connection"));

@@ -10,7 +10,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use vipnat_tests::{App, Cgroup, CommandExt as _, Session, emulated, left_out, program};
+use vipnat_tests::{App, Cgroup, CommandExt as _, emulated, left_out};
 
 use crate::scene::{DB, PORT, Scene, banner, list, strace, table};
 
@@ -197,34 +197,19 @@ fn what_a_trial_takes_away_is_ended_only_when_it_is_confirmed() {
     let kill = "on-backend-removed = \"kill\"\n[apps";
     let text = |backend: u8| scene.table(&list([backend])).replacen("[apps", kill, 1);
     scene.vipnat.apply(&text(0));
-    let mut hold = scene.app.command(program("probe"));
-    hold.args(["hold", &format!("{DB}:{PORT}")]);
-    let mut held = Session::open(hold).unwrap();
-    // It has said something before it is asked, so each answer is that to the question before.
-    let mut alive = || {
-        held.ask("").unwrap();
-        held.ask("").unwrap().contains("\"ok\":true")
-    };
-    assert!(alive());
+    let mut held = scene.app.hold(&format!("{DB}:{PORT}"));
     for (answer, code) in [("n", 1), ("y", 0)] {
         let mut apply = start(&scene, &text(1), "30s");
         wait_until(&scene, "1");
-        assert!(alive(), "while nobody has said {answer}");
+        assert!(held.ask().ok, "while nobody has said {answer}");
         apply.stdin.take().unwrap().write_all(format!("{answer}\n").as_bytes()).unwrap();
         let output = apply.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(code), "{output:?}");
-        assert_eq!(alive(), answer == "n", "{output:?}");
+        assert_eq!(held.ask().ok, answer == "n", "{output:?}");
     }
     // Also what a trial without the app would end, which comes back with another number.
     scene.vipnat.apply(&text(0));
-    let mut hold = scene.app.command(program("probe"));
-    hold.args(["hold", &format!("{DB}:{PORT}")]);
-    let mut held = Session::open(hold).unwrap();
-    let mut alive = || {
-        held.ask("").unwrap();
-        held.ask("").unwrap().contains("\"ok\":true")
-    };
-    assert!(alive());
+    let mut held = scene.app.hold(&format!("{DB}:{PORT}"));
     let other = Cgroup::new();
     let none = table(&[("other", other.relative(), "[]", "")]);
     let mut apply = start(&scene, &none, "30s");
@@ -236,7 +221,7 @@ fn what_a_trial_takes_away_is_ended_only_when_it_is_confirmed() {
     assert_eq!(apply.wait_with_output().unwrap().status.code(), Some(1));
     assert!(!scene.vipnat.beside("drains.json").exists(), "nothing is to end any more");
     scene.vipnat.apply(&text(0));
-    assert!(alive());
+    assert!(held.ask().ok);
 
     let nothing =
         scene.vipnat.run(["apply", "--confirm-timeout", "500000000000years", "/nonexistent"]);

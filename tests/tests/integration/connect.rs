@@ -208,29 +208,13 @@ fn an_accepted_connection_shows_its_real_peer() {
 
 #[test]
 fn a_session_stays_where_it_is_when_the_table_changes() {
-    use std::io::{BufRead as _, BufReader, Write as _};
-
-    use vipnat_tests::program;
-
     let scene = Scene::new(2);
     scene.apply_first(1);
-    let mut client = scene
-        .app
-        .command(program("probe"))
-        .args(["hold", &format!("{DB}:{PORT}")])
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut input = client.stdin.take().unwrap();
-    let mut lines = BufReader::new(client.stdout.take().unwrap()).lines();
-    let mut report = || Report::parse(&lines.next().unwrap().unwrap());
-    reaches(&report(), "0", &format!("{DB}:{PORT}"));
+    let mut client = scene.app.hold(&format!("{DB}:{PORT}"));
+    reaches(&client.connected, "0", &format!("{DB}:{PORT}"));
     scene.vipnat.apply(&scene.table(&list([1])));
     assert_eq!(scene.who(), "1");
-    writeln!(input, "still there?").unwrap();
-    reaches(&report(), "0", &format!("{DB}:{PORT}"));
-    drop(input);
-    assert!(client.wait().unwrap().success());
+    reaches(&client.ask(), "0", &format!("{DB}:{PORT}"));
+    client.close();
     assert_eq!(banner(&scene.app.probe(&format!("tcp {DB}:{PORT}"))), "1");
 }

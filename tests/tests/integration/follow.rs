@@ -360,10 +360,7 @@ fn a_table_that_does_not_fit_is_refused_like_one_with_mistakes() {
     let mut run = scene.vipnat.follow(&text(0), &[]);
     let container = App { host: scene.app.host.clone(), cgroup: scene.app.cgroup.child("shop-1") };
     run.wait_for(|line| line.starts_with("+ app shop in cgroup"));
-    let mut hold = container.command(program("probe"));
-    hold.args(["hold", &format!("{DB}:{PORT}")]);
-    let mut held = vipnat_tests::Session::open(hold).unwrap();
-    held.ask("").unwrap();
+    let _held = container.hold(&format!("{DB}:{PORT}"));
     scene.vipnat.replace_table(&text(1));
     run.wait_for(|line| line.contains("drain"));
     scene.vipnat.replace_table(&(text(0) + &too_much("shop")));

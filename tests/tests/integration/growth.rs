@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use vipnat_common::layout::capacity;
-use vipnat_tests::{Load, Session, outcome, program};
+use vipnat_tests::{Load, outcome, program};
 
 use crate::scene::{DB, PORT, Scene, list};
 
@@ -38,9 +38,7 @@ fn a_table_that_outgrows_the_maps_gets_larger_ones() {
     let scene = Scene::new(3);
     scene.apply_first(3);
     assert_eq!(size(&scene, "vips"), u64::from(capacity::VIPS));
-    let mut hold = scene.app.command(program("probe"));
-    hold.args(["hold", &format!("{DB}:{PORT}")]);
-    let mut held = Session::open(hold).unwrap();
+    let mut held = scene.app.hold(&format!("{DB}:{PORT}"));
     assert_eq!(scene.who_of(2), ["1", "2"]);
 
     let table = large(&scene, &list([0, 1, 2]), MANY);
@@ -57,8 +55,7 @@ fn a_table_that_outgrows_the_maps_gets_larger_ones() {
 
     // Turns go on, and what was connected before is still connected through the VIP.
     assert_eq!(scene.who_of(4), ["0", "1", "2", "0"]);
-    let report: Value = serde_json::from_str(&held.ask("").unwrap()).unwrap();
-    assert_eq!(report["peer"], format!("{DB}:{PORT}"));
+    assert_eq!(held.ask().peer(), format!("{DB}:{PORT}"));
     let last = 0x0100 + MANY - 1;
     let last = format!("169.254.{}.{}", last >> 8, last & 0xff);
     assert_eq!(scene.app.probe(&format!("tcp {last}:{PORT}")).banner(), "0");

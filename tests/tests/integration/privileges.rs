@@ -9,7 +9,7 @@ use std::{
     process::Command,
 };
 
-use vipnat_tests::{App, Following, Outcome, Session, Vipnat, copy_program, outcome, program};
+use vipnat_tests::{App, Following, Outcome, Vipnat, copy_program, outcome, program};
 
 use crate::scene::{DB, PORT, Scene, banner, list, table};
 
@@ -114,10 +114,7 @@ fn ending_connections_needs_to_enter_the_networks_of_containers() {
         let policy = "on-backend-removed = \"kill\"\nbackends =";
         let text = |backend| scene.table(&list([backend])).replace("backends =", policy);
         scene.vipnat.apply(&text(0));
-        let mut hold = scene.app.command(program("probe"));
-        hold.args(["hold", &format!("{DB}:{PORT}")]);
-        let mut held = Session::open(hold).unwrap();
-        held.ask("?").unwrap();
+        let _held = scene.app.hold(&format!("{DB}:{PORT}"));
         // Where the rest is not there to change what is loaded.
         let with_bpf = [capabilities.as_slice(), &["bpf"]].concat();
         let file = scene.vipnat.table(&text(1));

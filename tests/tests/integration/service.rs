@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vipnat_tests::{App, Outcome, Session, Systemd, outcome, patient, program};
+use vipnat_tests::{App, Outcome, Systemd, outcome, patient, program};
 
 use crate::scene::{DB, PORT, Scene, banner, list, table};
 
@@ -142,13 +142,7 @@ fn the_service_applies_follows_and_leaves_translation_in_place() {
 
     // To find what is connected to a backend that leaves is in these rights. To enter a container's
     // network is not, but from this process's namespaces no container is in sight.
-    let mut hold = service.app.command(program("probe"));
-    let mut held = Session::open({
-        hold.args(["hold", &format!("{DB}:{PORT}")]);
-        hold
-    })
-    .unwrap();
-    held.ask("?").unwrap();
+    let held = service.app.hold(&format!("{DB}:{PORT}"));
     service.write(&text(1));
     service.wait_until("follows", || service.who() == "1");
     let log = || service.ok("cat", "/run/log");

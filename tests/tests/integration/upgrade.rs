@@ -3,7 +3,7 @@
 use std::{ffi::OsStr, path::Path, process::Command, time::Duration};
 
 use serde_json::Value;
-use vipnat_tests::{Churn, Load, Outcome, Session, outcome, program};
+use vipnat_tests::{Churn, Held, Load, Outcome, outcome};
 
 use crate::{
     scene::{DB, PORT, Scene, list, strace, table},
@@ -43,18 +43,12 @@ fn every_build_takes_over_from_every_other() {
     };
     let text = with_none(scene.table(&list([0, 1])));
     apply(&scene, "vipnat", &text);
-    let hold = |arguments: &[&str]| {
-        let mut probe = scene.app.command(program("probe"));
-        probe.arg("hold").args(arguments).arg(format!("{DB}:{PORT}"));
-        Session::open(probe).unwrap()
-    };
+    let hold = |how: &str| scene.app.hold(&format!("{how} {DB}:{PORT}"));
     let mut turns = 0;
-    let mut sessions = vec![hold(&[]), hold(&["--mapped"]), hold(&["--udp"])];
-    let seen = |session: &mut Session| -> (bool, String) {
-        let report: Value = serde_json::from_str(&session.ask("").unwrap()).unwrap();
-        let peer =
-            report["peer"].as_str().unwrap_or_default().replace("[::ffff:", "").replace(']', "");
-        (report["ok"].as_bool().unwrap(), peer)
+    let mut sessions = vec![hold(""), hold("--mapped"), hold("--udp")];
+    let seen = |session: &mut Held| -> (bool, String) {
+        let report = session.ask();
+        (report.ok, report.peer().replace("[::ffff:", "").replace(']', ""))
     };
     // A flow of datagrams without connect, on whose backend it stays.
     let mut datagrams = Sockets::of(&scene.app);
@@ -84,7 +78,7 @@ fn every_build_takes_over_from_every_other() {
         assert_eq!(scene.who(), (turns % 2).to_string(), "{from} to {to}");
         turns += 1;
         // One that connects under this build, for the next ones to keep.
-        sessions.push(hold(&[]));
+        sessions.push(hold(""));
         turns += 1;
     }
     // No program, map or link of the builds before is left.

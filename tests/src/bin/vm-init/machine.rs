@@ -5,10 +5,9 @@ use std::{
     io::ErrorKind,
     os::unix::fs::{PermissionsExt as _, symlink},
     path::Path,
-    process::Command,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use nix::{
     mount::{MsFlags, mount},
     sys::{
@@ -17,7 +16,7 @@ use nix::{
     },
     unistd::sethostname,
 };
-use vipnat_tests::vm::Job;
+use vipnat_tests::{set_lo_up, vm::Job};
 
 /// File systems: type, place, options. Everything else has room for changes already, and /tmp may have
 /// this very program.
@@ -83,7 +82,5 @@ pub(crate) fn set_up(job: &Job) -> Result<()> {
     }
     sethostname("vipnat-vm")?;
     setrlimit(Resource::RLIMIT_NOFILE, 1024, 1 << 19)?;
-    let status = Command::new("ip").args(["link", "set", "lo", "up"]).status();
-    ensure!(status.context("starting ip")?.success(), "lo can't be set up");
-    Ok(())
+    set_lo_up().context("setting lo up")
 }

@@ -6,13 +6,19 @@ mod names;
 mod web;
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     process::Command,
+    sync::Arc,
 };
+
+use anyhow::ensure;
+use tempfile::TempDir;
 
 use crate::{
     conformance::{Case, Container, Record},
-    installed, outcome,
+    installed, leftovers, outcome,
+    shared::Shared,
 };
 
 const GROUP: &str = "Real clients";
@@ -26,9 +32,60 @@ pub(super) const CASES: &[&[Case]] =
 fn run(container: &Container, record: &mut Record, interpreter: &str, arguments: &str) {
     if has(record, &[interpreter]) {
         let (file, arguments) = arguments.split_once(' ').expect("a file and its arguments");
+        let client = Client::new(interpreter, file);
         let mut command = container.app().command(interpreter);
-        note(record, command.arg(source(file)).args(arguments.split(' ')));
+        note(record, command.args(client.arguments()).args(arguments.split(' ')));
     }
+}
+
+/// A client that an interpreter runs.
+enum Client {
+    Source(PathBuf),
+    /// Java would compile a source file each time it runs it.
+    Compiled {
+        classes: Arc<TempDir>,
+        main: String,
+    },
+}
+
+impl Client {
+    /// What is in a file of tests/clients.
+    fn new(interpreter: &str, file: &str) -> Self {
+        static CLASSES: Shared<TempDir> = Shared::new();
+
+        let source = source(file);
+        let Some(main) = file.strip_suffix(".java") else { return Self::Source(source) };
+        let compile = || {
+            let classes = directory();
+            let mut compiler = Command::new(interpreter);
+            // Where the command javac is not installed this is.
+            compiler.args(["-m", "jdk.compiler/com.sun.tools.javac.Main", "-d"]);
+            let compiled = outcome(compiler.arg(classes.path()).arg(&source));
+            ensure!(compiled.status.success(), "{file}: {compiled}");
+            Ok(classes)
+        };
+        let classes = CLASSES.get(compile).expect("compile the client");
+        Self::Compiled { classes, main: main.to_owned() }
+    }
+
+    /// What the interpreter is to be told.
+    fn arguments(&self) -> Vec<OsString> {
+        match self {
+            Self::Source(file) => vec![file.into()],
+            Self::Compiled { classes, main } => {
+                vec!["-cp".into(), classes.path().into(), main.into()]
+            }
+        }
+    }
+}
+
+/// A new directory for files of a case.
+fn directory() -> TempDir {
+    tempfile::Builder::new()
+        .prefix(&leftovers::test_name())
+        .rand_bytes(0)
+        .tempdir()
+        .expect("make a directory")
 }
 
 /// A file of tests/clients.

@@ -2,13 +2,11 @@
 
 use std::{fs, process::Command};
 
-use tempfile::TempDir;
-
-use super::{GROUP, has, note, source};
+use super::{Client, GROUP, directory, has, note, source};
 use crate::{
     Server,
     conformance::{Case, Container, Record, backend, db},
-    leftovers, outcome,
+    outcome,
 };
 
 /// What runs a program where the name `two.test` is two VIPs.
@@ -70,15 +68,8 @@ fn connect_by_name(container: &Container, record: &mut Record, interpreter: &str
     let (file, what) = what.split_once(' ').expect("a file and what it does");
     let mut client = container.app().command("unshare");
     client.args(["--mount", "sh", "-c", WITH_HOSTS]).arg(files.path()).arg(interpreter);
-    note(record, client.arg(source(file)).args([what, "two.test", "5432"]));
-}
-
-fn directory() -> TempDir {
-    tempfile::Builder::new()
-        .prefix(&leftovers::test_name())
-        .rand_bytes(0)
-        .tempdir()
-        .expect("make a directory")
+    let program = Client::new(interpreter, file);
+    note(record, client.args(program.arguments()).args([what, "two.test", "5432"]));
 }
 
 pub(super) const CASES: &[Case] = &[
