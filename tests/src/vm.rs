@@ -51,10 +51,15 @@ pub struct Step {
     pub seconds: u64,
 }
 
+/// How often a machine tells that it lives, in seconds.
+pub const ALIVE_EVERY: u64 = 5;
+
 /// What a machine tells while it does it, one a line.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Event {
+    /// It lives, whatever the step does.
+    Alive,
     /// A step of this name starts.
     Begins(String),
     /// It wrote a line to its standard output.

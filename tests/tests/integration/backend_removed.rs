@@ -255,7 +255,7 @@ fn cgroups_that_nest_and_two_namespaces() {
 
 /// A policy by which connections drain for longer than two commands take; and a time after which they have.
 fn drain() -> (String, Duration) {
-    let seconds = if emulated() { 20 } else { 1 };
+    let seconds = if emulated() { 10 } else { 1 };
     let policy = format!("on-backend-removed = \"drain\"\ndrain-seconds = {seconds}");
     (policy, Duration::from_millis(seconds * 1000 + 1100))
 }

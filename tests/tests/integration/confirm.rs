@@ -107,7 +107,7 @@ fn what_somebody_else_changed_meanwhile_is_not_taken_back() {
     let scene = Scene::new(2);
     scene.apply_first(1);
     // Longer than another apply takes.
-    let time = if emulated() { "30s" } else { "1s" };
+    let time = if emulated() { "15s" } else { "1s" };
     let apply = start(&scene, &scene.table(&list([1])), time);
     wait_until(&scene, "1");
     scene.vipnat.apply(&scene.table(&list([1, 0])));

@@ -193,14 +193,16 @@ fn points(operations: &[Operation], kill: bool) -> Vec<(usize, Fault)> {
 
 /// All points; in emulation, where each takes seconds, one in so many.
 fn sample<T>(points: impl IntoIterator<Item = T>) -> Vec<T> {
-    const ONE_IN: usize = 12;
+    const ONE_IN: usize = 40;
 
     let all: Vec<_> = points.into_iter().collect();
     if !emulated() {
         return all;
     }
     left_out(&format!("too slow in emulation: of {} points, all but one in {ONE_IN}", all.len()));
-    all.into_iter().skip(ONE_IN / 2).step_by(ONE_IN).collect()
+    // One in the middle if there are few.
+    let first = ONE_IN.min(all.len()) / 2;
+    all.into_iter().skip(first).step_by(ONE_IN).collect()
 }
 
 /// Runs a command with a fault at one of its operations.

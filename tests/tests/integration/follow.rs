@@ -352,7 +352,7 @@ fn a_table_that_does_not_fit_is_refused_like_one_with_mistakes() {
     let scene = Scene::new(2);
     let pattern = format!("{}/shop-*", scene.app.cgroup.relative());
     // Longer than an apply takes, after which it says what drains.
-    let seconds = if emulated() { 60 } else { 2 };
+    let seconds = if emulated() { 30 } else { 2 };
     let drain = format!("on-backend-removed = \"drain\"\ndrain-seconds = {seconds}\n[apps");
     let text = |backend: u8| {
         table(&[("shop", &pattern, &list([backend]), "")]).replacen("[apps", &drain, 1)

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
-use vipnat_tests::vm::{EMULATED, Event, JOB, Job, READY, VERDICT};
+use vipnat_tests::vm::{ALIVE_EVERY, EMULATED, Event, JOB, Job, READY, VERDICT};
 
 use super::{image, kernel::Files, say, tools::Tools};
 use crate::command::Cmd;
@@ -19,6 +19,9 @@ use crate::command::Cmd;
 /// How long a machine may take until the tests begin: in emulation it is ten seconds, if nothing else
 /// goes on.
 const BOOT: Duration = Duration::from_secs(180);
+
+/// How long it may say nothing: it tells every few seconds that it lives.
+const SILENCE: Duration = Duration::from_secs(24 * ALIVE_EVERY);
 
 /// How often one is started whose tests don't begin.
 const BOOTS: usize = 3;
@@ -179,11 +182,12 @@ impl Machine {
 
     /// Waits until it ends, or until it must be ended; what was wrong with it.
     fn watch(&mut self, job: &Job, mut on_event: impl FnMut(Event)) -> Result<Option<String>> {
-        // Each step has a limit of its own, which the machine sees to while it can.
+        // Each step has a limit of its own, which the machine sees to while it can: not if what it has to
+        // end does not end.
         let longest = job.steps.iter().map(|step| step.seconds).max().unwrap_or(0);
         let limit = BOOT + Duration::from_secs(longest);
         let begun = Instant::now();
-        let mut last_step = begun;
+        let (mut last_step, mut last_word) = (begun, begun);
         let mut events = None;
         let mut line = String::new();
         loop {
@@ -194,6 +198,7 @@ impl Machine {
             if let Some(events) = &mut events {
                 // A line may still be incomplete.
                 while events.read_line(&mut line)? > 0 && line.ends_with('\n') {
+                    last_word = Instant::now();
                     if let Ok(event) = serde_json::from_str(line.trim()) {
                         if matches!(event, Event::Begins(_)) {
                             last_step = Instant::now();
@@ -215,11 +220,17 @@ impl Machine {
             if broken.is_ok_and(|log| log.contains(KVM_BROKE)) {
                 return Ok(Some("KVM broke".to_owned()));
             }
-            if begun.elapsed() > BOOT && !console.contains(READY) {
-                return Ok(Some(format!("no test began within {} s", BOOT.as_secs())));
+            if !console.contains(READY) {
+                last_word = Instant::now();
+                if begun.elapsed() > BOOT {
+                    return Ok(Some(format!("no test began within {} s", BOOT.as_secs())));
+                }
+            }
+            if last_word.elapsed() > SILENCE {
+                return Ok(Some(format!("the machine hangs: nothing for {} s", SILENCE.as_secs())));
             }
             if last_step.elapsed() > limit {
-                return Ok(Some("the machine hangs".to_owned()));
+                return Ok(Some("the machine can't end a group of tests".to_owned()));
             }
             sleep(PAUSE);
         }

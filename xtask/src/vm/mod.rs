@@ -149,7 +149,7 @@ impl Runner {
                 say(&format!("{current}: not done after {seconds:.0} s"));
             }
             Event::Ends { end: _, seconds } => say(&format!("{current}: {seconds:.0} s")),
-            Event::Output(_) | Event::Error(_) => {}
+            Event::Alive | Event::Output(_) | Event::Error(_) => {}
         };
         let Self { tools, accelerator, programs, .. } = self;
         let ran = machine::run(files, &mut job, tools, programs, accelerator, tell)?;

@@ -118,6 +118,7 @@ impl Suite {
                     ended = Some((*end, *seconds));
                     break;
                 }
+                Event::Alive => {}
                 Event::Begins(_) => break,
             }
         }
@@ -227,6 +228,7 @@ impl Refusal {
                     ended = Some((*end, *seconds));
                     break;
                 }
+                Event::Alive => {}
                 Event::Begins(_) => break,
             }
         }

@@ -2,14 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    io, mem,
+    io, iter, mem,
     sync::{Barrier, Mutex},
     thread,
     time::Duration,
 };
 
 use nix::errno::Errno;
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
 use vipnat_tests::patient;
 
 use crate::{
@@ -127,6 +127,25 @@ pub(crate) fn poll(socket: &Socket, events: &str) -> io::Result<String> {
     let there: Vec<_> =
         names.iter().filter(|(bit, _)| poll.revents & bit != 0).map(|(_, name)| *name).collect();
     Ok(there.join(" "))
+}
+
+/// Fills what `net.core.optmem_max` lets the socket have beside its data, to less than 100 bytes, with the
+/// longest filter that fits. It lets everything through.
+pub(crate) fn fill(socket: &Socket) -> io::Result<String> {
+    /// `BPF_MAXINSNS`
+    const LONGEST: usize = 4096;
+    let nothing = || SockFilter::new(0, 0, 0, 0);
+    let pass = SockFilter::new(0x06, 0, 0, u32::MAX);
+    let filter: Vec<_> = iter::repeat_with(nothing).take(LONGEST - 1).chain([pass]).collect();
+    for start in (0..LONGEST).step_by(8) {
+        match socket.attach_filter(&filter[start..]) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {}
+            Err(error) => return Err(error),
+            Ok(()) if start > 0 => return done(),
+            Ok(()) => panic!("the longest filter does not fill it"),
+        }
+    }
+    Err(io::ErrorKind::OutOfMemory.into())
 }
 
 /// setsockopt(2) of an option whose value is an int.

@@ -19,7 +19,7 @@ use nix::{
     },
     unistd::Pid,
 };
-use vipnat_tests::vm::{End, Event, Job, Step};
+use vipnat_tests::vm::{ALIVE_EVERY, End, Event, Job, Step};
 
 /// The serial line that the kernel doesn't write to.
 const LINE: &str = "/dev/ttyS1";
@@ -64,6 +64,13 @@ impl Teller {
 pub(crate) fn run(job: &Job) -> Result<()> {
     let line = OpenOptions::new().write(true).open(LINE).context("opening the serial line")?;
     let teller = Teller(Arc::new(Mutex::new(line)));
+    let alive = teller.clone();
+    thread::spawn(move || {
+        loop {
+            alive.tell(&Event::Alive);
+            sleep(Duration::from_secs(ALIVE_EVERY));
+        }
+    });
     for step in &job.steps {
         teller.tell(&Event::Begins(step.name.clone()));
         let begun = Instant::now();
