@@ -7,13 +7,6 @@ use serde::{Deserialize, Serialize};
 /// On the kernel's command line, before the path of the file that has the [`Job`].
 pub const JOB: &str = "vipnat.job=";
 
-/// On the console, when the tests begin.
-pub const READY: &str = "vipnat-vm: the tests begin";
-
-/// On the console, when all of the job is done; the rest of the line is what `/proc/sys/kernel/tainted`
-/// says.
-pub const VERDICT: &str = "vipnat-vm: all steps were run; tainted ";
-
 /// In the environment of tests that run in emulation, which is many times slower than a machine.
 pub const EMULATED: &str = "VIPNAT_TESTS_EMULATED";
 
@@ -54,7 +47,7 @@ pub struct Step {
 /// How often a machine tells that it lives, in seconds.
 pub const ALIVE_EVERY: u64 = 5;
 
-/// What a machine tells while it does it, one a line.
+/// What a machine tells while it does it, one a line, on a serial line that nothing else writes to.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Event {
@@ -72,6 +65,13 @@ pub enum Event {
         end: End,
         /// How long it took.
         seconds: f64,
+    },
+    /// All steps have, and the machine ends.
+    Done {
+        /// What `/proc/sys/kernel/tainted` says.
+        tainted: u32,
+        /// What the kernel said of it, if it has complained.
+        complaints: Vec<String>,
     },
 }
 

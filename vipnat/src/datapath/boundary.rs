@@ -1,7 +1,7 @@
 //! Whether Rust and the kernel mean the same by what lies in the maps: keys and values as the BTF of the
 //! built object describes them, against the types of `vipnat_common::layout`.
 
-use std::{collections::BTreeMap, mem::offset_of, process::Command};
+use std::{collections::BTreeMap, mem::offset_of, path::Path, process::Command};
 
 use serde::Deserialize;
 use vipnat_common::layout::{
@@ -104,9 +104,11 @@ struct Var {
 impl Btf {
     fn of_the_object() -> Self {
         let object = concat!(env!("OUT_DIR"), "/vipnat-ebpf");
-        let mut bpftool = Command::new("bpftool");
+        // Where Debian has it, which is not on everybody's PATH.
+        let debian = Path::new("/usr/sbin/bpftool");
+        let mut bpftool = Command::new(if debian.exists() { debian } else { Path::new("bpftool") });
         bpftool.args(["--json", "btf", "dump", "file", object]);
-        let output = bpftool.output().expect("start bpftool");
+        let output = bpftool.output().expect("start bpftool (package bpftool: cargo xtask setup)");
         assert!(output.status.success(), "{bpftool:?}: {output:?}");
         serde_json::from_slice(&output.stdout).expect("bpftool writes JSON")
     }

@@ -9,8 +9,6 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::command;
-
 /// The name of the file system that the host serves.
 pub(super) const TAG: &str = "host";
 
@@ -31,14 +29,13 @@ $b poweroff -f
 ";
 
 /// An archive for the kernel to start from. `init` is a path of this machine.
-pub(super) fn build(modules: &[PathBuf], init: &Path) -> Result<Vec<u8>> {
-    let busybox = command::find("busybox").context("there is no busybox")?;
+pub(super) fn build(busybox: &Path, modules: &[PathBuf], init: &Path) -> Result<Vec<u8>> {
     let read = |path: &Path| fs::read(path).with_context(|| format!("reading {}", path.display()));
     let mut archive = Archive::default();
     for directory in ["bin", "dev", "modules", "lower", "upper", "root"] {
         archive.directory(directory);
     }
-    archive.program("bin/busybox", &read(&busybox)?);
+    archive.program("bin/busybox", &read(busybox)?);
     for (number, module) in modules.iter().enumerate() {
         let name = module.file_name().map_or_else(OsString::new, OsString::from);
         // In their order.

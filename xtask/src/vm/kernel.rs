@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{
-    packages::{Package, Packages, Record, records},
+    packages::{Package, Packages, Record, Unpacked, records},
     tools::Tools,
 };
 
@@ -67,19 +67,21 @@ pub(super) struct Files {
     pub(super) image: PathBuf,
     /// The folder with its modules.
     pub(super) modules: Option<PathBuf>,
+    _packages: Option<Unpacked>,
 }
 
 impl Kernel {
     /// Reads the argument of `--kernel`.
     pub(super) fn parse(argument: &str) -> Result<Self, String> {
-        if let Some(source) = SUPPORTED.iter().find(|source| source.name == argument) {
+        let mut all = SUPPORTED.iter().chain([&TOO_OLD]);
+        if let Some(source) = all.find(|source| source.name == argument) {
             return Ok(Self::Debian(source));
         }
         let path = Path::new(argument);
         match path.canonicalize() {
             Ok(path) => Ok(Self::Path(path)),
             Err(error) => Err(format!(
-                "neither 6.1, 6.12, latest, nor the path of a kernel or of a folder like an unpacked \
+                "neither 6.1, 6.12, latest, 5.10, nor the path of a kernel or of a folder like an unpacked \
                  kernel package: {error}"
             )),
         }
@@ -97,15 +99,16 @@ impl Kernel {
         match self {
             Self::Debian(source) => {
                 let packages = Packages::new(cache.join(source.name), source.suites);
-                let root = packages
+                let unpacked = packages
                     .unpacked(|packages| choose(&packages.search(source.pattern)?))
                     .with_context(|| format!("Debian's kernel {} can't be had", source.name))?;
-                in_folder(&root, tools)
+                let files = in_folder(&unpacked.root, tools)?;
+                Ok(Files { _packages: Some(unpacked), ..files })
             }
             Self::Path(path) if path.is_dir() => in_folder(path, tools),
             Self::Path(path) => {
                 let release = path.display().to_string();
-                Ok(Files { release, image: path.clone(), modules: None })
+                Ok(Files { release, image: path.clone(), modules: None, _packages: None })
             }
         }
     }
@@ -159,8 +162,9 @@ fn numbers(version: &str) -> Vec<u64> {
 /// What is in a folder like an unpacked package.
 fn in_folder(root: &Path, tools: &Tools) -> Result<Files> {
     // kmod looks below `lib`, where newer packages have nothing.
-    if !root.join("lib").exists() {
-        symlink("usr/lib", root.join("lib")).context("making the link lib")?;
+    if !root.join("lib/modules").is_dir() && root.join("usr/lib/modules").is_dir() {
+        let link = root.join("lib");
+        symlink("usr/lib", &link).with_context(|| format!("making {}", link.display()))?;
     }
     let all = root.join("lib/modules");
     let releases = fs::read_dir(&all).with_context(|| format!("reading {}", all.display()))?;
@@ -177,7 +181,7 @@ fn in_folder(root: &Path, tools: &Tools) -> Result<Files> {
         tools.kmod("depmod").arg("-b").arg(root).arg(&release).run_quietly()?;
     }
     ensure!(modules.join("modules.dep").exists(), "depmod made no list of modules");
-    Ok(Files { release, image, modules: Some(modules) })
+    Ok(Files { release, image, modules: Some(modules), _packages: None })
 }
 
 /// A module and what it needs, in the order in which they are to be loaded, as `modules.dep` says;

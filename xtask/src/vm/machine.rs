@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
-use vipnat_tests::vm::{ALIVE_EVERY, EMULATED, Event, JOB, Job, READY, VERDICT};
+use vipnat_tests::vm::{ALIVE_EVERY, EMULATED, Event, JOB, Job};
 
 use super::{image, kernel::Files, say, tools::Tools};
 use crate::command::Cmd;
@@ -60,12 +60,13 @@ impl Accelerator {
 }
 
 /// What became of a machine.
+#[derive(Default)]
 pub(super) struct Ran {
     pub(super) events: Vec<Event>,
     /// What went wrong with the machine itself.
     pub(super) problem: Option<String>,
-    /// How many starts it took.
-    pub(super) boots: usize,
+    /// What went wrong with those before it, whose tests did not begin.
+    pub(super) failed_starts: Vec<String>,
     pub(super) seconds: f64,
 }
 
@@ -79,9 +80,8 @@ pub(super) fn run(
     mut on_event: impl FnMut(&Event),
 ) -> Result<Ran> {
     let begun = Instant::now();
-    let mut boots = 0;
+    let mut failed_starts = Vec::new();
     loop {
-        boots += 1;
         let emulated = *accelerator == Accelerator::Emulation;
         job.environment.retain(|(name, _)| name != EMULATED);
         if emulated {
@@ -93,26 +93,30 @@ pub(super) fn run(
             on_event(&event);
             events.push(event);
         })?;
-        let ready = machine.console().contains(READY);
-        if !ready && !emulated {
-            say("KVM is here, but machines don't start with it; with emulation instead");
+        let broke = problem.as_deref() == Some(KVM_BROKE);
+        if let (false, true, Some(problem)) = (emulated, broke || events.is_empty(), &problem) {
+            say(&format!("KVM is here, but it is no good ({problem}); with emulation instead"));
             *accelerator = Accelerator::Emulation;
-            boots = 0;
-            continue;
-        }
-        if !ready && boots < BOOTS {
-            say(&format!("{} did not start; once more", files.release));
             continue;
         }
         let problem = problem.map(|problem| format!("{problem}\n{}", machine.last_words()));
-        return Ok(Ran { events, problem, boots, seconds: begun.elapsed().as_secs_f64() });
+        if let Some(problem) = &problem
+            && events.is_empty()
+            && failed_starts.len() + 1 < BOOTS
+        {
+            say(&format!("{} did not start; once more: {problem}", files.release));
+            failed_starts.push(problem.clone());
+            continue;
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        return Ok(Ran { events, problem, failed_starts, seconds });
     }
 }
 
 /// One that runs. `Drop` ends it.
 struct Machine {
     qemu: Child,
-    files: Option<Child>,
+    files: Child,
     folder: TempDir,
 }
 
@@ -129,7 +133,7 @@ impl Machine {
         let path = |name: &str| folder.path().join(name);
         let (job_file, socket) = (path("job"), path("files.socket"));
         fs::write(&job_file, serde_json::to_vec(job)?)?;
-        fs::write(path("initrd"), image::build(&files.root_modules()?, &init)?)?;
+        fs::write(path("initrd"), image::build(&tools.busybox(), &files.root_modules()?, &init)?)?;
         let mut served = serve_files(tools, &path("export"), &socket, &path("files.log"))?;
         let begun = Instant::now();
         while !socket.exists() {
@@ -143,8 +147,9 @@ impl Machine {
         }
         let more = match accelerator {
             Accelerator::Kvm => "",
-            // An emulated processor has nothing to mitigate, and they cost it more than a real one.
-            Accelerator::Emulation => "mitigations=off",
+            // An emulated processor has nothing to mitigate, and mitigations cost it more than a real one. It
+            // may be without a real one for longer than the kernel allows a task.
+            Accelerator::Emulation => "mitigations=off nosoftlockup",
         };
         let command_line =
             format!("console=ttyS0 quiet panic=-1 {more} {JOB}{}", job_file.display());
@@ -177,7 +182,7 @@ impl Machine {
             .arg("-append")
             .arg(command_line)
             .spawn(Stdio::null(), log.try_clone()?.into(), log.into())?;
-        Ok(Self { qemu, files: Some(served), folder })
+        Ok(Self { qemu, files: served, folder })
     }
 
     /// Waits until it ends, or until it must be ended; what was wrong with it.
@@ -189,7 +194,9 @@ impl Machine {
         let begun = Instant::now();
         let (mut last_step, mut last_word) = (begun, begun);
         let mut events = None;
-        let mut line = String::new();
+        let mut line = Vec::new();
+        let mut ready = false;
+        let mut done = None;
         loop {
             let ended = self.qemu.try_wait()?;
             if events.is_none() {
@@ -197,30 +204,40 @@ impl Machine {
             }
             if let Some(events) = &mut events {
                 // A line may still be incomplete.
-                while events.read_line(&mut line)? > 0 && line.ends_with('\n') {
+                while events.read_until(b'\n', &mut line)? > 0 && line.ends_with(b"\n") {
                     last_word = Instant::now();
-                    if let Ok(event) = serde_json::from_str(line.trim()) {
-                        if matches!(event, Event::Begins(_)) {
-                            last_step = Instant::now();
+                    match serde_json::from_slice(&line) {
+                        Ok(Event::Alive) => ready = true,
+                        Ok(Event::Done { tainted, complaints }) => {
+                            done = Some((tainted, complaints));
                         }
-                        on_event(event);
+                        Ok(event) => {
+                            if matches!(event, Event::Begins(_)) {
+                                last_step = Instant::now();
+                            }
+                            on_event(event);
+                        }
+                        // Of the firmware, perhaps.
+                        Err(_) => {}
                     }
                     line.clear();
                 }
             }
-            let console = self.console();
-            if ended.is_some() {
-                let tainted = console.lines().find_map(|line| line.split_once(VERDICT));
-                return Ok(match tainted.map(|(_, tainted)| tainted.trim().parse::<u32>()) {
-                    Some(Ok(bits)) => kernel_complaint(bits),
-                    _ => Some("the machine ended without a verdict".to_owned()),
-                });
-            }
             let broken = fs::read_to_string(self.path("qemu.log"));
             if broken.is_ok_and(|log| log.contains(KVM_BROKE)) {
-                return Ok(Some("KVM broke".to_owned()));
+                return Ok(Some(KVM_BROKE.to_owned()));
             }
-            if !console.contains(READY) {
+            if ended.is_some() {
+                return Ok(match done {
+                    Some((tainted, log)) => kernel_complaint(tainted)
+                        .map(|complaint| format!("{complaint}\n{}", log.join("\n"))),
+                    None => Some("the machine ended without a verdict".to_owned()),
+                });
+            }
+            if let Some(status) = self.files.try_wait()? {
+                return Ok(Some(format!("the server of its files ended: {status}")));
+            }
+            if !ready {
                 last_word = Instant::now();
                 if begun.elapsed() > BOOT {
                     return Ok(Some(format!("no test began within {} s", BOOT.as_secs())));
@@ -246,12 +263,13 @@ impl Machine {
             .unwrap_or_default()
     }
 
-    /// The end of the console, and what QEMU said.
+    /// The end of the console, and what QEMU and the server of the files said.
     fn last_words(&self) -> String {
-        let qemu = fs::read_to_string(self.path("qemu.log")).unwrap_or_default();
+        let read = |name| fs::read_to_string(self.path(name)).unwrap_or_default();
+        let (qemu, files) = (read("qemu.log"), read("files.log"));
         let qemu = qemu.lines().filter(|line| !line.contains("TCG doesn't support"));
         let console = self.console();
-        let lines: Vec<_> = console.lines().chain(qemu).collect();
+        let lines: Vec<_> = console.lines().chain(qemu).chain(files.lines()).collect();
         let last = &lines[lines.len().saturating_sub(TAIL)..];
         last.iter().map(|line| format!("    {}\n", line.trim_end())).collect()
     }
@@ -259,7 +277,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        for child in [Some(&mut self.qemu), self.files.as_mut()].into_iter().flatten() {
+        for child in [&mut self.qemu, &mut self.files] {
             // It may have ended by itself.
             let _ = child.kill();
             let _ = child.wait();

@@ -23,7 +23,8 @@ use vipnat_tests::vm::{End, Event, Job, Step};
 use self::{
     kernel::{Files, Kernel},
     machine::{Accelerator, Ran},
-    report::{Group, KernelReport, Report},
+    packages::OutOfReach,
+    report::{Group, KernelReport, NotRun, Report},
     suite::{Refusal, Suite},
     tools::Tools,
 };
@@ -35,11 +36,11 @@ use crate::{
 
 #[derive(Args)]
 pub(crate) struct Vm {
-    /// 6.1, 6.12, latest, or a path: of a kernel, or of a folder like an unpacked kernel package.
-    /// May be repeated; without it, the first three, and an older one that must be refused.
+    /// 6.1, 6.12, latest, 5.10 (which vipnat must refuse), or a path: of a kernel, or of a folder like an
+    /// unpacked kernel package. May be repeated; without it, the first four.
     #[arg(long = "kernel", value_name = "KERNEL", value_parser = Kernel::parse)]
     kernels: Vec<Kernel>,
-    /// If kernels can't be had, say so and succeed.
+    /// Without a network, and without what an earlier run fetched, say what is not run and succeed.
     #[arg(long)]
     if_available: bool,
     /// Write the results to this file, as JSON, besides showing them.
@@ -64,31 +65,45 @@ impl Vm {
         let suites = suite::list(programs.path(), &self.filters)?;
         stage("kernels");
         let cache = cache()?;
-        let mut report = Report { kernels: Vec::new() };
-        let mut left_out = Vec::new();
-        match Tools::get(&cache) {
-            Ok(tools) => {
-                let accelerator = Accelerator::likely();
-                let programs = programs.path().to_owned();
-                let mut runner = Runner { tools, accelerator, programs, suites };
-                for kernel in self.chosen() {
-                    match kernel.files(&cache, &runner.tools) {
-                        Ok(files) => {
-                            report.kernels.push(runner.run(&kernel, &files)?);
-                        }
-                        Err(error) => left_out.push(error),
+        let mut report = Report { kernels: Vec::new(), not_run: Vec::new() };
+        let tools = self.if_in_reach(Tools::get(&cache))?;
+        let mut runner = tools.map(|tools| Runner {
+            tools,
+            accelerator: Accelerator::likely(),
+            programs: programs.path().to_owned(),
+            suites,
+        });
+        for kernel in self.chosen() {
+            let name = kernel.name();
+            let not_run = match &mut runner {
+                Err(why) => Some(why.clone()),
+                Ok(runner) => match self.if_in_reach(kernel.files(&cache, &runner.tools))? {
+                    Err(why) => Some(why),
+                    Ok(files) => {
+                        let ran = runner.run(&kernel, &files);
+                        print!("{}", ran.failures());
+                        report.kernels.push(ran);
+                        None
                     }
-                }
-            }
-            Err(error) => left_out.push(error),
+                },
+            };
+            report.not_run.extend(not_run.map(|why| NotRun { kernel: name, why }));
+            // What there is so far, whatever comes of the others.
+            self.write(&report)?;
         }
-        self.tell(&report)?;
-        for error in &left_out {
-            println!("NOT RUN: {error}, because {}", error.root_cause());
-        }
-        ensure!(left_out.is_empty() || self.if_available, "not all of it could be had");
+        println!("\n{}", report.table());
         ensure!(report.is_good(), "some tests failed");
         Ok(())
+    }
+
+    /// With `--if-available`, what can't be had without a network is no error of this command.
+    fn if_in_reach<T>(&self, files: Result<T>) -> Result<Result<T, String>> {
+        match files {
+            Err(error) if self.if_available && error.is::<OutOfReach>() => {
+                Ok(Err(format!("{error:#}")))
+            }
+            files => files.map(Ok),
+        }
     }
 
     /// The kernels that were asked for.
@@ -100,10 +115,7 @@ impl Vm {
         self.kernels.clone()
     }
 
-    fn tell(&self, report: &Report) -> Result<()> {
-        if !report.kernels.is_empty() {
-            println!("{}\n{}", report.failures(), report.table());
-        }
+    fn write(&self, report: &Report) -> Result<()> {
         if let Some(file) = &self.json {
             let json = serde_json::to_string_pretty(report)?;
             fs::write(file, json).with_context(|| format!("writing {}", file.display()))?;
@@ -122,7 +134,7 @@ struct Runner {
 
 impl Runner {
     /// Runs the tests on a kernel; on one that vipnat refuses, whether it does.
-    fn run(&mut self, kernel: &Kernel, files: &Files) -> Result<KernelReport> {
+    fn run(&mut self, kernel: &Kernel, files: &Files) -> KernelReport {
         stage(&format!("kernel {}", files.release));
         let refusal = refusal(kernel, files, &self.programs);
         let suites: &[Suite] =
@@ -148,12 +160,18 @@ impl Runner {
             Event::Ends { end: End::TimedOut, seconds } => {
                 say(&format!("{current}: not done after {seconds:.0} s"));
             }
-            Event::Ends { end: _, seconds } => say(&format!("{current}: {seconds:.0} s")),
-            Event::Alive | Event::Output(_) | Event::Error(_) => {}
+            Event::Ends { end: End::Exited(0 | 1), seconds } => {
+                say(&format!("{current}: {seconds:.0} s"));
+            }
+            Event::Ends { end, seconds } => {
+                say(&format!("{current}: {end:?} after {seconds:.0} s"));
+            }
+            _ => {}
         };
         let Self { tools, accelerator, programs, .. } = self;
-        let ran = machine::run(files, &mut job, tools, programs, accelerator, tell)?;
-        let Ran { events, problem, boots, seconds } = ran;
+        let ran = machine::run(files, &mut job, tools, programs, accelerator, tell);
+        let Ran { events, problem, failed_starts, seconds } = ran
+            .unwrap_or_else(|error| Ran { problem: Some(format!("{error:#}")), ..Ran::default() });
         let groups: Vec<Group> = [refusal.results(&events)]
             .into_iter()
             .chain(suites.iter().map(|suite| suite.results(&events)))
@@ -162,15 +180,15 @@ impl Runner {
             Accelerator::Kvm => "KVM",
             Accelerator::Emulation => "emulation",
         };
-        Ok(KernelReport {
+        KernelReport {
             kernel: kernel.name(),
             release: files.release.clone(),
             by: by.to_owned(),
-            boots,
+            failed_starts,
             seconds,
             groups,
             problem,
-        })
+        }
     }
 }
 
@@ -214,6 +232,14 @@ fn programs() -> Result<TempDir> {
     }
     let prefix = format!("run-{}-", process::id());
     let folder = tempfile::Builder::new().prefix(&prefix).tempdir_in(&all)?;
+    // It is on the kernel's command line, and no file system of the machine's own may hide it.
+    let path = folder.path().to_string_lossy();
+    let hidden = ["/dev/", "/proc/", "/run/", "/sys/"].iter().any(|place| path.starts_with(place));
+    ensure!(
+        !hidden && !path.contains(char::is_whitespace),
+        "virtual machines can't start from {path}: put the build elsewhere, with CARGO_TARGET_DIR, to a path \
+         without spaces that is not in /dev, /proc, /run or /sys"
+    );
     build::keep_programs(folder.path())?;
     Ok(folder)
 }

@@ -2,8 +2,8 @@
 //! a state of their own, kept with checksums, and unpacked.
 
 use std::{
-    fmt::Write as _,
-    fs,
+    fmt::{self, Write as _},
+    fs::{self, File, TryLockError},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -19,6 +19,23 @@ const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Written when everything that it names is there: checksums and files, as `sha256sum` writes them.
 const PACKAGES: &str = "packages";
+
+/// Why packages can't be had where there is no network: in the chain of such errors, and of no others.
+#[derive(Debug)]
+pub(super) struct OutOfReach;
+
+impl fmt::Display for OutOfReach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Debian's archive can't be reached, and nothing is kept from an earlier run")
+    }
+}
+
+/// The files of unpacked packages. As long as this is there, no other process removes them.
+#[derive(Debug)]
+pub(super) struct Unpacked {
+    pub(super) root: PathBuf,
+    _in_use: File,
+}
 
 /// Packages that belong together, in a folder of the cache.
 pub(super) struct Packages {
@@ -44,8 +61,12 @@ impl Packages {
     pub(super) fn unpacked(
         &self,
         select: impl Fn(&Self) -> Result<Vec<Package>>,
-    ) -> Result<PathBuf> {
+    ) -> Result<Unpacked> {
         self.prepare()?;
+        // Another process may be doing the same.
+        let lock = self.folder.join("lock");
+        let lock = File::create(&lock).with_context(|| format!("making {}", lock.display()))?;
+        lock.lock().context("locking the cache")?;
         let fetched = self.update().and_then(|()| self.fetch(&select(self)?));
         if let Err(error) = fetched {
             if !self.folder.join(PACKAGES).exists() {
@@ -96,7 +117,10 @@ impl Packages {
         }
         say(&format!("reading the package lists of {}", self.suites.join(", ")));
         fs::write(&sources, text).with_context(|| format!("writing {}", sources.display()))?;
-        self.apt("apt-get").args(["-q", "update", "--error-on=any"]).run_quietly()?;
+        self.apt("apt-get")
+            .args(["-q", "update", "--error-on=any"])
+            .run_quietly()
+            .context(OutOfReach)?;
         fs::write(&updated, "").with_context(|| format!("writing {}", updated.display()))
     }
 
@@ -139,7 +163,8 @@ impl Packages {
                 .folder(&self.folder.join("debs").to_string_lossy())
                 .args(["-q", "download"])
                 .args(missing)
-                .run_quietly()?;
+                .run_quietly()
+                .context(OutOfReach)?;
         }
         check(&self.folder, &list)?;
         let (new, path) = (self.folder.join("packages.new"), self.folder.join(PACKAGES));
@@ -149,7 +174,7 @@ impl Packages {
     }
 
     /// Checks the packages and unpacks them, if they are not.
-    fn unpack(&self) -> Result<PathBuf> {
+    fn unpack(&self) -> Result<Unpacked> {
         let list = self.folder.join(PACKAGES);
         let list =
             fs::read_to_string(&list).with_context(|| format!("reading {}", list.display()))?;
@@ -157,14 +182,14 @@ impl Packages {
         let name = format!("root-{}", &hex(&Sha256::digest(&list))[..12]);
         let root = self.folder.join(&name);
         if root.exists() {
-            return Ok(root);
+            return in_use(root);
         }
         let keep: Vec<_> = files(&list).map(|(_, file)| file.trim_start_matches("debs/")).collect();
         remove_others(&self.folder.join("debs"), &keep)?;
         for entry in fs::read_dir(&self.folder)?.flatten() {
-            // Those of before.
+            // Those of before, unless machines still run from them.
             if entry.file_name().to_string_lossy().starts_with("root-") {
-                fs::remove_dir_all(entry.path())?;
+                remove_unused(&entry.path())?;
             }
         }
         let new = self.folder.join("root-new");
@@ -172,7 +197,7 @@ impl Packages {
             Cmd::new("dpkg-deb").arg("-x").arg(self.folder.join(file)).arg(&new).run_quietly()?;
         }
         fs::rename(&new, &root).with_context(|| format!("renaming {}", new.display()))?;
-        Ok(root)
+        in_use(root)
     }
 
     /// `apt-get` or `apt-cache` that see these sources and nothing of the machine.
@@ -189,6 +214,24 @@ impl Packages {
         let conf = self.folder.join("apt.conf");
         let text = CONFIGURATION.replace("FOLDER", &self.folder.display().to_string());
         fs::write(&conf, text).with_context(|| format!("writing {}", conf.display()))
+    }
+}
+
+/// Keeps [`remove_unused`] away.
+fn in_use(root: PathBuf) -> Result<Unpacked> {
+    let folder = File::open(&root).with_context(|| format!("opening {}", root.display()))?;
+    folder.lock_shared().with_context(|| format!("locking {}", root.display()))?;
+    Ok(Unpacked { root, _in_use: folder })
+}
+
+fn remove_unused(root: &Path) -> Result<()> {
+    let folder = File::open(root).with_context(|| format!("opening {}", root.display()))?;
+    match folder.try_lock() {
+        Ok(()) => fs::remove_dir_all(root).with_context(|| format!("removing {}", root.display())),
+        Err(TryLockError::WouldBlock) => Ok(()),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("locking {}", root.display()))
+        }
     }
 }
 

@@ -8,6 +8,14 @@ use serde::Serialize;
 #[derive(Serialize)]
 pub(super) struct Report {
     pub(super) kernels: Vec<KernelReport>,
+    pub(super) not_run: Vec<NotRun>,
+}
+
+/// A kernel whose tests were not run.
+#[derive(Serialize)]
+pub(super) struct NotRun {
+    pub(super) kernel: String,
+    pub(super) why: String,
 }
 
 /// What came of one kernel.
@@ -17,10 +25,10 @@ pub(super) struct KernelReport {
     pub(super) kernel: String,
     /// As it calls itself.
     pub(super) release: String,
-    /// `kvm` or `emulation`.
+    /// `KVM` or `emulation`.
     pub(super) by: String,
-    /// How many starts it took until the tests began.
-    pub(super) boots: usize,
+    /// What was wrong with machines whose tests did not begin, each of which was followed by another.
+    pub(super) failed_starts: Vec<String>,
     pub(super) seconds: f64,
     pub(super) groups: Vec<Group>,
     /// What went wrong with the machine itself.
@@ -109,6 +117,28 @@ impl KernelReport {
     pub(super) fn is_good(&self) -> bool {
         self.problem.is_none() && self.groups.iter().all(|group| group.failed().is_empty())
     }
+
+    /// All that went wrong, with output.
+    pub(super) fn failures(&self) -> String {
+        let mut text = String::new();
+        let mut say = |line: String| text.push_str(&(line + "\n"));
+        for group in &self.groups {
+            for test in group.failed() {
+                let (Outcome::Failed(what) | Outcome::Unfinished(what)) = &test.outcome else {
+                    continue;
+                };
+                say(format!("==== {}: {}\n{what}", self.release, test.name));
+            }
+            if !group.error.is_empty() {
+                let (release, name) = (&self.release, &group.name);
+                say(format!("==== {release}: standard error of {name}\n{}", group.error));
+            }
+        }
+        if let Some(problem) = &self.problem {
+            say(format!("==== {}: {problem}", self.release));
+        }
+        text
+    }
 }
 
 impl Report {
@@ -132,12 +162,21 @@ impl Report {
         for name in groups {
             rows.push(self.row(name, |kernel| cell(kernel, name)));
         }
-        rows.push(self.row("the machine", |kernel| match kernel.problem {
-            Some(_) => "FAILED".to_owned(),
-            None => "ok".to_owned(),
+        rows.push(self.row("the machine", |kernel| {
+            let outcome = if kernel.problem.is_some() { "FAILED" } else { "ok" };
+            match kernel.failed_starts.len() {
+                0 => outcome.to_owned(),
+                failed => format!("{outcome}, at start {}", failed + 1),
+            }
         }));
         rows.push(self.row("time", |kernel| format!("{:.0} s, {}", kernel.seconds, kernel.by)));
-        markdown(&rows) + &self.left_out()
+        for (row, cells) in rows.iter_mut().enumerate() {
+            let cell =
+                |one: &NotRun| if row == 0 { one.kernel.clone() } else { "NOT RUN".to_owned() };
+            cells.extend(self.not_run.iter().map(cell));
+        }
+        let why = |one: &NotRun| format!("\nNOT RUN: {}: {}\n", one.kernel, one.why);
+        markdown(&rows) + &self.left_out() + &self.not_run.iter().map(why).collect::<String>()
     }
 
     fn row(&self, head: &str, cell: impl Fn(&KernelReport) -> String) -> Vec<String> {
@@ -161,30 +200,6 @@ impl Report {
             let place =
                 if everywhere { String::new() } else { format!(" ({})", kernels.join(", ")) };
             writeln!(text, "- `{name}`{place}: {reason}").expect("a string takes everything");
-        }
-        text
-    }
-
-    /// All that went wrong, with output.
-    pub(super) fn failures(&self) -> String {
-        let mut text = String::new();
-        let mut say = |line: String| text.push_str(&(line + "\n"));
-        for kernel in self.kernels.iter().filter(|kernel| !kernel.is_good()) {
-            for group in &kernel.groups {
-                for test in group.failed() {
-                    let (Outcome::Failed(what) | Outcome::Unfinished(what)) = &test.outcome else {
-                        continue;
-                    };
-                    say(format!("==== {}: {}\n{what}", kernel.release, test.name));
-                }
-                if !group.error.is_empty() {
-                    let (release, name) = (&kernel.release, &group.name);
-                    say(format!("==== {release}: standard error of {name}\n{}", group.error));
-                }
-            }
-            if let Some(problem) = &kernel.problem {
-                say(format!("==== {}: {problem}", kernel.release));
-            }
         }
         text
     }
@@ -215,7 +230,7 @@ mod tests {
             kernel: name.to_owned(),
             release: format!("{name}.0"),
             by: "emulation".to_owned(),
-            boots: 1,
+            failed_starts: Vec::new(),
             seconds: 12.3,
             groups: vec![Group::new("apply", tests, Some(2.0))],
             problem: None,
@@ -226,23 +241,27 @@ mod tests {
     fn nothing_is_skipped_silently_and_nothing_fails_so() {
         let skipped = kernel("6.1", Outcome::Skipped("no sun".to_owned()));
         let failed = kernel("7.2", Outcome::Failed("it rained".to_owned()));
-        let report = Report { kernels: vec![skipped, failed] };
+        let why = "the archive can't be reached".to_owned();
+        let not_run = vec![NotRun { kernel: "6.12".to_owned(), why }];
+        let report = Report { kernels: vec![skipped, failed], not_run };
         assert!(!report.is_good());
         assert_eq!(
             report.table(),
             "\
-|             | 6.1.0           | 7.2.0           |
-| ----------- | --------------- | --------------- |
-| apply       | 1 ok, 1 skipped | 1 ok, 1 FAILED  |
-| the machine | ok              | ok              |
-| time        | 12 s, emulation | 12 s, emulation |
+|             | 6.1.0           | 7.2.0           | 6.12    |
+| ----------- | --------------- | --------------- | ------- |
+| apply       | 1 ok, 1 skipped | 1 ok, 1 FAILED  | NOT RUN |
+| the machine | ok              | ok              | NOT RUN |
+| time        | 12 s, emulation | 12 s, emulation | NOT RUN |
 
 Skipped, or run in part:
 
 - `apply::b` (6.1): no sun
+
+NOT RUN: 6.12: the archive can't be reached
 "
         );
-        assert!(report.failures().contains("==== 7.2.0: apply::b\nit rained"));
+        assert!(report.kernels[1].failures().contains("==== 7.2.0: apply::b\nit rained"));
     }
 
     #[test]
@@ -251,7 +270,7 @@ Skipped, or run in part:
         assert!(kernel.is_good());
         kernel.problem = Some("panic".to_owned());
         assert!(!kernel.is_good());
-        let report = Report { kernels: vec![kernel] };
-        assert!(report.failures().contains("panic"));
+        let report = Report { kernels: vec![kernel], not_run: Vec::new() };
+        assert!(report.kernels[0].failures().contains("panic"));
     }
 }

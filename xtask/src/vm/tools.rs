@@ -1,11 +1,11 @@
-//! QEMU and kmod, from packages with all that they need: whatever the machine has or lacks, it is the
+//! QEMU, kmod and busybox, from packages with all that they need: whatever the machine has or lacks, it is the
 //! same here, and nothing is installed.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::packages::Packages;
+use super::packages::{Packages, Unpacked};
 use crate::command::Cmd;
 
 /// Its QEMU comes with the server of the file system that the machines have their files from.
@@ -16,24 +16,30 @@ const LIBRARIES: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"
 
 /// The unpacked packages.
 pub(super) struct Tools {
-    root: PathBuf,
+    files: Unpacked,
 }
 
 impl Tools {
     /// Fetches them, if they are not there.
     pub(super) fn get(cache: &Path) -> Result<Self> {
         let packages = Packages::new(cache.join("tools"), SUITES);
-        let root = packages
-            .unpacked(|packages| packages.closure(&["qemu-system-x86", "kmod"]))
+        let files = packages
+            .unpacked(|packages| packages.closure(&["qemu-system-x86", "kmod", "busybox-static"]))
             .context("QEMU can't be had")?;
-        Ok(Self { root })
+        Ok(Self { files })
+    }
+
+    /// A program that needs no libraries.
+    pub(super) fn busybox(&self) -> PathBuf {
+        self.files.root.join("bin/busybox")
     }
 
     pub(super) fn qemu(&self) -> Cmd {
-        let firmware = ["usr/share/qemu", "usr/share/seabios"].map(|folder| self.root.join(folder));
+        let firmware =
+            ["usr/share/qemu", "usr/share/seabios"].map(|folder| self.files.root.join(folder));
         let firmware = firmware.iter().flat_map(|folder| [Path::new("-L"), folder]);
         self.program("usr/bin/qemu-system-x86_64", "qemu")
-            .env("QEMU_MODULE_DIR", self.root.join(LIBRARIES[0]).join("qemu"))
+            .env("QEMU_MODULE_DIR", self.files.root.join(LIBRARIES[0]).join("qemu"))
             .args(firmware)
     }
 
@@ -49,10 +55,10 @@ impl Tools {
 
     /// With the loader and the libraries of the packages, since those of the machine may be others.
     fn program(&self, path: &str, name: &str) -> Cmd {
-        let libraries = LIBRARIES.map(|folder| self.root.join(folder).display().to_string());
-        Cmd::new(self.root.join("lib64/ld-linux-x86-64.so.2"))
+        let libraries = LIBRARIES.map(|folder| self.files.root.join(folder).display().to_string());
+        Cmd::new(self.files.root.join("lib64/ld-linux-x86-64.so.2"))
             .args(["--argv0", name, "--library-path"])
             .arg(libraries.join(":"))
-            .arg(self.root.join(path))
+            .arg(self.files.root.join(path))
     }
 }

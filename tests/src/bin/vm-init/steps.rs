@@ -1,7 +1,7 @@
 //! Runs the steps of a job, and tells of them on a serial line of their own.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{BufRead as _, BufReader, Read, Write as _},
     os::unix::process::CommandExt as _,
     process::{Command, Stdio},
@@ -79,7 +79,22 @@ pub(crate) fn run(job: &Job) -> Result<()> {
         // Whatever it left running: from the first process this goes to all others.
         let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
     }
+    let tainted = fs::read_to_string("/proc/sys/kernel/tainted").context("reading tainted")?;
+    let tainted = tainted.trim().parse().context("reading tainted")?;
+    let complaints = if tainted == 0 { Vec::new() } else { complaints()? };
+    teller.tell(&Event::Done { tainted, complaints });
     Ok(())
+}
+
+/// What the kernel's log has around warnings and worse.
+fn complaints() -> Result<Vec<String>> {
+    const MOST: usize = 60;
+    let mut dmesg = Command::new("dmesg");
+    dmesg.args(["--notime", "--level=emerg,alert,crit,err,warn"]);
+    let output = dmesg.output().context("starting dmesg")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<_> = text.lines().map(str::to_owned).collect();
+    Ok(lines[lines.len().saturating_sub(MOST)..].to_vec())
 }
 
 fn run_step(step: &Step, teller: &Teller) -> End {
