@@ -167,7 +167,12 @@ fn in_folder(root: &Path, tools: &Tools) -> Result<Files> {
         symlink("usr/lib", &link).with_context(|| format!("making {}", link.display()))?;
     }
     let all = root.join("lib/modules");
-    let releases = fs::read_dir(&all).with_context(|| format!("reading {}", all.display()))?;
+    let releases = fs::read_dir(&all).with_context(|| {
+        format!(
+            "{} is not like an unpacked kernel package: reading lib/modules there",
+            root.display()
+        )
+    })?;
     let mut releases: Vec<_> =
         releases.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     let (Some(release), true) = (releases.pop(), releases.is_empty()) else {

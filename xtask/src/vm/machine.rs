@@ -23,6 +23,9 @@ const BOOT: Duration = Duration::from_secs(180);
 /// How long it may say nothing: it tells every few seconds that it lives.
 const SILENCE: Duration = Duration::from_secs(24 * ALIVE_EVERY);
 
+/// How long it may run without what serves its files.
+const LAST: Duration = Duration::from_secs(10);
+
 /// How often one is started whose tests don't begin.
 const BOOTS: usize = 3;
 
@@ -192,7 +195,7 @@ impl Machine {
         let longest = job.steps.iter().map(|step| step.seconds).max().unwrap_or(0);
         let limit = BOOT + Duration::from_secs(longest);
         let begun = Instant::now();
-        let (mut last_step, mut last_word) = (begun, begun);
+        let (mut last_step, mut last_word, mut served) = (begun, begun, begun);
         let mut events = None;
         let mut line = Vec::new();
         let mut ready = false;
@@ -235,7 +238,12 @@ impl Machine {
                 });
             }
             if let Some(status) = self.files.try_wait()? {
-                return Ok(Some(format!("the server of its files ended: {status}")));
+                // At the end of the machine it is the first to go.
+                if served.elapsed() > LAST {
+                    return Ok(Some(format!("the server of its files ended: {status}")));
+                }
+            } else {
+                served = Instant::now();
             }
             if !ready {
                 last_word = Instant::now();
@@ -291,9 +299,8 @@ fn serve_files(tools: &Tools, folder: &Path, socket: &Path, log: &Path) -> Resul
     let server = tools
         .virtiofsd()
         .arg(format!("--socket-path={}", socket.display()))
-        .arg("-o")
-        .arg(format!("source={},cache=always", folder.display()))
-        .arg("-f");
+        .arg(format!("--shared-dir={}", folder.display()))
+        .args(["--cache=always", "--sandbox=none", "--no-announce-submounts"]);
     let folder = folder.display();
     let script = format!(
         "mount --rbind / {folder} && mount --make-rprivate {folder} && \

@@ -100,7 +100,8 @@ impl Vm {
     fn if_in_reach<T>(&self, files: Result<T>) -> Result<Result<T, String>> {
         match files {
             Err(error) if self.if_available && error.is::<OutOfReach>() => {
-                Ok(Err(format!("{error:#}")))
+                say(&format!("{error:#}"));
+                Ok(Err(format!("{error}: {OutOfReach}")))
             }
             files => files.map(Ok),
         }
