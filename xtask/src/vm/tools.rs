@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use super::packages::{Packages, Unpacked};
 use crate::command::Cmd;
 
-/// The QEMU of Debian 13 emulates the tests in half the time that Debian 12's takes.
+/// The QEMU of Debian 13 emulates faster than Debian 12's: docs/kernels.md.
 const SUITES: &[&str] = &["trixie", "trixie-security"];
 
 /// Where libraries are in the packages.
