@@ -16,15 +16,16 @@ pub(super) const TAG: &str = "host";
 const SCRIPT: &str = "\
 #!/bin/busybox sh
 b=/bin/busybox
-for module in /modules/*; do
-    $b insmod $module || echo \"vipnat-vm: ${module##*/} can't be loaded\"
+for module in $($b ls /modules); do
+    $b insmod /modules/$module || echo \"vipnat-vm: $module can't be loaded\"
 done
 $b mount -t virtiofs -o ro TAG /lower &&
 $b mount -t tmpfs -o mode=0755 none /upper &&
 $b mkdir /upper/files /upper/work &&
 $b mount -t overlay -o lowerdir=/lower,upperdir=/upper/files,workdir=/upper/work none /root &&
 exec $b switch_root /root INIT
-echo \"vipnat-vm: the files of the host can't be mounted\"
+echo \"vipnat-vm: the files of the host can't be mounted: it takes virtio_pci, virtiofs and overlay, built\" \\
+    \"into the kernel or among the modules of its folder\"
 $b poweroff -f
 ";
 
