@@ -24,8 +24,8 @@ $b mount -t tmpfs -o mode=0755 none /upper &&
 $b mkdir /upper/files /upper/work &&
 $b mount -t overlay -o lowerdir=/lower,upperdir=/upper/files,workdir=/upper/work none /root &&
 exec $b switch_root /root INIT
-echo \"vipnat-vm: the files of the host can't be mounted: it takes virtio_pci, virtiofs and overlay, built\" \\
-    \"into the kernel or among the modules of its folder\"
+echo \"vipnat-vm: the files of the host can't be mounted: are virtio_pci, virtiofs and overlay in the kernel,\" \\
+    \"or among the modules of its folder?\"
 $b poweroff -f
 ";
 

@@ -66,6 +66,8 @@ impl Vm {
         stage("kernels");
         let cache = cache()?;
         let mut report = Report { kernels: Vec::new(), not_run: Vec::new() };
+        // A file that can't be written had better be known before.
+        self.write(&report)?;
         let tools = self.if_in_reach(Tools::get(&cache))?;
         let mut runner = tools.map(|tools| Runner {
             tools,

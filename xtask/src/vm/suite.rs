@@ -51,7 +51,7 @@ pub(super) fn list(folder: &Path, filters: &[String]) -> Result<Vec<Suite>> {
             Some(name) => suites.iter().any(|suite| suite.name == name),
             None => names().any(|test| test.contains(filter)),
         };
-        ensure!(known, "no test and no group is called {filter}");
+        ensure!(known, "no test has {filter} in its name, and no group is called so");
     }
     Ok(suites)
 }
