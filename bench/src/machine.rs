@@ -1,6 +1,6 @@
 //! Where and with what it was measured.
 
-use std::{fs, process::Command};
+use std::{env, fs, process::Command};
 
 use serde::Serialize;
 
@@ -31,7 +31,10 @@ impl Machine {
             kernel: said("uname", &["-r"]),
             memory_mib: kilobytes("MemTotal") >> 10,
             date: said("date", &["--utc", "+%Y-%m-%d"]),
-            commit: said("git", &["rev-parse", "--short=12", "HEAD"]) + dirty,
+            commit: match env::var_os("VIPNAT_BIN") {
+                None => said("git", &["rev-parse", "--short=12", "HEAD"]) + dirty,
+                Some(_) => "of another build (VIPNAT_BIN)".to_owned(),
+            },
             rustc: said("rustc", &["--version"]),
             iptables: said("iptables-nft", &["--version"]),
             nft: said("nft", &["--version"]),

@@ -1,6 +1,7 @@
 //! Benchmarks of vipnat beside iptables, nft and nothing at all: the program behind `cargo xtask bench`.
 
 mod client;
+mod containers;
 mod figures;
 mod machine;
 mod modes;
@@ -38,9 +39,12 @@ enum Command {
     /// The client, for the driver.
     #[command(hide = true)]
     Client { cpu: usize },
-    /// Prints the most memory that a program has, for the driver.
+    /// A process with sockets in each of many cgroups, for the driver.
     #[command(hide = true)]
-    Peak {
+    Containers(containers::Containers),
+    /// Prints what a program took, for the driver.
+    #[command(hide = true)]
+    Took {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         program: Vec<OsString>,
     },
@@ -53,7 +57,8 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(options) => figures::run(&options),
         Command::Client { cpu } => client::run(cpu),
-        Command::Peak { program } => figures::print_peak(&program),
+        Command::Containers(containers) => containers.run(),
+        Command::Took { program } => figures::print_took(&program),
         Command::Server { ip } => server::run(ip),
     };
     match result {

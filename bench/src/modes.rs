@@ -18,6 +18,9 @@ pub(crate) enum Mode {
     Empty,
     /// VIPs behind vipnat.
     Vipnat,
+    /// The same behind another build of it.
+    #[value(skip)]
+    Before,
     /// A rule for each VIP, loaded by iptables-legacy.
     IptablesLegacy,
     /// The same rules, loaded by iptables-nft.
@@ -30,10 +33,11 @@ pub(crate) enum Mode {
 
 impl Mode {
     /// All, as they stand in tables.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Untouched,
         Self::Direct,
         Self::Empty,
+        Self::Before,
         Self::Vipnat,
         Self::IptablesLegacy,
         Self::IptablesNft,
@@ -48,7 +52,7 @@ impl Mode {
 
     /// Whether rules do it.
     pub(crate) fn has_rules(self) -> bool {
-        !matches!(self, Self::Untouched | Self::Direct | Self::Empty | Self::Vipnat)
+        !matches!(self, Self::Untouched | Self::Direct | Self::Empty | Self::Vipnat | Self::Before)
     }
 }
 
@@ -59,6 +63,7 @@ impl fmt::Display for Mode {
             Self::Direct => "direct",
             Self::Empty => "empty programs",
             Self::Vipnat => "vipnat",
+            Self::Before => "vipnat before",
             Self::IptablesLegacy => "iptables-legacy",
             Self::IptablesNft => "iptables-nft",
             Self::NftMap => "nft map",

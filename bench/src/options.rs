@@ -25,6 +25,8 @@ pub(crate) enum Figure {
     Apply,
     /// From the change of a file to the first connect that follows it.
     Follow,
+    /// Thousands of apps and cgroups on one machine.
+    Fleet,
 }
 
 #[derive(Args, Debug)]
@@ -38,6 +40,9 @@ pub(crate) struct Options {
     /// Measure only this.
     #[arg(long, value_enum, num_args = 1.., value_name = "FIGURE")]
     only: Vec<Figure>,
+    /// Measure the fleet with this build of vipnat as well, to compare with.
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) before: Option<PathBuf>,
     /// With as many VIPs.
     #[arg(long, num_args = 1.., value_name = "N")]
     vips: Vec<u32>,
@@ -52,6 +57,16 @@ pub(crate) struct Options {
 impl Options {
     pub(crate) fn rounds(&self) -> usize {
         self.rounds.unwrap_or(if self.short { 3 } else { 15 }).max(1)
+    }
+
+    /// What takes a minute and hardly varies is measured less often.
+    pub(crate) fn few_rounds(&self) -> usize {
+        self.rounds.unwrap_or(if self.short { 1 } else { 3 }).max(1)
+    }
+
+    /// Whether a part was chosen, so that much of the report has nothing in it.
+    pub(crate) fn is_partial(&self) -> bool {
+        !self.only.is_empty()
     }
 
     /// Numbers of VIPs.
@@ -74,7 +89,7 @@ impl Options {
     /// Direct is always there, to compare with.
     pub(crate) fn modes(&self) -> Vec<Mode> {
         let wanted = |mode: &Mode| match mode {
-            Mode::Untouched => false,
+            Mode::Untouched | Mode::Before => false,
             Mode::Direct => true,
             mode => self.modes.is_empty() || self.modes.contains(mode),
         };

@@ -29,6 +29,8 @@ pub(crate) struct Row {
 pub(crate) enum Unit {
     Nanoseconds,
     Bytes,
+    /// Of one CPU.
+    Percent,
 }
 
 /// The values of a mode, one of each round.

@@ -240,7 +240,7 @@ impl Modes {
         let load = |program: &[&str], text: &str| load(&netns, program, text);
         let mut cgroup = scene.plain.path().to_owned();
         match mode {
-            Mode::Untouched | Mode::Direct => {}
+            Mode::Untouched | Mode::Direct | Mode::Before => {}
             Mode::Empty => scene.empty.path().clone_into(&mut cgroup),
             Mode::Vipnat => {
                 let (vipnat, own) = (Vipnat::new(), Cgroup::new());
@@ -323,6 +323,6 @@ fn open(mut program: Process) -> Result<Session> {
     Session::open(program)
 }
 
-fn myself() -> Result<PathBuf> {
+pub(crate) fn myself() -> Result<PathBuf> {
     std::env::current_exe().context("the path of this program")
 }

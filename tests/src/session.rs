@@ -37,7 +37,7 @@ impl Session {
     }
 
     /// Waits for a line.
-    pub(crate) fn hear(&mut self) -> Result<String> {
+    pub fn hear(&mut self) -> Result<String> {
         let mut answer = String::new();
         self.answers.read_line(&mut answer).context("the session has ended")?;
         ensure!(!answer.is_empty(), "the session has ended");

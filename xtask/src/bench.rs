@@ -20,9 +20,12 @@ pub(crate) struct Bench {
     /// How often everything is measured (15, or 3 with --short).
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
-    /// Measure only this: connect, traffic, bystanders, hooks, cpus, memory, apply, follow.
+    /// Measure only this: connect, traffic, bystanders, hooks, cpus, memory, apply, follow, fleet.
     #[arg(long, num_args = 1.., value_name = "FIGURE")]
     only: Vec<String>,
+    /// Measure the fleet with this build of vipnat as well, to compare with.
+    #[arg(long, value_name = "PROGRAM")]
+    before: Option<PathBuf>,
     /// With as many VIPs (1 10 1000 10000 60000, or 1 10 1000 with --short).
     #[arg(long, num_args = 1.., value_name = "N")]
     vips: Vec<u32>,
@@ -37,7 +40,7 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn run(&self) -> Result<()> {
-        let Self { short, rounds, only, vips, modes, output } = self;
+        let Self { short, rounds, only, before, vips, modes, output } = self;
         ensure!(
             Uid::effective().is_root(),
             "the benchmarks load BPF programs and make network namespaces, which needs root: \
@@ -55,6 +58,9 @@ impl Bench {
         });
         let mut bench = Cmd::new(target.join("release/vipnat-bench")).arg("run");
         bench = bench.arg("--output").arg(output).args(short.then_some("--short"));
+        if let Some(before) = before {
+            bench = bench.arg("--before").arg(std::path::absolute(before)?);
+        }
         if let Some(rounds) = rounds {
             bench = bench.arg("--rounds").arg(rounds.to_string());
         }

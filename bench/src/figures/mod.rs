@@ -4,6 +4,7 @@ mod apply;
 mod bystanders;
 mod connect;
 mod cpus;
+mod fleet;
 mod follow;
 mod hooks;
 mod memory;
@@ -16,7 +17,7 @@ use std::{
 
 use anyhow::Result;
 
-pub(crate) use self::process::print_peak;
+pub(crate) use self::{fleet::FLEET, process::print_took};
 use crate::{
     machine::Machine,
     options::{Figure, Options},
@@ -37,12 +38,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     measure(options, &mut results)?;
     results.finish();
-    report::write(&results, &options.output)?;
+    report::write(&results, &options.output, options.is_partial())?;
     println!("took {} s", begun.elapsed().as_secs());
     Ok(())
 }
 
 fn measure(options: &Options, results: &mut Results) -> Result<()> {
+    // The first fixture removes what earlier runs left.
     let mut scene = Scene::new()?;
     if options.wants(Figure::Bystanders) {
         stage("what programs cost those who have none", || {
@@ -68,6 +70,9 @@ fn measure(options: &Options, results: &mut Results) -> Result<()> {
     }
     if options.wants(Figure::Apply) {
         stage("loading and changing", || apply::measure(options, results))?;
+    }
+    if options.wants(Figure::Fleet) {
+        fleet::measure(options, results)?;
     }
     Ok(())
 }

@@ -12,31 +12,41 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 
 /// What a program took.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Took {
     pub(super) time: Duration,
+    /// Of all CPUs, in the kernel too.
+    pub(super) cpu: Duration,
     /// The most memory that it, or this process before, had at a time, in bytes.
-    peak: u64,
+    pub(super) peak: u64,
 }
 
-/// The most memory a program has at a time, in bytes. What the kernel tells includes the process that
-/// starts it, so that has to be a small one: this program again, as [`print_peak`].
+/// The most memory a program has at a time, in bytes.
 pub(super) fn peak(program: &Command) -> Result<f64> {
+    Ok(took(program)?.peak as f64)
+}
+
+/// What a program takes. The memory that the kernel tells includes the process that starts it, so that
+/// has to be a small one: this program again, as [`print_took`].
+pub(super) fn took(program: &Command) -> Result<Took> {
     let me = env::current_exe().context("the path of this program")?;
     let mut command = Command::new(me);
-    command.arg("peak").arg(program.get_program()).args(program.get_args());
+    command.arg("took").arg(program.get_program()).args(program.get_args());
     let output = command.stderr(Stdio::inherit()).output().context("start this program")?;
     ensure!(output.status.success(), "{program:?} failed");
-    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+    Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// Runs a program, and prints the most memory it had at a time.
-pub(crate) fn print_peak(program: &[OsString]) -> Result<()> {
+/// Runs a program, and prints what it took.
+pub(crate) fn print_took(program: &[OsString]) -> Result<()> {
     let (program, arguments) = program.split_first().context("no program")?;
     let mut command = Command::new(program);
     command.args(arguments);
-    println!("{}", run(command, None)?.peak);
+    println!("{}", serde_json::to_string(&run(command, None)?)?);
     Ok(())
 }
 
@@ -46,6 +56,11 @@ pub(super) fn run(mut command: Command, input: Option<&Path>) -> Result<Took> {
         command.stdin(OwnedFd::from(File::open(path)?));
     }
     command.stdout(Stdio::null());
+    wait(command)
+}
+
+/// Runs a program to its end, with its standard output as it is.
+pub(super) fn wait(mut command: Command) -> Result<Took> {
     let begun = Instant::now();
     let child = command.spawn().with_context(|| format!("start {:?}", command.get_program()))?;
     let mut status = 0;
@@ -57,5 +72,23 @@ pub(super) fn run(mut command: Command, input: Option<&Path>) -> Result<Took> {
     let time = begun.elapsed();
     ensure!(waited > 0, "wait: {}", io::Error::last_os_error());
     ensure!(status == 0, "{command:?} ended with status {status:#x}");
-    Ok(Took { time, peak: usage.ru_maxrss.cast_unsigned() << 10 })
+    let part = |time: libc::timeval| {
+        Duration::from_secs(time.tv_sec.cast_unsigned())
+            + Duration::from_micros(time.tv_usec.cast_unsigned())
+    };
+    let cpu = part(usage.ru_utime) + part(usage.ru_stime);
+    Ok(Took { time, cpu, peak: usage.ru_maxrss.cast_unsigned() << 10 })
+}
+
+/// The CPU time that a process has had so far.
+pub(super) fn cpu_time(process: Pid) -> Result<Duration> {
+    let mut clock = 0;
+    // SAFETY: the pointer is to what lives here.
+    let error = unsafe { libc::clock_getcpuclockid(process.as_raw(), &raw mut clock) };
+    ensure!(error == 0, "the CPU clock of {process}: {}", io::Error::from_raw_os_error(error));
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to what lives here.
+    let read = unsafe { libc::clock_gettime(clock, &raw mut now) };
+    ensure!(read == 0, "the CPU time of {process}: {}", io::Error::last_os_error());
+    Ok(Duration::new(now.tv_sec.cast_unsigned(), now.tv_nsec as u32))
 }

@@ -149,6 +149,7 @@ fn span(values: impl Iterator<Item = f64>) -> Range<f64> {
 fn color(mode: Mode) -> RGBColor {
     match mode {
         Mode::Untouched => RGBColor(120, 120, 120),
+        Mode::Before => RGBColor(90, 90, 200),
         Mode::Direct => BLACK,
         Mode::Empty => RGBColor(150, 150, 150),
         Mode::Vipnat => RGBColor(0, 114, 178),

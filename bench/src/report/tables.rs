@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The tables, by figure and metric.
-const FIGURES: [(&str, &[&str], &str); 10] = [
+const FIGURES: [(&str, &[&str], &str); 11] = [
     ("connect", &["p50"], "Connecting, the median"),
     ("connect", &["p99"], "Connecting, the 99th percentile"),
     ("traffic", &["p50"], "Once there is a connection, the median"),
@@ -21,6 +21,7 @@ const FIGURES: [(&str, &[&str], &str); 10] = [
     ("apply", &["wall time"], "Loading and changing"),
     ("follow", &["p50", "p99"], "Following a file"),
     ("memory", &["bytes"], "Memory"),
+    ("fleet", &["wall time", "CPU time", "share of a CPU", "memory, at most"], "A fleet"),
 ];
 
 /// The whole document.
@@ -60,6 +61,7 @@ fn table(results: &Results, rows: &[&Row], name_metric: bool) -> String {
         (Mode::Vipnat, Mode::Direct),
         (Mode::Vipnat, Mode::Empty),
         (Mode::Direct, Mode::Untouched),
+        (Mode::Vipnat, Mode::Before),
     ]
     .into_iter()
     .filter(|(above, below)| has(above) && has(below))
@@ -101,8 +103,14 @@ fn shown(spread: &Spread, unit: Unit) -> String {
     let apart = 100.0 * (high - low) / median;
     match unit {
         Unit::Nanoseconds => format!("{} ±{apart:.0} %", time(median)),
-        Unit::Bytes => format!("{median:.0} B"),
+        Unit::Bytes => bytes(median),
+        Unit::Percent => format!("{median:.1} %"),
     }
+}
+
+/// Few as they are, many in megabytes.
+pub(super) fn bytes(bytes: f64) -> String {
+    if bytes < 1e8 { format!("{bytes:.0} B") } else { format!("{:.0} MB", bytes / 1e6) }
 }
 
 /// With three digits.
@@ -117,7 +125,7 @@ pub(super) fn time(nanoseconds: f64) -> String {
     format!("{value:.digits$} {unit}")
 }
 
-pub(super) fn grouped(number: u32) -> String {
+pub(crate) fn grouped(number: u32) -> String {
     if number < 1000 {
         number.to_string()
     } else {

@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::tables::{grouped, time};
+use super::tables::{bytes, grouped, time};
 use crate::{
+    figures::FLEET,
     modes::Mode,
     protocol::{Operation, Position},
     results::{Results, Row},
@@ -33,12 +34,17 @@ enum Limit {
     Within(f64),
     /// In bytes.
     Bytes(f64),
+    /// Of one CPU.
+    Percent(f64),
 }
 
 impl Limit {
     fn holds(self, value: f64) -> bool {
         match self {
-            Self::AtMost(limit) | Self::Within(limit) | Self::Bytes(limit) => value <= limit,
+            Self::AtMost(limit)
+            | Self::Within(limit)
+            | Self::Bytes(limit)
+            | Self::Percent(limit) => value <= limit,
             Self::AtLeast(limit) => value >= limit,
         }
     }
@@ -47,7 +53,8 @@ impl Limit {
         match self {
             Self::AtMost(_) | Self::AtLeast(_) => format!("{value:.3}"),
             Self::Within(_) => time(value),
-            Self::Bytes(_) => format!("{value:.0} B"),
+            Self::Bytes(_) => bytes(value),
+            Self::Percent(_) => format!("{value:.1} %"),
         }
     }
 
@@ -56,7 +63,8 @@ impl Limit {
             Self::AtMost(limit) => format!("≤ {limit}"),
             Self::AtLeast(limit) => format!("≥ {limit}"),
             Self::Within(limit) => format!("≤ {}", time(limit)),
-            Self::Bytes(limit) => format!("≤ {limit} B"),
+            Self::Bytes(limit) => format!("≤ {}", bytes(limit)),
+            Self::Percent(limit) => format!("≤ {limit} %"),
         }
     }
 }
@@ -197,6 +205,80 @@ pub(crate) fn all(results: &Results) -> Vec<Target> {
         }),
         judge.sockets(Bytes(200.0)),
     ]
+    .into_iter()
+    .chain(fleet(&judge))
+    .collect()
+}
+
+/// What a fleet was promised, which is the time of CPUs where nothing waits. Smoke runs have a smaller one.
+fn fleet(judge: &Judge<'_>) -> Vec<Target> {
+    use Limit::{AtMost, Bytes, Percent, Within};
+
+    fn with<'a>(parts: &'a [&'a str], metric: &'a str) -> impl Fn(&Row) -> bool {
+        move |row| {
+            row.figure == FLEET
+                && row.metric == metric
+                && parts.iter().all(|part| row.what.contains(part))
+        }
+    }
+    let (wall, cpu, share) = ("wall time", "CPU time", "share of a CPU");
+    let list = "4,000 apps: list";
+    vec![
+        judge.value(
+            "1,000 apps lose a backend: apply",
+            Within(1e9),
+            &with(&["1,000 apps with", "lose a backend: apply"], wall),
+        ),
+        judge.value(
+            "an attach meanwhile",
+            Within(1e9),
+            &with(&["1,000 apps with", "lose a backend: an attach"], wall),
+        ),
+        judge.value(
+            "apply of one app with 2,000 cgroups by a pattern, CPU time",
+            Within(1e9),
+            &with(&["one app with 2,000"], cpu),
+        ),
+        judge.apart(
+            "apply without a change, CPU time: 3,000 apps with a pattern each ÷ 1,000",
+            AtMost(4.0),
+            &with(&["of 3,000 apps", "without"], cpu),
+            &with(&["of 1,000 apps", "without"], cpu),
+        ),
+        judge.value("list of 240,000 VIPs, CPU time", Within(2e9), &with(&[list], cpu)),
+        judge.value(
+            "list of 240,000 VIPs, memory",
+            Bytes(200e6),
+            &with(&[list], "memory, at most"),
+        ),
+        judge.apart(
+            "an attach beside it, the longest ÷ one with nothing beside it",
+            AtMost(3.0),
+            &with(&[list, "an attach meanwhile"], wall),
+            &with(&["4,000 apps: an attach with nothing"], wall),
+        ),
+        judge.apart(
+            "run, a container starts, CPU time: beside 5,000 apps ÷ beside 50",
+            AtMost(2.0),
+            &with(&["run, 5,000 apps: a container"], cpu),
+            &with(&["run, 50 apps: a container"], cpu),
+        ),
+        judge.value(
+            "run while cgroups of others come and go, 5,000 apps",
+            Percent(5.0),
+            &with(&["run, 5,000 apps: 200 cgroups"], share),
+        ),
+        judge.value(
+            "run while they do beside 20,000 of theirs",
+            Percent(5.0),
+            &with(&["beside 20,000 cgroups"], share),
+        ),
+        judge.value(
+            "run while one does a second, 1,000 apps with a pattern each",
+            Percent(5.0),
+            &with(&["run, 1,000 apps with a pattern"], share),
+        ),
+    ]
 }
 
 struct Judge<'a> {
@@ -261,6 +343,17 @@ impl Judge<'_> {
         Target::new(line, limit, found)
     }
 
+    /// The worst ratio of the values of rows to those of another one.
+    fn apart(&self, line: &str, limit: Limit, above: Choice<'_>, below: Choice<'_>) -> Target {
+        let (rows, below) = (self.rows(above), self.rows(below));
+        let values = |row: &Row| self.results.values(row, Mode::Vipnat);
+        let found = rows.iter().filter_map(|row| {
+            let ratio = Ratio::of(values(row)?, values(below.first()?)?);
+            Some((ratio.spread.median, place(row), Some(ratio.p)))
+        });
+        Target::new(line, limit, found)
+    }
+
     /// Of what hooks take beyond an empty program, that with the most VIPs and that with the fewest.
     fn hooks(&self, limit: Limit) -> Target {
         let rows = self.rows(&|row| row.figure == "hooks");
@@ -305,6 +398,11 @@ impl Target {
             worst.map_or((None, String::new(), None), |(v, at, p)| (Some(v), at, p));
         Self { line: line.to_owned(), limit, value, at, p }
     }
+
+    /// Whether there is anything to judge by.
+    pub(super) fn is_measured(&self) -> bool {
+        self.value.is_some()
+    }
 }
 
 fn place(row: &Row) -> String {
@@ -314,7 +412,7 @@ fn place(row: &Row) -> String {
         text += &format!(", {position}");
     }
     // Where several kinds of rows are in question.
-    if ["connect", "traffic", "bulk", "hooks"].contains(figure) {
+    if ["connect", "traffic", "bulk", "hooks", FLEET].contains(figure) {
         text = format!("{what}, {text}");
     }
     text

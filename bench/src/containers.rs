@@ -1,0 +1,105 @@
+//! What runs in the cgroups of a fleet: a process in each, with connections.
+//!
+//! Connections are ended in the network namespaces of the processes of an app's cgroup, so each needs
+//! a process of its own. Nothing else has to be real, and thousands must be there soon: they are forks
+//! of this program, which wait for its end.
+
+use std::{
+    fs,
+    io::{self, Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Args;
+use nix::{
+    sys::{
+        prctl::set_pdeathsig,
+        signal::{SigSet, Signal},
+        socket::{Backlog, listen},
+    },
+    unistd::{ForkResult, fork},
+};
+
+/// Where connections go.
+const PORT: u16 = 7000;
+
+/// Which there are, and what they have.
+#[derive(Args)]
+pub(crate) struct Containers {
+    /// The directory of the cgroups `a0`, `a1`, …
+    cgroups: PathBuf,
+    /// How many.
+    count: usize,
+    /// How many connected UDP sockets all have together, beside one TCP connection each.
+    datagrams: usize,
+    /// What they connect to.
+    vip: Ipv4Addr,
+}
+
+impl Containers {
+    /// Starts them, prints a line when all have their connections, and ends them when standard input
+    /// ends.
+    pub(crate) fn run(&self) -> Result<()> {
+        // The backends are addresses of this very host. What connects waits in the queue for ever.
+        let server = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT))?;
+        listen(&server, Backlog::MAXALLOWABLE).context("listen")?;
+        let (mut done, tell) = io::pipe()?;
+        for index in 0..self.count {
+            // SAFETY: there is no other thread here.
+            match unsafe { fork() }.context("start a container")? {
+                ForkResult::Parent { .. } => {}
+                ForkResult::Child => self.container(index, &tell),
+            }
+        }
+        drop(tell);
+        let mut connected = Vec::new();
+        // Containers keep their ends open.
+        let mut some = [0; 4096];
+        while connected.len() < self.count {
+            let count = done.read(&mut some)?;
+            ensure!(count > 0, "containers ended");
+            connected.extend_from_slice(&some[..count]);
+        }
+        if !connected.iter().all(|byte| *byte == b'+') {
+            bail!("containers could not connect");
+        }
+        println!("ready");
+        io::stdin().read_to_end(&mut Vec::new())?;
+        Ok(())
+    }
+
+    /// One, which never returns.
+    fn container(&self, index: usize, mut tell: &io::PipeWriter) -> ! {
+        // Not held: it is gone if the parent died before.
+        let _ = set_pdeathsig(Signal::SIGKILL);
+        let held = self.connect(index);
+        if let Err(error) = &held {
+            eprintln!("container {index}: {error:#}");
+        }
+        let _ = tell.write_all(if held.is_ok() { b"+" } else { b"-" });
+        let _ = SigSet::empty().suspend();
+        std::process::exit(0)
+    }
+
+    fn connect(&self, index: usize) -> Result<(TcpStream, Vec<UdpSocket>)> {
+        enter(&self.cgroups.join(format!("a{index}")))?;
+        let target = SocketAddrV4::new(self.vip, PORT);
+        let stream = TcpStream::connect(target).context("connect a TCP socket")?;
+        // As many as there are, spread evenly.
+        let before = |index: usize| self.datagrams * index / self.count;
+        let datagrams = (before(index)..before(index + 1)).map(|_| {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+            socket.connect(target)?;
+            Ok(socket)
+        });
+        let datagrams = datagrams.collect::<io::Result<_>>().context("connect a UDP socket")?;
+        Ok((stream, datagrams))
+    }
+}
+
+fn enter(cgroup: &Path) -> Result<()> {
+    fs::write(cgroup.join("cgroup.procs"), "0")
+        .with_context(|| format!("enter {}", cgroup.display()))
+}

@@ -1,0 +1,126 @@
+//! Where a fleet is: a cgroup with thousands of others in it, and a state of its own.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+    thread::{self, sleep},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use serde_json::{Map, Value, json};
+use vipnat_tests::{Cgroup, TEST_PREFIX, Vipnat};
+
+use super::super::process::{Took, run};
+use crate::{scene::check_signals, vips::vip};
+
+/// How long there is between two that are attached beside a command, so that they don't keep it from
+/// the CPUs.
+const BETWEEN: Duration = Duration::from_millis(20);
+
+/// Programs go before the cgroups they are attached to.
+pub(super) struct Ground {
+    pub(super) vipnat: Vipnat,
+    /// All others are in it, and go with it.
+    cgroup: Cgroup,
+}
+
+impl Ground {
+    pub(super) fn new(program: &Path) -> Self {
+        // Has the name that is swept.
+        let cgroup = Cgroup::new();
+        Self { vipnat: Vipnat::with(program, TEST_PREFIX), cgroup }
+    }
+
+    /// Where its cgroups are.
+    pub(super) fn path(&self) -> &Path {
+        self.cgroup.path()
+    }
+
+    /// What a table calls a cgroup or a pattern in it.
+    pub(super) fn below(&self, name: &str) -> String {
+        format!("{}/{name}", self.cgroup.relative())
+    }
+
+    /// Makes a cgroup.
+    pub(super) fn make(&self, name: &str) -> Result<PathBuf> {
+        let path = self.path().join(name);
+        fs::create_dir(&path).with_context(|| format!("make {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Makes the cgroups `<prefix>0`, `<prefix>1`, …
+    pub(super) fn make_many(&self, prefix: &str, count: usize) -> Result<Vec<PathBuf>> {
+        check_signals()?;
+        (0..count).map(|index| self.make(&format!("{prefix}{index}"))).collect()
+    }
+
+    /// A table of apps, by name and cgroup, with as many VIPs each.
+    pub(super) fn table(
+        &self,
+        service: &Value,
+        apps: impl IntoIterator<Item = (String, String)>,
+        vips: usize,
+    ) -> PathBuf {
+        let relationship = |index: usize| {
+            (format!("r{index}"), json!({ "service": "s", "vip": vip(index as u32) }))
+        };
+        let relationships: Map<_, _> = (0..vips).map(relationship).collect();
+        let app = |(name, cgroup): (String, String)| {
+            (name, json!({ "cgroup": self.below(&cgroup), "relationships": relationships }))
+        };
+        let apps: Map<_, _> = apps.into_iter().map(app).collect();
+        self.vipnat.table(&json!({ "services": { "s": service }, "apps": apps }).to_string())
+    }
+
+    /// Applies a table.
+    pub(super) fn apply(&self, table: &Path) -> Result<Took> {
+        check_signals()?;
+        run(self.vipnat.command(["apply".as_ref(), table.as_os_str()]), None)
+    }
+
+    /// Attaches the app `a0` to a cgroup.
+    pub(super) fn attach(&self, cgroup: &Path) -> Result<Took> {
+        check_signals()?;
+        let arguments = ["attach", "--app", "a0", "--cgroup"].map(AsRef::as_ref);
+        run(self.vipnat.command(arguments.into_iter().chain([cgroup.as_os_str()])), None)
+    }
+
+    /// Does some work, and attaches one of these cgroups after the other meanwhile; the longest that
+    /// one took.
+    pub(super) fn attach_beside<T: Send>(
+        &self,
+        cgroups: &mut impl Iterator<Item = PathBuf>,
+        work: impl FnOnce() -> Result<T> + Send,
+    ) -> Result<(T, Duration)> {
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let work = scope.spawn(|| {
+                let result = work();
+                done.store(true, Ordering::Relaxed);
+                result
+            });
+            let mut longest = Duration::ZERO;
+            let attached = loop {
+                // It has to have begun.
+                sleep(BETWEEN);
+                let Some(cgroup) = cgroups.next() else { break Ok(()) };
+                match self.attach(&cgroup) {
+                    Ok(took) => longest = longest.max(took.time),
+                    Err(error) => break Err(error),
+                }
+                if done.load(Ordering::Relaxed) {
+                    break Ok(());
+                }
+            };
+            let result = work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            attached.map(|()| (result, longest))
+        })
+    }
+}
+
+/// A service with these backends.
+pub(super) fn service(backends: &[&str]) -> Value {
+    json!({ "backends": backends, "on-backend-removed": "kill" })
+}

@@ -1,0 +1,48 @@
+//! Listing all apps.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::{super::process::took, Fleet, ground::service, grouped};
+use crate::{results::Unit, stats::Spread};
+
+const APPS: usize = 4000;
+/// How many VIPs each has.
+const VIPS: usize = 60;
+/// How many containers at most are attached beside each of them.
+const ATTACHED: usize = 100;
+/// And how many with nothing beside them.
+const ALONE: usize = 5;
+
+pub(super) fn measure(fleet: &mut Fleet<'_>) -> Result<()> {
+    let apps = fleet.scaled(APPS);
+    let vips = apps * VIPS;
+    let ground = fleet.ground()?;
+    ground.make_many("a", apps)?;
+    let table = (0..apps).map(|index| (format!("a{index}"), format!("a{index}")));
+    ground.apply(&ground.table(&service(&["247.0.0.1", "247.0.0.2"]), table, VIPS))?;
+    let mut cgroups = ground.make_many("more", ALONE + 2 * ATTACHED)?.into_iter();
+    let alone: Vec<_> = cgroups
+        .by_ref()
+        .take(ALONE)
+        .map(|cgroup| Ok(nanoseconds(ground.attach(&cgroup)?.time)))
+        .collect::<Result<_>>()?;
+    let what = format!("{} apps: an attach with nothing beside it", grouped(apps));
+    fleet.add(&what, vips, "wall time", Unit::Nanoseconds, Spread::of(&alone).median);
+    for arguments in [&["list"][..], &["list", "--json"]] {
+        let list = ground.vipnat.command(arguments);
+        let (took, longest) =
+            ground.attach_beside(&mut cgroups.by_ref().take(ATTACHED), || took(&list))?;
+        let what = format!("{} apps: {}", grouped(apps), arguments.join(" "));
+        fleet.add_times(&what, vips, took);
+        fleet.add(&what, vips, "memory, at most", Unit::Bytes, took.peak as f64);
+        let what = format!("{what}: an attach meanwhile, at most");
+        fleet.add(&what, vips, "wall time", Unit::Nanoseconds, nanoseconds(longest));
+    }
+    Ok(())
+}
+
+fn nanoseconds(time: Duration) -> f64 {
+    time.as_nanos() as f64
+}
