@@ -10,6 +10,7 @@ mod crash_points;
 mod datagrams;
 mod follow;
 mod growth;
+mod hangs;
 mod import_platform;
 mod inspect;
 mod intruder;

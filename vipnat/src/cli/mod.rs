@@ -8,13 +8,14 @@ mod exec;
 mod export;
 mod flush;
 mod import;
+mod input;
 mod list;
 mod run;
 mod vip;
 
 use std::{
     fmt,
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -23,6 +24,7 @@ use anyhow::{Context as _, Error, Result, bail};
 use clap::{Parser, Subcommand};
 use nix::sys::signal::{SIGPIPE, SigHandler};
 
+use self::input::read_input;
 use crate::{
     datapath::{self, Datapath},
     running::Running,
@@ -183,30 +185,6 @@ fn refuse_if_kept(bpffs: &Path) -> Result<()> {
             bpffs.display()
         ),
     }
-}
-
-/// No input is larger; what is would only fill the memory.
-const MAX_INPUT: u64 = 256 << 20;
-
-/// Reads a file; `-` is standard input.
-fn read_input(path: &Path) -> Result<Vec<u8>> {
-    let unreadable = |error| InvalidInput(format!("{}: cannot read it: {error}", name_of(path)));
-    let mut bytes = Vec::new();
-    if path == Path::new("-") {
-        io::stdin().take(MAX_INPUT + 1).read_to_end(&mut bytes)
-    } else {
-        std::fs::File::open(path).and_then(|file| file.take(MAX_INPUT + 1).read_to_end(&mut bytes))
-    }
-    .map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_INPUT {
-        return Err(InvalidInput(format!(
-            "{}: larger than {} MiB; is this the right file?",
-            name_of(path),
-            MAX_INPUT >> 20
-        ))
-        .into());
-    }
-    Ok(bytes)
 }
 
 /// Reads and checks a table; `-` is standard input.
