@@ -1,14 +1,98 @@
 //! What waits for others for ever: files that are none, file systems, readers, locks. `run` ends by SIGTERM
 //! whatever it waits for, and nothing but a regular file is waited for at all.
 
-use std::{fs, io::Write as _, os::unix::net::UnixListener, path::Path, process::Stdio};
-
-use nix::{
-    sys::{signal::Signal, stat::Mode},
-    unistd::mkfifo,
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    os::{
+        fd::AsRawFd as _,
+        unix::{
+            net::{UnixDatagram, UnixListener},
+            process::ExitStatusExt as _,
+        },
+    },
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
+use nix::{
+    fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl},
+    sys::{
+        signal::{SigHandler, Signal, kill, signal},
+        stat::Mode,
+    },
+    unistd::{Pid, mkfifo},
+};
+use vipnat_tests::{Following, patient};
+
 use crate::scene::{Scene, ip, list};
+
+/// How long anything may take that is not to hang.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A run whose output goes where the test says. Dropping it ends it.
+struct Run(Child);
+
+impl Run {
+    fn start(mut command: Command) -> Self {
+        Self(command.stdin(Stdio::null()).spawn().expect("start vipnat run"))
+    }
+
+    /// Waits until a thread of it is inside this system call, whose first argument is this descriptor.
+    fn wait_until_inside(&self, call: libc::c_long, descriptor: Option<i32>) {
+        let begun = Instant::now();
+        let inside = || {
+            let tasks = fs::read_dir(format!("/proc/{}/task", self.0.id())).unwrap();
+            tasks.flatten().any(|task| {
+                let text = fs::read_to_string(task.path().join("syscall")).unwrap_or_default();
+                let mut fields = text.split(' ');
+                let found = fields.next().and_then(|number| number.parse().ok()) == Some(call);
+                let first = fields.next().map(|first| first.trim_start_matches("0x"));
+                let first = first.and_then(|first| i32::from_str_radix(first, 16).ok());
+                found && descriptor.is_none_or(|descriptor| first == Some(descriptor))
+            })
+        };
+        // For a while: passing through is no hanging.
+        let mut seen = 0;
+        while seen < 10 {
+            seen = if inside() { seen + 1 } else { 0 };
+            assert!(begun.elapsed() < patient(PATIENCE), "it never waits in system call {call}");
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Ends it by SIGTERM.
+    fn terminate(&mut self) -> ExitStatus {
+        kill(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGTERM).unwrap();
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status;
+            }
+            assert!(begun.elapsed() < patient(PATIENCE), "SIGTERM does not end it");
+            sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Writes until nothing more fits, and leaves the descriptor as it was.
+fn fill(mut writer: impl io::Write + std::os::fd::AsFd) {
+    let flags = OFlag::from_bits_retain(fcntl(&writer, FcntlArg::F_GETFL).unwrap());
+    fcntl(&writer, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).unwrap();
+    for length in [4096, 1] {
+        while writer.write(&vec![b'.'; length]).is_ok() {}
+    }
+    fcntl(&writer, FcntlArg::F_SETFL(flags)).unwrap();
+}
 
 #[test]
 fn what_is_no_file_is_refused_by_every_command_that_reads_one() {
@@ -60,6 +144,113 @@ fn a_fifo_in_the_place_of_the_table_is_refused_and_the_table_before_it_stays() {
     assert_eq!(scene.who(), "0");
     scene.vipnat.replace_table(&scene.table(&list([1])));
     run.wait_for(|line| line.contains(&ip(1).to_string()));
+    run.signal(Signal::SIGTERM);
+    assert!(run.ends().success());
+}
+
+/// As on a file system whose server is gone. Here the kernel waits for whoever has a lease on the file, for
+/// 45 seconds (`fs.lease-break-time`).
+#[test]
+fn sigterm_ends_a_run_whose_table_cannot_be_opened_for_now() {
+    let scene = Scene::new(1);
+    let text = scene.table(&list([0]));
+    let mut run = scene.vipnat.follow(&text, &[]);
+    let file = File::options().read(true).write(true).open(scene.vipnat.table(&text)).unwrap();
+    // SAFETY: no handler. The kernel tells the holder of a lease by it.
+    unsafe { signal(Signal::SIGIO, SigHandler::SigIgn).unwrap() };
+    // What was written is read first.
+    assert_eq!(run.says_meanwhile(Duration::from_millis(300)), [""; 0]);
+    let lease = |command: libc::c_int, kind: libc::c_int| {
+        // SAFETY: both commands take or return a number.
+        unsafe { libc::fcntl(file.as_raw_fd(), command, kind) }
+    };
+    let begun = Instant::now();
+    while lease(libc::F_SETLEASE, libc::F_WRLCK) != 0 {
+        assert!(begun.elapsed() < patient(PATIENCE), "{}", io::Error::last_os_error());
+        sleep(Duration::from_millis(20));
+    }
+    run.signal(Signal::SIGHUP);
+    while lease(libc::F_GETLEASE, 0) == libc::F_WRLCK {
+        assert!(begun.elapsed() < patient(PATIENCE), "it does not open the file");
+        sleep(Duration::from_millis(20));
+    }
+    run.signal(Signal::SIGTERM);
+    assert!(run.ends().success());
+    assert_eq!(scene.who(), "0", "translation goes on");
+}
+
+#[test]
+fn sigterm_ends_a_run_whose_output_nobody_reads() {
+    for descriptor in [1, 2] {
+        let scene = Scene::new(1);
+        let file = scene.vipnat.table(&scene.table(&list([0])));
+        let (_reader, writer) = io::pipe().unwrap();
+        fill(&writer);
+        let mut command = scene.vipnat.command(["run".as_ref(), file.as_os_str()]);
+        if descriptor == 1 {
+            command.stdout(writer).stderr(Stdio::null());
+        } else {
+            // Which is used for what is wrong.
+            scene.vipnat.apply(&scene.table(&list([0])));
+            scene.vipnat.table("nonsense");
+            command.stdout(Stdio::null()).stderr(writer);
+        }
+        let mut run = Run::start(command);
+        run.wait_until_inside(libc::SYS_write, Some(descriptor));
+        let status = run.terminate();
+        assert_eq!((status.code(), status.signal()), (Some(0), None), "descriptor {descriptor}");
+        assert_eq!(scene.who(), "0", "translation goes on");
+    }
+}
+
+#[test]
+fn sigterm_ends_a_run_whose_service_manager_stands_still() {
+    let scene = Scene::new(1);
+    let file = scene.vipnat.table(&scene.table(&list([0])));
+    let socket = file.with_file_name("notify");
+    let _manager = UnixDatagram::bind(&socket).unwrap();
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.connect(&socket).unwrap();
+    sender.set_nonblocking(true).unwrap();
+    while sender.send(b"STATUS=").is_ok() {}
+    let mut command = scene.vipnat.command(["run".as_ref(), file.as_os_str()]);
+    command.env("NOTIFY_SOCKET", &socket).stdout(Stdio::null());
+    let mut run = Run::start(command);
+    run.wait_until_inside(libc::SYS_write, None);
+    assert!(run.terminate().success());
+    assert_eq!(scene.who(), "0", "translation goes on");
+}
+
+#[test]
+fn sigterm_ends_a_run_whose_state_another_process_keeps_locked() {
+    for (arguments, code) in [(&[][..], 0), (&["--flush-on-exit"], 1)] {
+        let scene = Scene::new(1);
+        let text = scene.table(&list([0]));
+        let mut run = scene.vipnat.follow(&text, arguments);
+        let lock = File::open(scene.vipnat.bpffs()).unwrap();
+        let lock = Flock::lock(lock, FlockArg::LockExclusive).unwrap();
+        run.signal(Signal::SIGHUP);
+        run.wait_for(|line| line.contains("waiting for another vipnat"));
+        run.signal(Signal::SIGTERM);
+        if code == 1 {
+            run.wait_for(|line| line.contains("cannot remove everything: waiting for the process"));
+        }
+        assert_eq!(run.ends().code(), Some(code));
+        assert_eq!(scene.who(), "0", "translation goes on");
+        drop(lock);
+    }
+}
+
+/// Also before it has begun.
+#[test]
+fn sigterm_ends_a_run_that_cannot_begin() {
+    let scene = Scene::new(1);
+    scene.apply_first(1);
+    let file = scene.vipnat.table(&scene.table(&list([0])));
+    let lock = File::open(scene.vipnat.bpffs()).unwrap();
+    let _lock = Flock::lock(lock, FlockArg::LockExclusive).unwrap();
+    let mut run = Following::start(scene.vipnat.command(["run".as_ref(), file.as_os_str()]));
+    run.wait_for(|line| line.contains("waiting for another vipnat"));
     run.signal(Signal::SIGTERM);
     assert!(run.ends().success());
 }

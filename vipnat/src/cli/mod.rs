@@ -29,6 +29,7 @@ use crate::{
     datapath::{self, Datapath},
     running::Running,
     table::{Table, TableError},
+    waits::may_hang,
 };
 
 /// Connects containers to moving services through virtual IPs that never change.
@@ -141,9 +142,12 @@ fn on_closed_output(action: SigHandler) {
 
 /// Prints to standard output, at once.
 fn print(text: &str) -> Result<()> {
-    let mut stdout = io::stdout().lock();
-    let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-    printed.context("cannot write to standard output")
+    let write = || {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+    };
+    let reader = || "a reader of standard output".to_owned();
+    may_hang(reader, write).context("cannot write to standard output")
 }
 
 /// An error and its reasons. Some errors of libraries say their reason themselves; then it is not said
@@ -162,7 +166,8 @@ fn with_reasons(error: &Error) -> String {
 
 /// Prints to standard error; if that cannot be, there is nobody to tell.
 fn complain(text: &str) {
-    let _ = writeln!(io::stderr(), "vipnat: {text}");
+    let reader = || "a reader of standard error".to_owned();
+    let _ = may_hang(reader, || writeln!(io::stderr(), "vipnat: {text}"));
 }
 
 /// What a table is called in messages.

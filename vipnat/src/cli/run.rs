@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
     sync::mpsc::{self, Sender},
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Error, Result};
@@ -20,7 +21,13 @@ use super::InvalidInput;
 use crate::{
     running::Running,
     source::{FileSource, Notice, Watch},
+    waits::{Worker, within},
 };
+
+/// How long something may hang that is to end.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// The same for the removal of everything, which another command may be in the way of.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -49,15 +56,31 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
 
     super::survive_closed_output();
     let (sender, events) = mpsc::channel();
-    listen_to_signals(sender.clone()).context("cannot listen to signals")?;
+    let (stop, stopped) = mpsc::channel();
+    listen_to_signals(sender.clone(), stop.clone()).context("cannot listen to signals")?;
     let watch = Watch::new(move |notice| sender.send(Event::Notice(notice)).unwrap_or(()))
         .context("cannot watch files (inotify)")?;
-    let datapath = super::datapath(bpffs)?;
-    Follower::new(source, datapath, watch).follow(&events)?;
+    let follower = Follower::new(source, super::datapath(bpffs)?, watch);
+    // Nothing that may hang is done on this thread.
+    let ended = move || stop.send(()).unwrap_or(());
+    let follower = Worker::start(move || follower.follow(&events), ended);
+    let _ = stopped.recv();
+    match follower.end(PATIENCE) {
+        Ok(followed) => followed?,
+        Err(what) => within(PATIENCE, move || {
+            super::complain(&format!("stopped while waiting for {what}"));
+        }),
+    }
 
-    notify_manager(&[NotifyState::Stopping]);
+    within(PATIENCE, || notify_manager(&[NotifyState::Stopping]));
     if *flush_on_exit {
-        super::datapath(bpffs)?.flush()?;
+        let datapath = super::datapath(bpffs)?;
+        let flush = Worker::start(move || datapath.flush(), || {});
+        let hangs = |what| {
+            let flush = "vipnat flush";
+            Error::msg(format!("cannot remove everything: waiting for {what}; run `{flush}` later"))
+        };
+        flush.end(FLUSH_PATIENCE).map_err(hangs)??;
     }
     Ok(())
 }
@@ -72,13 +95,17 @@ enum Event {
     Stop,
 }
 
-fn listen_to_signals(sender: Sender<Event>) -> std::io::Result<()> {
+/// `stop` is told as well when it is to stop: the loop may hang.
+fn listen_to_signals(sender: Sender<Event>, stop: Sender<()>) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     thread::spawn(move || {
         for signal in &mut signals {
-            let event = if signal == SIGHUP { Event::Reload } else { Event::Stop };
             // Nobody listens any more when it ends anyway.
-            let _ = sender.send(event);
+            if signal == SIGHUP {
+                let _ = sender.send(Event::Reload);
+            } else {
+                let _ = (sender.send(Event::Stop), stop.send(()));
+            }
         }
     });
     Ok(())

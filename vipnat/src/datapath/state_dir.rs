@@ -29,6 +29,7 @@ use super::{
     error::{Attempt as _, Error, Result},
     object,
 };
+use crate::waits::may_hang;
 
 /// Where bpffs is mounted by convention (`Documentation/filesystems`, libbpf, systemd).
 const BPFFS: &str = "/sys/fs/bpf";
@@ -78,7 +79,9 @@ impl StateDir {
                 return Err(not_bpffs(path));
             }
             let metadata = dir.metadata().attempt(|| format!("read {}", path.display()))?;
-            let lock = lock(dir).attempt(|| format!("lock {}", path.display()))?;
+            let holder = || format!("the process that keeps {} locked", path.display());
+            let lock = may_hang(holder, || lock(dir));
+            let lock = lock.attempt(|| format!("lock {}", path.display()))?;
             // Whoever had the lock may have removed the directory.
             if is_at(&lock, path) {
                 if let Some(other) = foreign(path)? {

@@ -17,6 +17,7 @@ use crate::{
     datapath::{self, Absent, Applied, Datapath, Drained, Surroundings},
     source::{FileSource, Notice, Watch},
     table::Table,
+    waits::may_hang,
 };
 
 /// How long after a change the table is read: long enough for what belongs together.
@@ -184,21 +185,25 @@ impl Follower {
     /// Watches where changes show, before looking at what there is: what comes in between is told.
     fn watch_places(&mut self) -> Result<()> {
         loop {
-            let files = self.source.entries_to_watch();
+            let source = &self.source;
+            let what = || source.path().display().to_string();
+            let files = may_hang(what, || source.entries_to_watch());
             if let Some(table) = &self.table {
                 self.around = self.datapath.surroundings(table)?;
             }
             let limit = "cannot watch more directories, and looks at all of them now and then \
                          instead (see fs.inotify.max_user_watches)";
             // What is there now may lead elsewhere than a moment ago.
-            if !self.watch.set(&files, &self.around.places).context(limit)? {
+            let set = || self.watch.set(&files, &self.around.places);
+            if !may_hang(what, set).context(limit)? {
                 return Ok(());
             }
         }
     }
 
     fn read(&self) -> Result<Table> {
-        read_table(self.source.path())
+        let path = self.source.path();
+        may_hang(|| path.display().to_string(), || read_table(path))
     }
 
     /// Makes the kernel do what the table says. Returns what could not be done.
@@ -316,5 +321,5 @@ fn is_refused(error: &Error) -> bool {
 
 /// Tells systemd, if that started us.
 pub(super) fn notify_manager(states: &[NotifyState<'_>]) {
-    let _ = sd_notify::notify(states);
+    let _ = may_hang(|| "the service manager".to_owned(), || sd_notify::notify(states));
 }
