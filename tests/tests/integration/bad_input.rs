@@ -55,7 +55,7 @@ fn broken_tables_exit_2_with_their_place_and_change_nothing() {
             "10.0.0.1",
             ":7:7: apps.shop.relationships.db.vip: VIP 10.0.0.1 is outside",
         ),
-        ("VIP reserved", vip, "169.254.169.254", "VIP 169.254.169.254 is reserved"),
+        ("VIP reserved", vip, "169.254.169.254", "VIP 169.254.169.254 belongs to instance"),
         ("one VIP twice", "[apps.shop.relationships.db]", two, "have the same VIP 169.254.37.209"),
         ("backend in VIP range", &backend, "\"169.254.1.2\"", "is in the range of VIPs"),
         ("multicast", &backend, "\"224.0.0.251\"", "is a multicast address"),

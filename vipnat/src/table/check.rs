@@ -22,7 +22,8 @@ use super::{
     named::Named,
     path::Place,
     raw,
-    vip::{in_range, reserved_for, vip_of},
+    vip::{in_range, vip_of},
+    well_known::well_known,
 };
 
 /// Longest name in bytes. App names become file names on bpffs, where a byte can take three.
@@ -297,7 +298,7 @@ impl<'a> Checker<'a> {
         });
         let vip = match vip {
             None => vip_of(name),
-            Some(vip) => self.vip(&path.key("vip"), vip).unwrap_or(Ipv4Addr::UNSPECIFIED),
+            Some(vip) => self.vip(&path.key("vip"), name, vip).unwrap_or(Ipv4Addr::UNSPECIFIED),
         };
         let port = port.and_then(|port| self.port(&path.key("port"), port, EVERY_PORT));
         let protocol = protocol.as_deref().and_then(|p| self.protocol(&path.key("protocol"), p));
@@ -314,9 +315,9 @@ impl<'a> Checker<'a> {
         Relationship { service, vip, port, protocol, endpoint }
     }
 
-    fn vip(&mut self, path: &Place<'_>, text: &str) -> Option<Ipv4Addr> {
+    fn vip(&mut self, path: &Place<'_>, name: &str, text: &str) -> Option<Ipv4Addr> {
         let vip = self.ipv4(path, text)?;
-        let Some(reason) = never_a_vip(vip) else {
+        let Some(reason) = never_the_vip_of(name, vip) else {
             return Some(vip);
         };
         self.problem(
@@ -362,10 +363,16 @@ impl<'a> Checker<'a> {
     }
 }
 
+/// Why an address can't be the VIP of a relationship, if it can't. What a name gives is its VIP for
+/// ever, even if another service has become known there since.
+pub(super) fn never_the_vip_of(name: &str, ip: Ipv4Addr) -> Option<String> {
+    never_a_vip(ip).filter(|_| ip != vip_of(name))
+}
+
 /// Why an address can't be a VIP, if it can't.
 pub(crate) fn never_a_vip(ip: Ipv4Addr) -> Option<String> {
     if in_range(ip) {
-        reserved_for(ip).map(|owner| format!("is reserved: {owner}"))
+        well_known(ip).map(|known| format!("belongs to {}", known.service))
     } else {
         Some("is outside 169.254.0.0/16".to_owned())
     }

@@ -17,6 +17,7 @@ mod platform;
 mod raw;
 mod service;
 mod vip;
+mod well_known;
 mod write;
 
 use std::{collections::BTreeMap, net::Ipv4Addr, num::NonZeroU16, path::Path, sync::Arc};
@@ -38,6 +39,8 @@ pub use self::{
 pub(crate) use self::{
     check::{never_a_backend, never_a_vip},
     service::gcd,
+    vip::is_reserved,
+    well_known::well_known,
 };
 
 /// A checked relationship table.
@@ -63,7 +66,7 @@ pub struct App {
 pub struct Relationship {
     /// The name of a service of the same table; shared, since there are far fewer services.
     pub service: Arc<str>,
-    /// In 169.254.0.0/16 and not reserved.
+    /// In 169.254.0.0/16, and not the well-known address of another service.
     pub vip: Ipv4Addr,
     /// The only port to translate; `None`: all.
     pub port: Option<NonZeroU16>,

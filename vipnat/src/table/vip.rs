@@ -29,7 +29,7 @@ pub fn vip_of(name: &str) -> Ipv4Addr {
             let hash = hash.finalize();
             Ipv4Addr::new(VIP_RANGE[0], VIP_RANGE[1], hash[2], hash[3])
         })
-        .find(|vip| reserved_for(*vip).is_none())
+        .find(|vip| !is_reserved(*vip))
         .expect("a hash outside the reserved ranges")
 }
 
@@ -38,15 +38,12 @@ pub(super) fn in_range(ip: Ipv4Addr) -> bool {
     ip.octets()[..2] == VIP_RANGE
 }
 
-/// Whom an address of 169.254.0.0/16 belongs to, if not to us.
-pub(super) fn reserved_for(ip: Ipv4Addr) -> Option<&'static str> {
-    match ip.octets() {
-        [169, 254, 0 | 255, _] => Some("RFC 3927 reserves 169.254.0.0/24 and 169.254.255.0/24"),
-        [169, 254, 169, _] => Some("169.254.169.0/24 is cloud metadata, DNS and time"),
-        [169, 254, 170, _] => Some("169.254.170.0/24 is cloud credentials"),
-        [169, 254, 20, 10] => Some("169.254.20.10 is node-local DNS"),
-        _ => None,
-    }
+/// Whether names are never given an address, because others use those around it: RFC 3927 reserves
+/// 169.254.0.0/24 and 169.254.255.0/24; 169.254.169.0/24 is cloud metadata, DNS and time,
+/// 169.254.170.0/24 cloud credentials, and 169.254.20.10 node-local DNS. A relationship may ask for one
+/// by `vip`, unless it is [`well_known`](super::well_known).
+pub(crate) fn is_reserved(ip: Ipv4Addr) -> bool {
+    matches!(ip.octets(), [169, 254, 0 | 169 | 170 | 255, _] | [169, 254, 20, 10])
 }
 
 #[cfg(test)]
@@ -73,7 +70,7 @@ mod tests {
             let hash = Sha256::digest(name);
             Ipv4Addr::new(169, 254, hash[2], hash[3])
         };
-        let name = (0..).map(|i| format!("app{i}")).find(|n| reserved_for(plain(n)).is_some());
+        let name = (0..).map(|i| format!("app{i}")).find(|n| is_reserved(plain(n)));
         let name = name.unwrap();
         let again = Sha256::digest([name.as_bytes(), &[1]].concat());
         assert_eq!(vip_of(&name), Ipv4Addr::new(169, 254, again[2], again[3]));
@@ -83,7 +80,7 @@ mod tests {
         #[test]
         fn a_vip_is_stable_in_range_and_not_reserved(name in ".*") {
             let vip = vip_of(&name);
-            proptest::prop_assert!(in_range(vip) && reserved_for(vip).is_none());
+            proptest::prop_assert!(in_range(vip) && !is_reserved(vip));
             proptest::prop_assert_eq!(vip, vip_of(&name));
         }
     }

@@ -157,12 +157,13 @@ fn refusals_name_place_object_and_reason() {
         (
             "169.254.17.140",
             "169.254.169.254",
-            "t:24:7: apps.shop.relationships.cache.vip: VIP 169.254.169.254 is reserved: 169.254.169",
+            "t:24:7: apps.shop.relationships.cache.vip: VIP 169.254.169.254 belongs to instance",
         ),
-        ("169.254.17.140", "169.254.0.1", "VIP 169.254.0.1 is reserved: RFC 3927"),
-        ("169.254.17.140", "169.254.255.1", "VIP 169.254.255.1 is reserved: RFC 3927"),
-        ("169.254.17.140", "169.254.170.2", "VIP 169.254.170.2 is reserved: 169.254.170"),
-        ("169.254.17.140", "169.254.20.10", "VIP 169.254.20.10 is reserved: 169.254.20.10"),
+        ("169.254.17.140", "169.254.0.0", "VIP 169.254.0.0 belongs to the network itself (its"),
+        ("169.254.17.140", "169.254.255.255", "VIP 169.254.255.255 belongs to the network"),
+        ("169.254.17.140", "169.254.170.2", "VIP 169.254.170.2 belongs to credentials and"),
+        ("169.254.17.140", "169.254.20.10", "VIP 169.254.20.10 belongs to node-local DNS"),
+        ("169.254.17.140", "169.254.25.10", "VIP 169.254.25.10 belongs to node-local DNS"),
         (
             "169.254.17.140",
             "169.254.37.209",
@@ -240,6 +241,27 @@ fn refusals_name_place_object_and_reason() {
         let error = parse(&GOOD.replacen(part, instead, 1)).unwrap_err().to_string();
         assert!(error.contains(expected), "{part} -> {instead}:\n{error}\nexpected: {expected}");
         assert!(error.lines().count() >= 2, "says what to do: {error}");
+    }
+}
+
+/// The first two are in public examples of a platform's own values.
+#[test]
+fn a_vip_may_be_asked_for_among_addresses_that_names_are_not_given() {
+    for vip in ["169.254.169.232", "169.254.255.221", "169.254.170.3", "169.254.0.1"] {
+        let table = parse(&GOOD.replace("169.254.17.140", vip)).unwrap();
+        assert_eq!(table.apps["shop"].relationships["cache"].vip.to_string(), vip);
+    }
+}
+
+/// A VIP never changes: what names are given was decided before these addresses were known.
+#[test]
+fn what_a_name_is_given_stays_its_vip() {
+    let known: Ipv4Addr = [169, 254, 25, 10].into();
+    let name = (0..).map(|i| format!("n{i}")).find(|name| vip_of(name) == known).unwrap();
+    let named = GOOD.replace(".cache]", &format!(".{name}]"));
+    for vip in ["vip = \"169.254.25.10\"", ""] {
+        let table = parse(&named.replace("vip = \"169.254.17.140\"", vip)).unwrap();
+        assert_eq!(table.apps["shop"].relationships[name.as_str()].vip, known);
     }
 }
 

@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 
 use super::super::{
     App, Backend, OnBackendRemoved, Relationship, Select, Service, Table, TableError, UdpPinning,
-    check::{MAX_NAME, check_name, never_a_backend, never_a_vip},
+    check::{MAX_NAME, check_name, never_a_backend, never_the_vip_of},
     endpoint::{self, Json, kind},
     error::{Problem, SHOWN},
     locate::Locator,
@@ -245,7 +245,7 @@ impl Reader {
                 self.notes.push(format!("{name} has no ip: it gets the VIP of its name, {vip}"));
                 vip
             }
-            ip => self.vip(&path.key("ip"), &ip).unwrap_or_else(|| vip_of(name)),
+            ip => self.vip(&path.key("ip"), name, &ip).unwrap_or_else(|| vip_of(name)),
         };
         let instances = endpoint.shift_remove("instance_ips").unwrap_or_default();
         let service = Service {
@@ -264,9 +264,9 @@ impl Reader {
         (service, relationship)
     }
 
-    fn vip(&mut self, path: &Path, ip: &Value) -> Option<Ipv4Addr> {
+    fn vip(&mut self, path: &Path, name: &str, ip: &Value) -> Option<Ipv4Addr> {
         let vip = self.address(path, ip)?;
-        let Some(reason) = never_a_vip(vip) else {
+        let Some(reason) = never_the_vip_of(name, vip) else {
             return Some(vip);
         };
         self.problem(

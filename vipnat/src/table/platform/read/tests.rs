@@ -116,7 +116,10 @@ fn what_a_table_cannot_represent_is_an_error_that_names_the_relationship() {
         (json!([SECRET]), "value:1:1: the value is a list, not an object"),
         (endpoint(json!(SECRET), json!([])), "value:1:14: db[0].ip: not an IPv4 address"),
         (endpoint(json!("247.0.0.1"), json!([])), "db[0].ip: 247.0.0.1 is outside 169.254.0.0/16"),
-        (endpoint(json!("169.254.169.254"), json!([])), "db[0].ip: 169.254.169.254 is reserved"),
+        (
+            endpoint(json!("169.254.169.254"), json!([])),
+            "db[0].ip: 169.254.169.254 belongs to instance",
+        ),
         (endpoint(json!(2852039166_u32), json!([])), "db[0].ip: a number instead of"),
         (endpoint(good.clone(), json!([SECRET])), "db[0].instance_ips[0]: not an IPv4 address"),
         (endpoint(good.clone(), json!({ "a": SECRET })), "db[0].instance_ips[0]: a table instead"),
