@@ -55,6 +55,21 @@ fn rules_that_a_table_cannot_say_exit_2_and_can_be_skipped() {
     vipnat.ok(["check".as_ref(), table.as_os_str()]);
 }
 
+/// Such a rule refused the whole dump, with the advice to remove it.
+#[test]
+fn a_redirection_that_credentials_depend_on_is_passed_over_with_a_word_to_keep_it() {
+    let vipnat = Vipnat::new();
+    let rules = "*nat\n:OUTPUT ACCEPT [0:0]\n\
+        -A OUTPUT -d 169.254.170.2/32 -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 51679\n\
+        -A OUTPUT -d 169.254.37.209/32 -p tcp -j DNAT --to-destination 247.221.80.48\nCOMMIT\n";
+    let imported = import(&vipnat, rules.as_bytes(), &[]);
+    assert_eq!(imported.code(), Some(0), "{imported}");
+    assert!(imported.stdout.contains("vip = \"169.254.37.209\""), "{imported}");
+    assert!(!imported.stdout.contains("169.254.170.2"), "{imported}");
+    assert!(imported.stderr.contains("169.254.170.2 belongs to credentials"), "{imported}");
+    assert!(imported.stderr.contains("keep this rule"), "{imported}");
+}
+
 #[test]
 fn rules_come_from_standard_input_too() {
     let vipnat = Vipnat::new();

@@ -3,7 +3,10 @@
 use std::net::Ipv4Addr;
 
 use super::save::{Prefix, Protocol, Rule, Statistic};
-use crate::rules::iptables::COMMENT;
+use crate::{
+    rules::iptables::COMMENT,
+    table::{is_reserved, never_a_vip},
+};
 
 /// A reason, and what to do.
 pub(super) type Unsupported = (String, &'static str);
@@ -102,22 +105,38 @@ impl Conditions {
                 "a relationship has a VIP, a port and a protocol; write the rule with these alone";
             return Err((foreign.clone(), help));
         }
-        let vip = destination.and_then(Prefix::single).ok_or_else(|| {
+        destination.and_then(Prefix::single).ok_or_else(|| {
             let help = "write a rule for each VIP, with `-d VIP/32`";
             ("a destination that is not one address".to_owned(), help)
-        })?;
-        match crate::table::never_a_vip(vip) {
-            None => Ok(vip),
-            Some(reason) => {
-                let help = "a VIP is an address of 169.254.0.0/16 that is not reserved";
-                Err((format!("VIP {vip} {reason}"), help))
-            }
-        }
+        })
     }
 
-    /// Whether addresses of VIPs are among those meant.
-    pub(super) fn concern_vips(&self) -> bool {
-        self.destination.is_none_or(|destination| destination.and(Prefix::VIPS).is_some())
+    /// Why this is not about VIPs, if no address that is meant can be one.
+    pub(super) fn no_vip(&self) -> Option<String> {
+        let these = self.destination?;
+        if these.and(Prefix::VIPS).is_none() {
+            return Some("it is for addresses outside 169.254.0.0/16".to_owned());
+        }
+        let ip = these.single()?;
+        never_a_vip(ip).map(|reason| format!("{ip} {reason}"))
+    }
+
+    /// Whether all addresses that are meant are among those that names are not given, so that they are
+    /// VIPs only where a rule says so.
+    pub(super) fn reserved(&self) -> bool {
+        self.destination.and_then(Prefix::ends).is_some_and(|(first, last)| {
+            // What is reserved is whole networks of 24 bits.
+            first.octets()[..3] == last.octets()[..3] && is_reserved(first) && is_reserved(last)
+        })
+    }
+
+    /// Whether packets to this VIP, port and protocol can be among those meant, as far as these alone
+    /// decide.
+    pub(super) fn meet(&self, other: &Self, vip: Ipv4Addr) -> bool {
+        let same_port = self.port.is_none() || other.port.is_none() || self.port == other.port;
+        same_port
+            && !self.protocols.and(other.protocols).is_empty()
+            && self.destination.is_none_or(|destination| destination.contains(vip))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, net::Ipv4Addr, str::FromStr as _};
 
 use super::Remark;
+use crate::table::well_known;
 
 /// Rules by table and chain, and what is no line of `iptables-save`.
 #[derive(Default)]
@@ -23,8 +24,8 @@ pub(super) struct Rule<'a> {
     pub(super) port: Option<u16>,
     pub(super) statistic: Option<Statistic>,
     pub(super) comment: Option<String>,
-    /// Its conditions can't hold for the first packet of a connection, the only one that the nat
-    /// table sees.
+    /// Its conditions can't hold for the first packet of a connection to a VIP, the only one that
+    /// matters to the nat table.
     pub(super) never: bool,
     /// Conditions and options that a relationship doesn't have, as written, each with what it is.
     pub(super) foreign: Vec<String>,
@@ -72,6 +73,18 @@ impl Prefix {
         let differs = (self.bits ^ other.bits) & self.mask & other.mask != 0;
         let both = Self { bits: self.bits | other.bits, mask: self.mask | other.mask };
         (!differs).then_some(both)
+    }
+
+    /// Whether an address is among these.
+    pub(super) fn contains(self, ip: Ipv4Addr) -> bool {
+        ip.to_bits() & self.mask == self.bits
+    }
+
+    /// The first and the last address, if the mask is a length.
+    pub(super) fn ends(self) -> Option<(Ipv4Addr, Ipv4Addr)> {
+        let last = Ipv4Addr::from_bits(self.bits | !self.mask);
+        (self.mask.leading_ones() == self.mask.count_ones())
+            .then(|| (Ipv4Addr::from_bits(self.bits), last))
     }
 
     /// The only address.
@@ -138,10 +151,13 @@ impl<'a> Rule<'a> {
                     values
                 }
             };
-            if negated {
-                rule.foreign.push(format!("a negation (`! {word} {}`)", values.join(" ")));
-            } else {
-                rule.option(&word, values);
+            match (negated, for_vips(negated, &word, &values)) {
+                (false, None) => rule.option(&word, values),
+                (true, None) => {
+                    rule.foreign.push(format!("a negation (`! {word} {}`)", values.join(" ")));
+                }
+                // A condition that holds for every VIP is none.
+                (negated, Some(holds)) => rule.never |= negated == holds,
             }
             negated = false;
         }
@@ -176,12 +192,12 @@ impl<'a> Rule<'a> {
                 None
             }
             "-m" | "--match" => {
-                const KNOWN: [&str; 6] =
-                    ["tcp", "udp", "statistic", "comment", "conntrack", "state"];
+                const KNOWN: [&str; 7] =
+                    ["tcp", "udp", "statistic", "comment", "conntrack", "state", "addrtype"];
                 (!KNOWN.contains(&value)).then_some("a match that vipnat doesn't have")
             }
             "-s" | "--source" | "--src" => (value != "0.0.0.0/0").then_some("a source"),
-            "-i" | "--in-interface" | "-o" | "--out-interface" => Some("an interface"),
+            "-o" | "--out-interface" => Some("an interface"),
             "--mark" => Some("a mark"),
             "--sport" | "--source-port" => Some("a source port"),
             "--comment" => {
@@ -232,6 +248,29 @@ impl<'a> Rule<'a> {
     }
 }
 
+/// Whether a condition, before it is negated, holds for every packet that a program of this machine
+/// sends to a VIP, or for none of them; nothing if that depends.
+fn for_vips(negated: bool, option: &str, values: &[String]) -> Option<bool> {
+    let [value] = values else {
+        return None;
+    };
+    match option {
+        "-d" | "--destination" | "--dst" if negated => {
+            let these = Prefix::parse(value)?;
+            match these.and(Prefix::VIPS) {
+                None => Some(false),
+                Some(Prefix::VIPS) => Some(true),
+                Some(both) => both.single().and_then(well_known).map(|_| false),
+            }
+        }
+        // VIPs are no addresses of this machine, and no broadcast.
+        "--dst-type" => Some(value.split(',').any(|kind| kind == "UNICAST")),
+        // What comes to OUTPUT came in by no interface.
+        "-i" | "--in-interface" => Some(value == "+"),
+        _ => None,
+    }
+}
+
 /// How many words follow an option, if that is known.
 fn arguments(option: &str) -> Option<usize> {
     match option {
@@ -239,7 +278,7 @@ fn arguments(option: &str) -> Option<usize> {
         | "--destination-port" | "--mode" | "--every" | "--packet" | "--probability"
         | "--ctstate" | "--state" | "-m" | "--match" | "-s" | "--source" | "--src" | "-i"
         | "--in-interface" | "-o" | "--out-interface" | "--mark" | "--sport" | "--source-port"
-        | "--comment" | "-j" | "--jump" | "-g" | "--goto" | "--to-destination"
+        | "--comment" | "--dst-type" | "-j" | "--jump" | "-g" | "--goto" | "--to-destination"
         | "--reject-with" => Some(1),
         "--random" | "--persistent" => Some(0),
         _ => None,

@@ -140,8 +140,6 @@ fn what_a_table_cannot_say_is_refused_with_line_text_reason_and_advice() {
         (format!("OUTPUT {vip} -p tcp --dport 80:90 {dnat}"), "more than one port"),
         (format!("OUTPUT -d 169.254.1.0/24 {dnat}"), "a destination that is not one address"),
         (format!("OUTPUT {dnat}"), "a destination that is not one address"),
-        (format!("OUTPUT -d 10.0.0.1/32 {dnat}"), "VIP 10.0.0.1 is outside 169.254.0.0/16"),
-        (format!("OUTPUT -d 169.254.169.254/32 {dnat}"), "VIP 169.254.169.254 is reserved"),
         (format!("OUTPUT -d fd00::1/128 {dnat}"), "an address that is not IPv4"),
         (format!("OUTPUT {vip} {dnat}-247.0.0.9"), "is a range of addresses or ports"),
         (format!("OUTPUT {vip} -p tcp {dnat}:80-90"), "is a range of addresses or ports"),
@@ -151,7 +149,13 @@ fn what_a_table_cannot_say_is_refused_with_line_text_reason_and_advice() {
         (format!("OUTPUT {vip} -j DNAT --to-destination 169.254.1.2"), "is in the range of VIPs"),
         (format!("OUTPUT {vip} -j DNAT --to-destination 224.0.0.1"), "is a multicast address"),
         (format!("OUTPUT {vip} -p tcp -j REDIRECT --to-ports 80"), "REDIRECT for addresses"),
-        (format!("OUTPUT {vip} -j RETURN\n-A OUTPUT {vip} {dnat}"), "RETURN for addresses"),
+        ("OUTPUT -d 169.254.0.0/16 -j REDIRECT".to_owned(), "REDIRECT for addresses"),
+        (format!("OUTPUT ! -d 169.254.169.254/32 {dnat}"), "a destination that is not one address"),
+        (format!("OUTPUT {vip} -j RETURN\n-A OUTPUT {vip} {dnat}"), "RETURN before the rule in"),
+        (
+            format!("OUTPUT -d 169.254.0.0/16 -p udp -j ACCEPT\n-A OUTPUT {vip} {dnat}"),
+            "ACCEPT before the rule in line 4, which is for VIP 169.254.1.1",
+        ),
         (format!("OUTPUT {vip} {dnat} --comment \"a"), "a quotation without an end"),
         ("OUTPUT -j".to_owned(), "an option without its value"),
     ] {
@@ -186,6 +190,87 @@ fn what_is_not_for_vips_is_passed_over() {
     let backend = Backend { ip: Ipv4Addr::new(247, 0, 0, 1), port: None, weight: 1 };
     assert_eq!(import.services["vip-1-1"].backends, [backend]);
     assert_eq!(import.relationships["vip-1-1"].protocol, None);
+}
+
+/// Each beside a rule for a VIP before it and one after it, as found on machines of clouds, of
+/// Kubernetes and of Docker. Second, what a note says to keep.
+#[test]
+fn rules_for_addresses_of_others_stay_beside_vipnat() {
+    let good = |last: u8| {
+        format!("OUTPUT -d 169.254.1.{last}/32 -p tcp -j DNAT --to-destination 247.0.0.{last}")
+    };
+    let (before, after) = (good(1), good(2));
+    let credentials =
+        "not imported: 169.254.170.2 belongs to credentials and metadata of Amazon ECS";
+    let metadata = "not imported: 169.254.169.254 belongs to instance metadata of most clouds";
+    for (rule, note) in [
+        ("-d 169.254.170.2/32 -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 51679", credentials),
+        ("-d 169.254.170.2/32 -p tcp -j DNAT --to-destination 127.0.0.1:51679", credentials),
+        (
+            "-d 169.254.169.254/32 -p tcp --dport 80 -j DNAT --to-destination 10.1.2.3:8181",
+            metadata,
+        ),
+        (
+            "-d 169.254.169.254/32 -m owner ! --uid-owner 0 -j DNAT --to-destination 10.1.2.3",
+            metadata,
+        ),
+        ("-d 169.254.169.254/32 -j METADATA\n-A METADATA -j DNAT --to-destination 10.1.2.3", ""),
+        ("-d 169.254.169.254/32 -j DROP", ""),
+        ("-d 169.254.169.254/32 -m set --match-set no-metadata src -j RETURN", ""),
+        ("-d 169.254.20.10/32 -p udp --dport 53 -j ACCEPT", ""),
+        ("-d 169.254.25.10/32 -p udp --dport 53 -j RETURN", ""),
+        ("-d 169.254.255.255/32 -j DROP", ""),
+        (
+            "-d 169.254.169.0/24 -p tcp --dport 80 -j DNAT --to-destination 10.1.2.3",
+            "no rule after",
+        ),
+        (
+            "-d 169.254.170.7/32 -p tcp -j REDIRECT --to-ports 51679",
+            "no rule after it is for a VIP",
+        ),
+        ("-d 169.254.1.2/32 -p udp -j RETURN", ""),
+        ("-d 169.254.1.1/32 -j RETURN", ""),
+        ("-d 169.254.0.0/20 -p udp --dport 53 -j ACCEPT", ""),
+        ("-d 169.254.64.0/18 -j RETURN", ""),
+        ("-d 10.96.0.10/32 -p udp --dport 53 -j DNAT --to-destination 10.0.0.9", "169.254.0.0/16"),
+        ("-d 10.0.0.0/8 -j REDIRECT --to-ports 9", "it is for addresses outside 169.254.0.0/16"),
+        ("! -d 169.254.0.0/16 -j RETURN", ""),
+        ("! -d 169.0.0.0/8 -p tcp -j DNAT --to-destination 10.0.0.9", ""),
+        (
+            "-m addrtype --dst-type LOCAL -j DOCKER\n-A DOCKER -p tcp -j DNAT --to-destination 10.0.0.9",
+            "",
+        ),
+        ("-i docker0 -j RETURN", ""),
+    ] {
+        let Import { relationships, unsupported, notes, .. } =
+            nat(&[&before, &format!("OUTPUT {rule}"), &after]);
+        assert_eq!(unsupported, [], "{rule}");
+        assert_eq!(relationships.len(), 2, "{rule}");
+        let notes: Vec<_> = notes.iter().map(Remark::to_string).collect();
+        assert_eq!(notes.len(), usize::from(!note.is_empty()), "{rule}: {notes:?}");
+        assert!(notes.iter().all(|said| said.contains(note) && said.contains("keep this rule")));
+    }
+}
+
+/// `! -i` and `! -d` that hold for whatever goes to a VIP are no conditions.
+#[test]
+fn negations_that_always_hold_for_vips_change_nothing() {
+    let dnat = "-p tcp -j DNAT --to-destination 247.0.0.1";
+    let negated = "! -d 127.0.0.0/8 -m addrtype ! --dst-type LOCAL";
+    let import = nat(&[
+        &format!("OUTPUT {negated} -j A"),
+        "A ! -d 169.254.169.254/32 -j B",
+        &format!("B -d 169.254.1.1/32 ! -i docker0 {dnat}"),
+    ]);
+    assert_eq!((import.unsupported, import.notes), (Vec::new(), Vec::new()));
+    assert_eq!(import.relationships["vip-1-1"].vip, Ipv4Addr::new(169, 254, 1, 1));
+}
+
+#[test]
+fn a_vip_may_be_among_addresses_that_names_are_not_given() {
+    let import = nat(&["OUTPUT -d 169.254.169.143/32 -p tcp -j DNAT --to-destination 247.0.0.1"]);
+    assert_eq!(import.unsupported, []);
+    assert_eq!(import.relationships["vip-169-143"].vip, Ipv4Addr::new(169, 254, 169, 143));
 }
 
 #[test]

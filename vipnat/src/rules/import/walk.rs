@@ -2,7 +2,7 @@
 //! which conditions?
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     num::NonZeroU16,
 };
@@ -10,7 +10,7 @@ use std::{
 use super::{
     Remark,
     conditions::{Conditions, Protocols, Unsupported},
-    save::{Rule, Saved},
+    save::{Prefix, Rule, Saved},
 };
 
 /// How deep chains may lead to each other, and how many rules are looked at on the way. What iptables
@@ -67,12 +67,14 @@ pub(super) fn walk<'a>(saved: &'a Saved<'a>, table: &'a str) -> Found<'a> {
         saved,
         table,
         found: Found::default(),
+        exceptions: Vec::new(),
         told: HashSet::new(),
         left: Protocols::BOTH,
         steps: 0,
         endless: false,
     };
     walk.chain("OUTPUT", &Conditions::NONE, 0);
+    walk.exceptions();
     walk.found
 }
 
@@ -80,6 +82,8 @@ struct Walk<'a> {
     saved: &'a Saved<'a>,
     table: &'a str,
     found: Found<'a>,
+    /// What takes packets out before they come to the leaves from this number on.
+    exceptions: Vec<(usize, &'a Rule<'a>, Conditions)>,
     /// Lines of which something was said.
     told: HashSet<usize>,
     /// What has not left the table.
@@ -105,7 +109,11 @@ impl<'a> Walk<'a> {
             let Some(target) = rule.target.as_deref() else {
                 continue;
             };
-            if all.protocols.is_empty() || !all.concern_vips() && target != "DNAT" {
+            if all.protocols.is_empty() || GO_ON.contains(&target) {
+                continue;
+            }
+            if let Some(reason) = all.no_vip() {
+                self.not_about_vips(rule, &reason);
                 continue;
             }
             if self.endless || depth > MAX_DEPTH || self.steps > MAX_STEPS {
@@ -122,8 +130,8 @@ impl<'a> Walk<'a> {
                 self.chain(target, &all, depth + 1);
             } else if target == "REJECT" && self.table == "filter" {
                 self.reject(rule, all);
-            } else if !GO_ON.contains(&target) && !returns_anyway(rules, rule) {
-                self.exception(rule, target, &all, &mut here);
+            } else if !returns_anyway(rules, rule) {
+                self.exception(rule, target, all, &mut here);
             }
         }
     }
@@ -131,6 +139,7 @@ impl<'a> Walk<'a> {
     fn dnat(&mut self, rule: &'a Rule<'a>, conditions: Conditions) {
         match conditions.vip().and_then(|vip| Ok((vip, backend(&rule.to_destination)?))) {
             Ok((vip, end)) => self.found.leaves.push(Leaf { rule, vip, conditions, end }),
+            Err(_) if conditions.reserved() => self.except(rule, conditions),
             Err((reason, help)) => self.unsupported(rule, &reason, help),
         }
     }
@@ -146,27 +155,76 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// A rule for other addresses than VIPs. Where it translates, connections may depend on it, so
+    /// whoever replaces rules by a table is told to keep it.
+    fn not_about_vips(&mut self, rule: &Rule<'_>, reason: &str) {
+        if self.table == "nat" && translates(rule) && self.told.insert(rule.line) {
+            let reason = format!("not for a VIP, so not imported: {reason}");
+            let help = "keep this rule: vipnat leaves such connections alone";
+            self.found.notes.push(Remark::new(rule.line, rule.text, reason, help));
+        }
+    }
+
     /// A rule that takes packets out before they come to others.
     fn exception(
         &mut self,
-        rule: &Rule<'_>,
+        rule: &'a Rule<'a>,
         target: &str,
-        conditions: &Conditions,
+        conditions: Conditions,
         here: &mut Protocols,
     ) {
-        let Conditions { destination, protocols, port, statistic, foreign, .. } = conditions;
+        let Conditions { destination, protocols, port, statistic, foreign, .. } = &conditions;
         if destination.is_none() && port.is_none() && statistic.is_none() && foreign.is_empty() {
             let rest = if target == "RETURN" { here } else { &mut self.left };
             *rest = rest.without(*protocols);
         } else if self.table != "nat" {
             // Only the nat table is imported.
-        } else if destination.is_some() {
+        } else if destination.is_some() && translates(rule) && !conditions.reserved() {
             let reason = format!("{target} for addresses that are in the range of VIPs");
-            self.unsupported(rule, &reason, "a relationship has no exceptions; remove the rule");
+            self.unsupported(rule, &reason, "a table can only say DNAT to a backend's address");
+        } else if destination.is_some() {
+            self.except(rule, conditions);
         } else if self.told.insert(rule.line) {
             let reason = format!("{target} for some packets, maybe also to VIPs: not imported");
             let help = "look whether it matters; vipnat translates them";
             self.found.notes.push(Remark::new(rule.line, rule.text, reason, help));
+        }
+    }
+
+    fn except(&mut self, rule: &'a Rule<'a>, conditions: Conditions) {
+        self.exceptions.push((self.found.leaves.len(), rule, conditions));
+    }
+
+    /// Exceptions matter if rules for a VIP come after them. Others are as good without vipnat, such as
+    /// a RETURN for all addresses that are left.
+    fn exceptions(&mut self) {
+        let mut by_vip: HashMap<Ipv4Addr, Vec<usize>> = HashMap::new();
+        for (number, leaf) in self.found.leaves.iter().enumerate() {
+            by_vip.entry(leaf.vip).or_default().push(number);
+        }
+        for (from, rule, conditions) in std::mem::take(&mut self.exceptions) {
+            let leaves = &self.found.leaves;
+            let meets = |leaf: &&Leaf<'_>| conditions.meet(&leaf.conditions, leaf.vip);
+            let behind = match conditions.destination.and_then(Prefix::single) {
+                Some(vip) => {
+                    let numbers = by_vip.get(&vip).map_or(&[][..], Vec::as_slice);
+                    let numbers = &numbers[numbers.partition_point(|number| *number < from)..];
+                    numbers.iter().map(|number| &leaves[*number]).find(meets)
+                }
+                None => leaves[from..].iter().find(meets),
+            };
+            let Some(Leaf { rule: later, vip, .. }) = behind else {
+                self.not_about_vips(rule, "no rule after it is for a VIP among its addresses");
+                continue;
+            };
+            let target = rule.target.as_deref().unwrap_or_default();
+            let line = later.line;
+            let reason = format!("{target} before the rule in line {line}, which is for VIP {vip}");
+            self.unsupported(
+                rule,
+                &reason,
+                "a relationship has no exceptions; reorder or remove it",
+            );
         }
     }
 
@@ -175,6 +233,11 @@ impl<'a> Walk<'a> {
             self.found.unsupported.push(Remark::new(rule.line, rule.text, reason, help));
         }
     }
+}
+
+/// Whether a rule changes destinations.
+fn translates(rule: &Rule<'_>) -> bool {
+    matches!(rule.target.as_deref(), Some("DNAT" | "REDIRECT" | "NETMAP"))
 }
 
 /// Whether a rule says only what the end of the chain does.
