@@ -17,6 +17,7 @@ const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_ENABLE_STATS: libc::c_long = 32;
+const BPF_LINK_DETACH: libc::c_long = 34;
 
 const BPF_PROG_TYPE_CGROUP_SOCK_ADDR: u32 = 18;
 
@@ -34,17 +35,61 @@ pub const HOOKS: [(&str, u32); 7] = [
 /// A program of two instructions on a hook of a cgroup, which lets everything pass. `Drop` detaches
 /// it.
 #[derive(Debug)]
-pub struct EmptyProgram {
-    program: OwnedFd,
-    _link: OwnedFd,
-}
+pub struct EmptyProgram(Attached);
 
 impl EmptyProgram {
     /// Loads it and attaches it, as a link like those of vipnat.
     pub fn attach(cgroup: &Path, attach_type: u32) -> io::Result<Self> {
+        Attached::new(cgroup, attach_type, 1).map(Self)
+    }
+
+    /// How long it has run, and how often.
+    pub fn runs(&self) -> io::Result<Runs> {
+        let Self(attached) = self;
+        Ok(Runs::of(&Info::read(attached.program.try_clone()?, [0; 256])))
+    }
+}
+
+/// Programs on hooks of a cgroup that refuse every call with EPERM, as another tool's policy may. They
+/// run after the programs that were attached to the cgroup before, and before those of its ancestors.
+/// `Drop` detaches them: from then on nothing is refused.
+#[derive(Debug)]
+pub struct Refusal(Vec<Attached>);
+
+impl Refusal {
+    /// On these of the [`HOOKS`].
+    pub fn attach(cgroup: &Path, hooks: &[&str]) -> io::Result<Self> {
+        let wanted = HOOKS.iter().filter(|(name, _)| hooks.contains(name));
+        wanted.map(|&(_, hook)| Attached::new(cgroup, hook, 0)).collect::<io::Result<_>>().map(Self)
+    }
+}
+
+impl Drop for Refusal {
+    fn drop(&mut self) {
+        let Self(programs) = self;
+        for program in programs {
+            // A descriptor that is closed only lets the kernel detach it some time later.
+            let detached =
+                Attr::default().u32(0, program.link.as_raw_fd() as u32).call(BPF_LINK_DETACH);
+            if let Err(error) = detached {
+                eprintln!("detach a program of this test: {error}");
+            }
+        }
+    }
+}
+
+/// A program that returns a constant, and its link.
+#[derive(Debug)]
+struct Attached {
+    program: OwnedFd,
+    link: OwnedFd,
+}
+
+impl Attached {
+    fn new(cgroup: &Path, attach_type: u32, result: u32) -> io::Result<Self> {
         let cgroup = File::open(cgroup)?;
-        // r0 = 1; exit
-        let [a, b, c, d] = 1_u32.to_ne_bytes();
+        // r0 = result; exit
+        let [a, b, c, d] = result.to_ne_bytes();
         let instructions = [[0xb7, 0, 0, 0, a, b, c, d], [0x95, 0, 0, 0, 0, 0, 0, 0]];
         let license = c"GPL";
         let mut load = Attr::default();
@@ -54,12 +99,7 @@ impl EmptyProgram {
         let mut link = Attr::default();
         link.u32(0, program.as_raw_fd() as u32).u32(4, cgroup.as_raw_fd() as u32);
         let link = link.u32(8, attach_type).object(BPF_LINK_CREATE)?;
-        Ok(Self { program, _link: link })
-    }
-
-    /// How long it has run, and how often.
-    pub fn runs(&self) -> io::Result<Runs> {
-        Ok(Runs::of(&Info::read(self.program.try_clone()?, [0; 256])))
+        Ok(Self { program, link })
     }
 }
 

@@ -291,6 +291,12 @@ impl Datagrams {
         Some((flow.note.vip, flow.note.vip_port))
     }
 
+    /// Whether [`Datagrams::hide`] would change anything.
+    #[inline(always)]
+    pub fn is_hidden_by(&self, to: &Destination) -> bool {
+        self.flows.iter().any(|flow| flow.is_beside(to))
+    }
+
     /// The VIP and port that a connected socket's peer stands for, however long ago that was.
     #[inline(always)]
     pub fn peer(&self, ip: [u8; 4], port: u16, local_port: u16) -> Option<([u8; 4], u16)> {

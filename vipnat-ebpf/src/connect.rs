@@ -9,7 +9,7 @@ use crate::{
     context::{self, Family},
     maps::{self, Pinned},
     notes,
-    verdict::{PROCEED, carry_out},
+    verdict::{self, PROCEED, carry_out},
 };
 
 #[inline(always)]
@@ -36,6 +36,10 @@ pub(crate) fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
         }
         // Even if it happens to be the backend that the socket was connected to.
         notes::forget(ctx, &to);
+        return PROCEED;
+    }
+    // Before a turn is taken, or anything noted, for nothing.
+    if verdict::has_failed() {
         return PROCEED;
     }
     // Only a socket's own port has flows, and only of UDP it matters since when.

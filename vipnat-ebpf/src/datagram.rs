@@ -8,7 +8,7 @@ use crate::{
     functions::answered,
     maps::{self, Pinned},
     notes,
-    verdict::{PROCEED, carry_out},
+    verdict::{self, PROCEED, carry_out},
 };
 
 /// `sendto` and `sendmsg`. Also runs when a connected socket sends without an address but with a
@@ -55,6 +55,9 @@ pub(crate) fn send(ctx: &SockAddrContext, family: Family) -> i32 {
         return PROCEED;
     }
 
+    if verdict::has_failed() {
+        return PROCEED;
+    }
     let verdict = decide(&Pinned, &to);
     if let Verdict::Redirect(target) = &verdict {
         notes::keep(ctx, &Flow::new(&Note::new(&to, target, now), &socket, now), now);

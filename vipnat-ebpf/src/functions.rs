@@ -11,7 +11,7 @@ use vipnat_common::{
     Datagrams, Destination, Flow, Look, Moment, Protocol, Socket, Target, Verdict, decide::NOWHERE,
 };
 
-use crate::maps::Pinned;
+use crate::{maps::Pinned, verdict};
 
 /// What [`vipnat_look`] returns.
 const REDIRECT: u32 = 0;
@@ -70,7 +70,7 @@ pub(crate) fn keep(datagrams: &mut Datagrams, flow: &Flow, now: Moment) -> bool 
     unsafe { vipnat_keep(datagrams, flow, now.0) != 0 }
 }
 
-/// [`Datagrams::hide`].
+/// [`Datagrams::hide`], unless what is sent fails already.
 #[inline(always)]
 pub(crate) fn hide(datagrams: &mut Datagrams, to: &Destination) {
     // SAFETY: the pointer is valid for the call.
@@ -229,7 +229,11 @@ unsafe extern "C" fn vipnat_keep(datagrams: *mut Datagrams, flow: *const Flow, n
 unsafe extern "C" fn vipnat_hide(datagrams: *mut Datagrams, address: u64, rest: u64) -> u32 {
     // SAFETY: see above.
     if let Some(datagrams) = unsafe { datagrams.as_mut() } {
-        datagrams.hide(&destination(address, rest));
+        let to = destination(address, rest);
+        // Asked only where it matters: it is a call.
+        if datagrams.is_hidden_by(&to) && !verdict::has_failed() {
+            datagrams.hide(&to);
+        }
     }
     0
 }

@@ -14,6 +14,7 @@ use vipnat_common::{Datagrams, Destination, Flow, Maps as _, Moment, Note, Proto
 use crate::{
     context, functions,
     maps::{self, DATAGRAMS, FLOWS, Pinned},
+    verdict,
 };
 
 /// Whether the kernel has MPTCP; without, the verifier refuses the helper that asks for its sockets. The
@@ -52,6 +53,7 @@ pub(crate) fn forget(ctx: &SockAddrContext, to: &Destination) {
     // SAFETY: null, or as large as a Note; see above.
     if let Some(note) = unsafe { storage(&FLOWS, own(ctx), 0).as_mut() }
         && note.scope == to.scope
+        && !verdict::has_failed()
     {
         note.vip = [0; 4];
         note.backend = to.ip;

@@ -2,7 +2,10 @@
 
 use core::ptr::addr_of_mut;
 
-use aya_ebpf::{helpers::bpf_set_retval, programs::SockAddrContext};
+use aya_ebpf::{
+    helpers::{bpf_get_retval, bpf_set_retval},
+    programs::SockAddrContext,
+};
 use vipnat_common::Verdict;
 
 use crate::{
@@ -45,6 +48,14 @@ pub(crate) fn carry_out(ctx: &SockAddrContext, family: Family, verdict: &Verdict
             fail(EAGAIN)
         }
     }
+}
+
+/// Whether a program that ran before on this call refuses it, be it another's or that of an app below.
+/// The kernel runs the rest all the same (`bpf_prog_run_array_cg` in kernel/bpf/cgroup.c).
+#[inline(always)]
+pub(crate) fn has_failed() -> bool {
+    // SAFETY: no arguments; available to connect and sendmsg hooks since kernel 6.1.
+    unsafe { bpf_get_retval() != 0 }
 }
 
 #[inline(always)]

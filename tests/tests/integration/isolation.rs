@@ -2,9 +2,13 @@
 
 use std::net::Ipv4Addr;
 
-use vipnat_tests::App;
+use serde_json::Value;
+use vipnat_tests::{App, bpf::Refusal};
 
-use crate::scene::{DB, PORT, Scene, banner, list, table};
+use crate::{
+    scene::{DB, PORT, Scene, banner, ip, list, table},
+    sockets::Sockets,
+};
 
 #[test]
 fn two_apps_with_one_vip_reach_their_own_backends() {
@@ -120,4 +124,79 @@ fn two_instances_side_by_side_do_not_see_each_other() {
     other.vipnat.ok(["flush"]);
     assert_eq!(scene.who(), "0");
     assert!(scene.vipnat.ok(["list"]).contains("shop"));
+}
+
+/// Programs of the outer cgroup run all the same when one of the inner cgroup has refused.
+#[test]
+fn a_call_that_the_inner_app_refuses_takes_no_turn_of_the_outer_ones() {
+    let scene = Scene::new(2);
+    let inner = App { host: scene.app.host.clone(), cgroup: scene.app.cgroup.child("inner") };
+    scene.vipnat.apply(&table(&[
+        ("shop", scene.app.cgroup.relative(), &list([0, 1]), ""),
+        ("inner", inner.cgroup.relative(), "[]", ""),
+    ]));
+    let mut inside = Sockets::of(&inner);
+    assert_eq!(inside.call(&format!("who tcp4 {DB}:{PORT}")), "EHOSTUNREACH");
+    assert_eq!(inside.call(&format!("who tcp6 [::ffff:{DB}]:{PORT}")), "EHOSTUNREACH");
+    assert_eq!(inside.call(&format!("who udp4 {DB}:{PORT}")), "EHOSTUNREACH");
+    assert_eq!(inside.call("socket a udp4"), "0");
+    assert_eq!(inside.call(&format!("sendto a ? {DB}:{PORT}")), "EHOSTUNREACH");
+    let mut outside = Sockets::of(&scene.app);
+    assert_eq!(outside.call(&format!("who udp4 {DB}:{PORT}")), "\"0\"");
+    assert_eq!(scene.who_of(2), ["0", "1"]);
+    assert_eq!(turns(&scene, "shop"), 3);
+}
+
+/// As above, where a program of somebody else's refuses, be it on a cgroup below or on the app's own.
+#[test]
+fn a_call_that_another_program_has_refused_takes_no_turn_and_keeps_its_error() {
+    let scene = Scene::new(2);
+    let child = App { host: scene.app.host.clone(), cgroup: scene.app.cgroup.child("child") };
+    let hooks = ["connect4", "connect6", "sendmsg4"];
+    let above = Refusal::attach(scene.app.cgroup.path(), &hooks).unwrap();
+    let cache =
+        "[services.none]\nbackends = []\n[apps.shop.relationships.cache]\nservice = \"none\"\n";
+    scene.vipnat.apply(&(scene.table(&list([0, 1])) + cache));
+    let refused = |sockets: &mut Sockets| {
+        // The second has no backends, which is a reason of its own.
+        for vip in [DB, "169.254.206.224"] {
+            assert_eq!(sockets.call(&format!("who tcp4 {vip}:{PORT}")), "EPERM");
+            assert_eq!(sockets.call(&format!("who udp6 [::ffff:{vip}]:{PORT}")), "EPERM");
+            assert_eq!(sockets.call("socket a udp4"), "0");
+            assert_eq!(sockets.call(&format!("sendto a ? {vip}:{PORT}")), "EPERM");
+        }
+    };
+    refused(&mut Sockets::of(&scene.app));
+    drop(above);
+    let below = Refusal::attach(child.cgroup.path(), &hooks).unwrap();
+    refused(&mut Sockets::of(&child));
+    drop(below);
+    assert_eq!(turns(&scene, "shop"), 0);
+    assert_eq!(scene.who_of(2), ["0", "1"]);
+}
+
+/// A datagram to the backend's own address makes its answers the backend's own; one that is never sent
+/// does not.
+#[test]
+fn a_refused_datagram_to_the_backend_leaves_the_answers_of_the_vip_what_they_are() {
+    let scene = Scene::new(1);
+    scene.apply_first(1);
+    let child = App { host: scene.app.host.clone(), cgroup: scene.app.cgroup.child("child") };
+    let mut sockets = Sockets::of(&child);
+    sockets.call("socket a udp4");
+    assert_eq!(sockets.call(&format!("sendto a ? {DB}:{PORT}")), "1");
+    let refusal = Refusal::attach(child.cgroup.path(), &["sendmsg4"]).unwrap();
+    assert_eq!(sockets.call(&format!("sendto a ? {}:{PORT}", ip(0))), "EPERM");
+    drop(refusal);
+    assert_eq!(sockets.call("recvfrom a"), format!("\"0\" from {DB}:{PORT}"));
+}
+
+/// How many turns the app's `db` has given.
+fn turns(scene: &Scene, app: &str) -> u64 {
+    let listing: Value = serde_json::from_str(&scene.vipnat.ok(["list", "--json"])).unwrap();
+    let apps = listing["apps"].as_array().unwrap();
+    let app = apps.iter().find(|found| found["app"] == app).unwrap();
+    let relationships = app["relationships"].as_array().unwrap();
+    let db = relationships.iter().find(|found| found["relationship"] == "db").unwrap();
+    db["connections"].as_u64().unwrap()
 }
