@@ -127,7 +127,13 @@ impl Note {
     /// Whether this is the VIP that an address and port stand for.
     #[inline(always)]
     fn comes_from(&self, ip: [u8; 4], port: u16) -> bool {
-        self.vip != [0; 4] && self.backend == ip && self.backend_port == port
+        self.vip != [0; 4] && self.is_about(ip, port)
+    }
+
+    /// Whether this was noted of a connect that led to an address and port, through a VIP or not.
+    #[inline(always)]
+    pub fn is_about(&self, ip: [u8; 4], port: u16) -> bool {
+        self.backend == ip && self.backend_port == port
     }
 }
 
@@ -138,6 +144,14 @@ impl Flow {
     pub fn new(note: &Note, socket: &Socket, now: Moment) -> Self {
         let mut flow = Self { note: *note, local_port: socket.local_port, flags: 0, expires: 0 };
         flow.refresh(now);
+        flow
+    }
+
+    /// The flow that a socket is connected through, which connects again: [`Flow::PEER`].
+    #[inline(always)]
+    pub fn of_peer(note: &Note, socket: &Socket, now: Moment) -> Self {
+        let mut flow = Self::new(note, socket, now);
+        flow.flags = Self::PEER;
         flow
     }
 
@@ -170,6 +184,13 @@ impl Flow {
         let ips = u32::from_ne_bytes(self.note.backend) ^ u32::from_ne_bytes(ip);
         let ports = self.note.backend_port ^ port | self.local_port ^ local_port;
         ips | u32::from(ports | self.flags & Self::HIDDEN)
+    }
+
+    /// Whether a socket with this port, which is not 0, is connected through this flow to an address and
+    /// port, unless a later connect succeeded.
+    #[inline(always)]
+    fn is_peer(&self, ip: [u8; 4], port: u16, local_port: u16) -> bool {
+        self.ignores(ip, port, local_port) | u32::from(self.flags ^ Self::PEER) == 0
     }
 
     /// Whether what is sent to `to` itself goes where this flow of the same app goes. A free place is no
@@ -291,20 +312,21 @@ impl Datagrams {
         Some((flow.note.vip, flow.note.vip_port))
     }
 
+    /// The place of the flow that a socket whose last connect failed still is connected through, however
+    /// long ago something was sent; [`Datagrams::CAPACITY`] if there is none.
+    #[inline(always)]
+    pub fn peer(&self, ip: [u8; 4], port: u16, local_port: u16) -> usize {
+        if local_port == 0 {
+            return Self::CAPACITY;
+        }
+        let is_peer = |flow: &Flow| flow.is_peer(ip, port, local_port);
+        self.flows.iter().position(is_peer).unwrap_or(Self::CAPACITY)
+    }
+
     /// Whether [`Datagrams::hide`] would change anything.
     #[inline(always)]
     pub fn is_hidden_by(&self, to: &Destination) -> bool {
         self.flows.iter().any(|flow| flow.is_beside(to))
-    }
-
-    /// The VIP and port that a connected socket's peer stands for, however long ago that was.
-    #[inline(always)]
-    pub fn peer(&self, ip: [u8; 4], port: u16, local_port: u16) -> Option<([u8; 4], u16)> {
-        if local_port == 0 {
-            return None;
-        }
-        let flow = self.flows.iter().find(|flow| flow.ignores(ip, port, local_port) == 0)?;
-        Some((flow.note.vip, flow.note.vip_port))
     }
 }
 

@@ -205,7 +205,7 @@ pub struct Flow {
     pub note: Note,
     /// The port of the socket itself, host byte order.
     pub local_port: u16,
-    /// [`Flow::HIDDEN`] or nothing.
+    /// [`Flow::HIDDEN`], [`Flow::PEER`].
     pub flags: u16,
     /// When the flow ends unless there is more traffic, in [`Moment`](crate::flow::Moment)s.
     pub expires: u32,
@@ -215,6 +215,9 @@ impl Flow {
     /// The socket has sent to the backend's own address since, so what comes from there is not shown
     /// as the VIP's.
     pub const HIDDEN: u16 = 1;
+    /// The socket was connected through this flow when it connected again, and nothing was sent through
+    /// the flow since. If that connect failed, this still is what the socket is connected through.
+    pub const PEER: u16 = 2;
 }
 
 /// What the iterator over `flows` writes for each socket; it is in no map.

@@ -76,15 +76,27 @@ pub(crate) fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
 #[inline(always)]
 fn again(ctx: &SockAddrContext, to: &Destination, socket: &Socket) -> Option<Target> {
     let note = notes::own_note(ctx)?;
-    if note.scope != to.scope || !note.is_peer_of(socket) {
-        return None;
-    }
-    if !note.leads_to(to) {
-        let now = context::now();
-        notes::keep(ctx, &Flow::new(note, socket, now), now);
+    if !note.is_about(socket.peer, socket.peer_port) {
+        // Its last connect failed, or an app below has just noted this one.
+        let flow = notes::flow_of_peer(ctx, socket.peer, socket.peer_port)?;
+        if !flow.note.leads_to(to) {
+            keep_peer(ctx, &flow.note, socket);
+            return None;
+        }
+        *note = flow.note;
+    } else if !note.leads_to(to) {
+        if note.is_peer_of(socket) {
+            keep_peer(ctx, note, socket);
+        }
         return None;
     }
     let target = follow(&Pinned, to, &note.target())?;
     note.goes_on(&target);
     Some(target)
+}
+
+#[inline(always)]
+fn keep_peer(ctx: &SockAddrContext, note: &Note, socket: &Socket) {
+    let now = context::now();
+    notes::keep(ctx, &Flow::of_peer(note, socket, now), now);
 }

@@ -43,7 +43,7 @@ pub(crate) fn send(ctx: &SockAddrContext, family: Family) -> i32 {
     // also when the table no longer has that, as it does without an address.
     if socket.connected
         && let Some(note) = notes::own_note(ctx)
-        && note.is_peer_of(&socket)
+        && notes::is_of_peer(ctx, note, socket.peer, socket.peer_port)
         && note.leads_to(&to)
     {
         context::set(ctx, family, note.backend, note.backend_port);
@@ -77,15 +77,14 @@ pub(crate) fn receive(ctx: &SockAddrContext, family: Family) -> i32 {
     let port = context::port(ctx);
     let socket = context::socket(ctx);
     let mut shown = None;
-    if socket.connected
-        && let Some(note) = notes::own_note(ctx)
-        && note.is_peer_of(&socket)
-    {
-        shown = shown_peer(note, ip, port);
-    }
-    if shown.is_none()
-        && let Some(datagrams) = notes::datagrams(ctx)
-    {
+    if socket.connected && socket.peer == ip && socket.peer_port == port {
+        // As getpeername shows it.
+        if let Some(note) = notes::own_note(ctx)
+            && notes::is_of_peer(ctx, note, ip, port)
+        {
+            shown = shown_peer(note, ip, port);
+        }
+    } else if let Some(datagrams) = notes::datagrams(ctx) {
         shown = answered(datagrams, ip, port, &socket, context::now());
     }
     if let Some((vip, port)) = shown {

@@ -93,14 +93,10 @@ pub(crate) fn answered(
 
 /// [`Datagrams::peer`].
 #[inline(always)]
-pub(crate) fn peer(
-    datagrams: &Datagrams,
-    ip: [u8; 4],
-    port: u16,
-    local_port: u16,
-) -> Option<([u8; 4], u16)> {
+pub(crate) fn peer(datagrams: &Datagrams, ip: [u8; 4], port: u16, local_port: u16) -> usize {
     // SAFETY: the pointer is valid for the call.
-    shown(unsafe { vipnat_peer(datagrams, u32::from_ne_bytes(ip), port, local_port) })
+    let place = unsafe { vipnat_peer(datagrams, u32::from_ne_bytes(ip), port, local_port) };
+    place as usize
 }
 
 /// App and address of a destination, in one register.
@@ -261,10 +257,10 @@ unsafe extern "C" fn vipnat_peer(
     ip: u32,
     port: u16,
     local_port: u16,
-) -> u64 {
+) -> u32 {
     // SAFETY: see above.
     let Some(datagrams) = (unsafe { datagrams.as_ref() }) else {
-        return 0;
+        return Datagrams::CAPACITY as u32;
     };
-    packed(datagrams.peer(ip.to_ne_bytes(), port, local_port))
+    datagrams.peer(ip.to_ne_bytes(), port, local_port) as u32
 }

@@ -34,6 +34,30 @@ pub(crate) fn own_note(ctx: &SockAddrContext) -> Option<&mut Note> {
     unsafe { storage(&FLOWS, own(ctx), 0).as_mut() }
 }
 
+/// Whether the note of a UDP socket is about its peer, which has this address and port. A connect that
+/// fails leaves the socket connected to where it was, but has taken the note. It is put back then.
+///
+/// Not for hooks of connect: the note may be the very one that an app below has just written.
+#[inline(always)]
+pub(crate) fn is_of_peer(ctx: &SockAddrContext, note: &mut Note, ip: [u8; 4], port: u16) -> bool {
+    if note.is_about(ip, port) {
+        return true;
+    }
+    let Some(flow) = flow_of_peer(ctx, ip, port) else {
+        return false;
+    };
+    *note = flow.note;
+    true
+}
+
+/// The flow through which a UDP socket whose last connect failed is connected to this address and port.
+#[inline(always)]
+pub(crate) fn flow_of_peer(ctx: &SockAddrContext, ip: [u8; 4], port: u16) -> Option<Flow> {
+    let datagrams = datagrams(ctx)?;
+    let place = functions::peer(datagrams, ip, port, context::socket(ctx).local_port);
+    datagrams.flows.get(place).copied()
+}
+
 /// Notes in the socket what it is connected through.
 #[inline(always)]
 pub(crate) fn remember(ctx: &SockAddrContext, note: &Note) {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{run::Gate, session::Session, translator::Translator};
-use crate::{App, Cgroup, CommandExt, NetNs, Network, Vipnat, patient, program};
+use crate::{App, Cgroup, CommandExt, NetNs, Network, Vipnat, bpf::Refusal, patient, program};
 
 /// The VIP of the relationship `db`, which most cases use.
 pub const DB: &str = "169.254.37.209";
@@ -122,6 +122,12 @@ impl Container {
         let places: Vec<_> =
             places.iter().map(|(name, address)| ((*name).to_owned(), *address)).collect();
         Server::start(&mut self.app.command(program("talker")), &places)
+    }
+
+    /// Programs of another tool that refuse every call of these hooks in the container, after whatever
+    /// was attached before. `Drop` detaches them.
+    pub fn refuse(&self, hooks: &[&str]) -> Refusal {
+        Refusal::attach(self.app.cgroup.path(), hooks).expect("attach programs that refuse")
     }
 
     /// Waits, and lets other cases run meanwhile.

@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 use serde_json::Value;
-use vipnat_tests::App;
+use vipnat_tests::{App, bpf::Refusal};
 
 use crate::{
     scene::{DB, Scene, list, table},
@@ -125,6 +125,48 @@ fn a_failed_connect_to_an_ipv6_address_leaves_the_peer_as_it_was() {
     sockets.call(&format!("connect a [::ffff:{DB}]:5432"));
     assert_eq!(sockets.call("connect a [2001:db8::1]:5432"), "ENETUNREACH");
     assert_eq!(sockets.call("getpeername a"), format!("[::ffff:{DB}]:5432"));
+}
+
+/// The refused connect has taken the note, and so many flows push out the one that was kept of it.
+#[test]
+fn a_peer_outlives_a_refused_connect_and_seventeen_other_flows() {
+    let scene = Scene::new(2);
+    let cache = "[services.cache]\nbackends = [\"247.221.81.1\"]\n\
+                 [apps.shop.relationships.cache]\nservice = \"cache\"\n";
+    scene.vipnat.apply(&(scene.table(&list([0])) + cache));
+    let mut sockets = Sockets::of(&scene.app);
+    sockets.call("socket a udp4");
+    assert_eq!(sockets.call(&format!("connect a {DB}:5432")), "0");
+    let refusal = Refusal::attach(scene.app.cgroup.path(), &["connect4"]).unwrap();
+    assert_eq!(sockets.call("connect a 169.254.206.224:5432"), "EPERM");
+    drop(refusal);
+    for port in 1..=17 {
+        assert_eq!(sockets.call(&format!("sendto a ? 169.254.206.224:{port}")), "1");
+    }
+    assert_eq!(sockets.call("getpeername a"), format!("{DB}:5432"));
+    assert_eq!(sockets.call("send a ?"), "1");
+    assert_eq!(sockets.call("recvfrom a"), from_db(0));
+}
+
+/// Ending looks at notes, and the refused connect has taken the one of the peer.
+#[test]
+fn a_socket_that_was_refused_elsewhere_and_has_heard_its_peer_since_is_ended_with_it() {
+    let scene = Scene::new(2);
+    let kill = |backends| {
+        let table = scene.table(&list(backends));
+        table.replacen("backends", "on-backend-removed = \"kill\"\nbackends", 1)
+    };
+    scene.vipnat.apply(&kill([0]));
+    let mut sockets = Sockets::of(&scene.app);
+    sockets.call("socket a udp4");
+    assert_eq!(sockets.call(&format!("connect a {DB}:5432")), "0");
+    let refusal = Refusal::attach(scene.app.cgroup.path(), &["connect4"]).unwrap();
+    assert_eq!(sockets.call("connect a 247.221.81.1:5432"), "EPERM");
+    drop(refusal);
+    assert_eq!(sockets.call("send a ?"), "1");
+    assert_eq!(sockets.call("recvfrom a"), from_db(0));
+    let printed = scene.vipnat.apply(&kill([1]));
+    assert!(printed.contains("ended 1 connection"), "{printed}");
 }
 
 #[test]

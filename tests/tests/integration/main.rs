@@ -24,6 +24,7 @@ mod rules_import;
 mod rules_round_trip;
 mod runtime_hook;
 mod scene;
+mod sequences;
 mod service;
 mod sockets;
 mod upgrade;

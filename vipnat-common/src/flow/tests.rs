@@ -248,8 +248,31 @@ fn getpeername_shows_the_vip_only_to_the_flow_it_was_stored_for() {
 
 #[test]
 fn a_peer_is_found_again_after_a_connect_that_failed() {
-    let datagrams = sent(&[(VIP, 1)]);
-    assert_eq!(datagrams.peer([240, 0, 0, 1], 53, 4000), Some((VIP, 53)));
-    assert_eq!(datagrams.peer([240, 0, 0, 1], 53, 4001), None);
-    assert_eq!(datagrams.peer([240, 0, 0, 2], 53, 4000), None);
+    const NONE: usize = Datagrams::CAPACITY;
+    let mut datagrams = sent(&[(VIP, 1), (OTHER, 2)]);
+    // What it only sends through is not what it is connected to.
+    assert_eq!(datagrams.peer([240, 0, 0, 1], 53, 4000), NONE);
+    let of_peer = Flow::of_peer(&note(VIP, 1, 1), &SOCKET, at(1));
+    assert!(datagrams.keep(&of_peer, at(1)));
+    assert!(datagrams.keep(&flow(OTHER, 2, 2), at(2)));
+    assert_eq!(datagrams.peer([240, 0, 0, 1], 53, 4000), 1);
+    assert_eq!(datagrams.peer([240, 0, 0, 1], 53, 4001), NONE);
+    assert_eq!(datagrams.peer([240, 0, 0, 2], 53, 4000), NONE);
+    assert_eq!(datagrams.peer([240, 0, 0, 1], 53, 0), NONE);
+    // Answers are told by it as by any other.
+    assert_eq!(answered(&mut datagrams, 1, 3), Some(VIP));
+}
+
+#[test]
+fn a_peer_that_is_connected_to_directly_since_is_no_vip() {
+    let mut datagrams = Datagrams::default();
+    assert!(datagrams.keep(&Flow::of_peer(&note(VIP, 1, 1), &SOCKET, at(1)), at(1)));
+    let direct = to([240, 0, 0, 1]);
+    assert!(datagrams.is_hidden_by(&direct));
+    assert!(!datagrams.is_hidden_by(&to([240, 0, 0, 2])));
+    datagrams.hide(&direct);
+    assert_eq!(datagrams.peer([240, 0, 0, 1], 53, 4000), Datagrams::CAPACITY);
+    // Nor when something is sent to the VIP after that.
+    assert_eq!(go_on(&mut datagrams, VIP, 2), Some(1));
+    assert_eq!(datagrams.peer([240, 0, 0, 1], 53, 4000), Datagrams::CAPACITY);
 }

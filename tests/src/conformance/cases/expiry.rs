@@ -142,6 +142,66 @@ pub(super) const CASES: &[Case] = &[
         known: None,
     },
     Case {
+        name: "udp-connect-refused-then-silence",
+        group: GROUP,
+        behaviour: "a connected socket whose next connect another program refuses, then 33 s of silence",
+        run: |container, record| {
+            let cache = "[services.cache]\nbackends = [\"247.221.81.2\"]\n\
+                         [apps.app.relationships.cache]\nservice = \"cache\"\n";
+            container.apply(&(db(&[1]) + cache));
+            let mut session = container.session();
+            session.play(
+                "socket a udp4
+                 connect a db:5432
+                 socket b udp6
+                 connect b [::ffff:db]:5432
+                 socket c udp4
+                 connect c db:5432
+                 ask a
+                 ask b
+                 ask c",
+                record,
+            );
+            let refusal = container.refuse(&["connect4", "connect6"]);
+            session.play(
+                "connect a cache:5432
+                 connect b [::ffff:cache]:5432
+                 connect c backend3:5432",
+                record,
+            );
+            drop(refusal);
+            rest(container, record, 33);
+            for receive in ["recvfrom", "recvmsg", "recvmmsg"] {
+                let count = if receive == "recvmmsg" { " 1" } else { "" };
+                for socket in ["a", "b", "c"] {
+                    session.play(&format!("send {socket} ?\npoll {socket} in"), record);
+                    session.play(&format!("{receive} {socket}{count}"), record);
+                    session.play(&format!("getpeername {socket}"), record);
+                }
+            }
+        },
+        known: None,
+    },
+    Case {
+        name: "udp-connect-fails-then-silence",
+        group: GROUP,
+        behaviour: "the same where no route leads to where it would connect",
+        run: |container, record| {
+            container.apply(&db(&[1]));
+            let mut session = container.session();
+            session.play(
+                "socket a udp4
+                 connect a db:5432
+                 ask a
+                 connect a 192.0.2.1:5432",
+                record,
+            );
+            rest(container, record, 33);
+            session.play("getpeername a\nsend a ?\nrecvfrom a\ngetpeername a", record);
+        },
+        known: None,
+    },
+    Case {
         name: "udp-flow-answered-without-source",
         group: GROUP,
         behaviour: "answers over 2 s, read without asking for the source, then 40 s of silence",

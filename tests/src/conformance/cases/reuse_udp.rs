@@ -121,6 +121,32 @@ pub(super) const CASES: &[Case] = &[
         known: None,
     },
     Case {
+        name: "udp-connect-refused-by-policy",
+        group: GROUP,
+        behaviour: "another program refuses a connected UDP socket's next connect: it stays where it was",
+        run: |container, record| {
+            container.apply(&super::two_services());
+            let mut session = container.session();
+            session.play("socket a udp4\nconnect a db:5432\nask a", record);
+            let refusal = container.refuse(&["connect4"]);
+            session.play("connect a cache:5432", record);
+            drop(refusal);
+            session.play(
+                "getpeername a
+                 send a ?
+                 recvfrom a
+                 sendto a ? db:5432
+                 recvmsg a
+                 connect a cache:5432
+                 getpeername a
+                 send a ?
+                 recvfrom a",
+                record,
+            );
+        },
+        known: None,
+    },
+    Case {
         name: "udp-port-taken-over",
         group: GROUP,
         behaviour: "a socket closes, and another one binds its port within 30 seconds",
