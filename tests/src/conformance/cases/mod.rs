@@ -9,6 +9,7 @@ mod expiry;
 mod limits;
 mod reuse;
 mod reuse_udp;
+mod shared_ports;
 mod tcp;
 mod turns;
 mod udp;
@@ -38,6 +39,7 @@ pub fn all() -> Vec<&'static Case> {
         udp_addresses::CASES,
         udp_messages::CASES,
         udp_flows::CASES,
+        shared_ports::CASES,
     ]
     .iter()
     .chain(clients::CASES)
