@@ -1,11 +1,29 @@
 //! TCP sockets that are connected more than once, and sockets that processes share.
 
 use super::play;
-use crate::conformance::Case;
+use crate::conformance::{Case, db};
 
 const GROUP: &str = "Sockets used again";
 
 pub(super) const CASES: &[Case] = &[
+    Case {
+        name: "tcp-loopback-refused-then-elsewhere",
+        group: GROUP,
+        behaviour: "a backend on 127.0.0.1 refuses; again on the same socket it reaches the next backend",
+        run: |container, record| {
+            container.apply(&db(&[1, 2]).replacen("247.221.81.1", "127.0.0.1", 1));
+            container.session().play(
+                "socket a tcp4
+                 connect a db:5432
+                 connect a db:5432
+                 getpeername a
+                 getsockname a
+                 ask a",
+                record,
+            );
+        },
+        known: None,
+    },
     Case {
         name: "tcp-refused-then-retried",
         group: GROUP,

@@ -1,5 +1,7 @@
 //! UDP sockets that are connected more than once.
 
+use std::net::{Ipv4Addr, SocketAddrV4};
+
 use super::play;
 use crate::conformance::{Case, Known};
 
@@ -145,6 +147,81 @@ pub(super) const CASES: &[Case] = &[
             );
         },
         known: None,
+    },
+    Case {
+        name: "udp-loopback-then-elsewhere",
+        group: GROUP,
+        behaviour: "a UDP socket connects to a VIP whose backend is on 127.0.0.1, then to another VIP",
+        run: |container, record| {
+            let loopback = super::two_services().replacen("247.221.81.1", "127.0.0.1", 1);
+            container.apply(&loopback);
+            let sidecar = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5432);
+            let _server = container.serve_inside(&[("sidecar", sidecar)]);
+            container.session().play(
+                "socket a udp4
+                 connect a db:5432
+                 ask a
+                 connect a cache:5432
+                 getpeername a
+                 ask a",
+                record,
+            );
+        },
+        known: Some(Known {
+            iptables: "connect a cache:5432 = 0\ngetpeername a = cache:5432\nask a = \"B2\"",
+            vipnat: "connect a cache:5432 = EINVAL\ngetpeername a = db:5432\nask a = \"sidecar\"",
+            why: "the first connect gives the socket the source 127.0.0.1, as without translation; from there the kernel sends to no other host, and no hook can change the source of a socket that has a port. `connect(AF_UNSPEC)` in between frees it",
+        }),
+    },
+    Case {
+        name: "udp-loopback-then-unspec-then-elsewhere",
+        group: GROUP,
+        behaviour: "the same with `connect(AF_UNSPEC)` in between, and without connecting at all",
+        run: |container, record| {
+            let loopback = super::two_services().replacen("247.221.81.1", "127.0.0.1", 1);
+            container.apply(&loopback);
+            let sidecar = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5432);
+            let _server = container.serve_inside(&[("sidecar", sidecar)]);
+            container.session().play(
+                "socket a udp4
+                 connect a db:5432
+                 ask a
+                 connect a unspec
+                 connect a cache:5432
+                 getpeername a
+                 ask a
+                 socket b udp4
+                 sendto b ? db:5432
+                 recvfrom b
+                 sendto b ? cache:5432
+                 recvfrom b",
+                record,
+            );
+        },
+        known: None,
+    },
+    Case {
+        name: "udp-loopback-then-sendto-elsewhere",
+        group: GROUP,
+        behaviour: "a UDP socket that is connected through a VIP to 127.0.0.1 sends to another VIP",
+        run: |container, record| {
+            let loopback = super::two_services().replacen("247.221.81.1", "127.0.0.1", 1);
+            container.apply(&loopback);
+            let sidecar = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5432);
+            let _server = container.serve_inside(&[("sidecar", sidecar)]);
+            container.session().play(
+                "socket a udp4
+                 connect a db:5432
+                 sendto a ? cache:5432
+                 ask a",
+                record,
+            );
+        },
+        known: Some(Known {
+            iptables: "sendto a ? cache:5432 = 1",
+            vipnat: "sendto a ? cache:5432 = EINVAL",
+            why: "the source of the socket is that of its peer, 127.0.0.1, and no hook can tell whether the application bound it",
+        }),
     },
     Case {
         name: "udp-port-taken-over",
