@@ -55,6 +55,8 @@ pub struct Container {
     vipnat: Vipnat,
     _servers: Server,
     app: App,
+    /// A cgroup without processes.
+    elsewhere: Cgroup,
     service_host: NetNs,
     _network: Network,
     gate: Arc<Gate>,
@@ -75,7 +77,16 @@ impl Container {
             .collect();
         let servers = Server::start(&mut service_host.command(program("talker")), &places);
         let vipnat = Vipnat::new();
-        Self { translator, vipnat, _servers: servers, app, service_host, _network: network, gate }
+        Self {
+            translator,
+            vipnat,
+            _servers: servers,
+            app,
+            elsewhere: Cgroup::new(),
+            service_host,
+            _network: network,
+            gate,
+        }
     }
 
     /// What translates. Cases must not look at this to decide what they record.
@@ -122,6 +133,20 @@ impl Container {
         let places: Vec<_> =
             places.iter().map(|(name, address)| ((*name).to_owned(), *address)).collect();
         Server::start(&mut self.app.command(program("talker")), &places)
+    }
+
+    /// The same, but the app is elsewhere meanwhile: the container itself translates nothing.
+    pub fn apply_elsewhere(&self, services: &str) {
+        match self.translator {
+            Translator::Vipnat => {
+                let elsewhere = &self.elsewhere;
+                let text =
+                    format!("{services}\n[apps.app]\ncgroup = \"{}\"\n", elsewhere.relative());
+                self.translator.apply(&self.vipnat, &self.app, &self.vipnat.table(&text));
+            }
+            // Rules are the container's own.
+            _ => self.apply(""),
+        }
     }
 
     /// Programs of another tool that refuse every call of these hooks in the container, after whatever

@@ -1,6 +1,7 @@
 //! vipnat as its users meet it: the built program, real hooks, real sockets, on hosts of its own.
 
 mod apply;
+mod away;
 mod backend_removed;
 mod bad_input;
 mod churn;

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::play;
-use crate::conformance::{Case, Known};
+use crate::conformance::{Case, Known, db};
 
 const GROUP: &str = "Sockets used again";
 
@@ -221,6 +221,34 @@ pub(super) const CASES: &[Case] = &[
             iptables: "sendto a ? cache:5432 = 1",
             vipnat: "sendto a ? cache:5432 = EINVAL",
             why: "the source of the socket is that of its peer, 127.0.0.1, and no hook can tell whether the application bound it",
+        }),
+    },
+    Case {
+        name: "connected-directly-while-off",
+        group: GROUP,
+        behaviour: "a socket connects through a VIP, then directly to its backend while the app is elsewhere; then the app is back",
+        run: |container, record| {
+            container.apply(&db(&[1]));
+            let mut session = container.session();
+            session.play(
+                "socket a tcp4
+                 connect a db:5432
+                 connect a unspec
+                 socket b udp4
+                 connect b db:5432
+                 connect b unspec",
+                record,
+            );
+            container.apply_elsewhere(&db(&[1]));
+            session.play("connect a backend1:5432\nconnect b backend1:5432", record);
+            session.play("getpeername a\ngetpeername b", record);
+            container.apply(&db(&[1]));
+            session.play("getpeername a\ngetpeername b\nask a\nsend b ?\nrecvfrom b", record);
+        },
+        known: Some(Known {
+            iptables: "getpeername a = backend1:5432\ngetpeername b = backend1:5432\nrecvfrom b = \"B1\" from backend1:5432",
+            vipnat: "getpeername a = db:5432\ngetpeername b = db:5432\nrecvfrom b = \"B1\" from db:5432",
+            why: "no hook saw the second connect, and a socket that stayed connected through the VIP all the time looks the same; `on-backend-removed` ends both",
         }),
     },
     Case {
