@@ -25,9 +25,9 @@ use nix::{
     },
     unistd::{Pid, mkfifo},
 };
-use vipnat_tests::{Following, patient};
+use vipnat_tests::{App, Following, patient};
 
-use crate::scene::{Scene, ip, list};
+use crate::scene::{DB, PORT, Scene, banner, ip, list, table};
 
 /// How long anything may take that is not to hang.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -148,35 +148,70 @@ fn a_fifo_in_the_place_of_the_table_is_refused_and_the_table_before_it_stays() {
     assert!(run.ends().success());
 }
 
-/// As on a file system whose server is gone. Here the kernel waits for whoever has a lease on the file, for
-/// 45 seconds (`fs.lease-break-time`).
+/// A file that can't be opened for now, as on a file system whose server is gone: the kernel waits for whoever
+/// has a lease on it, for 45 seconds (`fs.lease-break-time`).
+struct Lease(File);
+
+impl Lease {
+    /// Takes one on a file that `run` has just been given, and lets it read that first.
+    fn take(file: &Path, run: &mut Following) -> Self {
+        // SAFETY: no handler. The kernel tells the holder of a lease by it.
+        unsafe { signal(Signal::SIGIO, SigHandler::SigIgn).unwrap() };
+        assert_eq!(run.says_meanwhile(Duration::from_millis(300)), [""; 0]);
+        let lease = Self(File::options().read(true).write(true).open(file).unwrap());
+        let begun = Instant::now();
+        while lease.fcntl(libc::F_SETLEASE, libc::F_WRLCK) != 0 {
+            assert!(begun.elapsed() < patient(PATIENCE), "{}", io::Error::last_os_error());
+            sleep(Duration::from_millis(20));
+        }
+        lease
+    }
+
+    /// Waits until somebody wants to open it.
+    fn wait_for_a_reader(&self) {
+        let begun = Instant::now();
+        while self.fcntl(libc::F_GETLEASE, 0) == libc::F_WRLCK {
+            assert!(begun.elapsed() < patient(PATIENCE), "nobody opens the file");
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn fcntl(&self, command: libc::c_int, kind: libc::c_int) -> libc::c_int {
+        // SAFETY: both commands take or return a number.
+        unsafe { libc::fcntl(self.0.as_raw_fd(), command, kind) }
+    }
+}
+
 #[test]
 fn sigterm_ends_a_run_whose_table_cannot_be_opened_for_now() {
     let scene = Scene::new(1);
     let text = scene.table(&list([0]));
     let mut run = scene.vipnat.follow(&text, &[]);
-    let file = File::options().read(true).write(true).open(scene.vipnat.table(&text)).unwrap();
-    // SAFETY: no handler. The kernel tells the holder of a lease by it.
-    unsafe { signal(Signal::SIGIO, SigHandler::SigIgn).unwrap() };
-    // What was written is read first.
-    assert_eq!(run.says_meanwhile(Duration::from_millis(300)), [""; 0]);
-    let lease = |command: libc::c_int, kind: libc::c_int| {
-        // SAFETY: both commands take or return a number.
-        unsafe { libc::fcntl(file.as_raw_fd(), command, kind) }
-    };
-    let begun = Instant::now();
-    while lease(libc::F_SETLEASE, libc::F_WRLCK) != 0 {
-        assert!(begun.elapsed() < patient(PATIENCE), "{}", io::Error::last_os_error());
-        sleep(Duration::from_millis(20));
-    }
+    let lease = Lease::take(&scene.vipnat.table(&text), &mut run);
     run.signal(Signal::SIGHUP);
-    while lease(libc::F_GETLEASE, 0) == libc::F_WRLCK {
-        assert!(begun.elapsed() < patient(PATIENCE), "it does not open the file");
-        sleep(Duration::from_millis(20));
-    }
+    lease.wait_for_a_reader();
     run.signal(Signal::SIGTERM);
     assert!(run.ends().success());
     assert_eq!(scene.who(), "0", "translation goes on");
+}
+
+/// What hangs is the table alone.
+#[test]
+fn containers_are_attached_while_the_table_cannot_be_opened() {
+    let scene = Scene::new(1);
+    let pattern = format!("{}/shop-*", scene.app.cgroup.relative());
+    let text = table(&[("shop", &pattern, &list([0]), "")]);
+    let mut run = scene.vipnat.follow(&text, &[]);
+    let lease = Lease::take(&scene.vipnat.table(&text), &mut run);
+    run.signal(Signal::SIGHUP);
+    lease.wait_for_a_reader();
+    let container = App { host: scene.app.host.clone(), cgroup: scene.app.cgroup.child("shop-1") };
+    run.wait_for(|line| line.starts_with("+ app shop in cgroup"));
+    assert_eq!(banner(&container.probe(&format!("tcp {DB}:{PORT}"))), "0");
+    // And it is read when it can be.
+    drop(lease);
+    scene.vipnat.replace_table(&text.replace("[apps.shop]", "[apps.blog]\n[apps.shop]"));
+    run.wait_for(|line| line.contains("app blog"));
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod connect;
 mod crash_points;
 mod datagrams;
 mod follow;
+mod follow_cgroups;
 mod growth;
 mod hangs;
 mod import_platform;

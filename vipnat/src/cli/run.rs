@@ -1,10 +1,17 @@
 //! `vipnat run`: `apply` in a loop over what changes.
 
 mod follower;
+mod inbox;
+mod next;
+mod places;
+mod reading;
 
 use std::{
     path::{Path, PathBuf},
-    sync::mpsc::{self, Sender},
+    sync::{
+        Arc,
+        mpsc::{self, Sender},
+    },
     thread,
     time::Duration,
 };
@@ -16,11 +23,14 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use self::follower::{Follower, notify_manager};
+use self::{
+    follower::{Follower, notify_manager},
+    inbox::Inbox,
+};
 use super::InvalidInput;
 use crate::{
     running::Running,
-    source::{FileSource, Notice, Watch},
+    source::{CgroupWatch, FileSource, Notice, Watch},
     waits::{Worker, within},
 };
 
@@ -55,15 +65,24 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
         .map_err(|who| Error::msg(format!("{} is kept by {who} already", bpffs.display())))?;
 
     super::survive_closed_output();
-    let (sender, events) = mpsc::channel();
+    let inbox: Arc<Inbox> = Arc::default();
     let (stop, stopped) = mpsc::channel();
-    listen_to_signals(sender.clone(), stop.clone()).context("cannot listen to signals")?;
-    let watch = Watch::new(move |notice| sender.send(Event::Notice(notice)).unwrap_or(()))
-        .context("cannot watch files (inotify)")?;
-    let follower = Follower::new(source, super::datapath(bpffs)?, watch);
+    listen_to_signals(&inbox, stop.clone()).context("cannot listen to signals")?;
+    let no_inotify = "cannot watch files (inotify)";
+    let told = Arc::clone(&inbox);
+    let files = Watch::new(move |notice| {
+        told.tell(|news| match notice {
+            Notice::FileBeingWritten => news.written = true,
+            Notice::FileChanged | Notice::Unsure => news.changed = true,
+        });
+    });
+    let told = Arc::clone(&inbox);
+    let cgroups = CgroupWatch::new(move || told.tell(|news| news.cgroups = true));
+    let (files, cgroups) = (files.context(no_inotify)?, cgroups.context(no_inotify)?);
+    let follower = Follower::new(source, super::datapath(bpffs)?, inbox, files, cgroups);
     // Nothing that may hang is done on this thread.
     let ended = move || stop.send(()).unwrap_or(());
-    let follower = Worker::start(move || follower.follow(&events), ended);
+    let follower = Worker::start(move || follower.follow(), ended);
     let _ = stopped.recv();
     match follower.end(PATIENCE) {
         Ok(followed) => followed?,
@@ -85,26 +104,19 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What wakes it.
-enum Event {
-    /// Something happened to files or cgroups.
-    Notice(Notice),
-    /// SIGHUP.
-    Reload,
-    /// SIGTERM or SIGINT.
-    Stop,
-}
-
 /// `stop` is told as well when it is to stop: the loop may hang.
-fn listen_to_signals(sender: Sender<Event>, stop: Sender<()>) -> std::io::Result<()> {
+fn listen_to_signals(inbox: &Arc<Inbox>, stop: Sender<()>) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let inbox = Arc::clone(inbox);
     thread::spawn(move || {
         for signal in &mut signals {
-            // Nobody listens any more when it ends anyway.
-            if signal == SIGHUP {
-                let _ = sender.send(Event::Reload);
-            } else {
-                let _ = (sender.send(Event::Stop), stop.send(()));
+            inbox.tell(|news| match signal {
+                SIGHUP => news.reload = true,
+                _ => news.stop = true,
+            });
+            if signal != SIGHUP {
+                // Nobody listens any more when it ends anyway.
+                let _ = stop.send(());
             }
         }
     });

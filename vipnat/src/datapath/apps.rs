@@ -72,6 +72,16 @@ impl AttachedApp {
         by_hand.map(|(cgroup, _)| *cgroup)
     }
 
+    /// Whether this cgroup was attached by hand.
+    pub(super) fn has_by_hand(&self, cgroup: u64) -> bool {
+        self.cgroups.get(&cgroup).is_some_and(|links| links.by_hand)
+    }
+
+    /// Whether any cgroup was, also if this was read for one only.
+    pub(super) fn has_any_by_hand(&self) -> Result<bool> {
+        Ok(names(&self.dir)?.iter().any(|file| file.starts_with(BY_HAND)))
+    }
+
     /// Whether every hook is attached to this cgroup.
     pub(super) fn is_attached_to(&self, cgroup: u64) -> bool {
         self.cgroups.get(&cgroup).is_some_and(Links::complete)
@@ -129,19 +139,44 @@ fn read_app(dir: PathBuf, scope: u32, name: String) -> Result<AttachedApp> {
     let mut cgroups = BTreeMap::new();
     for file in names(&dir)? {
         let links = dir.join(&file);
-        let id = file.strip_prefix(BY_HAND);
-        let cgroup = id.unwrap_or(&file).parse().map_err(|_| foreign(&links))?;
-        let mut programs = [None; HOOKS.len()];
-        for ((hook, _), program) in HOOKS.iter().zip(&mut programs) {
-            *program = attached_program(&links.join(hook), cgroup)?;
-        }
-        let ours = |name: &String| HOOKS.iter().any(|(hook, _)| hook == name);
-        let others = names(&links)?.into_iter().filter(|name| !ours(name));
-        let others = others.map(|name| links.join(name)).collect();
-        let links = Links { dir: links, programs, by_hand: id.is_some(), others };
-        cgroups.insert(cgroup, links);
+        let (cgroup, by_hand) = parse_links_name(&file).ok_or_else(|| foreign(&links))?;
+        cgroups.insert(cgroup, read_links(links, cgroup, by_hand)?);
     }
     Ok(AttachedApp { name, scope, dir, cgroups })
+}
+
+/// An app with what it has on one cgroup, whatever else it has; `None` if there is no such app.
+pub(super) fn read_one(
+    dir: &StateDir,
+    scope: u32,
+    name: &str,
+    cgroup: u64,
+) -> Result<Option<AttachedApp>> {
+    let dir = dir.path().join(APPS).join(dir_name(scope, name));
+    let exists = |path: &Path| path.try_exists().attempt(|| format!("read {}", path.display()));
+    if !exists(&dir)? {
+        return Ok(None);
+    }
+    let mut cgroups = BTreeMap::new();
+    for by_hand in [false, true] {
+        let file = if by_hand { format!("{BY_HAND}{cgroup}") } else { cgroup.to_string() };
+        let links = dir.join(file);
+        if exists(&links)? {
+            cgroups.insert(cgroup, read_links(links, cgroup, by_hand)?);
+        }
+    }
+    Ok(Some(AttachedApp { name: name.to_owned(), scope, dir, cgroups }))
+}
+
+fn read_links(dir: PathBuf, cgroup: u64, by_hand: bool) -> Result<Links> {
+    let mut programs = [None; HOOKS.len()];
+    for ((hook, _), program) in HOOKS.iter().zip(&mut programs) {
+        *program = attached_program(&dir.join(hook), cgroup)?;
+    }
+    let ours = |name: &String| HOOKS.iter().any(|(hook, _)| hook == name);
+    let others = names(&dir)?.into_iter().filter(|name| !ours(name));
+    let others = others.map(|name| dir.join(name)).collect();
+    Ok(Links { dir, programs, by_hand, others })
 }
 
 /// The program that a pinned link runs on this cgroup, by id.
@@ -285,6 +320,12 @@ pub(super) fn remove(app: &AttachedApp) -> Result<()> {
 
 fn dir_name(scope: u32, name: &str) -> String {
     format!("{scope}:{}", utf8_percent_encode(name, PLAIN))
+}
+
+/// The cgroup of the links in a directory of an app, and whether that was attached by hand.
+pub(super) fn parse_links_name(file: &str) -> Option<(u64, bool)> {
+    let id = file.strip_prefix(BY_HAND);
+    Some((id.unwrap_or(file).parse().ok()?, id.is_some()))
 }
 
 pub(super) fn parse_dir_name(file: &str) -> Option<(u32, String)> {

@@ -101,7 +101,7 @@ pub(super) fn find(
 }
 
 /// The names of the cgroups right below one.
-fn child_names(path: &Path) -> io::Result<Vec<String>> {
+pub(super) fn child_names(path: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(path)? {
         let entry = entry?;

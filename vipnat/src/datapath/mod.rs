@@ -17,6 +17,7 @@ mod departed;
 mod desired;
 mod ending;
 mod error;
+mod keep_up;
 mod kernel;
 mod listing;
 mod maps;
@@ -32,7 +33,6 @@ mod upgrade;
 mod work;
 
 use std::{
-    collections::BTreeSet,
     net::Ipv4Addr,
     path::{Path, PathBuf},
     time::SystemTime,
@@ -52,10 +52,11 @@ pub use self::{
     desired::Desired,
     ending::{Connections, Drained},
     error::{Error, Result},
+    keep_up::{Arrival, Holdings, KeptUp},
     listing::{ListedApp, ListedCgroup, ListedVip, Listing},
     rule::{Rule, Turn},
 };
-use crate::{drains::Drains, record::Record, table::Table};
+use crate::{drains::Drains, record::Record};
 
 /// The state in one directory of bpffs.
 #[derive(Clone, Debug)]
@@ -71,15 +72,6 @@ pub enum Absent {
     Refuse,
     /// Their VIPs are there, and whoever applies the table again when the cgroup exists attaches them.
     Await,
-}
-
-/// The cgroups around a table.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Surroundings {
-    /// The directories in whose entries it shows when cgroups come or go.
-    pub places: BTreeSet<PathBuf>,
-    /// The ids of those that are there, and of those that were attached by hand.
-    pub cgroups: BTreeSet<u64>,
 }
 
 /// One difference that [`Datapath::apply`] makes.
@@ -178,38 +170,6 @@ impl Datapath {
         let exists = |dir| object::exists(&dir);
         StateDir::open(&self.dir)
             .is_ok_and(|dir| dir.map(exists).is_some_and(|it| it.unwrap_or(true)))
-    }
-
-    /// The cgroups that exist now for the apps of a table, and where to watch for others.
-    ///
-    /// # Errors
-    ///
-    /// Cgroups or pins that can't be read.
-    pub fn surroundings(&self, table: &Table) -> Result<Surroundings> {
-        let mut around = Surroundings::default();
-        let Surroundings { places, cgroups } = &mut around;
-        for pattern in table.apps.values().filter_map(|app| app.cgroup.as_ref()) {
-            let found = cgroup::find(&self.cgroup_mount, pattern, |path| {
-                places.insert(path.to_owned());
-            });
-            cgroups.extend(found.attempt(|| format!("read the cgroups {pattern}"))?.into_keys());
-        }
-        let Some(dir) = StateDir::open(&self.dir)? else {
-            return Ok(around);
-        };
-        let mut by_hand = BTreeSet::new();
-        for app in apps::read(&dir)? {
-            by_hand.extend(app.by_hand());
-        }
-        if !by_hand.is_empty() {
-            let paths = cgroup::paths_by_id(&self.cgroup_mount)?;
-            by_hand.retain(|id| paths.contains_key(id));
-            let attached = by_hand.iter().filter_map(|id| paths.get(id));
-            let parents = attached.filter_map(|path| path.parent());
-            places.extend(parents.map(|path| self.cgroup_mount.join(path)));
-        }
-        cgroups.extend(by_hand);
-        Ok(around)
     }
 
     /// Removes all of it: translation stops, nothing is left. Returns `false` if there was nothing.

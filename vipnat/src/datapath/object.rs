@@ -76,6 +76,12 @@ pub(super) fn condition(dir: &StateDir) -> Result<Condition> {
     Ok(if current { Condition::Current } else { Condition::OtherBuild })
 }
 
+/// Whether all that is pinned says that it is this build's, at the cost of one look.
+pub(super) fn is_current(path: &Path) -> bool {
+    let layout = pinned_layout(path).ok().flatten();
+    layout.is_some_and(|layout| layout.version == LAYOUT && layout.build == build())
+}
+
 /// Pins maps and programs where there are none.
 ///
 /// They are pinned in a directory of their own that is renamed when it is complete; the maps come
@@ -236,9 +242,12 @@ pub(super) fn map_difference(path: &Path, name: &str) -> Result<Option<String>> 
 
 /// What tells builds apart.
 pub(super) fn build() -> [u8; 4] {
-    let hash: [u8; 32] = Sha256::digest(OBJECT).into();
-    let [a, b, c, d, ..] = hash;
-    [a, b, c, d]
+    static BUILD: OnceLock<[u8; 4]> = OnceLock::new();
+    *BUILD.get_or_init(|| {
+        let hash: [u8; 32] = Sha256::digest(OBJECT).into();
+        let [a, b, c, d, ..] = hash;
+        [a, b, c, d]
+    })
 }
 
 /// What the pinned state is; `None` if there is no such map, or another of its name.

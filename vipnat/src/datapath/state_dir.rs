@@ -56,6 +56,22 @@ impl StateDir {
     ///
     /// Also if it holds anything that is not vipnat's: it is not ours to change or remove.
     pub(super) fn open(path: &Path) -> Result<Option<Self>> {
+        Self::open_and(path, |path| match foreign(path)? {
+            None => Ok(()),
+            Some(other) => Err(Error::Unsupported(format!(
+                "{} is not vipnat's alone: it holds {other}; use a directory of its own for --bpffs",
+                path.display()
+            ))),
+        })
+    }
+
+    /// The same of a directory that this process opened before, so that what is in it is known: looking for
+    /// what is not vipnat's takes a look at all apps.
+    pub(super) fn open_again(path: &Path) -> Result<Option<Self>> {
+        Self::open_and(path, |_| Ok(()))
+    }
+
+    fn open_and(path: &Path, check: impl Fn(&Path) -> Result<()>) -> Result<Option<Self>> {
         let below = path.strip_prefix(BPFFS).unwrap_or(Path::new(""));
         if below.to_string_lossy().contains('.') {
             return Err(Error::Unsupported(format!(
@@ -84,13 +100,7 @@ impl StateDir {
             let lock = lock.attempt(|| format!("lock {}", path.display()))?;
             // Whoever had the lock may have removed the directory.
             if is_at(&lock, path) {
-                if let Some(other) = foreign(path)? {
-                    return Err(Error::Unsupported(format!(
-                        "{} is not vipnat's alone: it holds {other}; use a directory of its own \
-                         for --bpffs",
-                        path.display()
-                    )));
-                }
+                check(path)?;
                 for_root_alone(path, &metadata)?;
                 return Ok(Some(Self { path: path.to_owned(), lock }));
             }

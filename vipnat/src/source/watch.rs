@@ -1,4 +1,4 @@
-//! Directories watched with inotify: those of the table's file, and cgroups.
+//! Directories watched with inotify: those on the way to the table's file.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -21,8 +21,6 @@ pub enum Notice {
     FileBeingWritten,
     /// The file may be another one, or have been written.
     FileChanged,
-    /// Cgroups came or went.
-    CgroupsChanged,
     /// More happened than could be told, or watching failed: look at everything again.
     Unsure,
 }
@@ -44,8 +42,6 @@ type Identity = (u64, Option<SystemTime>);
 struct Counts {
     /// These entries.
     files: BTreeSet<PathBuf>,
-    /// Every directory in these.
-    cgroups: BTreeSet<PathBuf>,
     /// What was removed or renamed since: the library forgets the watches in it.
     gone: Vec<PathBuf>,
 }
@@ -66,23 +62,17 @@ impl Watch {
         Ok(Self { watcher, counts, watched: HashMap::new() })
     }
 
-    /// Watches exactly these from now on: entries of directories, and directories of cgroups, as far as
-    /// they exist. Returns whether there is a directory that was not watched before: what happened in it
-    /// until now was not told.
+    /// Watches exactly these entries of directories from now on, as far as these exist. Returns whether there
+    /// is a directory that was not watched before: what happened in it until now was not told.
     ///
     /// # Errors
     ///
     /// If the kernel allows no more watches (`fs.inotify.max_user_watches`).
-    pub fn set(
-        &mut self,
-        files: &BTreeSet<PathBuf>,
-        cgroups: &BTreeSet<PathBuf>,
-    ) -> notify::Result<bool> {
+    pub fn set(&mut self, files: &BTreeSet<PathBuf>) -> notify::Result<bool> {
         let directories = files.iter().filter_map(|file| file.parent());
-        let directories = directories.chain(cgroups.iter().map(PathBuf::as_path));
         let wanted: HashMap<_, _> =
             directories.filter_map(|path| Some((path.to_owned(), identity(path)?))).collect();
-        let counts = Counts { files: files.clone(), cgroups: cgroups.clone(), gone: Vec::new() };
+        let counts = Counts { files: files.clone(), gone: Vec::new() };
         let mut known = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let gone = std::mem::replace(&mut *known, counts).gone;
         drop(known);
@@ -125,11 +115,9 @@ impl Counts {
             Ok(event) if !event.need_rescan() => event,
             _ => return vec![Notice::Unsure],
         };
-        let Self { files, cgroups, gone } = self;
+        let Self { files, gone } = self;
         if matches!(event.kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))) {
-            let leads = |path: &PathBuf| {
-                files.iter().chain(cgroups.iter()).any(|watched| watched.starts_with(path))
-            };
+            let leads = |path: &PathBuf| files.iter().any(|watched| watched.starts_with(path));
             gone.extend(event.paths.iter().filter(|path| leads(path)).cloned());
         }
         let mut notices = Vec::new();
@@ -148,15 +136,6 @@ impl Counts {
                 EventKind::Modify(ModifyKind::Data(_)) => Some(Notice::FileBeingWritten),
                 _ => Some(Notice::FileChanged),
             });
-        }
-        let comes_or_goes = matches!(
-            event.kind,
-            EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))
-        );
-        let mut places = event.paths.iter().filter_map(|path| path.parent());
-        // Files of cgroups change all the time.
-        if comes_or_goes && places.any(|place| cgroups.contains(place)) {
-            notices.push(Notice::CgroupsChanged);
         }
         notices
     }
@@ -197,9 +176,9 @@ mod tests {
         let place = fs::canonicalize(dir.path()).unwrap();
         let (sender, receiver) = mpsc::channel();
         let mut watch = Watch::new(move |notice| sender.send(notice).unwrap_or(())).unwrap();
-        let (files, none) = ([place.join("table")].into(), BTreeSet::new());
-        assert!(watch.set(&files, &none).unwrap());
-        assert!(!watch.set(&files, &none).unwrap(), "it is watched already");
+        let files = [place.join("table")].into();
+        assert!(watch.set(&files).unwrap());
+        assert!(!watch.set(&files).unwrap(), "it is watched already");
 
         fs::write(place.join("table"), "written in place").unwrap();
         let all = told(&receiver);
@@ -219,24 +198,8 @@ mod tests {
         fs::remove_dir_all(&place).unwrap();
         fs::create_dir(&place).unwrap();
         told(&receiver);
-        assert!(watch.set(&files, &none).unwrap());
+        assert!(watch.set(&files).unwrap());
         fs::write(place.join("table"), "").unwrap();
         assert!(told(&receiver).contains(&Notice::FileChanged));
-    }
-
-    #[test]
-    fn of_cgroups_only_coming_and_going_counts() {
-        let dir = tempfile::tempdir().unwrap();
-        let place = fs::canonicalize(dir.path()).unwrap();
-        fs::write(place.join("cgroup.events"), "").unwrap();
-        let (sender, receiver) = mpsc::channel();
-        let mut watch = Watch::new(move |notice| sender.send(notice).unwrap_or(())).unwrap();
-        watch.set(&BTreeSet::new(), &[place.clone()].into()).unwrap();
-        fs::write(place.join("cgroup.events"), "populated 1").unwrap();
-        assert_eq!(told(&receiver), []);
-        fs::create_dir(place.join("shop")).unwrap();
-        assert_eq!(told(&receiver), [Notice::CgroupsChanged]);
-        fs::remove_dir(place.join("shop")).unwrap();
-        assert_eq!(told(&receiver), [Notice::CgroupsChanged]);
     }
 }

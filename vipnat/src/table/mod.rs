@@ -6,6 +6,7 @@
 
 mod by_name;
 mod cgroup;
+mod cgroup_index;
 mod check;
 mod endpoint;
 mod error;
@@ -29,6 +30,7 @@ use self::locate::Locator;
 pub use self::{
     by_name::ByName,
     cgroup::{Cgroups, Component},
+    cgroup_index::{CgroupIndex, Owner, Position},
     check::check_name,
     error::{Problem, TableError},
     platform::Imported,

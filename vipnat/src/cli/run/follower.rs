@@ -1,80 +1,93 @@
 //! The loop of `vipnat run`: what changed is read, and made so.
 
 use std::{
-    sync::mpsc::{Receiver, RecvTimeoutError},
+    sync::{Arc, Mutex},
+    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Error, Result};
+use anyhow::{Error, Result};
 use sd_notify::NotifyState;
 
-use super::Event;
+use super::{
+    inbox::{Inbox, News},
+    next::{Next, is_due},
+    places::{Moves, Places},
+    reading::Reading,
+};
 use crate::{
     cli::{
         apply::{describe_applied, describe_ended},
-        complain, count, print, read_table, with_reasons,
+        complain, count, print, with_reasons,
     },
-    datapath::{self, Absent, Applied, Datapath, Drained, Surroundings},
-    source::{FileSource, Notice, Watch},
+    datapath::{self, Absent, Applied, Datapath, Drained, KeptUp},
+    source::{CgroupWatch, FileSource, Watch},
     table::Table,
     waits::may_hang,
 };
 
-/// How long after a change the table is read: long enough for what belongs together.
-const SETTLE: Duration = Duration::from_micros(500);
-/// How long a file that is being written may rest before it is read although it was not closed.
-const WRITING: Duration = Duration::from_secs(1);
 /// How often everything is looked at again, whatever was noticed.
 const REVIEW: Duration = Duration::from_secs(30);
 /// The first and the longest pause after something failed.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// The shortest and the longest pause after cgroups were looked at that came and went: as long as that
+/// took, or others who attach some would wait for us.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
+/// After a look at everything, so many times as long as that took pass before events lead to another.
+const SHARE: u32 = 4;
+/// So many things that are wrong are said between two looks at everything.
+const MOST_COMPLAINTS: usize = 32;
 
 /// Keeps the kernel as the last good table says.
 pub(super) struct Follower {
     source: FileSource,
     datapath: Datapath,
-    watch: Watch,
+    inbox: Arc<Inbox>,
+    /// Used by the thread that reads the file, which may hang.
+    files: Arc<Mutex<Watch>>,
+    places: Places,
     /// The last table that was good.
     table: Option<Table>,
-    /// The cgroups that were there when it was applied, and where others show.
-    around: Surroundings,
+    /// The file is being read since then.
+    reading: Option<Instant>,
+    /// It changed again meanwhile.
+    read_again: bool,
+    /// The service manager waits for the end of this.
+    reloading: bool,
     /// When the next connections have had their time to drain.
     drained: Option<Instant>,
-    /// How many things failed the last time.
-    problems: usize,
     /// How long to wait after the next failure.
     pause: Duration,
+    /// When events may lead to a look at everything again.
+    calm: Instant,
     /// Why the file is not what is in force, if it is not.
     refusal: Option<String>,
     /// What was last complained of; it is not repeated.
     complaints: Vec<String>,
 }
 
-/// What to do next, and when.
-#[derive(Clone, Copy)]
-struct Next {
-    /// Look at everything.
-    review: Instant,
-    /// Read the file, which changed.
-    file: Option<Instant>,
-    /// At the latest, however often it is written to meanwhile.
-    latest: Option<Instant>,
-    /// Look for cgroups, of which some came or went.
-    cgroups: bool,
-}
-
 impl Follower {
     /// Has done nothing yet.
-    pub(super) fn new(source: FileSource, datapath: Datapath, watch: Watch) -> Self {
+    pub(super) fn new(
+        source: FileSource,
+        datapath: Datapath,
+        inbox: Arc<Inbox>,
+        files: Watch,
+        cgroups: CgroupWatch,
+    ) -> Self {
         Self {
             source,
             datapath,
-            watch,
+            inbox,
+            files: Arc::new(Mutex::new(files)),
+            places: Places::new(cgroups),
             table: None,
-            around: Surroundings::default(),
+            reading: None,
+            read_again: false,
+            reloading: false,
             drained: None,
-            problems: 0,
             pause: RETRY.0,
+            calm: Instant::now(),
             refusal: None,
             complaints: Vec::new(),
         }
@@ -86,15 +99,17 @@ impl Follower {
     ///
     /// If the first table can't be read or applied, and nothing was applied before. Later, failures are
     /// complained of.
-    pub(super) fn follow(mut self, events: &Receiver<Event>) -> Result<()> {
-        let watching = self.watch_places().err().map(|error| with_reasons(&error));
-        match self.read() {
+    pub(super) fn follow(mut self) -> Result<()> {
+        let (source, files) = (&self.source, &self.files);
+        let what = || source.path().display().to_string();
+        let Reading { table, unwatched } = may_hang(what, || Reading::of(source, files));
+        match table {
             Ok(table) => self.table = Some(table),
             // Something is in force already, and a file may be mended.
             Err(error) if self.datapath.is_applied() => self.refuse(&error),
             Err(error) => return Err(error),
         }
-        let mut problems: Vec<_> = watching.into_iter().collect();
+        let mut problems: Vec<_> = unwatched.iter().map(with_reasons).collect();
         match self.reconcile() {
             Ok(failed) => problems.extend(failed),
             Err(error) if !self.datapath.is_applied() => return Err(error),
@@ -104,41 +119,70 @@ impl Follower {
             }
             Err(error) => problems.push(with_reasons(&error)),
         }
-        let mut next = self.account(problems);
+        let mut next = Next::at(self.account(problems));
         let _ = print(&format!("following {}\n", self.source.path().display()));
         notify_manager(&[NotifyState::Ready]);
         loop {
-            match events.recv_timeout(next.pause()) {
-                Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
-                Ok(Event::Reload) => {
-                    let mut states = vec![NotifyState::Reloading];
-                    states.extend(NotifyState::monotonic_usec_now());
-                    notify_manager(&states);
-                    next = self.catch_up();
-                    notify_manager(&[NotifyState::Ready]);
-                }
-                Ok(Event::Notice(notice)) => next.hear(notice),
-                Err(RecvTimeoutError::Timeout) if next.only_cgroups() => {
-                    next.cgroups = false;
-                    if let Some(looked) = self.look_at_cgroups() {
-                        // At once, whatever is being written to the file.
-                        let review = next.review.min(looked.review);
-                        next = Next { file: next.file, latest: next.latest, review, ..looked };
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => next = self.catch_up(),
+            let News { stop, reload, reading, changed, written, cgroups } =
+                self.inbox.wait(next.pause());
+            if stop {
+                return Ok(());
+            }
+            if written {
+                next.hear_of_writing();
+            }
+            if changed {
+                next.hear_of_change();
+            }
+            next.cgroups |= cgroups;
+            if reload {
+                let mut states = vec![NotifyState::Reloading];
+                states.extend(NotifyState::monotonic_usec_now());
+                notify_manager(&states);
+                self.reloading = true;
+                self.read(&mut next);
+            }
+            if let Some(reading) = reading {
+                self.take_in(reading, &mut next);
+            }
+            // At once, whatever is being written to the file.
+            if next.cgroups && is_due(Some(next.cgroups_from)) {
+                self.look_at_cgroups(&mut next);
+            }
+            if is_due(next.file) {
+                self.read(&mut next);
+            }
+            if is_due(Some(next.review)) && next.file.is_none() {
+                self.review(&mut next);
+            } else if is_due(next.look) {
+                self.look_at_everything(&mut next);
             }
         }
     }
 
-    /// Reads what may have changed and makes it so, or says why not.
-    fn catch_up(&mut self) -> Next {
-        let mut problems = Vec::new();
-        if let Err(error) = self.watch_places() {
-            problems.push(with_reasons(&error));
+    /// Begins to read the file. That is done on a thread of its own, since it may take for ever.
+    fn read(&mut self, next: &mut Next) {
+        (next.file, next.latest) = (None, None);
+        if self.reading.is_some() {
+            self.read_again = true;
+            return;
         }
+        self.reading = Some(Instant::now());
+        let (source, files) = (self.source.clone(), Arc::clone(&self.files));
+        let inbox = Arc::clone(&self.inbox);
+        thread::spawn(move || {
+            let reading = Reading::of(&source, &files);
+            inbox.tell(|news| news.reading = Some(reading));
+        });
+    }
+
+    /// Makes so what was read, or says why not.
+    fn take_in(&mut self, reading: Reading, next: &mut Next) {
+        self.reading = None;
+        let Reading { table, unwatched } = reading;
+        let mut problems: Vec<_> = unwatched.iter().map(with_reasons).collect();
         let mut before = None;
-        match self.read() {
+        match table {
             Ok(table) => {
                 self.refusal = None;
                 before = self.table.replace(table);
@@ -158,23 +202,72 @@ impl Follower {
             Ok(failed) => problems.extend(failed),
             Err(error) => problems.push(with_reasons(&error)),
         }
-        self.account(problems)
+        (next.review, next.look) = (self.account(problems), None);
+        if self.read_again {
+            self.read_again = false;
+            self.read(next);
+        } else if self.reloading {
+            self.reloading = false;
+            notify_manager(&[NotifyState::Ready]);
+        }
     }
 
-    /// The same when only cgroups came or went; `None` if none of them is ours.
-    fn look_at_cgroups(&mut self) -> Option<Next> {
-        let known = self.around.cgroups.clone();
-        let mut problems = Vec::new();
-        match self.watch_places() {
-            Ok(()) if self.problems == 0 && self.around.cgroups == known => return None,
-            Ok(()) => {}
-            Err(error) => problems.push(with_reasons(&error)),
+    /// Looks at everything, the file as well.
+    fn review(&mut self, next: &mut Next) {
+        let Some(since) = self.reading else {
+            // It is due again if that does not end.
+            next.review = Instant::now() + REVIEW;
+            return self.read(next);
+        };
+        self.refusal = Some(format!(
+            "{}: not read after {} seconds; is its file system there?\n    the table before it stays in \
+             force",
+            self.source.path().display(),
+            since.elapsed().as_secs()
+        ));
+        self.look_at_everything(next);
+    }
+
+    /// Makes the kernel do what the table in force says.
+    fn look_at_everything(&mut self, next: &mut Next) {
+        let problems = self.reconcile().unwrap_or_else(|error| vec![with_reasons(&error)]);
+        (next.review, next.look) = (self.account(problems), None);
+    }
+
+    /// Looks at cgroups that came or went, and at nothing else.
+    fn look_at_cgroups(&mut self, next: &mut Next) {
+        let begun = Instant::now();
+        match self.follow_cgroups() {
+            Ok(true) => {}
+            // Whatever it is: it shows again, or is gone, when everything is looked at.
+            Ok(false) | Err(_) => drop(next.look.get_or_insert(begun.max(self.calm))),
         }
-        match self.reconcile() {
-            Ok(failed) => problems.extend(failed),
-            Err(error) => problems.push(with_reasons(&error)),
+        next.cgroups = self.places.has_more();
+        next.cgroups_from = Instant::now() + begun.elapsed().clamp(PAUSE.0, PAUSE.1);
+    }
+
+    /// Returns whether that was all.
+    fn follow_cgroups(&mut self) -> Result<bool> {
+        let Moves { came, went, contested, lost } = self.places.moves(&self.datapath)?;
+        let mut plain = !lost;
+        if !came.is_empty() || !went.is_empty() {
+            let KeptUp { changes, failed, unclear } =
+                self.datapath.keep_up(&mut self.places.holdings, &went, &came);
+            self.places.note(came);
+            // A journal that is gone is no reason to stop.
+            let _ = print(&describe_applied(&Applied { changes, ..Applied::default() }));
+            // It is tried again as anything that failed.
+            plain &= !unclear && failed.is_empty();
         }
-        Some(self.account(problems))
+        for (cgroup, apps) in contested {
+            let error = datapath::Error::Contested { cgroup, apps };
+            let complaint = with_reasons(&error.into());
+            if self.complaints.len() < MOST_COMPLAINTS && !self.complaints.contains(&complaint) {
+                complain(&complaint);
+                self.complaints.push(complaint);
+            }
+        }
+        Ok(plain)
     }
 
     /// Goes on with the table before.
@@ -182,39 +275,24 @@ impl Follower {
         self.refusal = Some(with_reasons(error) + "\n    the table before it stays in force");
     }
 
-    /// Watches where changes show, before looking at what there is: what comes in between is told.
-    fn watch_places(&mut self) -> Result<()> {
-        loop {
-            let source = &self.source;
-            let what = || source.path().display().to_string();
-            let files = may_hang(what, || source.entries_to_watch());
-            if let Some(table) = &self.table {
-                self.around = self.datapath.surroundings(table)?;
-            }
-            let limit = "cannot watch more directories, and looks at all of them now and then \
-                         instead (see fs.inotify.max_user_watches)";
-            // What is there now may lead elsewhere than a moment ago.
-            let set = || self.watch.set(&files, &self.around.places);
-            if !may_hang(what, set).context(limit)? {
-                return Ok(());
-            }
-        }
-    }
-
-    fn read(&self) -> Result<Table> {
-        let path = self.source.path();
-        may_hang(|| path.display().to_string(), || read_table(path))
-    }
-
     /// Makes the kernel do what the table says. Returns what could not be done.
     fn reconcile(&mut self) -> Result<Vec<String>> {
+        let begun = Instant::now();
+        let done = self.make();
+        self.calm = Instant::now() + begun.elapsed() * SHARE;
+        done
+    }
+
+    fn make(&mut self) -> Result<Vec<String>> {
         let mut problems = Vec::new();
-        // The table may be a new one, with other cgroups.
-        if let Err(error) = self.watch_places() {
-            problems.push(with_reasons(&error));
-        }
+        let mut found = None;
         let applied = match &self.table {
-            Some(table) => self.datapath.apply(table, Absent::Await),
+            Some(table) => {
+                let (there, failed) = self.places.watch(&self.datapath, table);
+                problems.extend(failed.as_ref().map(with_reasons));
+                found = Some(there);
+                self.datapath.apply(table, Absent::Await)
+            }
             None => Ok(Applied::default()),
         };
         // Whatever came of it, time goes on for what drains.
@@ -234,14 +312,18 @@ impl Follower {
         let Applied { warnings, failed, .. } = applied;
         warnings.iter().for_each(|warning| complain(warning));
         problems.extend(failed.into_iter().map(|error| with_reasons(&error.into())));
+        if let Some(found) = found
+            && let Err(error) = self.places.learn(&self.datapath, found)
+        {
+            problems.push(with_reasons(&error));
+        }
         Ok(problems)
     }
 
     /// Tells what is wrong, once, and decides when to try again: a refused table is as good as any until
     /// its file changes.
-    fn account(&mut self, problems: Vec<String>) -> Next {
-        self.problems = problems.len();
-        let failed = self.problems > 0;
+    fn account(&mut self, problems: Vec<String>) -> Instant {
+        let failed = !problems.is_empty();
         let mut complaints: Vec<_> = self.refusal.iter().cloned().collect();
         for problem in problems {
             if !complaints.contains(&problem) {
@@ -257,14 +339,9 @@ impl Follower {
         self.complaints = complaints;
         let pause = if failed { self.pause } else { REVIEW };
         self.pause = if failed { (self.pause * 2).min(RETRY.1) } else { RETRY.0 };
-        self.at(pause)
-    }
-
-    /// Looks at everything after a pause, or when connections have had their time to drain.
-    fn at(&self, pause: Duration) -> Next {
+        // Or when connections have had their time to drain.
         let at = Instant::now() + pause;
-        let review = self.drained.map_or(at, |due| at.min(due));
-        Next { review, file: None, latest: None, cgroups: false }
+        self.drained.map_or(at, |due| at.min(due))
     }
 
     fn status(&self) -> String {
@@ -276,41 +353,6 @@ impl Follower {
             count(relationships, "relationship"),
             self.source.path().display()
         )
-    }
-}
-
-impl Next {
-    fn hear(&mut self, notice: Notice) {
-        let now = Instant::now();
-        match notice {
-            Notice::FileBeingWritten => {
-                let latest = *self.latest.get_or_insert(now + WRITING * 10);
-                self.file = Some(latest.min(now + WRITING));
-            }
-            // The first of a burst tells when, or there might be no end of it.
-            Notice::FileChanged | Notice::Unsure => {
-                let soon = now + SETTLE;
-                self.file = Some(self.file.map_or(soon, |file| file.min(soon)));
-            }
-            Notice::CgroupsChanged => self.cgroups = true,
-        }
-    }
-
-    /// Whether cgroups are all there is to look at now.
-    fn only_cgroups(&self) -> bool {
-        let now = Instant::now();
-        // A file that is being written is not read before its time, whatever else is due.
-        let file = self.file.is_none_or(|file| file > now);
-        self.cgroups && file && (self.review > now || self.file.is_some())
-    }
-
-    /// How long there is nothing to do.
-    fn pause(&self) -> Duration {
-        if self.cgroups {
-            return Duration::ZERO;
-        }
-        // A file that is being written is not read before its time.
-        self.file.unwrap_or(self.review).saturating_duration_since(Instant::now())
     }
 }
 

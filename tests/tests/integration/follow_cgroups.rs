@@ -1,0 +1,218 @@
+//! `run` beside cgroups that come and go: what each costs, and who gets it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread::sleep,
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+use vipnat_tests::{App, Cgroup, Following};
+
+use crate::scene::{DB, PORT, Scene, banner, list, strace, table};
+
+const QUIET: Duration = Duration::from_millis(300);
+
+/// A `run` whose system calls are written to a file.
+struct Traced {
+    run: Following,
+    calls: PathBuf,
+    /// How much of them was looked at.
+    known: usize,
+}
+
+impl Traced {
+    /// Follows a table. Only these system calls are written.
+    fn start(scene: &Scene, text: &str, calls: &str) -> Self {
+        let file = scene.vipnat.table(text);
+        let log = file.with_file_name("calls");
+        let run = scene.vipnat.command(["run".as_ref(), file.as_os_str()]);
+        let trace = format!("trace={calls}");
+        let options = ["-D", "-qqq", "-o", log.to_str().unwrap(), "-e", &trace];
+        let mut run = Following::start(strace(&run, &options));
+        run.wait_for(|line| line.starts_with("following "));
+        Self { run, calls: log, known: 0 }
+    }
+
+    /// The calls since this was asked last.
+    fn calls(&mut self) -> Vec<String> {
+        let calls = fs::read_to_string(&self.calls).unwrap();
+        let new = calls[self.known..].lines().map(str::to_owned);
+        self.known = calls.len();
+        // Of one that another thread interrupted, this is the second part.
+        new.filter(|call| !call.contains("resumed>")).collect()
+    }
+
+    /// How many of them are for BPF.
+    fn bpf_calls(&mut self) -> usize {
+        self.calls().iter().filter(|call| call.contains(" bpf(")).count()
+    }
+}
+
+/// A table of many apps: those of a pattern and many that have a cgroup each, which is not there.
+fn many(scene: &Scene, apps: usize) -> String {
+    let parent = scene.app.cgroup.relative();
+    let mut text = table(&[("shop", &format!("{parent}/shop-*"), &list([0]), "")]);
+    for number in 0..apps {
+        text += &format!("[apps.a{number}]\ncgroup = \"{parent}/a{number}\"\n");
+    }
+    text
+}
+
+/// Stops a process, which SIGCONT ends, and waits until all its threads have.
+fn stop(run: &Following) {
+    run.signal(Signal::SIGSTOP);
+    let stopped = |task: &Path| {
+        let stat = fs::read_to_string(task.join("stat")).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+    };
+    let tasks = || fs::read_dir(format!("/proc/{}/task", run.pid())).unwrap().flatten();
+    while !tasks().all(|task| stopped(&task.path())) {
+        sleep(Duration::from_millis(5));
+    }
+}
+
+/// Each one once cost a look at all apps, and a whole apply if it was some app's.
+#[test]
+fn a_cgroup_that_comes_or_goes_costs_the_same_however_many_apps_there_are() {
+    let scene = Scene::new(1);
+    let mut costs = Vec::new();
+    for apps in [1, 60] {
+        let mut traced = Traced::start(&scene, &many(&scene, apps), "bpf,openat,statx");
+        // The first one attached makes the library find out what the kernel can do.
+        let first = scene.app.cgroup.child("shop-0");
+        traced.run.wait_for(|line| line.starts_with("+ app shop in cgroup"));
+        drop(first);
+        traced.run.wait_for(|line| line.starts_with("- app shop in a cgroup that is gone"));
+        assert_eq!(traced.run.says_meanwhile(QUIET), [""; 0]);
+        traced.calls();
+        for number in 0..50 {
+            drop(scene.app.cgroup.child(&format!("foreign-{number}")));
+        }
+        assert_eq!(traced.run.says_meanwhile(QUIET), [""; 0]);
+        assert_eq!(traced.calls(), [""; 0], "{apps} apps");
+
+        let container =
+            App { host: scene.app.host.clone(), cgroup: scene.app.cgroup.child("shop-1") };
+        traced.run.wait_for(|line| line.starts_with("+ app shop in cgroup"));
+        let came = traced.bpf_calls();
+        assert_eq!(banner(&container.probe(&format!("tcp {DB}:{PORT}"))), "0");
+        drop(container);
+        traced.run.wait_for(|line| line.starts_with("- app shop in a cgroup that is gone"));
+        costs.push((came, traced.bpf_calls()));
+    }
+    assert_eq!(costs[0], costs[1], "calls of bpf(2) for one that comes, and for one that goes");
+    assert!(costs[0].0 > 0 && costs[0].1 > 0, "{costs:?}");
+}
+
+/// What a tenant makes below its own cgroup was walked through for each event, if anything was attached by
+/// hand.
+#[test]
+fn a_tenants_own_cgroups_are_not_looked_at_for_what_is_attached_by_hand() {
+    let scene = Scene::new(1);
+    let tenant = scene.app.cgroup.child("tenant");
+    let inner: Vec<_> = (0..50).map(|number| tenant.child(&format!("t{number}"))).collect();
+    let deep = inner[0].child("deep");
+    let hosts = Cgroup::new();
+    let container = hosts.child("container");
+    let text = table(&[("shop", "x", &list([0]), "")]).replace("cgroup = \"x\"\n", "");
+    scene.vipnat.apply(&text);
+    scene.vipnat.ok(["attach", "--app", "shop", "--cgroup", container.relative()]);
+    let mut traced = Traced::start(&scene, &text, "openat,statx,newfstatat,inotify_add_watch");
+    assert_eq!(traced.run.says_meanwhile(QUIET), [""; 0]);
+    traced.calls();
+    for _ in 0..20 {
+        drop(inner[1].child("one"));
+        drop(hosts.child("other"));
+    }
+    assert_eq!(traced.run.says_meanwhile(QUIET), [""; 0]);
+    let into = |call: &String| call.contains("/tenant");
+    assert_eq!(traced.calls().into_iter().filter(into).collect::<Vec<_>>(), [""; 0]);
+    drop(container);
+    traced.run.wait_for(|line| line.starts_with("- app shop in a cgroup that is gone"));
+    assert_eq!(traced.calls().into_iter().filter(into).collect::<Vec<_>>(), [""; 0]);
+    drop(deep);
+}
+
+#[test]
+fn a_cgroup_that_comes_when_the_state_was_removed_brings_all_of_it_back() {
+    let scene = Scene::new(1);
+    let mut run = scene.vipnat.follow(&many(&scene, 1), &[]);
+    fs::remove_dir_all(scene.vipnat.bpffs()).unwrap();
+    let container = App { host: scene.app.host.clone(), cgroup: scene.app.cgroup.child("shop-1") };
+    run.wait_for(|line| line.starts_with("+ app shop in cgroup"));
+    assert_eq!(banner(&container.probe(&format!("tcp {DB}:{PORT}"))), "0");
+}
+
+/// Links inside those of the same app are in each other's way, whichever cgroup comes first.
+#[test]
+fn a_cgroup_that_comes_inside_or_around_one_of_its_app_is_translated_once() {
+    let scene = Scene::new(1);
+    let parent = scene.app.cgroup.relative();
+    let text = table(&[("shop", &format!("{parent}/shop-*/inner"), &list([0]), "")]);
+    let mut run = scene.vipnat.follow(&text, &[]);
+    let outer = scene.app.cgroup.child("shop-1");
+    scene.vipnat.ok(["attach", "--app", "shop", "--cgroup", outer.relative()]);
+    let inner = App { host: scene.app.host.clone(), cgroup: outer.child("inner") };
+    assert_eq!(run.says_meanwhile(QUIET), [""; 0]);
+    let report = inner.probe(&format!("tcp {DB}:{PORT}"));
+    assert_eq!((report.ok, report.peer()), (true, format!("{DB}:{PORT}").as_str()), "{report:?}");
+    drop((inner, outer));
+
+    // Here the inner one is attached first, since `run` is late.
+    let text = table(&[("shop", &format!("{parent}/shop-*"), &list([0]), "")]);
+    scene.vipnat.replace_table(&text);
+    run.signal(Signal::SIGHUP);
+    run.wait_for(|line| line.starts_with("- app shop in a cgroup that is gone"));
+    stop(&run);
+    let outer = scene.app.cgroup.child("shop-2");
+    let inner = App { host: scene.app.host.clone(), cgroup: outer.child("inner") };
+    scene.vipnat.ok(["attach", "--app", "shop", "--cgroup", inner.cgroup.relative()]);
+    run.signal(Signal::SIGCONT);
+    run.wait_for(|line| line == format!("+ app shop in cgroup {}", outer.relative()));
+    let report = inner.probe(&format!("tcp {DB}:{PORT}"));
+    assert_eq!((report.ok, report.peer()), (true, format!("{DB}:{PORT}").as_str()), "{report:?}");
+}
+
+/// A hook may be faster than `run`, whose pattern matches the cgroup as well.
+#[test]
+fn what_a_hook_attached_first_stays_by_hand_and_is_forgotten_when_it_goes() {
+    let scene = Scene::new(2);
+    let pattern = format!("{}/c-*", scene.app.cgroup.relative());
+    let special = table(&[("special", "x", &list([1]), "")]).replace("cgroup = \"x\"\n", "");
+    let text = special + &table(&[("general", &pattern, &list([0]), "")]);
+    let mut run = scene.vipnat.follow(&text, &[]);
+    for round in 0..3 {
+        stop(&run);
+        let cgroup = scene.app.cgroup.child("c-1");
+        let container = App { host: scene.app.host.clone(), cgroup };
+        let cgroup = container.cgroup.relative();
+        scene.vipnat.ok(["attach", "--app", "special", "--cgroup", cgroup]);
+        run.signal(Signal::SIGCONT);
+        assert_eq!(run.says_meanwhile(QUIET), [""; 0], "round {round}");
+        let report = container.probe(&format!("tcp {DB}:{PORT}"));
+        assert_eq!((banner(&report), report.peer()), ("1".to_owned(), &*format!("{DB}:{PORT}")));
+        drop(container);
+        run.wait_for(|line| line.starts_with("- app special in a cgroup that is gone"));
+        assert!(!scene.vipnat.ok(["list"]).contains("by hand"));
+    }
+}
+
+#[test]
+fn each_contested_cgroup_is_said_once_while_others_are_attached() {
+    let scene = Scene::new(2);
+    let parent = scene.app.cgroup.relative();
+    let (first, second) = (format!("{parent}/x-*"), format!("{parent}/*-x"));
+    let apps = [("shop", first.as_str(), &*list([0]), ""), ("blog", &second, &list([1]), "")];
+    let mut run = scene.vipnat.follow(&table(&apps), &[]);
+    for name in ["x-1-x", "x-2-x"] {
+        let contested = scene.app.cgroup.child(name);
+        run.wait_for(|line| line.contains(&format!("{name} is claimed by the apps blog, shop")));
+        drop(contested);
+    }
+    let _clear = scene.app.cgroup.child("x-1");
+    run.wait_for(|line| line.starts_with("+ app shop in cgroup"));
+    let claimed = |line: &str| line.contains("is claimed by");
+    assert!(!run.says_meanwhile(QUIET).iter().any(|line| claimed(line)));
+}

@@ -1,0 +1,39 @@
+//! The file, read. That may take for ever.
+
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Error, Result};
+
+use crate::{
+    cli::read_table,
+    source::{FileSource, Watch},
+    table::Table,
+};
+
+/// Why watching may fail.
+pub(super) const WATCH_LIMIT: &str = "cannot watch more directories, and looks at all of them now and then \
+                                      instead (see fs.inotify.max_user_watches)";
+
+/// What came of reading the file.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) table: Result<Table>,
+    /// Why changes of the file may not be noticed.
+    pub(super) unwatched: Option<Error>,
+}
+
+impl Reading {
+    /// Watches the file, then reads it: what changes in between is told.
+    pub(super) fn of(source: &FileSource, files: &Mutex<Watch>) -> Self {
+        let mut files = files.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is there now may lead elsewhere than a moment ago.
+        let unwatched = loop {
+            match files.set(&source.entries_to_watch()) {
+                Ok(true) => {}
+                Ok(false) => break None,
+                Err(error) => break Some(Error::from(error).context(WATCH_LIMIT)),
+            }
+        };
+        Self { table: read_table(source.path()), unwatched }
+    }
+}

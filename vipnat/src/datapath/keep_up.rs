@@ -1,0 +1,294 @@
+//! Cgroups that come and go, each at the cost of itself: without a look at other apps, cgroups or maps.
+//!
+//! Only what is plain is done here: a cgroup that never had a link and that a table gives to one app, and one
+//! that is gone. For all else, and whenever the state is not just as an apply leaves it, there is
+//! [`Datapath::apply`].
+
+use std::{
+    collections::HashMap,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Change, Datapath,
+    apps::{self, AttachedApp},
+    cgroup,
+    error::{Attempt as _, Error, Result},
+    maps::Switch,
+    object,
+    state_dir::{APPS, StateDir, names},
+};
+
+/// Who has which cgroup, by the names of the pins.
+#[derive(Clone, Debug, Default)]
+pub struct Holdings {
+    scopes: HashMap<String, u32>,
+    apps: HashMap<u32, String>,
+    /// The app that has links on a cgroup, by id, and whether by hand.
+    cgroups: HashMap<u64, (String, bool)>,
+}
+
+impl Holdings {
+    /// Whether an app has links on a cgroup, or had them when it was there.
+    pub fn has(&self, cgroup: u64) -> bool {
+        self.cgroups.contains_key(&cgroup)
+    }
+
+    /// The cgroups that were attached by hand.
+    pub fn by_hand(&self) -> impl Iterator<Item = u64> {
+        let by_hand = self.cgroups.iter().filter(|(_, (_, by_hand))| *by_hand);
+        by_hand.map(|(cgroup, _)| *cgroup)
+    }
+}
+
+/// A cgroup that came, and that a table gives to an app.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// The app.
+    pub app: String,
+    /// By a path, not by a pattern.
+    pub named: bool,
+    /// The cgroup, below the mount.
+    pub below: PathBuf,
+    /// Its id.
+    pub id: u64,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct KeptUp {
+    /// What changed.
+    pub changes: Vec<Change>,
+    /// Why apps could not be attached.
+    pub failed: Vec<Error>,
+    /// Something is not as plain as it would have to be: apply the table.
+    pub unclear: bool,
+}
+
+/// What to do about an arrival.
+enum Step {
+    Attach(AttachedApp),
+    /// The cgroup is translated already, or another app's for good: who has links on it, if anybody.
+    Nothing(Option<(String, bool)>),
+    Unclear,
+}
+
+impl Datapath {
+    /// Who has which cgroup.
+    ///
+    /// # Errors
+    ///
+    /// Pins that can't be read.
+    pub fn holdings(&self) -> Result<Holdings> {
+        let mut holdings = Holdings::default();
+        let Some(dir) = StateDir::open(&self.dir)? else {
+            return Ok(holdings);
+        };
+        let apps = dir.path().join(APPS);
+        for file in names(&apps)? {
+            let Some((scope, name)) = apps::parse_dir_name(&file) else {
+                continue;
+            };
+            for links in names(&apps.join(&file))? {
+                if let Some((cgroup, by_hand)) = apps::parse_links_name(&links) {
+                    holdings.cgroups.insert(cgroup, (name.clone(), by_hand));
+                }
+            }
+            holdings.scopes.insert(name.clone(), scope);
+            holdings.apps.insert(scope, name);
+        }
+        Ok(holdings)
+    }
+
+    /// Attaches cgroups that came, and releases some that went, which are no more. `holdings` are those after
+    /// the last apply, and are kept. What fails otherwise than by an attachment is unclear.
+    pub fn keep_up(&self, holdings: &mut Holdings, went: &[u64], came: &[Arrival]) -> KeptUp {
+        let mut kept = KeptUp::default();
+        if self.try_to_keep_up(holdings, went, came, &mut kept).is_err() {
+            kept.unclear = true;
+        }
+        kept
+    }
+
+    fn try_to_keep_up(
+        &self,
+        holdings: &mut Holdings,
+        went: &[u64],
+        came: &[Arrival],
+        kept: &mut KeptUp,
+    ) -> Result<()> {
+        let dir = StateDir::open_again(&self.dir)?;
+        let Some(dir) = dir.filter(|dir| object::is_current(dir.path())) else {
+            kept.unclear = true;
+            return Ok(());
+        };
+        if dir.is_changing()? {
+            kept.unclear = true;
+            return Ok(());
+        }
+        let switch = Switch::open(dir.path())?;
+        for cgroup in went {
+            self.release_one(&dir, &switch, holdings, *cgroup, kept)?;
+        }
+        for arrival in came {
+            self.attach_one(&dir, &switch, holdings, arrival, kept)?;
+        }
+        dir.is_still_there()
+    }
+
+    fn release_one(
+        &self,
+        dir: &StateDir,
+        switch: &Switch,
+        holdings: &mut Holdings,
+        cgroup: u64,
+        kept: &mut KeptUp,
+    ) -> Result<()> {
+        let Some((name, _)) = holdings.cgroups.get(&cgroup).cloned() else {
+            return Ok(());
+        };
+        let app = match holdings.scopes.get(&name) {
+            Some(scope) => apps::read_one(dir, *scope, &name, cgroup)?,
+            None => None,
+        };
+        // `attach` may have given it to another app since.
+        let Some(app) = app.filter(|app| app.has_links_on(cgroup)) else {
+            kept.unclear = true;
+            return Ok(());
+        };
+        apps::release(switch, &app, cgroup)?;
+        holdings.cgroups.remove(&cgroup);
+        kept.changes.push(Change::Leave { app: name, cgroup: None });
+        Ok(())
+    }
+
+    fn attach_one(
+        &self,
+        dir: &StateDir,
+        switch: &Switch,
+        holdings: &mut Holdings,
+        arrival: &Arrival,
+        kept: &mut KeptUp,
+    ) -> Result<()> {
+        let Arrival { app: name, named: _, below, id } = arrival;
+        let app = match self.step(dir, switch, holdings, arrival)? {
+            Step::Attach(app) => app,
+            Step::Nothing(holder) => {
+                if let Some(holder) = holder {
+                    holdings.cgroups.insert(*id, holder);
+                }
+                return Ok(());
+            }
+            Step::Unclear => {
+                kept.unclear = true;
+                return Ok(());
+            }
+        };
+        match apps::attach(dir, switch, &app, *id, &self.cgroup_mount.join(below)) {
+            Ok(()) => {
+                holdings.cgroups.insert(*id, (name.clone(), false));
+                let (app, cgroup) = (name.clone(), below.clone());
+                kept.changes.push(Change::Attach { app, cgroup, id: *id });
+            }
+            // A container that ends while it is attached is no failure, and leaves nothing.
+            Err(_) if self.id_of(below)? != Some(*id) => {
+                let app = apps::read_one(dir, app.scope, name, *id)?.unwrap_or(app);
+                apps::release(switch, &app, *id)?;
+                kept.changes.push(Change::Leave { app: name.clone(), cgroup: None });
+            }
+            Err(error) => kept.failed.push(error),
+        }
+        Ok(())
+    }
+
+    /// The rules of [`Work`](super::work::Work), for one cgroup. Who has it, the kernel says.
+    fn step(
+        &self,
+        dir: &StateDir,
+        switch: &Switch,
+        holdings: &Holdings,
+        arrival: &Arrival,
+    ) -> Result<Step> {
+        let Arrival { app: name, named, below, id } = arrival;
+        let Some(scope) = holdings.scopes.get(name) else {
+            return Ok(Step::Unclear);
+        };
+        let Some(app) = apps::read_one(dir, *scope, name, *id)? else {
+            return Ok(Step::Unclear);
+        };
+        match switch.scope(*id)? {
+            // It never had a link.
+            None if !app.has_links_on(*id) => {}
+            Some(on) if on == *scope && app.is_attached_to(*id) => {
+                return Ok(Step::Nothing(Some((name.clone(), app.has_by_hand(*id)))));
+            }
+            // What was attached by hand says more than a pattern.
+            Some(other) if !named && other != *scope => {
+                let holder = holdings.apps.get(&other);
+                let theirs = match holder {
+                    Some(holder) => apps::read_one(dir, other, holder, *id)?,
+                    None => None,
+                };
+                return Ok(match (holder, theirs.filter(|app| app.has_by_hand(*id))) {
+                    (Some(holder), Some(_)) => Step::Nothing(Some((holder.clone(), true))),
+                    _ => Step::Unclear,
+                });
+            }
+            _ => return Ok(Step::Unclear),
+        }
+        // It is translated already, with all that is in the outer one.
+        for outer in below.ancestors().skip(1).take_while(|outer| *outer != Path::new("")) {
+            if let Some(outer) = self.id_of(outer)?
+                && switch.scope(outer)? == Some(*scope)
+            {
+                return Ok(Step::Nothing(None));
+            }
+        }
+        // A cgroup inside this one may be attached, and would be in its way.
+        let path = self.cgroup_mount.join(below);
+        let inner = std::fs::metadata(&path).map_or(0, |cgroup| cgroup.nlink()) > 2;
+        Ok(if inner && app.has_any_by_hand()? { Step::Unclear } else { Step::Attach(app) })
+    }
+
+    /// The id of a cgroup below the mount; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be told.
+    pub fn id_of(&self, below: &Path) -> Result<Option<u64>> {
+        let path = self.cgroup_mount.join(below);
+        cgroup::id(&path).attempt(|| format!("read {}", path.display()))
+    }
+
+    /// The names of the cgroups right below one; none if it is gone.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be told.
+    pub fn names_in(&self, below: &Path) -> Result<Vec<std::ffi::OsString>> {
+        let path = self.cgroup_mount.join(below);
+        let names = cgroup::child_names(&path);
+        let names = names.attempt(|| format!("read the cgroup {}", path.display()))?;
+        Ok(names.into_iter().map(Into::into).collect())
+    }
+
+    /// Where cgroups are, by id, below the mount. Those that are gone are left out.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be told.
+    pub fn paths_of(&self, cgroups: &[u64]) -> Result<HashMap<u64, PathBuf>> {
+        if cgroups.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let mut paths = cgroup::paths_by_id(&self.cgroup_mount)?;
+        paths.retain(|id, _| cgroups.contains(id));
+        Ok(paths)
+    }
+
+    /// Where the cgroups are mounted.
+    pub fn cgroup_mount(&self) -> &Path {
+        &self.cgroup_mount
+    }
+}
