@@ -14,7 +14,10 @@ use std::{
 /// Commands and layout of include/uapi/linux/bpf.h.
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_PROG_ATTACH: libc::c_long = 8;
+const BPF_PROG_DETACH: libc::c_long = 9;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_ENABLE_STATS: libc::c_long = 32;
 const BPF_LINK_DETACH: libc::c_long = 34;
@@ -87,19 +90,93 @@ struct Attached {
 
 impl Attached {
     fn new(cgroup: &Path, attach_type: u32, result: u32) -> io::Result<Self> {
-        let cgroup = File::open(cgroup)?;
-        // r0 = result; exit
-        let [a, b, c, d] = result.to_ne_bytes();
-        let instructions = [[0xb7, 0, 0, 0, a, b, c, d], [0x95, 0, 0, 0, 0, 0, 0, 0]];
-        let license = c"GPL";
-        let mut load = Attr::default();
-        load.u32(0, BPF_PROG_TYPE_CGROUP_SOCK_ADDR).u32(4, instructions.len() as u32);
-        load.u64(8, instructions.as_ptr() as u64).u64(16, license.as_ptr() as u64);
-        let program = load.u32(68, attach_type).object(BPF_PROG_LOAD)?;
-        let mut link = Attr::default();
-        link.u32(0, program.as_raw_fd() as u32).u32(4, cgroup.as_raw_fd() as u32);
-        let link = link.u32(8, attach_type).object(BPF_LINK_CREATE)?;
+        let program = load(attach_type, result, *b"empty\0\0\0\0\0\0\0\0\0\0\0")?;
+        let link = link(&program, cgroup, attach_type)?;
         Ok(Self { program, link })
+    }
+}
+
+/// A program of two instructions, which returns a constant: 1 lets everything pass, 0 nothing.
+fn load(attach_type: u32, result: u32, name: [u8; 16]) -> io::Result<OwnedFd> {
+    // r0 = result; exit
+    let [a, b, c, d] = result.to_ne_bytes();
+    let instructions = [[0xb7, 0, 0, 0, a, b, c, d], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+    let license = c"GPL";
+    let mut load = Attr::default();
+    load.u32(0, BPF_PROG_TYPE_CGROUP_SOCK_ADDR).u32(4, instructions.len() as u32);
+    load.u64(8, instructions.as_ptr() as u64).u64(16, license.as_ptr() as u64);
+    load.0[48..64].copy_from_slice(&name);
+    load.u32(68, attach_type).object(BPF_PROG_LOAD)
+}
+
+/// Attaches a program to a cgroup by a link, which is detached when nobody has it open any more.
+pub fn link(program: &OwnedFd, cgroup: &Path, attach_type: u32) -> io::Result<OwnedFd> {
+    let cgroup = File::open(cgroup)?;
+    let mut link = Attr::default();
+    link.u32(0, program.as_raw_fd() as u32).u32(4, cgroup.as_raw_fd() as u32);
+    link.u32(8, attach_type).object(BPF_LINK_CREATE)
+}
+
+/// How many programs are attached to a cgroup itself, at all hooks of vipnat together.
+pub fn attached(cgroup: &Path) -> usize {
+    let cgroup = File::open(cgroup).expect("open a cgroup");
+    let count = |(_, attach_type): (&str, u32)| {
+        let mut attr = Attr::default();
+        attr.u32(0, cgroup.as_raw_fd() as u32).u32(4, attach_type);
+        attr.call(BPF_PROG_QUERY).expect("query a cgroup");
+        attr.read(24) as usize
+    };
+    HOOKS.map(count).iter().sum()
+}
+
+/// How a program is attached without a link.
+#[derive(Clone, Copy, Debug)]
+pub enum Beside {
+    /// No other program, there or below.
+    Nobody = 0,
+    /// Those of cgroups below, instead of it (`BPF_F_ALLOW_OVERRIDE`).
+    Override = 1,
+    /// Any number (`BPF_F_ALLOW_MULTI`).
+    Multi = 2,
+}
+
+/// Another tool's policy on a hook of a cgroup: a program by the name `policy` that refuses everything with
+/// EPERM. `Drop` detaches it.
+#[derive(Debug)]
+pub struct Policy {
+    program: OwnedFd,
+    cgroup: File,
+    attach_type: u32,
+}
+
+impl Policy {
+    /// Loads it and attaches it.
+    pub fn attach(cgroup: &Path, hook: &str, beside: Beside) -> Self {
+        let (_, attach_type) = *HOOKS.iter().find(|(name, _)| *name == hook).expect("a hook");
+        let program = load(attach_type, 0, *b"policy\0\0\0\0\0\0\0\0\0\0");
+        let program = program.expect("load a policy");
+        let cgroup = File::open(cgroup).expect("open a cgroup");
+        let policy = Self { program, cgroup, attach_type };
+        policy.call(BPF_PROG_ATTACH, beside as u32).expect("attach a policy");
+        policy
+    }
+
+    /// The id of the program.
+    pub fn id(&self) -> u32 {
+        let program = self.program.try_clone().expect("duplicate a descriptor");
+        Info::read(program, [0; 256]).u32(4)
+    }
+
+    fn call(&self, command: libc::c_long, flags: u32) -> io::Result<i32> {
+        let mut attr = Attr::default();
+        attr.u32(0, self.cgroup.as_raw_fd() as u32).u32(4, self.program.as_raw_fd() as u32);
+        attr.u32(8, self.attach_type).u32(12, flags).call(command)
+    }
+}
+
+impl Drop for Policy {
+    fn drop(&mut self) {
+        let _ = self.call(BPF_PROG_DETACH, 0);
     }
 }
 

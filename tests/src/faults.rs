@@ -29,12 +29,14 @@ const CALLS: &str = "bpf,?open,openat,?creat,write,pwrite64,writev,ftruncate,?tr
                      ?link,linkat,?symlink,symlinkat,?chmod,fchmod,fchmodat,flock,mount,umount2";
 
 /// What of bpf(2) only reads. Any other command counts as a change.
-const READS: [&str; 9] = [
+const READS: [&str; 11] = [
     "BPF_MAP_LOOKUP_ELEM",
     "BPF_MAP_LOOKUP_BATCH",
     "BPF_MAP_GET_NEXT_KEY",
     "BPF_MAP_GET_FD_BY_ID",
+    "BPF_PROG_GET_NEXT_ID",
     "BPF_PROG_GET_FD_BY_ID",
+    "BPF_LINK_GET_NEXT_ID",
     "BPF_LINK_GET_FD_BY_ID",
     "BPF_OBJ_GET",
     "BPF_OBJ_GET_INFO_BY_FD",

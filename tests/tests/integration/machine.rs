@@ -6,7 +6,10 @@ use std::{
     process::Command,
 };
 
-use vipnat_tests::outcome;
+use vipnat_tests::{
+    bpf::{self, EmptyProgram, HOOKS},
+    outcome,
+};
 
 use crate::scene::{Scene, list};
 
@@ -65,20 +68,18 @@ fn a_state_directory_that_others_can_change_is_refused() {
 
 #[test]
 fn programs_of_others_on_the_same_cgroup_stay() {
-    // Another instance stands for another program: it has its own links on the same cgroup.
     let scene = Scene::new(1);
-    let other = Scene::new(0);
+    let cgroup = scene.app.cgroup.path();
+    let connect4 = HOOKS.iter().find(|(name, _)| *name == "connect4").unwrap();
+    let [first, second] = [(); 2].map(|()| EmptyProgram::attach(cgroup, connect4.1).unwrap());
     scene.apply_first(1);
-    let mine = || {
-        let mut bpftool = Command::new("bpftool");
-        bpftool.args(["cgroup", "show"]).arg(scene.app.cgroup.path());
-        outcome(&mut bpftool).stdout.lines().filter(|line| line.contains("connect4")).count()
-    };
-    assert_eq!(mine(), 1);
-    other.vipnat.apply(&scene.table("[]").replace("relationships.db", "relationships.other"));
-    assert_eq!(mine(), 2);
+    assert_eq!(bpf::attached(cgroup), 7 + 2);
     assert_eq!(scene.who(), "0");
-    other.vipnat.ok(["flush"]);
-    assert_eq!(mine(), 1);
+    drop(second);
+    assert_eq!(scene.apply_first(1), "nothing to change\n");
+    scene.vipnat.ok(["flush"]);
+    assert_eq!(bpf::attached(cgroup), 1);
+    scene.apply_first(1);
+    drop(first);
     assert_eq!(scene.who(), "0");
 }

@@ -18,6 +18,7 @@ mod inspect;
 mod intruder;
 mod isolation;
 mod machine;
+mod others;
 mod privileges;
 mod replacing;
 mod round_robin;

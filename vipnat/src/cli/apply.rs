@@ -10,11 +10,11 @@ use std::{
 use anyhow::{Error, Result, bail};
 
 use super::{
-    InvalidInput,
+    Inherited, InvalidInput,
     list::{backend_list, choices, limit},
 };
 use crate::{
-    datapath::{Absent, Applied, Change, Connections, Departed, Rule},
+    datapath::{self, Absent, Applied, Change, Connections, Departed, Rule},
     running::Running,
 };
 
@@ -32,27 +32,31 @@ pub(super) struct Args {
     /// standard input. For changes that could cut off whoever makes them.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with = "dry_run")]
     confirm_timeout: Option<Duration>,
+    #[command(flatten)]
+    inherited: Inherited,
 }
 
 pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
-    let Args { table, dry_run, confirm_timeout } = args;
+    let Args { table, dry_run, confirm_timeout, inherited } = args;
     if confirm_timeout.is_some() && table == Path::new("-") {
         let what = "with --confirm-timeout the answer comes from standard input; put the table into \
                     a file";
         return Err(InvalidInput(what.to_owned()).into());
     }
     let table = super::read_table(table)?;
-    let datapath = super::datapath(bpffs)?;
+    let datapath = inherited.apply_to(super::datapath(bpffs)?);
     if *dry_run {
         // What follows a file waits for cgroups.
         let followed = Running::holder(bpffs).is_some();
         let absent = if followed { Absent::Await } else { Absent::Refuse };
-        let changes = datapath.dry_run(&table, absent)?;
-        return super::print(&if changes.is_empty() {
+        let Applied { changes, failed, .. } = datapath.dry_run(&table, absent)?;
+        super::print(&if changes.is_empty() {
             NOTHING.to_owned()
         } else {
             tell(&changes) + "dry run: nothing was changed\n"
-        });
+        })?;
+        let what = "could not be attached (see above); fix the cause before you apply";
+        return complain_of(failed, what);
     }
     super::refuse_if_kept(bpffs)?;
     match confirm_timeout {
@@ -69,6 +73,11 @@ fn report(applied: Applied) -> Result<()> {
         super::complain(&warning);
     }
     super::print(if text.is_empty() { NOTHING } else { &text })?;
+    complain_of(failed, "could not be attached, and keep what they had; mend that and apply again")
+}
+
+/// Says which apps failed and why, and how many.
+fn complain_of(failed: Vec<datapath::Error>, what: &str) -> Result<()> {
     if failed.is_empty() {
         return Ok(());
     }
@@ -76,7 +85,7 @@ fn report(applied: Applied) -> Result<()> {
     for error in failed {
         super::complain(&super::with_reasons(&Error::from(error)));
     }
-    bail!("{apps} could not be attached, and keep what they had; mend that and apply again")
+    bail!("{apps} {what}")
 }
 
 /// What an apply did, a line each; nothing if it did nothing.

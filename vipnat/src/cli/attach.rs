@@ -14,6 +14,8 @@ pub(super) struct Args {
     app: String,
     #[command(flatten)]
     cgroup: Cgroup,
+    #[command(flatten)]
+    inherited: super::Inherited,
 }
 
 #[derive(Debug, clap::Args)]
@@ -28,13 +30,13 @@ struct Cgroup {
 }
 
 pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
-    let Args { app, cgroup: Cgroup { cgroup, pid } } = args;
+    let Args { app, cgroup: Cgroup { cgroup, pid }, inherited } = args;
     let mount = datapath::cgroup_mount()?;
     let cgroup = match pid {
         Some(pid) => datapath::cgroup_of_process(&mount, *pid)?,
         None => mount.join(cgroup.as_deref().unwrap_or(Path::new(""))),
     };
-    let attached = super::datapath(bpffs)?.attach(app, &cgroup)?;
+    let attached = inherited.apply_to(super::datapath(bpffs)?).attach(app, &cgroup)?;
     let below = cgroup.strip_prefix(&mount).unwrap_or(&cgroup).display();
     super::print(&match attached {
         Attached::Already => "nothing to change\n".to_owned(),

@@ -74,6 +74,21 @@ enum Verb {
     Export(export::Args),
 }
 
+/// What commands that attach do about programs of others.
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct Inherited {
+    /// Attach also where that switches off a program of another tool, which the cgroup inherits from one
+    /// above it (attached with BPF_F_ALLOW_OVERRIDE). Without this, such an app is refused.
+    #[arg(long)]
+    override_inherited: bool,
+}
+
+impl Inherited {
+    fn apply_to(self, datapath: Datapath) -> Datapath {
+        datapath.override_inherited(self.override_inherited)
+    }
+}
+
 /// Input that is wrong, as opposed to something that failed: exit status 2.
 #[derive(Debug)]
 struct InvalidInput(String);

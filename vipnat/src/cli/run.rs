@@ -47,10 +47,12 @@ pub(super) struct Args {
     /// Remove everything when it is stopped; without this, translation goes on as it is.
     #[arg(long)]
     flush_on_exit: bool,
+    #[command(flatten)]
+    inherited: super::Inherited,
 }
 
 pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
-    let Args { source, flush_on_exit } = args;
+    let Args { source, flush_on_exit, inherited } = args;
     if let Some(scheme) = source.to_str().and_then(|source| source.split_once("://")) {
         return Err(InvalidInput(format!("{}: sources are files; name one", scheme.0)).into());
     }
@@ -79,7 +81,8 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     let told = Arc::clone(&inbox);
     let cgroups = CgroupWatch::new(move || told.tell(|news| news.cgroups = true));
     let (files, cgroups) = (files.context(no_inotify)?, cgroups.context(no_inotify)?);
-    let follower = Follower::new(source, super::datapath(bpffs)?, inbox, files, cgroups);
+    let datapath = inherited.apply_to(super::datapath(bpffs)?);
+    let follower = Follower::new(source, datapath, inbox, files, cgroups);
     // Nothing that may hang is done on this thread.
     let ended = move || stop.send(()).unwrap_or(());
     let follower = Worker::start(move || follower.follow(), ended);

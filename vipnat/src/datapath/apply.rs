@@ -1,6 +1,9 @@
 //! Applying: takes over what another build left, computes the difference, and makes it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{
     Absent, Applied, Change, Datapath, Desired,
@@ -11,11 +14,12 @@ use super::{
     kernel::{self, Need},
     maps::Maps,
     object::{self, Condition},
+    others::Others,
     plan::{Plan, Reclaim},
     snapshot::Snapshot,
     state_dir::{NEW, StateDir},
     upgrade,
-    work::{Present, Work},
+    work::{Attach, Present, Work},
 };
 use crate::{record::Record, table::Table};
 
@@ -110,11 +114,12 @@ impl Datapath {
         let interrupted = dir.is_changing()?;
         let (mut now, mut tidied) = settle(&maps, interrupted)?;
         let (attached, names) = (apps::read(&dir)?, Record::load(&self.dir));
+        let others = self.others(dir.path());
         if apps::swap_programs(&dir, &attached)? > 0 && applied.changes.is_empty() {
             applied.changes.push(Change::Upgrade { layout: None });
         }
         let compare = |maps: &Maps, now: &Snapshot| {
-            Work::new(desired, &self.describe(Some(maps), now, &attached, &names)?)
+            Work::new(desired, &self.describe(Some(maps), now, &attached, &names, &others)?)
         };
         let mut work = compare(&maps, &now);
         // That there is nothing to change is only said after a look at everything.
@@ -139,7 +144,7 @@ impl Datapath {
 
         let leaving = self.leaving(desired, &work, &attached, &names, trial, &mut applied.warnings);
         let Done { failed, vanished, held } =
-            carry_out(&dir, &maps, &work, &now, &attached, absent)?;
+            carry_out(&dir, &maps, &work, &now, &attached, &others, absent)?;
         self.left(leaving, &maps, &mut applied)?;
         if let Err(error) = desired.names.save_instead_of(&names, &self.dir) {
             applied.warnings.push(format!("cannot keep the names for `vipnat list`: {error}"));
@@ -202,39 +207,48 @@ impl Datapath {
         now: &'a Snapshot,
         attached: &'a [AttachedApp],
         names: &'a Record,
+        others: &'a Others<'a>,
     ) -> Result<Present<'a>> {
         let last_scope =
             maps.map_or(Ok(0), |maps| maps.layout().map(|layout| layout.last_scope))?;
-        Ok(Present { maps, now, attached, last_scope, names, mount: &self.cgroup_mount })
+        let mount = &self.cgroup_mount;
+        Ok(Present { maps, now, attached, last_scope, names, mount, others })
     }
 
-    /// What [`Datapath::apply`] would change. Touches nothing.
+    /// What [`Datapath::apply`] would change, and which apps it could not attach. Touches nothing.
     ///
     /// # Errors
     ///
     /// What `apply` would refuse before it changes anything, but for missing privileges.
-    pub fn dry_run(&self, table: &Table, absent: Absent) -> Result<Vec<Change>> {
+    pub fn dry_run(&self, table: &Table, absent: Absent) -> Result<Applied> {
         kernel::check(Need::Pins)?;
         let (desired, _) = self.desired(table, absent)?;
         Capacity::of(&desired).check()?;
         let names = Record::load(&self.dir);
         let nothing = Snapshot::fresh(Capacity::of(&desired).with_room());
-        let anew = |attached: &[AttachedApp]| {
-            Ok(Work::new(&desired, &self.describe(None, &nothing, attached, &names)?)?.changes)
+        let others = self.others(&self.dir);
+        let mut dry = Applied::default();
+        let anew = |attached: &[AttachedApp], dry: &mut Applied| {
+            let present = self.describe(None, &nothing, attached, &names, &others)?;
+            would_attach(dry, Work::new(&desired, &present)?, attached, &others)
         };
         let Some(dir) = StateDir::open(&self.dir)? else {
-            return anew(&[]);
+            anew(&[], &mut dry)?;
+            return Ok(dry);
         };
-        let mut changes = match object::condition(&dir)? {
-            Condition::Absent => return anew(&[]),
-            Condition::Current => Vec::new(),
-            Condition::OtherBuild => vec![Change::Upgrade { layout: None }],
-            Condition::OtherLayout(what) => {
-                let mut changes = vec![Change::Upgrade { layout: Some(what) }];
-                changes.extend(anew(&apps::read(&dir)?)?);
-                return Ok(changes);
+        match object::condition(&dir)? {
+            Condition::Absent => {
+                anew(&[], &mut dry)?;
+                return Ok(dry);
             }
-        };
+            Condition::Current => {}
+            Condition::OtherBuild => dry.changes.push(Change::Upgrade { layout: None }),
+            Condition::OtherLayout(what) => {
+                dry.changes.push(Change::Upgrade { layout: Some(what) });
+                anew(&apps::read(&dir)?, &mut dry)?;
+                return Ok(dry);
+            }
+        }
         let maps = Maps::open(dir.path())?;
         let mut now = maps.snapshot()?;
         let abandoned = Plan::tidy(&now) != Plan::default();
@@ -244,24 +258,45 @@ impl Datapath {
         }
         let attached = apps::read(&dir)?;
         let compare = |now: &Snapshot| {
-            Work::new(&desired, &self.describe(Some(&maps), now, &attached, &names)?)
+            Work::new(&desired, &self.describe(Some(&maps), now, &attached, &names, &others)?)
         };
         let work = match compare(&now) {
             Err(Error::Full { .. }) => {
                 let capacity = larger(&now, &desired, compare)?;
-                changes.push(capacity.into());
+                dry.changes.push(capacity.into());
                 now.grow(capacity);
                 compare(&now)?
             }
             other => other?,
         };
         let repair = abandoned || work.plan != Plan::default();
-        changes.extend(work.changes);
-        if changes.is_empty() && repair {
-            changes.push(Change::Repair);
+        would_attach(&mut dry, work, &attached, &others)?;
+        if dry.changes.is_empty() && dry.failed.is_empty() && repair {
+            dry.changes.push(Change::Repair);
         }
-        Ok(changes)
+        Ok(dry)
     }
+}
+
+/// Adds what is to be done to a dry run; what can't be attached, as failures.
+fn would_attach(
+    dry: &mut Applied,
+    work: Work,
+    attached: &[AttachedApp],
+    others: &Others<'_>,
+) -> Result<()> {
+    let mut refused = BTreeSet::new();
+    for Attach { app, cgroup, path, .. } in &work.attach {
+        let held = attached.iter().find_map(|app| app.held(*cgroup));
+        if let Some(error) = others.refusal(app, path, held)? {
+            refused.insert(*cgroup);
+            dry.failed.push(error);
+        }
+    }
+    let stays =
+        |change: &Change| matches!(change, Change::Attach { id, .. } if refused.contains(id));
+    dry.changes.extend(work.changes.into_iter().filter(|change| !stays(change)));
+    Ok(())
 }
 
 /// How large maps have to be so that the change fits that does not fit into those there are.

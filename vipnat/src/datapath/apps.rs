@@ -15,7 +15,8 @@ use super::{
     error::{Attempt as _, Error, Result},
     maps::Switch,
     object::{HOOKS, Programs, program},
-    state_dir::{APPS, StateDir, names, remove_tree},
+    others::Held,
+    state_dir::{APPS, StateDir, detach, names, remove_tree},
     sys::{self, link_info},
 };
 
@@ -101,6 +102,12 @@ impl AttachedApp {
     /// Whether it has links on this cgroup.
     pub(super) fn has_links_on(&self, cgroup: u64) -> bool {
         self.cgroups.contains_key(&cgroup)
+    }
+
+    /// Its links on this cgroup, if it has a directory for them.
+    pub(super) fn held(&self, cgroup: u64) -> Option<Held<'_>> {
+        let links = self.cgroups.get(&cgroup)?;
+        Some(Held { dir: &links.dir, programs: links.programs })
     }
 
     /// The directory of its links on a cgroup, which need not exist.
@@ -234,11 +241,23 @@ pub(super) fn swap_programs(dir: &StateDir, apps: &[AttachedApp]) -> Result<usiz
             }
         }
     }
-    for other in apps.iter().flat_map(|app| app.cgroups.values()).flat_map(|links| &links.others) {
-        fs::remove_file(other).attempt(|| format!("remove {}", other.display()))?;
-        changed += 1;
+    for links in apps.iter().flat_map(|app| app.cgroups.values()) {
+        changed += remove_others(links)?;
     }
     Ok(changed)
+}
+
+/// Removes the links on a cgroup that are of no hook of this build. Returns how many.
+fn remove_others(links: &Links) -> Result<usize> {
+    let id = |pin: &Path| link_info(pin).ok().map(|link| link.id);
+    for other in &links.others {
+        // Not if it is one of the others under a second name.
+        if !HOOKS.iter().any(|(hook, _)| id(&links.dir.join(hook)) == id(other)) {
+            detach(other)?;
+        }
+        fs::remove_file(other).attempt(|| format!("remove {}", other.display()))?;
+    }
+    Ok(links.others.len())
 }
 
 /// Attaches an app to a cgroup and turns its translation on there. Links that are there stay as
@@ -271,8 +290,8 @@ pub(super) fn attach(
         let mut program = program(dir.path(), hook, kind)?;
         let what = || {
             format!(
-                "attach {hook} to {0} (whether another program is there alone, tells: bpftool \
-                 cgroup show {0})",
+                "attach {hook} to {0} (another program may allow no others there or above; as root \
+                 vipnat names it, and so does: bpftool cgroup tree)",
                 path.display()
             )
         };

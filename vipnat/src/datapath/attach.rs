@@ -79,6 +79,8 @@ impl Datapath {
         }
         // Containers come and go, and nobody may ever apply again.
         apps::release_gone(&switch, app)?;
+        let held = app.held(cgroup).or_else(|| holder?.held(cgroup));
+        self.others(dir.path()).admit(name, (path, cgroup), held)?;
         // A pattern of another app may have been faster.
         if let Some(holder) = holder
             && !app.has_links_on(cgroup)

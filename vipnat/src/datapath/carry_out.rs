@@ -11,6 +11,7 @@ use super::{
     apps::{self, AttachedApp},
     error::{Attempt as _, Error, Result},
     maps::Maps,
+    others::Others,
     plan::{Plan, Reclaim},
     snapshot::Snapshot,
     state_dir::StateDir,
@@ -101,6 +102,7 @@ pub(super) fn carry_out(
     work: &Work,
     now: &Snapshot,
     attached: &[AttachedApp],
+    others: &Others<'_>,
     absent: Absent,
 ) -> Result<Done> {
     let Work { plan, changes: _, attach, owners, scopes } = work;
@@ -112,7 +114,7 @@ pub(super) fn carry_out(
     // One write for each cgroup makes it the new app's.
     let mut done = Done::default();
     for attach in attach {
-        let Err(error) = attach_app(dir, maps, attach, attached, owners) else {
+        let Err(error) = attach_app(dir, maps, attach, attached, owners, others) else {
             continue;
         };
         if (absent == Absent::Await || !attach.named) && !attach.is_there()? {
@@ -174,10 +176,13 @@ fn attach_app(
     attach: &Attach,
     attached: &[AttachedApp],
     owners: &HashMap<u64, String>,
+    others: &Others<'_>,
 ) -> Result<()> {
     let Attach { app, scope, cgroup, path, named: _, by_hand } = attach;
     let mut own = apps::reserve(dir, *scope, app)?;
     let holder = attached.iter().find(|other| other.name != *app && other.has_links_on(*cgroup));
+    let held = own.held(*cgroup).or_else(|| holder?.held(*cgroup));
+    others.admit(app, (path, *cgroup), held)?;
     if let Some(holder) = holder
         && !own.has_links_on(*cgroup)
     {

@@ -17,6 +17,7 @@ use super::{
     error::{Attempt as _, Error, Result},
     maps::Switch,
     object,
+    others::Others,
     state_dir::{APPS, StateDir, names},
 };
 
@@ -131,8 +132,9 @@ impl Datapath {
         for cgroup in went {
             self.release_one(&dir, &switch, holdings, *cgroup, kept)?;
         }
+        let others = self.others(dir.path());
         for arrival in came {
-            self.attach_one(&dir, &switch, holdings, arrival, kept)?;
+            self.attach_one(&dir, (&switch, &others), holdings, arrival, kept)?;
         }
         dir.is_still_there()
     }
@@ -166,7 +168,7 @@ impl Datapath {
     fn attach_one(
         &self,
         dir: &StateDir,
-        switch: &Switch,
+        (switch, others): (&Switch, &Others<'_>),
         holdings: &mut Holdings,
         arrival: &Arrival,
         kept: &mut KeptUp,
@@ -185,7 +187,9 @@ impl Datapath {
                 return Ok(());
             }
         };
-        match apps::attach(dir, switch, &app, *id, &self.cgroup_mount.join(below)) {
+        let path = self.cgroup_mount.join(below);
+        let admitted = others.admit(name, (&path, *id), app.held(*id));
+        match admitted.and_then(|()| apps::attach(dir, switch, &app, *id, &path)) {
             Ok(()) => {
                 holdings.cgroups.insert(*id, (name.clone(), false));
                 let (app, cgroup) = (name.clone(), below.clone());

@@ -22,6 +22,7 @@ mod kernel;
 mod listing;
 mod maps;
 mod object;
+mod others;
 mod plan;
 mod rule;
 mod snapshot;
@@ -43,6 +44,7 @@ use self::{
     error::Attempt as _,
     kernel::Need,
     maps::{Maps, Switch},
+    others::Others,
     plan::Plan,
     state_dir::StateDir,
 };
@@ -63,6 +65,7 @@ use crate::{drains::Drains, record::Record};
 pub struct Datapath {
     dir: PathBuf,
     cgroup_mount: PathBuf,
+    override_inherited: bool,
 }
 
 /// What becomes of apps whose cgroup, named by its path, does not exist.
@@ -162,7 +165,18 @@ pub struct Applied {
 impl Datapath {
     /// The state in `dir`, which need not exist. `cgroup_mount` is where cgroup v2 is mounted.
     pub fn new(dir: &Path, cgroup_mount: &Path) -> Self {
-        Self { dir: dir.to_owned(), cgroup_mount: cgroup_mount.to_owned() }
+        let (dir, cgroup_mount) = (dir.to_owned(), cgroup_mount.to_owned());
+        Self { dir, cgroup_mount, override_inherited: false }
+    }
+
+    /// The same, which attaches apps also where that switches off programs that their cgroups inherit:
+    /// those attached to a cgroup above with `BPF_F_ALLOW_OVERRIDE`.
+    pub fn override_inherited(self, yes: bool) -> Self {
+        Self { override_inherited: yes, ..self }
+    }
+
+    fn others(&self, state: &Path) -> Others<'_> {
+        Others::new(state, &self.cgroup_mount, self.override_inherited)
     }
 
     /// Whether anything is applied, by whichever build.

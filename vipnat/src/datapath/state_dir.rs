@@ -27,12 +27,12 @@ use nix::{
 use super::{
     apps,
     error::{Attempt as _, Error, Result},
-    object,
+    object, sys,
 };
 use crate::waits::may_hang;
 
 /// Where bpffs is mounted by convention (`Documentation/filesystems`, libbpf, systemd).
-const BPFFS: &str = "/sys/fs/bpf";
+pub(super) const BPFFS: &str = "/sys/fs/bpf";
 
 /// The directories in a state directory. A `new` is what an interrupted command left.
 pub(super) const MAPS: &str = "maps";
@@ -191,7 +191,7 @@ impl StateDir {
         Ok(names(&self.path)?.is_empty())
     }
 
-    /// Removes what is below `name`, if anything. Unlinking a pinned link detaches it.
+    /// Removes what is below `name`, if anything.
     pub(super) fn remove(&self, name: &str) -> Result<()> {
         remove_tree(&self.path.join(name))
     }
@@ -261,13 +261,33 @@ fn foreign(path: &Path) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// Removes a directory of pins; it is no error if it does not exist.
+/// Removes a directory of pins, of which links are detached first; it is no error if it does not exist.
 pub(super) fn remove_tree(path: &Path) -> Result<()> {
+    for name in names(path)? {
+        let entry = path.join(name);
+        if entry.is_dir() { remove_tree(&entry)? } else { detach(&entry)? }
+    }
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(error).attempt(|| format!("remove {}", path.display()))
         }
         _ => Ok(()),
+    }
+}
+
+/// Detaches a pin, if it is a link's. Unlinking it would leave that to a worker of the kernel, and to
+/// whoever has it open.
+pub(super) fn detach(pin: &Path) -> Result<()> {
+    match sys::hooks::detach_pinned_link(pin) {
+        // It went, or it is no link: the kernel says EINVAL of maps and programs, and of their kinds that
+        // can't be pinned for reading alone.
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound
+                || error.raw_os_error() == Some(libc::EINVAL) =>
+        {
+            Ok(())
+        }
+        detached => detached.attempt(|| format!("detach {}", pin.display())),
     }
 }
 

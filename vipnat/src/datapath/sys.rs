@@ -1,5 +1,7 @@
 //! The few `bpf(2)` commands that aya 0.14 does not offer, and maps of plain bytes on top of them.
 
+pub(super) mod hooks;
+
 use std::{
     ffi::CString,
     fs::File,
@@ -201,6 +203,8 @@ pub(super) fn map_info(pin: &Path) -> io::Result<bpf_map_info> {
 /// What a link connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LinkInfo {
+    /// Its own id.
+    pub(super) id: u32,
     /// The cgroup, by id, which is its inode number; 0 once it is gone.
     pub(super) cgroup: u64,
     /// The id of the program.
@@ -216,7 +220,7 @@ pub(super) fn link_info(pin: &Path) -> io::Result<LinkInfo> {
     // SAFETY: the kernel filled in this part of the union if it is a cgroup link; it left zeroes
     // if the object is a smaller one, and any bits make a u64.
     let cgroup = unsafe { info.__bindgen_anon_1.cgroup.cgroup_id };
-    Ok(LinkInfo { cgroup, program: info.prog_id })
+    Ok(LinkInfo { id: info.id, cgroup, program: info.prog_id })
 }
 
 /// The id of a pinned program.

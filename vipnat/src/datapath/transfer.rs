@@ -46,9 +46,10 @@ impl Datapath {
             }
         };
         let capacity = capacity.at_least(needed.with_room());
+        let others = self.others(dir.path());
         let lost = upgrade::migrate(dir, attached, capacity, |maps| {
             let nothing = Snapshot::fresh(capacity);
-            let present = self.describe(Some(maps), &nothing, attached, &names)?;
+            let present = self.describe(Some(maps), &nothing, attached, &names, &others)?;
             let work = Work::new(content, &present)?;
             reserve_scopes(dir, maps, &work, attached)?;
             write_lists(maps, &work.plan)?;

@@ -14,6 +14,7 @@ use super::{
     desired::Desired,
     error::{Attempt as _, Result},
     maps::Maps,
+    others::Others,
     plan::{self, Plan, RuleChange},
     snapshot::Snapshot,
 };
@@ -51,6 +52,7 @@ pub(super) struct Present<'a> {
     pub(super) last_scope: u32,
     pub(super) names: &'a Record,
     pub(super) mount: &'a Path,
+    pub(super) others: &'a Others<'a>,
 }
 
 impl Attach {
@@ -68,7 +70,7 @@ impl Work {
     ///
     /// [`Error::Full`](super::Error::Full); maps that can't be read.
     pub(super) fn new(desired: &Desired, present: &Present<'_>) -> Result<Self> {
-        let Present { maps, now, attached, last_scope, names: old, mount } = *present;
+        let Present { maps, now, attached, last_scope, names: old, mount, others } = *present;
         let Desired { apps, names: new } = desired;
         let by_name: HashMap<_, _> = attached.iter().map(|app| (app.name.as_str(), app)).collect();
         let mut free = FreeScopes::new(now, attached, last_scope);
@@ -98,8 +100,14 @@ impl Work {
                 Some(maps) => maps.cgroups().scope(cgroup)? == Some(scope),
                 None => false,
             };
-            if !(on && by_name.get(app).is_some_and(|app| app.is_attached_to(cgroup))) {
-                let (app, path) = (app.to_owned(), mount.join(&below));
+            let path = mount.join(&below);
+            let existing = by_name.get(app).filter(|app| on && app.is_attached_to(cgroup));
+            let settled = match existing.and_then(|app| app.held(cgroup)) {
+                Some(held) => others.is_alone(&path, held)?,
+                None => false,
+            };
+            if !settled {
+                let app = app.to_owned();
                 changes.push(Change::Attach { app: app.clone(), cgroup: below, id: cgroup });
                 attach.push(Attach { app, scope, cgroup, path, named, by_hand });
             }
