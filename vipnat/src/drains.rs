@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{datapath::Departed, record};
 
+/// The extension of the file.
+pub(crate) const FILE: &str = "drains.json";
+
 /// All that is still to be ended, in the order in which it left.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -101,7 +104,7 @@ impl Drains {
 }
 
 fn file(state: &Path) -> PathBuf {
-    record::beside(state, "drains.json")
+    record::beside(state, FILE)
 }
 
 #[cfg(test)]

@@ -12,5 +12,6 @@ pub mod record;
 pub mod rules;
 pub mod running;
 pub mod source;
+mod state_path;
 pub mod table;
 mod waits;

@@ -20,7 +20,10 @@ use memchr::memmem;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rustc_hash::FxHashMap;
 
-use crate::table::{App, OnBackendRemoved, Table};
+use crate::{
+    drains, running,
+    table::{App, OnBackendRemoved, Table},
+};
 
 /// Where the files of vipnat are that live as long as bpffs does, some for each state directory.
 pub(crate) const DIRECTORY: &str = "/run/vipnat";
@@ -218,6 +221,17 @@ pub(crate) fn beside(state: &Path, extension: &str) -> PathBuf {
     let state = state.to_string_lossy();
     let name = utf8_percent_encode(state.trim_matches('/'), KEEP).to_string();
     Path::new(DIRECTORY).join(name.replace('/', "-")).with_added_extension(extension)
+}
+
+/// Gives the files beside a state directory that were named after another path of it the right names.
+pub(crate) fn adopt(named: &Path, state: &Path) {
+    for extension in [FILE, drains::FILE, running::FILE] {
+        let (old, new) = (beside(named, extension), beside(state, extension));
+        if old != new && old.exists() && !new.exists() {
+            // If it can't be, it is as if it was not there. A file that is locked stays locked.
+            let _ = fs::rename(old, new);
+        }
+    }
 }
 
 /// Writes to such a file, in place of what is there: all of it or nothing.

@@ -23,6 +23,9 @@ pub struct Running {
     file: PathBuf,
 }
 
+/// The extension of the file.
+pub(crate) const FILE: &str = "run";
+
 /// For how long [`Running::holder`] may stand in the way of [`Running::claim`].
 const PATIENCE: Duration = Duration::from_millis(200);
 
@@ -89,7 +92,7 @@ fn holder_in(file: &mut File) -> String {
 }
 
 fn file(state: &Path) -> PathBuf {
-    record::beside(state, "run")
+    record::beside(state, FILE)
 }
 
 #[cfg(test)]

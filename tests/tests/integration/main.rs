@@ -30,4 +30,5 @@ mod scene;
 mod sequences;
 mod service;
 mod sockets;
+mod state_path;
 mod upgrade;

@@ -27,7 +27,9 @@ use nix::sys::signal::{SIGPIPE, SigHandler};
 use self::input::read_input;
 use crate::{
     datapath::{self, Datapath},
+    record,
     running::Running,
+    state_path,
     table::{Table, TableError},
     waits::may_hang,
 };
@@ -110,6 +112,7 @@ pub fn main() -> ExitCode {
     if !matches!(verb, Verb::Run(_)) {
         keep_memory();
     }
+    let bpffs = state_directory(bpffs);
     let result = match verb {
         Verb::Check(args) => check::run(&args),
         Verb::Apply(args) => apply::run(&args, &bpffs),
@@ -132,6 +135,19 @@ pub fn main() -> ExitCode {
     } else {
         error.downcast_ref::<exec::NotRun>().map_or(1, exec::NotRun::status)
     })
+}
+
+/// The one name of a state directory, by which other commands know it as well, whatever path they are
+/// given. What an earlier vipnat kept under another name is taken over.
+fn state_directory(given: PathBuf) -> PathBuf {
+    match state_path::canonical(&given) {
+        Ok(path) => {
+            record::adopt(&given, &path);
+            path
+        }
+        // Whatever is wrong with it, the command finds out, and says so.
+        Err(_) => given,
+    }
 }
 
 /// A large table makes large blocks, one after the other. Left to itself, malloc gives each back to the
