@@ -127,20 +127,24 @@ impl Record {
         replace(&file, self.text.as_bytes())
     }
 
-    /// Removes the record of a state directory, if there is one.
+    /// Removes the record of a state directory. Returns whether there was one.
     ///
     /// # Errors
     ///
     /// If it is there and stays.
-    pub fn remove(state: &Path) -> io::Result<()> {
-        remove(&beside(state, FILE))
+    pub fn remove(state: &Path) -> io::Result<bool> {
+        let file = beside(state, FILE);
+        let found = file.exists();
+        remove(&file).map(|()| found)
     }
 
-    /// Forgets an app.
-    pub fn forget(&mut self, app: &str) {
+    /// Forgets an app. Returns whether it was known.
+    pub fn forget(&mut self, app: &str) -> bool {
         let is_other = |line: &&str| line.split(' ').next() != Some(app);
-        let text = self.text.split_inclusive('\n').filter(is_other).collect();
+        let text: String = self.text.split_inclusive('\n').filter(is_other).collect();
+        let known = text.len() < self.text.len();
         *self = Self { text, ..Self::default() };
+        known
     }
 
     /// What people call a VIP of an app.
@@ -261,8 +265,15 @@ fn new_file(file: &Path) -> PathBuf {
 
 fn remove_file(file: &Path) -> io::Result<()> {
     match fs::remove_file(file) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // A file system that is read-only says so even of what is not there.
+        Err(_)
+            if fs::symlink_metadata(file)
+                .is_err_and(|error| error.kind() == io::ErrorKind::NotFound) =>
+        {
+            Ok(())
+        }
+        removed => removed,
     }
 }
 
@@ -305,7 +316,7 @@ mod tests {
             assert_eq!(record.names("blog", db), names("db", "postgres", keep));
             assert_eq!(record.names("hop", db), None);
         }
-        record.forget("blog");
+        assert!(record.forget("blog") && !record.forget("blog"));
         assert_eq!(record.text, "shop 169.254.37.209 db old drain 5\n");
         assert_eq!(record.names("blog", db), None);
     }

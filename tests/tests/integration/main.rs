@@ -20,6 +20,7 @@ mod isolation;
 mod machine;
 mod others;
 mod privileges;
+mod read_only_run;
 mod replacing;
 mod round_robin;
 mod rules;

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
+use crate::datapath::Flushed;
+
 /// Arguments of `flush`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -15,12 +17,18 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     super::refuse_if_kept(bpffs)?;
     let datapath = super::datapath(bpffs)?;
-    let Some(app) = &args.app else {
-        let found = datapath.flush()?;
-        return super::print(if found { "removed everything\n" } else { "nothing to remove\n" });
+    let (done, Flushed { found, warnings }) = match &args.app {
+        None => ("removed everything".to_owned(), datapath.flush()?),
+        Some(app) => (format!("- app {app}"), datapath.flush_app(app)?),
     };
-    if !datapath.flush_app(app)? {
+    if let Some(app) = &args.app
+        && !found
+    {
         bail!("no app {app:?}; `vipnat list` shows those there are");
     }
-    super::print(&format!("- app {app}\n"))
+    super::print(&(if found { done } else { "nothing to remove".to_owned() } + "\n"))?;
+    if warnings.is_empty() {
+        return Ok(());
+    }
+    bail!("{}; the data path is removed, and only that is left: flush again", warnings.join("; "))
 }

@@ -29,6 +29,7 @@ use self::{
 };
 use super::InvalidInput;
 use crate::{
+    record,
     running::Running,
     source::{CgroupWatch, FileSource, Notice, Watch},
     waits::{Worker, within},
@@ -62,9 +63,22 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     }
     let source = FileSource::new(source).context("cannot tell the current directory")?;
     let shown = source.path().display().to_string();
-    let _running = Running::claim(bpffs, &shown)
-        .context("cannot claim the state")?
-        .map_err(|who| Error::msg(format!("{} is kept by {who} already", bpffs.display())))?;
+    let claimed = Running::claim(bpffs, &shown).map(|claimed| {
+        claimed.map_err(|who| Error::msg(format!("{} is kept by {who} already", bpffs.display())))
+    });
+    // Containers need their VIPs more than this.
+    let _running = match claimed {
+        Ok(claimed) => Some(claimed?),
+        Err(error) => {
+            super::complain(&format!(
+                "cannot note in {} that this process keeps {} ({error}); other commands can change it \
+                 meanwhile",
+                record::DIRECTORY,
+                bpffs.display()
+            ));
+            None
+        }
+    };
 
     super::survive_closed_output();
     let inbox: Arc<Inbox> = Arc::default();
@@ -102,7 +116,8 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
             let flush = "vipnat flush";
             Error::msg(format!("cannot remove everything: waiting for {what}; run `{flush}` later"))
         };
-        flush.end(FLUSH_PATIENCE).map_err(hangs)??;
+        let flushed = flush.end(FLUSH_PATIENCE).map_err(hangs)??;
+        flushed.warnings.iter().for_each(|warning| super::complain(warning));
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Absent, Applied, Change, Datapath, Desired,
+    Absent, Applied, Change, Datapath, Desired, Flushed,
     apps::{self, AttachedApp},
     capacity::Capacity,
     carry_out::{Done, carry_out, reclaim, settle},
@@ -97,11 +97,16 @@ impl Datapath {
             ));
         }
         if before.apps.is_empty() {
-            self.flush()?;
-            return Ok(Applied::default());
+            let Flushed { found: _, warnings } = self.flush()?;
+            return Ok(Applied { warnings, ..Applied::default() });
         }
-        self.forget_drains_of(before)?;
-        self.make(before, Absent::Await, Duration::ZERO)
+        // The way back does not depend on it.
+        let forgotten = self.forget_drains_of(before);
+        let mut applied = self.make(before, Absent::Await, Duration::ZERO)?;
+        if let Err(error) = forgotten {
+            applied.warnings.push(format!("cannot forget which connections are to end: {error}"));
+        }
+        Ok(applied)
     }
 
     /// Makes the kernel do what is desired.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    io,
     path::{Path, PathBuf},
     thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -16,7 +17,7 @@ use super::{
     cgroup,
     departed::{Departed, Rules, departed},
     desired::Desired,
-    error::{Attempt as _, Error, Result},
+    error::{Error, Result},
     kernel::{self, Need},
     maps::Maps,
     sockets::{Found, Search},
@@ -102,7 +103,7 @@ impl Datapath {
 
     /// Forgets what was to end because of a change that is taken back: apps that it took away come back
     /// with other numbers, by which their backends are not found again.
-    pub(super) fn forget_drains_of(&self, back: &Desired) -> Result<()> {
+    pub(super) fn forget_drains_of(&self, back: &Desired) -> io::Result<()> {
         let mut drains = Drains::load(&self.dir);
         drains.cancel(|departed| {
             let app = back.apps.get(&departed.app);
@@ -110,7 +111,7 @@ impl Datapath {
             let mut rules = rules.filter(|rule| rule.vip == departed.vip);
             rules.any(|rule| rule.turns.contains(&departed.backend))
         });
-        drains.save(&self.dir).attempt(|| "forget what is to end".to_owned())
+        drains.save(&self.dir)
     }
 
     /// Notes what a change will end, before it is made: if it is interrupted, the next command ends it.

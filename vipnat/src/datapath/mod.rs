@@ -34,6 +34,7 @@ mod upgrade;
 mod work;
 
 use std::{
+    io,
     net::Ipv4Addr,
     path::{Path, PathBuf},
     time::SystemTime,
@@ -58,7 +59,10 @@ pub use self::{
     listing::{ListedApp, ListedCgroup, ListedVip, Listing},
     rule::{Rule, Turn},
 };
-use crate::{drains::Drains, record::Record};
+use crate::{
+    drains::Drains,
+    record::{self, Record},
+};
 
 /// The state in one directory of bpffs.
 #[derive(Clone, Debug)]
@@ -162,6 +166,21 @@ pub struct Applied {
     pub failed: Vec<Error>,
 }
 
+/// What came of [`Datapath::flush`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flushed {
+    /// Whether there was anything to remove.
+    pub found: bool,
+    /// What could not be done beside the data path, which is removed all the same.
+    pub warnings: Vec<String>,
+}
+
+impl Flushed {
+    fn warn(&mut self, what: &str, error: &io::Error) {
+        self.warnings.push(format!("cannot {what} in {}: {error}", record::DIRECTORY));
+    }
+}
+
 impl Datapath {
     /// The state in `dir`, which need not exist. `cgroup_mount` is where cgroup v2 is mounted.
     pub fn new(dir: &Path, cgroup_mount: &Path) -> Self {
@@ -186,63 +205,78 @@ impl Datapath {
             .is_ok_and(|dir| dir.map(exists).is_some_and(|it| it.unwrap_or(true)))
     }
 
-    /// Removes all of it: translation stops, nothing is left. Returns `false` if there was nothing.
+    /// Removes all of it: translation stops, nothing is left.
     ///
     /// Works on state of any layout. Established connections stay, but from now on their sockets
-    /// show the backend as their peer.
+    /// show the backend as their peer. What is kept beside the state and can't be removed is a warning.
     ///
     /// # Errors
     ///
     /// A directory that is not vipnat's; system calls that fail.
-    pub fn flush(&self) -> Result<bool> {
+    pub fn flush(&self) -> Result<Flushed> {
         kernel::check(Need::Pins)?;
-        let Some(dir) = StateDir::open(&self.dir)? else {
-            return Ok(false);
-        };
-        let found = !dir.is_empty()?;
-        // Off first, if that can be; unlinking does the rest.
-        if let (Ok(switch), Ok(apps)) = (Switch::open(dir.path()), apps::read(&dir)) {
-            for app in apps {
-                apps::release_all(&switch, &app)?;
+        let dir = StateDir::open(&self.dir)?;
+        let mut flushed = Flushed::default();
+        if let Some(dir) = &dir {
+            flushed.found = !dir.is_empty()?;
+            // Off first, if that can be; unlinking does the rest.
+            if let (Ok(switch), Ok(apps)) = (Switch::open(dir.path()), apps::read(dir)) {
+                for app in apps {
+                    apps::release_all(&switch, &app)?;
+                }
             }
         }
-        Record::remove(&self.dir).attempt(|| "remove the record of names".to_owned())?;
-        Drains::default().save(&self.dir).attempt(|| "forget what is to end".to_owned())?;
-        dir.remove_all()?;
-        Ok(found)
+        match Record::remove(&self.dir) {
+            Ok(found) => flushed.found |= found,
+            Err(error) => flushed.warn("remove the record of names", &error),
+        }
+        if let Err(error) = Drains::default().save(&self.dir) {
+            flushed.warn("forget which connections are to end", &error);
+        }
+        if let Some(dir) = dir {
+            dir.remove_all()?;
+        }
+        Ok(flushed)
     }
 
-    /// Removes one app. Returns `false` if there is no such app.
+    /// Removes one app; nothing is found if there is no such app.
     ///
     /// # Errors
     ///
     /// State of another layout; system calls that fail.
-    pub fn flush_app(&self, name: &str) -> Result<bool> {
+    pub fn flush_app(&self, name: &str) -> Result<Flushed> {
         kernel::check(Need::Change)?;
+        let mut flushed = Flushed::default();
         let Some((dir, maps)) = self.open()? else {
-            return Ok(false);
+            return Ok(flushed);
         };
         let apps = apps::read(&dir)?;
-        let Some(app) = apps.iter().find(|app| app.name == name) else {
-            return Ok(false);
-        };
-        let (now, _) = settle(&maps, true)?;
-        let plan = Plan::new(&now, &[], |scope| scope == app.scope)?;
-        apps::release_all(maps.cgroups(), app)?;
-        dir.begin_change()?;
-        remove_entries(&maps, &plan)?;
-        maps.write_slots(&plan.retired)?;
-        dir.end_change()?;
+        let app = apps.iter().find(|app| app.name == name);
+        if let Some(app) = app {
+            flushed.found = true;
+            let (now, _) = settle(&maps, true)?;
+            let plan = Plan::new(&now, &[], |scope| scope == app.scope)?;
+            apps::release_all(maps.cgroups(), app)?;
+            dir.begin_change()?;
+            remove_entries(&maps, &plan)?;
+            maps.write_slots(&plan.retired)?;
+            dir.end_change()?;
+        }
+        // Also if the app is gone: that may be what could not be done before.
         let mut record = Record::load(&self.dir);
-        record.forget(name);
-        record.save(&self.dir).attempt(|| "keep the record of names".to_owned())?;
+        flushed.found |= record.forget(name);
+        if let Err(error) = record.save(&self.dir) {
+            flushed.warn("take its names out of the record", &error);
+        }
         let mut drains = Drains::load(&self.dir);
         drains.cancel(|departed| departed.app == name);
-        drains.save(&self.dir).attempt(|| "forget what is to end".to_owned())?;
-        // Last, since without it there is no such app, and so nobody to do the rest for.
-        apps::remove(app)?;
+        if let Err(error) = drains.save(&self.dir) {
+            flushed.warn("forget which of its connections are to end", &error);
+        }
+        // Last, since without it nothing else is found under its name.
+        app.map_or(Ok(()), apps::remove)?;
         dir.is_still_there()?;
-        Ok(true)
+        Ok(flushed)
     }
 
     /// The living cgroups that an app is translated in, as whole paths; `None` if there is no such app.
