@@ -27,6 +27,20 @@ pub(crate) enum Figure {
     Follow,
     /// Thousands of apps and cgroups on one machine.
     Fleet,
+    /// Of that, apps that lose a backend.
+    FleetEnding,
+    /// Of that, cgroups by patterns.
+    FleetPatterns,
+    /// Of that, listing.
+    FleetList,
+    /// Of that, following.
+    FleetRun,
+}
+
+impl Figure {
+    /// The parts of [`Figure::Fleet`].
+    pub(crate) const FLEET: [Self; 4] =
+        [Self::FleetEnding, Self::FleetPatterns, Self::FleetList, Self::FleetRun];
 }
 
 #[derive(Args, Debug)]
@@ -97,6 +111,7 @@ impl Options {
     }
 
     pub(crate) fn wants(&self, figure: Figure) -> bool {
-        self.only.is_empty() || self.only.contains(&figure)
+        let whole = Figure::FLEET.contains(&figure) && self.only.contains(&Figure::Fleet);
+        self.only.is_empty() || self.only.contains(&figure) || whole
     }
 }

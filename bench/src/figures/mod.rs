@@ -71,7 +71,7 @@ fn measure(options: &Options, results: &mut Results) -> Result<()> {
     if options.wants(Figure::Apply) {
         stage("loading and changing", || apply::measure(options, results))?;
     }
-    if options.wants(Figure::Fleet) {
+    if Figure::FLEET.into_iter().any(|part| options.wants(part)) {
         fleet::measure(options, results)?;
     }
     Ok(())

@@ -17,7 +17,7 @@ use self::ground::Ground;
 use super::{process::Took, stage};
 use crate::{
     modes::Mode,
-    options::Options,
+    options::{Figure, Options},
     report,
     results::{Results, Row, Unit},
     scene::check_signals,
@@ -56,21 +56,22 @@ pub(super) fn measure(options: &Options, results: &mut Results) -> Result<()> {
         for turn in 0..builds.len() {
             let build = &builds[(round + turn) % builds.len()];
             let mut fleet = Fleet { options, build, results: &mut *results };
-            let name = format!("a fleet, round {}, {}", round + 1, build.mode);
-            stage(&name, || fleet.measure())?;
+            for part in Figure::FLEET.into_iter().filter(|part| options.wants(*part)) {
+                let (what, measure): (_, fn(&mut Fleet<'_>) -> Result<()>) = match part {
+                    Figure::FleetEnding => ("lost backends", ending::measure),
+                    Figure::FleetPatterns => ("patterns", patterns::measure),
+                    Figure::FleetList => ("listing", listing::measure),
+                    _ => ("following", following::measure),
+                };
+                let name = format!("a fleet: {what}, round {}, {}", round + 1, build.mode);
+                stage(&name, || measure(&mut fleet))?;
+            }
         }
     }
     Ok(())
 }
 
 impl Fleet<'_> {
-    fn measure(&mut self) -> Result<()> {
-        ending::measure(self)?;
-        patterns::measure(self)?;
-        listing::measure(self)?;
-        following::measure(self)
-    }
-
     /// As many, or few enough for a smoke run.
     fn scaled(&self, count: usize) -> usize {
         if self.options.short { (count / 100).max(2) } else { count }
