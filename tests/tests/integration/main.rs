@@ -21,6 +21,7 @@ mod machine;
 mod others;
 mod privileges;
 mod read_only_run;
+mod reading;
 mod replacing;
 mod round_robin;
 mod rules;

@@ -1,12 +1,16 @@
 //! `vipnat list`.
 
-use std::path::Path;
+mod json;
 
-use anyhow::Result;
-use serde_json::json;
+use std::{
+    io::{self, BufWriter, Write},
+    path::Path,
+};
+
+use anyhow::{Context as _, Result};
 use vipnat_common::{
     Protocol,
-    layout::{ANY_PORT, ANY_PROTOCOL, Counters},
+    layout::{ANY_PORT, Counters},
 };
 
 use crate::{
@@ -23,14 +27,17 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
+    // Nobody waits for whoever reads this: the lock is free again.
     let listing = super::datapath(bpffs)?.list()?;
-    super::print(&if args.json {
-        format!("{:#}\n", as_json(&listing))
+    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let written = if args.json {
+        json::write(&listing, &mut out)
     } else if listing.apps.is_empty() {
-        "no apps; apply a table: vipnat apply TABLE\n".to_owned()
+        writeln!(out, "no apps; apply a table: vipnat apply TABLE")
     } else {
-        as_text(&listing)
-    })
+        write_text(&listing, &mut out)
+    };
+    written.and_then(|()| out.flush()).context(super::UNWRITABLE)
 }
 
 /// How backends are written: each with its port, if it has its own, and its turns, if more than one.
@@ -95,102 +102,49 @@ fn cgroup_list(cgroups: &[ListedCgroup]) -> String {
     }
 }
 
-fn as_text(listing: &Listing) -> String {
-    let mut rows =
-        vec![["RELATIONSHIP", "VIP", "SERVICE", "CONNECTIONS", "BACKENDS"].map(str::to_owned)];
-    let mut heads = Vec::new();
+/// One line for each VIP, in columns: so the first thing is how wide they are.
+fn write_text(listing: &Listing, out: &mut dyn Write) -> io::Result<()> {
+    let header = ["RELATIONSHIP", "VIP", "SERVICE", "CONNECTIONS"].map(str::to_owned);
+    let mut widths = header.each_ref().map(|cell| cell.chars().count());
+    let all = listing.apps.iter().flat_map(|app| listing.vips(app));
+    for cells in all.map(|vip| columns(&vip)) {
+        for (width, cell) in widths.iter_mut().zip(&cells) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let row = |out: &mut dyn Write, cells: &[String; 4], backends: &str| {
+        write!(out, "  ")?;
+        for (cell, width) in cells.iter().zip(widths) {
+            write!(out, "{cell:width$}  ")?;
+        }
+        writeln!(out, "{backends}")
+    };
+    row(out, &header, "BACKENDS")?;
+    let mut redirected = 0;
     for app in &listing.apps {
-        let ListedApp { name, scope, cgroups, vips } = app;
-        heads.push((rows.len(), format!("{name} ({}, scope {scope})", cgroup_list(cgroups))));
-        for vip in vips {
-            let names = vip.names.as_ref();
-            rows.push([
-                names.map_or("?".to_owned(), |names| names.relationship.clone()),
-                format!("{}{}", vip.vip, limit(vip.port, vip.protocol)),
-                names.map_or("?".to_owned(), |names| names.service.clone()),
-                vip.connections.to_string(),
-                backend_list(&vip.backends, "none", "  ") + &choices(vip.select, vip.udp_pinning),
-            ]);
+        let ListedApp { name, scope, cgroups } = app;
+        writeln!(out, "{name} ({}, scope {scope})", cgroup_list(cgroups))?;
+        for vip in listing.vips(app) {
+            redirected += vip.connections;
+            let backends = backend_list(&vip.backends, "none", "  ");
+            row(out, &columns(&vip), &(backends + &choices(vip.select, vip.udp_pinning)))?;
         }
-    }
-    let widths: Vec<usize> = (0..4)
-        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
-        .collect();
-    let mut text = String::new();
-    for (i, row) in rows.iter().enumerate() {
-        for (_, head) in heads.iter().filter(|(at, _)| *at == i) {
-            text += &format!("{head}\n");
-        }
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}  "));
-        let cells: String = cells.collect();
-        text += &format!("  {cells}{}\n", row[4]);
-    }
-    // An app without relationships, at the end.
-    for (_, head) in heads.iter().filter(|(at, _)| *at == rows.len()) {
-        text += &format!("{head}\n");
     }
     let Counters { unreachable, unsettled, unrecorded, evicted } = listing.counters;
-    let redirected = listing.redirected();
-    text += &format!(
+    writeln!(
+        out,
         "flows: {redirected} redirected by these VIPs, {unreachable} without a backend, {unsettled} refused \
-         during a change, {unrecorded} without a record in the socket, {evicted} ended early\n"
-    );
-    text
+         during a change, {unrecorded} without a record in the socket, {evicted} ended early"
+    )
 }
 
-fn as_json(listing: &Listing) -> serde_json::Value {
-    let apps = listing.apps.iter().map(|app| {
-        let ListedApp { name, scope, cgroups, vips } = app;
-        let cgroups = cgroups.iter().map(|cgroup| {
-            let ListedCgroup { path, translating, by_hand } = cgroup;
-            json!({ "cgroup": path, "translating": translating, "by-hand": by_hand })
-        });
-        let vips = vips.iter().map(|listed| {
-            let ListedVip {
-                names,
-                vip,
-                port,
-                protocol,
-                connections,
-                backends,
-                select,
-                udp_pinning,
-            } = listed;
-            let names = names.as_ref();
-            let backends = backends.iter().map(|(Turn { ip, port }, turns)| {
-                json!({ "ip": ip, "port": (*port != 0).then_some(port), "turns": turns })
-            });
-            json!({
-                "relationship": names.map(|names| &names.relationship),
-                "service": names.map(|names| &names.service),
-                "vip": vip,
-                "port": (*port != ANY_PORT).then_some(port),
-                "protocol": (*protocol != ANY_PROTOCOL).then(|| protocol_name(*protocol)).flatten(),
-                "connections": connections,
-                "backends": backends.collect::<Vec<_>>(),
-                "select": select.word(),
-                "udp-pinning": udp_pinning.word(),
-                "on-backend-removed": names.map(|names| names.on_backend_removed.word()),
-                "drain-seconds": names.and_then(|names| names.on_backend_removed.drain_seconds()),
-            })
-        });
-        json!({
-            "app": name,
-            "scope": scope,
-            "cgroups": cgroups.collect::<Vec<_>>(),
-            "relationships": vips.collect::<Vec<_>>(),
-        })
-    });
-    let Counters { unreachable, unsettled, unrecorded, evicted } = listing.counters;
-    let redirected = listing.redirected();
-    json!({
-        "apps": apps.collect::<Vec<_>>(),
-        "redirected": redirected,
-        "counters": {
-            "unreachable": unreachable,
-            "unsettled": unsettled,
-            "unrecorded": unrecorded,
-            "evicted": evicted,
-        },
-    })
+/// What stands before the backends of a VIP.
+fn columns(vip: &ListedVip) -> [String; 4] {
+    let names = vip.names.as_ref();
+    [
+        names.map_or("?".to_owned(), |names| names.relationship.clone()),
+        format!("{}{}", vip.vip, limit(vip.port, vip.protocol)),
+        names.map_or("?".to_owned(), |names| names.service.clone()),
+        vip.connections.to_string(),
+    ]
 }

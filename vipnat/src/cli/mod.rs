@@ -171,6 +171,9 @@ fn on_closed_output(action: SigHandler) {
     let _ = unsafe { nix::sys::signal::signal(SIGPIPE, action) };
 }
 
+/// What is said when standard output takes no more.
+const UNWRITABLE: &str = "cannot write to standard output";
+
 /// Prints to standard output, at once.
 fn print(text: &str) -> Result<()> {
     let write = || {
@@ -178,7 +181,7 @@ fn print(text: &str) -> Result<()> {
         stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
     };
     let reader = || "a reader of standard output".to_owned();
-    may_hang(reader, write).context("cannot write to standard output")
+    may_hang(reader, write).context(UNWRITABLE)
 }
 
 /// An error and its reasons. Some errors of libraries say their reason themselves; then it is not said

@@ -14,6 +14,7 @@ use super::{
     kernel::{self, Need},
     maps::Maps,
     object::{self, Condition},
+    observe::Observed,
     others::Others,
     plan::{Plan, Reclaim},
     snapshot::Snapshot,
@@ -73,11 +74,11 @@ impl Datapath {
     /// As [`Datapath::list`].
     pub fn present(&self) -> Result<Desired> {
         kernel::check(Need::Pins)?;
-        let Some((dir, maps)) = self.open()? else {
+        let copy = |maps: &Maps| Ok((maps.copy()?, Record::load(&self.dir)));
+        let Some(Observed { copied: (copied, names), apps, maps: _ }) = self.observe(copy)? else {
             return Ok(Desired::default());
         };
-        let (now, attached) = (maps.snapshot()?, apps::read(&dir)?);
-        Desired::of_kernel(&now, &attached, &maps, &self.cgroup_mount, Record::load(&self.dir))
+        Desired::of_kernel(&copied.snapshot()?, &apps, &self.cgroup_mount, names)
     }
 
     /// Makes the kernel do again what it did, if it still does what it was made to do meanwhile; without
@@ -254,14 +255,22 @@ impl Datapath {
                 return Ok(dry);
             }
         }
-        let maps = Maps::open(dir.path())?;
-        let mut now = maps.snapshot()?;
+        // To compare takes long, and nothing is changed, so nobody has to wait for it.
+        drop(dir);
+        let copy = |maps: &Maps| Ok((maps.copy()?, Record::load(&self.dir)));
+        let Some(Observed { copied: (copied, names), maps, apps }) = self.observe(copy)? else {
+            // It was flushed meanwhile.
+            dry.changes.clear();
+            anew(&[], &mut dry)?;
+            return Ok(dry);
+        };
+        let mut now = copied.snapshot()?;
         let abandoned = Plan::tidy(&now) != Plan::default();
         let Reclaim { cursors: _, emptied, freed } = Reclaim::new(&now);
         for index in emptied.into_iter().chain(freed) {
             now.slots[index as usize] = None;
         }
-        let attached = apps::read(&dir)?;
+        let attached: Vec<_> = apps.into_iter().map(|seen| seen.app).collect();
         let compare = |now: &Snapshot| {
             Work::new(&desired, &self.describe(Some(&maps), now, &attached, &names, &others)?)
         };

@@ -1,7 +1,7 @@
 //! Apps in the state directory: their links, and the switch that turns their translation on.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io,
     os::unix::fs::MetadataExt as _,
@@ -26,8 +26,44 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'@'
 /// Before the id of a cgroup that was attached by hand, not because a table names it.
 const BY_HAND: char = '+';
 
+/// An app by its directories alone: what its links are was not read yet, which takes some system calls for
+/// each.
+#[derive(Debug)]
+pub(super) struct PinnedApp {
+    /// Its name.
+    pub(super) name: String,
+    /// Its number in the maps.
+    pub(super) scope: u32,
+    dir: PathBuf,
+    /// The cgroups it has something on, by id, and whether by hand.
+    cgroups: BTreeMap<u64, bool>,
+}
+
+impl PinnedApp {
+    fn list(dir: PathBuf, scope: u32, name: String) -> Result<Self> {
+        let mut cgroups = BTreeMap::new();
+        for file in names(&dir)? {
+            let (cgroup, by_hand) =
+                parse_links_name(&file).ok_or_else(|| foreign(&dir.join(&file)))?;
+            cgroups.insert(cgroup, by_hand);
+        }
+        Ok(Self { name, scope, dir, cgroups })
+    }
+
+    /// Reads its links.
+    pub(super) fn read(&self) -> Result<AttachedApp> {
+        let Self { name, scope, dir, cgroups: ids } = self;
+        let mut cgroups = BTreeMap::new();
+        for (cgroup, by_hand) in ids {
+            let links = if *by_hand { format!("{BY_HAND}{cgroup}") } else { cgroup.to_string() };
+            cgroups.insert(*cgroup, Links::read(dir.join(links), *cgroup, *by_hand)?);
+        }
+        Ok(AttachedApp { name: name.clone(), scope: *scope, dir: dir.clone(), cgroups })
+    }
+}
+
 /// An app as the state directory has it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AttachedApp {
     /// Its name.
     pub(super) name: String,
@@ -39,7 +75,7 @@ pub(super) struct AttachedApp {
 }
 
 /// The links that an app has on a cgroup.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Links {
     dir: PathBuf,
     /// The program that each hook runs there; `None` if it is not attached, or the cgroup is gone.
@@ -51,6 +87,17 @@ struct Links {
 }
 
 impl Links {
+    fn read(dir: PathBuf, cgroup: u64, by_hand: bool) -> Result<Self> {
+        let mut programs = [None; HOOKS.len()];
+        for ((hook, _), program) in HOOKS.iter().zip(&mut programs) {
+            *program = attached_program(&dir.join(hook), cgroup)?;
+        }
+        let ours = |name: &String| HOOKS.iter().any(|(hook, _)| hook == name);
+        let others = names(&dir)?.into_iter().filter(|name| !ours(name));
+        let others = others.map(|name| dir.join(name)).collect();
+        Ok(Self { dir, programs, by_hand, others })
+    }
+
     fn complete(&self) -> bool {
         self.programs.iter().all(Option::is_some)
     }
@@ -89,14 +136,19 @@ impl AttachedApp {
     }
 
     /// The cgroups it is translated in: with every hook attached, and switched on.
-    pub(super) fn active(&self, switch: &Switch) -> Result<Vec<u64>> {
-        let mut active = Vec::new();
+    pub(super) fn active(&self, switch: &Switch) -> Result<BTreeSet<u64>> {
+        let mut active = BTreeSet::new();
         for (cgroup, links) in &self.cgroups {
             if links.complete() && switch.scope(*cgroup)? == Some(self.scope) {
-                active.push(*cgroup);
+                active.insert(*cgroup);
             }
         }
         Ok(active)
+    }
+
+    /// The same app as it is now; without cgroups, if it is gone.
+    pub(super) fn again(&self) -> Result<Self> {
+        PinnedApp::list(self.dir.clone(), self.scope, self.name.clone())?.read()
     }
 
     /// Whether it has links on this cgroup.
@@ -129,27 +181,22 @@ impl AttachedApp {
     }
 }
 
-/// Reads the apps of a state directory, by scope.
-pub(super) fn read(dir: &StateDir) -> Result<Vec<AttachedApp>> {
+/// The apps of a state directory, by scope.
+pub(super) fn list(dir: &StateDir) -> Result<Vec<PinnedApp>> {
     let apps = dir.path().join(APPS);
     let mut all = Vec::new();
     for file in names(&apps)? {
         let path = apps.join(&file);
         let (scope, name) = parse_dir_name(&file).ok_or_else(|| foreign(&path))?;
-        all.push(read_app(path, scope, name)?);
+        all.push(PinnedApp::list(path, scope, name)?);
     }
     all.sort_by_key(|app| app.scope);
     Ok(all)
 }
 
-fn read_app(dir: PathBuf, scope: u32, name: String) -> Result<AttachedApp> {
-    let mut cgroups = BTreeMap::new();
-    for file in names(&dir)? {
-        let links = dir.join(&file);
-        let (cgroup, by_hand) = parse_links_name(&file).ok_or_else(|| foreign(&links))?;
-        cgroups.insert(cgroup, read_links(links, cgroup, by_hand)?);
-    }
-    Ok(AttachedApp { name, scope, dir, cgroups })
+/// Reads the apps of a state directory, by scope, with their links.
+pub(super) fn read(dir: &StateDir) -> Result<Vec<AttachedApp>> {
+    list(dir)?.iter().map(PinnedApp::read).collect()
 }
 
 /// An app with what it has on one cgroup, whatever else it has; `None` if there is no such app.
@@ -169,21 +216,10 @@ pub(super) fn read_one(
         let file = if by_hand { format!("{BY_HAND}{cgroup}") } else { cgroup.to_string() };
         let links = dir.join(file);
         if exists(&links)? {
-            cgroups.insert(cgroup, read_links(links, cgroup, by_hand)?);
+            cgroups.insert(cgroup, Links::read(links, cgroup, by_hand)?);
         }
     }
     Ok(Some(AttachedApp { name: name.to_owned(), scope, dir, cgroups }))
-}
-
-fn read_links(dir: PathBuf, cgroup: u64, by_hand: bool) -> Result<Links> {
-    let mut programs = [None; HOOKS.len()];
-    for ((hook, _), program) in HOOKS.iter().zip(&mut programs) {
-        *program = attached_program(&dir.join(hook), cgroup)?;
-    }
-    let ours = |name: &String| HOOKS.iter().any(|(hook, _)| hook == name);
-    let others = names(&dir)?.into_iter().filter(|name| !ours(name));
-    let others = others.map(|name| dir.join(name)).collect();
-    Ok(Links { dir, programs, by_hand, others })
 }
 
 /// The program that a pinned link runs on this cgroup, by id.
@@ -205,7 +241,7 @@ fn foreign(path: &Path) -> Error {
 pub(super) fn reserve(dir: &StateDir, scope: u32, name: &str) -> Result<AttachedApp> {
     let path = dir.path().join(APPS).join(dir_name(scope, name));
     fs::create_dir_all(&path).attempt(|| format!("make {}", path.display()))?;
-    read_app(path, scope, name.to_owned())
+    PinnedApp::list(path, scope, name.to_owned())?.read()
 }
 
 /// Gives the links that one app has on a cgroup to another. They stay attached: which app a cgroup

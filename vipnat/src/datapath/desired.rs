@@ -12,9 +12,9 @@ use super::{
     apps::AttachedApp,
     cgroup,
     error::{Attempt as _, Error, Result},
-    maps::Maps,
+    observe::Seen,
     rule::{Role, Rule},
-    snapshot::Snapshot,
+    snapshot::{ByApp, Snapshot},
 };
 use crate::{record::Record, table::Table};
 
@@ -138,19 +138,17 @@ impl Desired {
     /// What the kernel does now.
     pub(super) fn of_kernel(
         now: &Snapshot,
-        attached: &[AttachedApp],
-        maps: &Maps,
+        seen: &[Seen],
         mount: &Path,
         names: Record,
     ) -> Result<Self> {
         let paths = cgroup::paths_by_id(mount)?;
         let mut apps = BTreeMap::new();
-        let rules = now.rules();
-        for app in attached {
-            let rules = rules.values().filter(|rule| rule.scope == app.scope).cloned().collect();
-            let active = app.active(maps.cgroups())?.into_iter();
+        let by_app = ByApp::new(now);
+        for Seen { app, active } in seen {
+            let rules = by_app.rules_of(app.scope, now).collect();
             let cgroups: BTreeMap<_, _> =
-                active.filter_map(|id| Some((id, paths.get(&id)?.clone()))).collect();
+                active.iter().filter_map(|id| Some((*id, paths.get(id)?.clone()))).collect();
             let named = cgroups.keys().copied().collect();
             let by_hand = app.by_hand().collect();
             apps.insert(app.name.clone(), DesiredApp { rules, cgroups, named, by_hand });

@@ -11,31 +11,31 @@ use vipnat_common::{
 };
 
 use super::{
-    apps, cgroup,
+    capacity::Capacity,
+    cgroup,
     error::Result,
-    maps::Maps,
+    maps::{Copied, Maps},
+    observe::{Observed, Seen},
     rule::{Rule, Turn},
-    state_dir::StateDir,
+    snapshot::{ByApp, Snapshot},
 };
 use crate::{
     record::{Names, Record},
     table::{Select, UdpPinning},
 };
 
-/// All apps of a state directory.
-#[derive(Clone, Debug, Default)]
+/// All apps of a state directory. Their VIPs, of which there may be very many, are made one by one from
+/// a copy of the maps.
+#[derive(Debug)]
 pub struct Listing {
     /// The apps, by name.
     pub apps: Vec<ListedApp>,
     /// What went wrong, summed over all CPUs.
     pub counters: Counters,
-}
-
-impl Listing {
-    /// How many turns the VIPs gave, all together.
-    pub fn redirected(&self) -> u64 {
-        self.apps.iter().flat_map(|app| &app.vips).map(|vip| vip.connections).sum()
-    }
+    now: Snapshot,
+    by_app: ByApp,
+    cursors: Vec<Cursor>,
+    names: Record,
 }
 
 /// One app.
@@ -47,8 +47,6 @@ pub struct ListedApp {
     pub scope: u32,
     /// The cgroups it has links on.
     pub cgroups: Vec<ListedCgroup>,
-    /// Its VIPs, by address.
-    pub vips: Vec<ListedVip>,
 }
 
 /// One cgroup of an app.
@@ -83,47 +81,90 @@ pub struct ListedVip {
     pub udp_pinning: UdpPinning,
 }
 
-pub(super) fn read(
-    dir: &StateDir,
-    maps: &Maps,
-    cgroup_mount: &Path,
-    record: &Record,
-) -> Result<Listing> {
-    let now = maps.snapshot()?;
-    let cursors = maps.all_cursors()?;
-    let rules = now.rules();
-    let paths = cgroup::paths_by_id(cgroup_mount)?;
-    let mut listed = Vec::new();
-    for app in apps::read(dir)? {
-        let active = app.active(maps.cgroups())?;
-        let by_hand: Vec<_> = app.by_hand().collect();
-        let mut cgroups: Vec<_> = app
-            .cgroups()
-            .map(|id| ListedCgroup {
+/// What a listing needs of the maps, and the names that belong to it.
+pub(super) struct Source {
+    maps: Copied,
+    cursors: Vec<Cursor>,
+    counters: Counters,
+    names: Record,
+}
+
+impl Source {
+    /// Copies it, and no more: the lock is held meanwhile.
+    pub(super) fn copy(maps: &Maps, state: &Path) -> Result<Self> {
+        Ok(Self {
+            maps: maps.copy()?,
+            cursors: maps.all_cursors()?,
+            counters: maps.counters()?,
+            names: Record::load(state),
+        })
+    }
+}
+
+impl Listing {
+    /// Nothing at all.
+    pub(super) fn empty() -> Self {
+        let nothing = Capacity { vips: 0, backends: 0, cursors: 0 };
+        Self {
+            apps: Vec::new(),
+            counters: Counters::default(),
+            now: Snapshot::fresh(nothing),
+            by_app: ByApp::default(),
+            cursors: Vec::new(),
+            names: Record::default(),
+        }
+    }
+
+    pub(super) fn new(observed: Observed<Source>, cgroup_mount: &Path) -> Result<Self> {
+        let Observed { copied: Source { maps, cursors, counters, names }, apps: seen, maps: _ } =
+            observed;
+        let paths = cgroup::paths_by_id(cgroup_mount)?;
+        let app = |Seen { app, active }: Seen| {
+            let by_hand: Vec<_> = app.by_hand().collect();
+            let cgroup = |id| ListedCgroup {
                 path: paths.get(&id).cloned(),
                 translating: active.contains(&id),
-                by_hand: by_hand.contains(&id),
-            })
-            .collect();
-        cgroups.sort_by(|a, b| a.path.cmp(&b.path));
-        let mut vips = Vec::new();
-        for rule in rules.values().filter(|rule| rule.scope == app.scope) {
-            let Rule { scope, vip, port, protocol, turns: _, select, udp_pinning } = rule;
-            let cursor = now.cursor_of(*scope, *vip).and_then(|index| cursors.get(index as usize));
-            let connections = cursor.map_or(0, Cursor::total);
-            vips.push(ListedVip {
-                names: record.names(&app.name, *vip),
-                vip: *vip,
-                port: *port,
-                protocol: *protocol,
-                connections,
-                backends: rule.backends(),
-                select: *select,
-                udp_pinning: *udp_pinning,
-            });
-        }
-        listed.push(ListedApp { name: app.name.clone(), scope: app.scope, cgroups, vips });
+                // They are sorted.
+                by_hand: by_hand.binary_search(&id).is_ok(),
+            };
+            let mut cgroups: Vec<_> = app.cgroups().map(cgroup).collect();
+            cgroups.sort_by(|a, b| a.path.cmp(&b.path));
+            ListedApp { name: app.name, scope: app.scope, cgroups }
+        };
+        let mut apps: Vec<_> = seen.into_iter().map(app).collect();
+        apps.sort_by(|a, b| a.name.cmp(&b.name));
+        let now = maps.snapshot()?;
+        Ok(Self { apps, counters, by_app: ByApp::new(&now), now, cursors, names })
     }
-    listed.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(Listing { apps: listed, counters: maps.counters()? })
+
+    /// The VIPs of one of the apps, by address.
+    pub fn vips<'a>(&'a self, app: &'a ListedApp) -> impl Iterator<Item = ListedVip> + 'a {
+        self.by_app.rules_of(app.scope, &self.now).map(|rule| {
+            let connections = self.connections(&rule);
+            let backends = rule.backends();
+            let Rule { scope: _, vip, port, protocol, turns: _, select, udp_pinning } = rule;
+            ListedVip {
+                names: self.names.names(&app.name, vip),
+                vip,
+                port,
+                protocol,
+                connections,
+                backends,
+                select,
+                udp_pinning,
+            }
+        })
+    }
+
+    /// How many turns the VIPs gave, all together.
+    pub fn redirected(&self) -> u64 {
+        let rules = self.apps.iter().flat_map(|app| self.by_app.rules_of(app.scope, &self.now));
+        rules.map(|rule| self.connections(&rule)).sum()
+    }
+
+    fn connections(&self, rule: &Rule) -> u64 {
+        let cursor = self.now.cursor_of(rule.scope, rule.vip);
+        let cursor = cursor.and_then(|index| self.cursors.get(index as usize));
+        cursor.map_or(0, Cursor::total)
+    }
 }

@@ -98,24 +98,16 @@ impl Maps {
 
     /// Reads entries and slots back.
     pub(super) fn snapshot(&self) -> Result<Snapshot> {
-        let capacity = self.capacity();
-        let mut entries = FxHashMap::default();
-        let mut known = true;
-        let entry = |key, range| {
-            let range = Range::from_bytes(range);
-            let end = range.first.checked_add(range.count);
-            match VipKey::from_bytes(key) {
-                Some(key) if end.is_some_and(|end| end <= capacity.backends) => {
-                    entries.insert(key, range);
-                }
-                _ => known = false,
-            }
-        };
-        self.vips.for_each(entry).attempt(|| "read the map vips".to_owned())?;
-        if !known {
-            return Err(foreign("vips"));
-        }
-        Ok(Snapshot { entries, slots: self.slots()?, capacity })
+        self.copy()?.snapshot()
+    }
+
+    /// Copies entries and slots, and no more: for whoever holds a lock.
+    pub(super) fn copy(&self) -> Result<Copied> {
+        let mut entries = Vec::new();
+        let read = self.vips.for_each(|key, range| entries.push((key, range)));
+        read.attempt(|| "read the map vips".to_owned())?;
+        let slots = self.backends.all().attempt(|| "read the map backends".to_owned())?;
+        Ok(Copied { entries, slots, capacity: self.capacity() })
     }
 
     /// The same from the slots alone, see [`Snapshot::of_slots`].
@@ -124,13 +116,7 @@ impl Maps {
     }
 
     fn slots(&self) -> Result<Vec<Option<Slot>>> {
-        let slots = self.backends.all().attempt(|| "read the map backends".to_owned())?;
-        let slot = |bytes: [u8; 24]| match bytes {
-            Slot::FREE => Some(None),
-            bytes => Slot::from_bytes(bytes).map(Some),
-        };
-        let slots: Option<_> = slots.into_iter().map(slot).collect();
-        slots.ok_or_else(|| foreign("backends"))
+        slots(self.backends.all().attempt(|| "read the map backends".to_owned())?)
     }
 
     /// Writes slots, which no range may point to; or what they hold already, with other flags.
@@ -206,6 +192,40 @@ impl Maps {
         let sum = |field: usize| per_cpu.iter().map(|counters| counters[field]).sum();
         Ok(Counters { unreachable: sum(0), unsettled: sum(1), unrecorded: sum(2), evicted: sum(3) })
     }
+}
+
+/// The maps `vips` and `backends` as bytes.
+#[derive(Debug)]
+pub(super) struct Copied {
+    entries: Vec<([u8; 12], [u8; 8])>,
+    slots: Vec<[u8; 24]>,
+    capacity: Capacity,
+}
+
+impl Copied {
+    /// What the bytes mean.
+    pub(super) fn snapshot(self) -> Result<Snapshot> {
+        let Self { entries: bytes, slots: values, capacity } = self;
+        let mut entries = FxHashMap::default();
+        entries.reserve(bytes.len());
+        for (key, range) in bytes {
+            let range = Range::from_bytes(range);
+            let end = range.first.checked_add(range.count);
+            let within = end.is_some_and(|end| end <= capacity.backends);
+            let key = VipKey::from_bytes(key).filter(|_| within).ok_or_else(|| foreign("vips"))?;
+            entries.insert(key, range);
+        }
+        Ok(Snapshot { entries, slots: slots(values)?, capacity })
+    }
+}
+
+fn slots(values: Vec<[u8; 24]>) -> Result<Vec<Option<Slot>>> {
+    let slot = |bytes: [u8; 24]| match bytes {
+        Slot::FREE => Some(None),
+        bytes => Slot::from_bytes(bytes).map(Some),
+    };
+    let slots: Option<_> = values.into_iter().map(slot).collect();
+    slots.ok_or_else(|| foreign("backends"))
 }
 
 fn foreign(map: &str) -> Error {

@@ -22,6 +22,7 @@ mod kernel;
 mod listing;
 mod maps;
 mod object;
+mod observe;
 mod others;
 mod plan;
 mod rule;
@@ -285,12 +286,21 @@ impl Datapath {
     ///
     /// As [`Datapath::list`].
     pub fn cgroups_of(&self, name: &str) -> Result<Option<Vec<PathBuf>>> {
-        let listing = self.list()?;
-        let app = listing.apps.into_iter().find(|app| app.name == name);
-        Ok(app.map(|app| {
-            let living = app.cgroups.into_iter().filter(|cgroup| cgroup.translating);
-            living.filter_map(|cgroup| Some(self.cgroup_mount.join(cgroup.path?))).collect()
-        }))
+        kernel::check(Need::Pins)?;
+        let Some((dir, maps)) = self.open()? else {
+            return Ok(None);
+        };
+        let Some(app) = apps::list(&dir)?.into_iter().find(|app| app.name == name) else {
+            return Ok(None);
+        };
+        // Of one app alone, and so with the lock.
+        let active = app.read()?.active(maps.cgroups())?;
+        drop(dir);
+        let mut paths = cgroup::paths_by_id(&self.cgroup_mount)?;
+        let living = active.iter().filter_map(|id| paths.remove(id));
+        let mut living: Vec<_> = living.map(|path| self.cgroup_mount.join(path)).collect();
+        living.sort();
+        Ok(Some(living))
     }
 
     /// What the kernel does now. Empty if nothing was ever applied.
@@ -300,11 +310,9 @@ impl Datapath {
     /// State of another layout; missing privileges; system calls that fail.
     pub fn list(&self) -> Result<Listing> {
         kernel::check(Need::Pins)?;
-        match self.open()? {
-            None => Ok(Listing::default()),
-            Some((dir, maps)) => {
-                listing::read(&dir, &maps, &self.cgroup_mount, &Record::load(&self.dir))
-            }
+        match self.observe(|maps| listing::Source::copy(maps, &self.dir))? {
+            None => Ok(Listing::empty()),
+            Some(observed) => Listing::new(observed, &self.cgroup_mount),
         }
     }
 

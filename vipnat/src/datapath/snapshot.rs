@@ -114,9 +114,28 @@ impl Snapshot {
     }
 
     /// The rules that the entries make, by app and VIP.
+    #[cfg(test)]
     pub(super) fn rules(&self) -> BTreeMap<(u32, Ipv4Addr), Rule> {
-        let names = self.entries.keys().map(|key| (key.scope, Ipv4Addr::from(key.vip)));
-        self.rules_of(names)
+        let by_app = ByApp::new(self);
+        self.rules_by(&by_app.0).map(|rule| ((rule.scope, rule.vip), rule)).collect()
+    }
+
+    /// The rules that the entries of whole VIPs make, which stand together.
+    ///
+    /// What the hooks would do: a head that is not limited hides the limited entries that a crash may
+    /// have left beside it.
+    fn rules_by<'a>(&'a self, keys: &'a [VipKey]) -> impl Iterator<Item = Rule> + 'a {
+        let vips = keys.chunk_by(|a, b| (a.scope, a.vip) == (b.scope, b.vip));
+        vips.filter_map(|of_vip| {
+            let head = VipKey::head(of_vip[0].scope, of_vip[0].vip);
+            if !of_vip.contains(&head) {
+                // Nothing leads to limited entries.
+                return None;
+            }
+            let limited = self.first_of(&head).is_some_and(|slot| slot.flags & Slot::LIMITED != 0);
+            let key = if limited { of_vip.iter().rfind(|key| **key != head)? } else { &head };
+            Some(self.rule(key))
+        })
     }
 
     /// The same for some VIPs of apps.
@@ -160,6 +179,30 @@ impl Snapshot {
         let flags = self.first_of(key).map_or(0, |slot| slot.flags);
         let (select, udp_pinning) = Rule::choices(flags);
         Rule { scope, vip: vip.into(), port, protocol, turns, select, udp_pinning }
+    }
+}
+
+/// All entries of a snapshot, sorted: each app's VIPs together, and the entries of each of them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ByApp(Vec<VipKey>);
+
+impl ByApp {
+    pub(super) fn new(snapshot: &Snapshot) -> Self {
+        let mut keys: Vec<_> = snapshot.entries.keys().copied().collect();
+        keys.sort_unstable_by_key(|key| (key.scope, key.vip, key.port, key.protocol as u8));
+        Self(keys)
+    }
+
+    /// The rules of an app, by VIP.
+    pub(super) fn rules_of<'a>(
+        &'a self,
+        scope: u32,
+        snapshot: &'a Snapshot,
+    ) -> impl Iterator<Item = Rule> + 'a {
+        let Self(keys) = self;
+        let first = keys.partition_point(|key| key.scope < scope);
+        let end = keys.partition_point(|key| key.scope <= scope);
+        snapshot.rules_by(&keys[first..end])
     }
 }
 

@@ -7,6 +7,7 @@ use super::{
     carry_out::{reserve_scopes, write_lists},
     error::Result,
     maps::Maps,
+    observe::Seen,
     snapshot::Snapshot,
     state_dir::StateDir,
     upgrade,
@@ -81,7 +82,9 @@ impl Datapath {
             Ok((now, maps)) => {
                 let names = Record::load(&self.dir);
                 let mount = &self.cgroup_mount;
-                let content = Desired::of_kernel(&now, attached, &maps, mount, names)?;
+                let seen = |app: &AttachedApp| Seen::new(app.clone(), &maps);
+                let seen: Vec<_> = attached.iter().map(seen).collect::<Result<_>>()?;
+                let content = Desired::of_kernel(&now, &seen, mount, names)?;
                 Ok(Some(Old { maps, now, content }))
             }
             Err(error) if error.is_of_another_layout() => Ok(None),

@@ -1,0 +1,153 @@
+//! A listing as JSON, written as it is made: of all VIPs of a large machine it is some hundred megabytes.
+
+use std::{
+    io::{self, Write},
+    net::Ipv4Addr,
+    path::Path,
+};
+
+use serde::{Serialize, Serializer};
+use vipnat_common::layout::{ANY_PORT, ANY_PROTOCOL, Counters};
+
+use super::protocol_name;
+use crate::datapath::{ListedApp, ListedCgroup, ListedVip, Listing, Turn};
+
+/// Writes all of it, and a line end.
+pub(super) fn write(listing: &Listing, out: &mut dyn Write) -> io::Result<()> {
+    let Counters { unreachable, unsettled, unrecorded, evicted } = listing.counters;
+    let document = Document {
+        apps: Apps(listing),
+        redirected: listing.redirected(),
+        counters: CounterFields { unreachable, unsettled, unrecorded, evicted },
+    };
+    serde_json::to_writer_pretty(&mut *out, &document)?;
+    writeln!(out)
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    apps: Apps<'a>,
+    redirected: u64,
+    counters: CounterFields,
+}
+
+#[derive(Serialize)]
+struct CounterFields {
+    unreachable: u64,
+    unsettled: u64,
+    unrecorded: u64,
+    evicted: u64,
+}
+
+struct Apps<'a>(&'a Listing);
+
+impl Serialize for Apps<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(listing) = self;
+        serializer.collect_seq(listing.apps.iter().map(|app| {
+            let ListedApp { name, scope, cgroups } = app;
+            App {
+                app: name,
+                scope: *scope,
+                cgroups: cgroups.iter().map(Cgroup::new).collect(),
+                relationships: Relationships { listing, app },
+            }
+        }))
+    }
+}
+
+#[derive(Serialize)]
+struct App<'a> {
+    app: &'a str,
+    scope: u32,
+    cgroups: Vec<Cgroup<'a>>,
+    relationships: Relationships<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Cgroup<'a> {
+    cgroup: Option<&'a Path>,
+    translating: bool,
+    by_hand: bool,
+}
+
+impl<'a> Cgroup<'a> {
+    fn new(listed: &'a ListedCgroup) -> Self {
+        let ListedCgroup { path, translating, by_hand } = listed;
+        Self { cgroup: path.as_deref(), translating: *translating, by_hand: *by_hand }
+    }
+}
+
+struct Relationships<'a> {
+    listing: &'a Listing,
+    app: &'a ListedApp,
+}
+
+impl Serialize for Relationships<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { listing, app } = self;
+        serializer.collect_seq(listing.vips(app).map(Relationship))
+    }
+}
+
+/// A VIP.
+struct Relationship(ListedVip);
+
+impl Serialize for Relationship {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self(ListedVip {
+            names,
+            vip,
+            port,
+            protocol,
+            connections,
+            backends,
+            select,
+            udp_pinning,
+        }) = self;
+        let names = names.as_ref();
+        let backend = |(Turn { ip, port }, turns): &(Turn, usize)| Backend {
+            ip: *ip,
+            port: (*port != 0).then_some(*port),
+            turns: *turns,
+        };
+        RelationshipFields {
+            relationship: names.map(|names| &*names.relationship),
+            service: names.map(|names| &*names.service),
+            vip: *vip,
+            port: (*port != ANY_PORT).then_some(*port),
+            protocol: (*protocol != ANY_PROTOCOL).then(|| protocol_name(*protocol)).flatten(),
+            connections: *connections,
+            backends: backends.iter().map(backend).collect(),
+            select: select.word(),
+            udp_pinning: udp_pinning.word(),
+            on_backend_removed: names.map(|names| names.on_backend_removed.word()),
+            drain_seconds: names.and_then(|names| names.on_backend_removed.drain_seconds()),
+        }
+        .serialize(serializer)
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct RelationshipFields<'a> {
+    relationship: Option<&'a str>,
+    service: Option<&'a str>,
+    vip: Ipv4Addr,
+    port: Option<u16>,
+    protocol: Option<&'a str>,
+    connections: u64,
+    backends: Vec<Backend>,
+    select: &'a str,
+    udp_pinning: &'a str,
+    on_backend_removed: Option<&'a str>,
+    drain_seconds: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct Backend {
+    ip: Ipv4Addr,
+    port: Option<u16>,
+    turns: usize,
+}
