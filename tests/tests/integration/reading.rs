@@ -96,6 +96,17 @@ fn nothing_slow_happens_while_a_command_that_reads_has_the_lock() {
     }
 }
 
+#[test]
+fn attach_reads_the_links_of_no_other_app() {
+    let (scene, _other, _, log) = two_apps();
+    let more = Cgroup::new();
+    let attach = scene.vipnat.command(["attach", "--app", "shop", "--cgroup", more.relative()]);
+    let locked = Locked::trace(&attach, &log);
+    let links = locked.links();
+    assert!(links.iter().all(|link| link.contains(":shop/")), "{links:#?}");
+    assert!(!links.is_empty());
+}
+
 /// The listing is made slow, so that a change comes between the copy of the maps and the links.
 #[test]
 fn what_changes_while_links_are_read_is_told_as_it_was_or_as_it_is() {
@@ -134,7 +145,7 @@ fn a_listing_takes_little_memory_however_many_vips_there_are() {
         cgroup.relative()
     );
     for index in 0..30_000 {
-        let (third, fourth) = (30 + index / 250, index % 250);
+        let (third, fourth) = (43 + index / 250, index % 250);
         table += &format!(
             "[apps.shop.relationships.r{index}]\nservice = \"s\"\nvip = \"169.254.{third}.{fourth}\"\n"
         );
@@ -159,7 +170,7 @@ fn a_listing_that_is_read_slowly_keeps_nobody_waiting() {
     // More than a pipe holds.
     for index in 0..2000 {
         table += &format!("[apps.shop.relationships.relationship{index}]\nservice = \"s\"\n");
-        table += &format!("vip = \"169.254.{}.{}\"\n", 30 + index / 250, index % 250);
+        table += &format!("vip = \"169.254.{}.{}\"\n", 43 + index / 250, index % 250);
     }
     vipnat.apply(&table);
     let mut reader = vipnat.command(["list"]).stdout(Stdio::piped()).spawn().expect("start list");

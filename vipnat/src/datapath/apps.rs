@@ -50,6 +50,16 @@ impl PinnedApp {
         Ok(Self { name, scope, dir, cgroups })
     }
 
+    /// Whether it has something on this cgroup.
+    pub(super) fn has(&self, cgroup: u64) -> bool {
+        self.cgroups.contains_key(&cgroup)
+    }
+
+    /// Whether this cgroup was attached by hand.
+    pub(super) fn has_by_hand(&self, cgroup: u64) -> bool {
+        self.cgroups.get(&cgroup).is_some_and(|by_hand| *by_hand)
+    }
+
     /// Reads its links.
     pub(super) fn read(&self) -> Result<AttachedApp> {
         let Self { name, scope, dir, cgroups: ids } = self;

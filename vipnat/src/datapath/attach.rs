@@ -3,9 +3,7 @@
 use std::path::{Component, Path};
 
 use super::{
-    Attached, Datapath,
-    apps::{self, AttachedApp},
-    cgroup,
+    Attached, Datapath, apps, cgroup,
     error::{Attempt as _, Error, Result},
     kernel::{self, Need},
     maps::Switch,
@@ -43,9 +41,9 @@ impl Datapath {
         let Some(cgroup) = cgroup else {
             return refused(format!("cgroup {} does not exist", path.display()));
         };
-        let attached = apps::read(&dir)?;
-        let Some(app) = attached.iter().find(|app| app.name == name) else {
-            let known: Vec<_> = attached.iter().map(|app| app.name.as_str()).collect();
+        let there = apps::list(&dir)?;
+        let Some(pinned) = there.iter().find(|app| app.name == name) else {
+            let known: Vec<_> = there.iter().map(|app| app.name.as_str()).collect();
             return refused(format!(
                 "no app {name:?} is applied; there are: {}. Put it into the table",
                 known.join(", ")
@@ -54,17 +52,18 @@ impl Datapath {
         // The layout of the maps may be another build's: what this needs is the same in all.
         object::check_hooks(dir.path())?;
         let switch = Switch::open(dir.path())?;
-        let by_hand = |app: &AttachedApp| app.by_hand().any(|claimed| claimed == cgroup);
-        let holder = attached.iter().find(|other| other.name != name && other.has_links_on(cgroup));
-        if let Some(holder) = holder.filter(|holder| by_hand(holder)) {
+        let holder = there.iter().find(|other| other.name != name && other.has(cgroup));
+        if let Some(holder) = holder.filter(|holder| holder.has_by_hand(cgroup)) {
             return refused(format!(
                 "cgroup {} was given to app {:?} by hand; two apps can't share one",
                 path.display(),
                 holder.name
             ));
         }
+        // Of all other apps the links don't matter: there may be thousands, and a container waits.
+        let app = &pinned.read()?;
         let on = switch.scope(cgroup)? == Some(app.scope);
-        if on && app.is_attached_to(cgroup) && by_hand(app) {
+        if on && app.is_attached_to(cgroup) && pinned.has_by_hand(cgroup) {
             return Ok(Attached::Already);
         }
         for outer in path.ancestors().skip(1).take_while(|outer| *outer != self.cgroup_mount) {
@@ -79,18 +78,25 @@ impl Datapath {
         }
         // Containers come and go, and nobody may ever apply again.
         apps::release_gone(&switch, app)?;
-        let held = app.held(cgroup).or_else(|| holder?.held(cgroup));
+        let holder = match holder {
+            Some(holder) => apps::read_one(&dir, holder.scope, &holder.name, cgroup)?,
+            None => None,
+        };
+        let held = app.held(cgroup).or_else(|| holder.as_ref()?.held(cgroup));
         self.others(dir.path()).admit(name, (path, cgroup), held)?;
         // A pattern of another app may have been faster.
-        if let Some(holder) = holder
+        if let Some(holder) = &holder
             && !app.has_links_on(cgroup)
         {
             apps::hand_over(holder, app, cgroup)?;
         }
-        let app = apps::reserve(&dir, app.scope, name)?;
-        apps::claim(&app, cgroup)?;
-        let app = apps::reserve(&dir, app.scope, name)?;
-        apps::attach(&dir, &switch, &app, cgroup, path)?;
-        Ok(holder.map_or(Attached::Now, |holder| Attached::TakenFrom(holder.name.clone())))
+        let again = || apps::read_one(&dir, app.scope, name, cgroup);
+        let Some(here) = again()? else {
+            return refused(nothing);
+        };
+        apps::claim(&here, cgroup)?;
+        let here = again()?.unwrap_or(here);
+        apps::attach(&dir, &switch, &here, cgroup, path)?;
+        Ok(holder.map_or(Attached::Now, |holder| Attached::TakenFrom(holder.name)))
     }
 }

@@ -43,7 +43,6 @@ use std::{
 
 use self::{
     carry_out::{remove_entries, settle},
-    error::Attempt as _,
     kernel::Need,
     maps::{Maps, Switch},
     others::Others,
