@@ -8,7 +8,7 @@ pub(crate) const NO_VIP: Ipv4Addr = Ipv4Addr::new(169, 254, 254, 250);
 /// The `index`th VIP, of 62,000: those of 169.254.0.0/16 that vipnat does not keep for others.
 pub(crate) fn vip(index: u32) -> Ipv4Addr {
     // The third bytes that are free as a whole.
-    const KEPT: [u8; 5] = [0, 20, 169, 170, 255];
+    const KEPT: [u8; 8] = [0, 10, 20, 25, 42, 169, 170, 255];
     let third = (0..=255)
         .filter(|byte| !KEPT.contains(byte))
         .nth(index as usize / 256)
@@ -32,6 +32,8 @@ mod tests {
         let all: BTreeSet<_> = vips(60_000).collect();
         assert_eq!(all.len(), 60_000);
         assert!(!all.contains(&NO_VIP));
-        assert!(!all.iter().any(|vip| [0, 20, 169, 170, 255].contains(&vip.octets()[2])));
+        assert!(
+            !all.iter().any(|vip| [0, 10, 20, 25, 42, 169, 170, 255].contains(&vip.octets()[2]))
+        );
     }
 }
