@@ -29,11 +29,20 @@ pub(crate) enum Mode {
     NftMap,
     /// Connection tracking, and no translation.
     Conntrack,
+    /// VIPs behind vipnat, beside `vipnat export iptables --beside-vipnat`, loaded by iptables-legacy.
+    #[value(skip)]
+    BesideLegacy,
+    /// The same, loaded by iptables-nft.
+    #[value(skip)]
+    BesideIptablesNft,
+    /// VIPs behind vipnat, beside `vipnat export nft --beside-vipnat`.
+    #[value(skip)]
+    BesideNft,
 }
 
 impl Mode {
     /// All, as they stand in tables.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Untouched,
         Self::Direct,
         Self::Empty,
@@ -43,14 +52,26 @@ impl Mode {
         Self::IptablesNft,
         Self::NftMap,
         Self::Conntrack,
+        Self::BesideLegacy,
+        Self::BesideIptablesNft,
+        Self::BesideNft,
     ];
+
+    /// Those in which rules are beside vipnat.
+    pub(crate) const BESIDE: [Self; 3] =
+        [Self::BesideLegacy, Self::BesideIptablesNft, Self::BesideNft];
 
     /// Whether it has VIPs.
     pub(crate) fn translates(self) -> bool {
         !matches!(self, Self::Untouched | Self::Direct | Self::Empty | Self::Conntrack)
     }
 
-    /// Whether rules do it.
+    /// Whether connections are tracked.
+    pub(crate) fn tracks(self) -> bool {
+        self.has_rules() && !Self::BESIDE.contains(&self)
+    }
+
+    /// Whether there are rules.
     pub(crate) fn has_rules(self) -> bool {
         !matches!(self, Self::Untouched | Self::Direct | Self::Empty | Self::Vipnat | Self::Before)
     }
@@ -68,6 +89,9 @@ impl fmt::Display for Mode {
             Self::IptablesNft => "iptables-nft",
             Self::NftMap => "nft map",
             Self::Conntrack => "conntrack alone",
+            Self::BesideLegacy => "vipnat and iptables-legacy",
+            Self::BesideIptablesNft => "vipnat and iptables-nft",
+            Self::BesideNft => "vipnat and nft",
         })
     }
 }

@@ -15,6 +15,8 @@ pub(crate) enum Figure {
     Traffic,
     /// What it costs all others that some cgroup has programs.
     Bystanders,
+    /// What rules beside vipnat cost what it translated.
+    Beside,
     /// Time in each hook.
     Hooks,
     /// Several CPUs at once.
@@ -104,6 +106,7 @@ impl Options {
     pub(crate) fn modes(&self) -> Vec<Mode> {
         let wanted = |mode: &Mode| match mode {
             Mode::Untouched | Mode::Before => false,
+            mode if Mode::BESIDE.contains(mode) => false,
             Mode::Direct => true,
             mode => self.modes.is_empty() || self.modes.contains(mode),
         };

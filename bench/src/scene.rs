@@ -256,6 +256,20 @@ impl Modes {
             }
             Mode::NftMap => load(&["nft", "-f", "-"], &rules::nft_map(count, BACKEND))?,
             Mode::Conntrack => load(&["nft", "-f", "-"], rules::CONNTRACK)?,
+            Mode::BesideLegacy | Mode::BesideIptablesNft | Mode::BesideNft => {
+                let (vipnat, own) =
+                    self.vipnat.as_ref().context("vipnat comes before rules beside it")?;
+                own.path().clone_into(&mut cgroup);
+                let table = vipnat.table(&Table::simple(own.relative(), count, BACKEND).json());
+                let (format, program): (_, &[&str]) = match mode {
+                    Mode::BesideLegacy => ("iptables", &["iptables-legacy-restore", "-w"]),
+                    Mode::BesideIptablesNft => ("iptables", &["iptables-nft-restore"]),
+                    _ => ("nft", &["nft", "-f", "-"]),
+                };
+                let table = table.to_str().context("a path that is not UTF-8")?;
+                let export = ["export", format, table, "--app", "bench", "--beside-vipnat"];
+                load(program, &vipnat.ok(export))?;
+            }
         }
         let destination = if mode.translates() {
             Destination::Vips { count }
@@ -281,7 +295,7 @@ fn verify(mode: Mode, place: &Place) -> Result<()> {
         fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count")
             .map_or(0, |count| count.trim().parse().unwrap_or(0))
     });
-    ensure!((tracked > 0) == mode.has_rules(), "{tracked} connections are tracked");
+    ensure!((tracked > 0) == mode.tracks(), "{tracked} connections are tracked");
     let save: &[&str] = match mode {
         Mode::IptablesLegacy => &["iptables-legacy-save", "-c", "-t", "nat"],
         Mode::IptablesNft => &["iptables-nft-save", "-c", "-t", "nat"],

@@ -20,7 +20,7 @@ pub(crate) struct Bench {
     /// How often everything is measured (15, or 3 with --short).
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
-    /// Measure only this: connect, traffic, bystanders, hooks, cpus, memory, apply, follow, fleet
+    /// Measure only this: connect, traffic, bystanders, beside, hooks, cpus, memory, apply, follow, fleet
     /// (or of that: fleet-ending, fleet-patterns, fleet-list, fleet-run).
     #[arg(long, num_args = 1.., value_name = "FIGURE")]
     only: Vec<String>,

@@ -1,6 +1,7 @@
 //! The measurements.
 
 mod apply;
+mod beside;
 mod bystanders;
 mod connect;
 mod cpus;
@@ -58,6 +59,9 @@ fn measure(options: &Options, results: &mut Results) -> Result<()> {
         for count in if few { options.extremes(10) } else { options.vips() } {
             stage(&format!("{count} VIPs"), || by_mode(options, &mut scene, count, results))?;
         }
+    }
+    if options.wants(Figure::Beside) {
+        stage("rules beside vipnat", || beside::measure(options, &mut scene, results))?;
     }
     if options.wants(Figure::Hooks) {
         stage("time in hooks", || hooks::measure(options, &mut scene, results))?;

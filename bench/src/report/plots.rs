@@ -157,6 +157,7 @@ fn color(mode: Mode) -> RGBColor {
         Mode::IptablesNft => RGBColor(204, 121, 167),
         Mode::NftMap => RGBColor(0, 158, 115),
         Mode::Conntrack => RGBColor(190, 150, 0),
+        Mode::BesideLegacy | Mode::BesideIptablesNft | Mode::BesideNft => RGBColor(86, 180, 233),
     }
 }
 

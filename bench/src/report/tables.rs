@@ -10,12 +10,13 @@ use crate::{
 };
 
 /// The tables, by figure and metric.
-const FIGURES: [(&str, &[&str], &str); 11] = [
+const FIGURES: [(&str, &[&str], &str); 12] = [
     ("connect", &["p50"], "Connecting, the median"),
     ("connect", &["p99"], "Connecting, the 99th percentile"),
     ("traffic", &["p50"], "Once there is a connection, the median"),
     ("bulk", &["p50"], "Bulk"),
     ("bystanders", &["p50"], "What programs on one cgroup cost all others"),
+    ("beside", &["p50"], "What rules beside vipnat cost what it translated"),
     ("hooks", &["mean"], "Time in the hooks"),
     ("cpus", &["mean"], "Several CPUs at once, the time in which any of them connects once"),
     ("apply", &["wall time"], "Loading and changing"),
@@ -62,6 +63,9 @@ fn table(results: &Results, rows: &[&Row], name_metric: bool) -> String {
         (Mode::Vipnat, Mode::Empty),
         (Mode::Direct, Mode::Untouched),
         (Mode::Vipnat, Mode::Before),
+        (Mode::BesideLegacy, Mode::Vipnat),
+        (Mode::BesideIptablesNft, Mode::Vipnat),
+        (Mode::BesideNft, Mode::Vipnat),
     ]
     .into_iter()
     .filter(|(above, below)| has(above) && has(below))

@@ -25,6 +25,7 @@ mod reading;
 mod replacing;
 mod round_robin;
 mod rules;
+mod rules_beside;
 mod rules_import;
 mod rules_round_trip;
 mod runtime_hook;

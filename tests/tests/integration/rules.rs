@@ -1,10 +1,13 @@
-//! Exported rules in a network namespace: even turns, reloading and removing, other protocols.
+//! Exported rules in a network namespace: even turns, reloading and removing.
 
 use std::{fs, net::Ipv4Addr, process::Command};
 
 use vipnat_tests::{NetNs, Outcome, outcome};
 
-use crate::scene::{DB, PORT, Scene, banner, ip, list};
+use crate::{
+    rules_beside::BESIDE,
+    scene::{DB, PORT, Scene, banner, ip, list},
+};
 
 /// What loads rules into the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,14 +61,14 @@ impl Loader {
 }
 
 /// Runs a command that must succeed.
-fn succeeds(command: &mut Command, input: &str) -> Outcome {
+pub(crate) fn succeeds(command: &mut Command, input: &str) -> Outcome {
     let outcome = outcome(command);
     assert!(outcome.status.success(), "{command:?}: {outcome}\n--- input\n{input}");
     outcome
 }
 
 /// An app that has a route for VIPs, which only rules need, and backends that vipnat doesn't know of.
-fn scene(backends: u8) -> Scene {
+pub(crate) fn scene(backends: u8) -> Scene {
     let scene = Scene::new(backends);
     scene.app.host.ip("route add 169.254.0.0/16 dev eth0");
     scene
@@ -169,7 +172,7 @@ fn without_backends_exported_rules_refuse() {
 }
 
 /// Removes vipnat's rules, as the documentation says; there are no others.
-fn clear(scene: &Scene, loader: Loader) {
+pub(crate) fn clear(scene: &Scene, loader: Loader) {
     remove(scene, loader);
     let left = loader.saved(&scene.app.host);
     assert!(!left.to_lowercase().contains("vipnat") && !left.contains("-A"), "{left}");
@@ -198,7 +201,7 @@ fn rules_can_be_loaded_again_and_removed_and_leave_others_alone() {
     let foreign_nft = "table ip other {\n  chain output {\n    type filter hook output priority 0;\n\
                        ip daddr 240.1.1.2 drop\n  }\n}\n";
     for loader in Loader::ALL {
-        for options in [&[][..], &["--only-other-protocols"]] {
+        for options in [&[][..], BESIDE] {
             let table = scene.table(&list(0..2));
             let rules = exported(&scene, loader, &table, options);
             let less = exported(&scene, loader, &scene.table("[]"), options);
@@ -231,49 +234,8 @@ fn rules_can_be_loaded_again_and_removed_and_leave_others_alone() {
 }
 
 /// What connection tracking knows of a protocol.
-fn tracked(host: &NetNs, protocol: &str) -> String {
+pub(crate) fn tracked(host: &NetNs, protocol: &str) -> String {
     succeeds(host.command("conntrack").args(["-L", "-p", protocol]), "").stdout
-}
-
-#[test]
-fn ping_works_beside_vipnat_while_tcp_and_udp_are_not_tracked() {
-    let scene = scene(2);
-    let host = &scene.app.host;
-    let table = scene.table(&list(0..2));
-    scene.vipnat.apply(&table);
-    let ping = || succeeds(scene.app.command("ping").args(["-c1", "-W5", DB]), "").stdout;
-    let mut silent = scene.app.command("ping");
-    let unanswered = outcome(silent.args(["-c1", "-W1", DB]));
-    assert!(!unanswered.status.success(), "without rules: {unanswered}");
-    for loader in Loader::ALL {
-        let rules = exported(&scene, loader, &table, &["--only-other-protocols"]);
-        loader.load(&scene, &rules, &[]);
-        assert!(ping().contains(&format!("from {DB}")), "{loader:?}");
-        // Which takes turns of its own. This time with a ping socket, as where anybody may have one.
-        let ping_sockets = "/proc/sys/net/ipv4/ping_group_range";
-        host.run(|| fs::write(ping_sockets, "0 0").expect("allow ping sockets"));
-        assert!(ping().contains(&format!("from {DB}")), "{loader:?}");
-        host.run(|| fs::write(ping_sockets, "1 0").expect("forbid ping sockets"));
-        for number in 0..2 {
-            let icmp = tracked(host, "icmp");
-            assert!(icmp.contains(&format!("src={}", ip(number))), "{loader:?}: {icmp}");
-        }
-        let before = scene.who();
-        banner(&scene.app.probe(&format!("udp {DB}:{PORT}")));
-        assert_ne!(before, scene.who(), "{loader:?}: vipnat gives the turns");
-        for protocol in ["tcp", "udp"] {
-            assert_eq!(tracked(host, protocol), "", "{loader:?}");
-        }
-        // It is the rules for untracked packets that do this.
-        let without = |line: &&str| !line.contains("notrack");
-        let tracking: String =
-            rules.lines().filter(without).map(|line| format!("{line}\n")).collect();
-        loader.load(&scene, &tracking, &[]);
-        scene.who();
-        assert_ne!(tracked(host, "tcp"), "", "{loader:?}");
-        clear(&scene, loader);
-        succeeds(host.command("conntrack").arg("-F"), "");
-    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     rules::{Loader, exported},
+    rules_beside::BESIDE,
     scene::Scene,
 };
 
@@ -130,7 +131,7 @@ fn nft_takes_the_rules_of_any_table() {
     let scene = Scene::new(0);
     let config = Config { cases: TABLES, failure_persistence: None, ..Config::default() };
     let taken = |table: Value| {
-        for options in [&[][..], &["--only-other-protocols"]] {
+        for options in [&[][..], BESIDE] {
             let table = without_null(&table).to_string();
             let rules = exported(&scene, Loader::Nft, &table, options);
             Loader::Nft.load(&scene, &rules, &[]);
@@ -138,6 +139,26 @@ fn nft_takes_the_rules_of_any_table() {
         Ok(())
     };
     TestRunner::new(config).run(&table(), taken).unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn iptables_takes_the_rules_beside_vipnat_of_any_table_and_they_are_no_table() {
+    let scene = Scene::new(0);
+    for loader in Loader::IPTABLES {
+        let config = Config { cases: TABLES / 2, failure_persistence: None, ..Config::default() };
+        let taken = |table: Value| {
+            let rules = exported(&scene, loader, &without_null(&table).to_string(), BESIDE);
+            loader.load(&scene, &rules, &[]);
+            let saved = scene.vipnat.table(&loader.saved(&scene.app.host));
+            let mut import = scene.vipnat.command(["import", "iptables"]);
+            let import = vipnat_tests::outcome(
+                import.arg(saved).args(["--app", "shop", "--cgroup", "x", "--json"]),
+            );
+            prop_assert_eq!((import.code(), &*import.stdout), (Some(2), ""), "{}", import);
+            Ok(())
+        };
+        TestRunner::new(config).run(&table(), taken).unwrap_or_else(|error| panic!("{error}"));
+    }
 }
 
 /// The keys whose value is null, left out: a table has no null but in an endpoint.

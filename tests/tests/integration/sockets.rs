@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
-    process::{Child, ChildStdin, ChildStdout, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
 use vipnat_tests::{App, program};
@@ -19,12 +19,13 @@ pub(crate) struct Sockets {
 impl Sockets {
     /// Starts one as an app.
     pub(crate) fn of(app: &App) -> Self {
-        let mut process = app
-            .command(program("sockets"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("start sockets");
+        Self::start(app.command(program("sockets")))
+    }
+
+    /// Starts a command that is the program in some place.
+    pub(crate) fn start(mut command: Command) -> Self {
+        let mut process =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("start sockets");
         let stdin = process.stdin.take().expect("stdin is piped");
         let stdout = BufReader::new(process.stdout.take().expect("stdout is piped"));
         Self { process, stdin, stdout }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 
-use crate::rules::{self, Protocols};
+use crate::rules::{self, Packets};
 
 /// Arguments of `export`.
 #[derive(Debug, Parser)]
@@ -17,9 +17,12 @@ pub(super) struct Args {
     /// The app.
     #[arg(long)]
     app: String,
-    /// Only what vipnat can't reach (ICMP, SCTP, raw sockets), to be used beside it: keeps TCP and
-    /// UDP as they are and out of connection tracking.
+    /// Rules to use beside vipnat, for packets that no hook reaches: ping, SCTP, raw sockets, the kernel's
+    /// own sockets (VXLAN, NFS), processes outside the app's cgroups. Keep all else untracked.
     #[arg(long)]
+    beside_vipnat: bool,
+    /// What it was called when it left TCP and UDP alone.
+    #[arg(long, hide = true)]
     only_other_protocols: bool,
 }
 
@@ -32,13 +35,23 @@ enum Format {
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
-    let Args { format, table: file, app: name, only_other_protocols } = args;
+    let Args { format, table: file, app: name, beside_vipnat, only_other_protocols } = args;
     let table = super::read_table(file)?;
     let app = super::app_of(&table, name, file)?;
-    let protocols = if *only_other_protocols { Protocols::AllOthers } else { Protocols::TcpAndUdp };
+    if *only_other_protocols {
+        super::complain(
+            "--only-other-protocols is now --beside-vipnat; the rules also translate TCP and UDP packets \
+             that no hook reaches",
+        );
+    }
+    let packets = if *beside_vipnat || *only_other_protocols {
+        Packets::Unreached
+    } else {
+        Packets::TcpAndUdp
+    };
     let rules = match format {
-        Format::Iptables => rules::iptables(&table, app, protocols),
-        Format::Nft => rules::nft(&table, app, protocols),
+        Format::Iptables => rules::iptables(&table, app, packets),
+        Format::Nft => rules::nft(&table, app, packets),
     };
     super::print(&format!("# vipnat: the rules of app {name}\n{rules}"))
 }

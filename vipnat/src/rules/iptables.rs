@@ -5,12 +5,15 @@
 
 use std::fmt;
 
-use super::{Entry, Protocols};
+use super::{Entry, Packets, beside};
 use crate::table::{App, Backend, Select, Service, Table};
 
-/// The chain that OUTPUT leads to. The names of all others begin with it, so that one can tell
+/// The chain that OUTPUT leads to where rules do the work of vipnat. The names of all others begin with it, so that one can tell
 /// vipnat's rules from others.
 pub(crate) const CHAIN: &str = "VIPNAT";
+
+/// The same for rules beside vipnat, which are none of a table: vipnat has it already.
+pub(crate) const BESIDE: &str = "VIPNAT-BESIDE";
 
 /// What comments of vipnat begin with.
 pub(crate) const COMMENT: &str = "vipnat ";
@@ -20,59 +23,94 @@ pub(crate) const COMMENT: &str = "vipnat ";
 /// # Panics
 ///
 /// If the app is not of this table.
-pub fn iptables(table: &Table, app: &App, protocols: Protocols) -> String {
-    let entries = Entry::all(table, app, protocols);
+pub fn iptables(table: &Table, app: &App, packets: Packets) -> String {
+    let entries = Entry::all(table, app);
     let mut text = String::new();
-    if protocols == Protocols::AllOthers {
-        text += &untracked();
+    if packets == Packets::Unreached {
+        text += &untracked(&entries).to_string();
     }
-    text += &nat(&entries, protocols).to_string();
-    text += &filter(&entries, protocols).to_string();
+    text += &nat(&entries, packets).to_string();
+    text += &filter(&entries, packets).to_string();
     text
 }
 
-/// Keeps TCP and UDP out of connection tracking, which any rule of the nat table turns on.
-fn untracked() -> String {
-    let mut raw = Rules::new("raw", &["PREROUTING", "OUTPUT"]);
-    for protocol in ["tcp", "udp"] {
-        raw.rule(CHAIN, &format!("-p {protocol} -j CT --notrack"));
+/// Keeps all but packets to VIPs and what may be an answer to them out of connection tracking, which any
+/// rule of the nat table turns on. Nearly all packets of translated sockets leave at one of the first rules.
+fn untracked(entries: &[Entry<'_>]) -> Rules {
+    const VIPS: &str = "VIPNAT-VIPS";
+    const ANSWERS: &str = "VIPNAT-ANSWERS";
+    const UNTRACKED: &str = "VIPNAT-UNTRACKED";
+
+    let mut raw = Rules::empty("raw");
+    [VIPS, ANSWERS, UNTRACKED].iter().for_each(|chain| raw.chain(chain));
+    raw.rule("PREROUTING", &format!("-j {ANSWERS}"));
+    // A backend in the container answers through OUTPUT.
+    raw.rule("OUTPUT", &format!("! -d 169.254.0.0/16 -g {ANSWERS}"));
+    raw.rule("OUTPUT", &format!("-j {VIPS}"));
+    // What is untracked goes on with the next rule all the same, so it is sent to the end of a chain.
+    for ports in beside::OF_OTHERS {
+        for protocol in ["tcp", "udp"] {
+            let ports = ports.with(':');
+            let rule = format!("-p {protocol} -m {protocol} --dport {ports} -g {UNTRACKED}");
+            raw.rule(ANSWERS, &rule);
+        }
     }
-    raw.to_string()
+    // A router on the way may answer too.
+    raw.rule(ANSWERS, "-p icmp -j RETURN");
+    for backend in beside::backends(entries) {
+        raw.rule(ANSWERS, &format!("-s {backend}/32 -j RETURN"));
+    }
+    raw.rule(ANSWERS, "-j CT --notrack");
+    for vip in beside::vips(entries) {
+        raw.rule(VIPS, &format!("-d {vip}/32 -j RETURN"));
+    }
+    raw.rule(VIPS, "-j CT --notrack");
+    raw.rule(UNTRACKED, "-j CT --notrack");
+    raw
 }
 
 /// Where connections go.
-fn nat(entries: &[Entry<'_>], protocols: Protocols) -> Rules {
-    let mut nat = Rules::new("nat", &["OUTPUT"]);
-    nat.skip_if(protocols);
+fn nat(entries: &[Entry<'_>], packets: Packets) -> Rules {
+    let mut nat = Rules::new("nat", packets);
+    if packets == Packets::Unreached {
+        nat.change_source_ports();
+    }
     for entry in entries.iter().filter(|entry| !entry.service.backends.is_empty()) {
         let chain = format!("{CHAIN}-{}", entry.vip());
         nat.chain(&chain);
-        nat.lead_to(&format!("-j {chain}"), entry, protocols);
-        nat.select(&chain, entry, protocols);
+        nat.lead_to(&format!("-j {chain}"), entry);
+        nat.select(&chain, entry);
     }
     nat
 }
 
 /// What becomes of connections that have no backend. Only the filter table can reject. It is there
 /// also when it has nothing to say, so that what it said before goes.
-fn filter(entries: &[Entry<'_>], protocols: Protocols) -> Rules {
+fn filter(entries: &[Entry<'_>], packets: Packets) -> Rules {
     let refused: Vec<_> =
         entries.iter().filter(|entry| entry.service.backends.is_empty()).collect();
     if refused.is_empty() {
-        return Rules::new("filter", &[]);
+        return Rules { chains: vec![dispatch(packets).to_owned()], ..Rules::empty("filter") };
     }
-    let mut filter = Rules::new("filter", &["OUTPUT"]);
-    filter.skip_if(protocols);
+    let mut filter = Rules::new("filter", packets);
     for entry in refused {
-        let target = "-j REJECT --reject-with icmp-host-unreachable";
-        filter.lead_to(target, entry, protocols);
+        filter.lead_to("-j REJECT --reject-with icmp-host-unreachable", entry);
     }
     filter
+}
+
+/// The chain that OUTPUT leads to.
+fn dispatch(packets: Packets) -> &'static str {
+    match packets {
+        Packets::TcpAndUdp => CHAIN,
+        Packets::Unreached => BESIDE,
+    }
 }
 
 /// A table of rules under construction.
 struct Rules {
     table: &'static str,
+    packets: Packets,
     /// Declaring a chain empties it.
     chains: Vec<String>,
     /// The rules, a line each.
@@ -80,12 +118,16 @@ struct Rules {
 }
 
 impl Rules {
-    /// A table whose `hooks` lead to our own chain.
-    fn new(table: &'static str, hooks: &[&str]) -> Self {
-        let mut rules = Self { table, chains: vec![CHAIN.to_owned()], rules: String::new() };
-        for hook in hooks {
-            rules.rule(hook, &format!("-j {CHAIN}"));
-        }
+    fn empty(table: &'static str) -> Self {
+        Self { table, packets: Packets::Unreached, chains: Vec::new(), rules: String::new() }
+    }
+
+    /// A table whose OUTPUT leads to our own chain.
+    fn new(table: &'static str, packets: Packets) -> Self {
+        let chain = dispatch(packets);
+        let mut rules = Self { packets, ..Self::empty(table) };
+        rules.chain(chain);
+        rules.rule("OUTPUT", &format!("-j {chain}"));
         rules
     }
 
@@ -97,51 +139,62 @@ impl Rules {
         self.rules += &format!("-A {chain} {rule}\n");
     }
 
-    /// A rule has no way to say "neither TCP nor UDP".
-    fn skip_if(&mut self, protocols: Protocols) {
-        if protocols == Protocols::AllOthers {
-            for protocol in ["tcp", "udp"] {
-                self.rule(CHAIN, &format!("-p {protocol} -j RETURN"));
-            }
+    /// Gives connections that were translated the ports by which their answers are known.
+    fn change_source_ports(&mut self) {
+        const PORTS: &str = "VIPNAT-PORTS";
+
+        self.chain(PORTS);
+        let translated = "-m conntrack --ctstate DNAT --ctorigdst 169.254.0.0/16";
+        self.rule("POSTROUTING", &format!("{translated} -j {PORTS}"));
+        let (privileged, low, high) =
+            (beside::PRIVILEGED.with(':'), beside::LOW.with('-'), beside::HIGH.with('-'));
+        for protocol in ["tcp", "udp"] {
+            let which = format!("-p {protocol} -m {protocol}");
+            let to = "-j SNAT --to-source";
+            self.rule(PORTS, &format!("{which} --sport {privileged} {to} :{low}"));
+            self.rule(PORTS, &format!("-p {protocol} {to} :{high}"));
         }
     }
 
     /// Leads what is for the VIP to `target`.
-    fn lead_to(&mut self, target: &str, entry: &Entry<'_>, protocols: Protocols) {
+    fn lead_to(&mut self, target: &str, entry: &Entry<'_>) {
+        let chain = dispatch(self.packets);
         let vip = format!("-d {}/32", entry.vip());
         let comment = quoted(&format!("{COMMENT}{}", entry.names()));
         let comment = format!("-m comment --comment {comment}");
-        match protocols {
-            Protocols::AllOthers => self.rule(CHAIN, &format!("{vip} {comment} {target}")),
-            Protocols::TcpAndUdp => {
-                let port = |protocol| match entry.relationship.port {
-                    Some(port) => format!(" -m {protocol} --dport {port}"),
-                    None => String::new(),
-                };
-                for protocol in entry.protocols() {
-                    let port = port(*protocol);
-                    self.rule(CHAIN, &format!("{vip} -p {protocol}{port} {comment} {target}"));
-                }
-            }
+        if entry.is_for_all_protocols(self.packets) {
+            self.rule(chain, &format!("{vip} {comment} {target}"));
+            return;
+        }
+        for protocol in entry.protocols() {
+            let port = match entry.relationship.port {
+                Some(port) => format!(" -m {protocol} --dport {port}"),
+                None => String::new(),
+            };
+            self.rule(chain, &format!("{vip} -p {protocol}{port} {comment} {target}"));
         }
     }
 
     /// Chooses among the backends of an entry.
-    fn select(&mut self, chain: &str, entry: &Entry<'_>, protocols: Protocols) {
+    fn select(&mut self, chain: &str, entry: &Entry<'_>) {
         let service = entry.service;
         let of = service.backends.len();
+        let all_protocols = entry.is_for_all_protocols(self.packets);
         let targets: Vec<_> = (1..)
             .zip(&service.backends)
-            .map(|(number, backend)| match (protocols, entry.protocols(), backend.port) {
-                (Protocols::AllOthers, ..) | (_, _, None) => (String::new(), dnat(backend)),
-                (_, [protocol], Some(port)) => {
+            .map(|(number, backend)| match (backend.port, entry.protocols()) {
+                (None, _) => (String::new(), dnat(backend)),
+                (Some(port), [protocol]) => {
                     (format!("-p {protocol} "), format!("{}:{port}", dnat(backend)))
                 }
-                (_, both, Some(port)) => {
+                (Some(port), both) => {
                     let own = format!("{chain}-{number}");
                     self.chain(&own);
                     for protocol in both {
                         self.rule(&own, &format!("-p {protocol} {}:{port}", dnat(backend)));
+                    }
+                    if all_protocols {
+                        self.rule(&own, &dnat(backend));
                     }
                     (String::new(), format!("-j {own}"))
                 }
@@ -203,7 +256,7 @@ fn quoted(text: &str) -> String {
 
 impl fmt::Display for Rules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { table, chains, rules } = self;
+        let Self { table, packets: _, chains, rules } = self;
         writeln!(f, "*{table}")?;
         for chain in chains {
             writeln!(f, ":{chain} - [0:0]")?;

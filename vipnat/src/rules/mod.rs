@@ -4,6 +4,7 @@
 //! connection tracking what vipnat does in `connect`, so they are for the machines and protocols that
 //! vipnat can't serve, and the measure that it is compared with. [`import`] reads rules.
 
+mod beside;
 mod import;
 mod iptables;
 mod nft;
@@ -19,14 +20,14 @@ pub use self::{
 };
 use crate::table::{App, Relationship, Service, Table};
 
-/// What the rules are for.
+/// The packets that rules are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocols {
-    /// What vipnat translates: they are used instead of it.
+pub enum Packets {
+    /// TCP and UDP, which vipnat translates: the rules are used instead of it.
     TcpAndUdp,
-    /// What it can't: they are used beside it. They leave TCP and UDP as they are, and out of
-    /// connection tracking. A relationship that is limited to a port or protocol has none.
-    AllOthers,
+    /// Those that no hook of vipnat reached, whatever their protocol: the rules are used beside it. All
+    /// others stay as they are, and out of connection tracking.
+    Unreached,
 }
 
 /// A relationship and the service behind it, as much of both as rules need.
@@ -37,8 +38,8 @@ struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// Those of an app that rules are needed for.
-    fn all(table: &'a Table, app: &'a App, protocols: Protocols) -> Vec<Self> {
+    /// Those of an app.
+    fn all(table: &'a Table, app: &'a App) -> Vec<Self> {
         let App { cgroup: _, relationships } = app;
         relationships
             .iter()
@@ -47,10 +48,6 @@ impl<'a> Entry<'a> {
                 relationship,
                 service: &table.services[&*relationship.service],
             })
-            .filter(|entry| match protocols {
-                Protocols::TcpAndUdp => true,
-                Protocols::AllOthers => !entry.is_limited(),
-            })
             .collect()
     }
 
@@ -58,8 +55,10 @@ impl<'a> Entry<'a> {
         self.relationship.vip
     }
 
-    fn is_limited(&self) -> bool {
-        self.relationship.port.is_some() || self.relationship.protocol.is_some()
+    /// Whether rules for `packets` translate every protocol that there is.
+    fn is_for_all_protocols(&self, packets: Packets) -> bool {
+        let Relationship { port, protocol, .. } = self.relationship;
+        packets == Packets::Unreached && port.is_none() && protocol.is_none()
     }
 
     /// The protocols among TCP and UDP, by name.

@@ -3,7 +3,9 @@
 //! A map finds the chain of a VIP at once, however many there are, for TCP and UDP the same. A number
 //! generator there chooses the backend, so both count the same turns.
 
-use super::{Entry, Protocols};
+use std::{collections::BTreeSet, net::Ipv4Addr};
+
+use super::{Entry, Packets, beside};
 use crate::table::{App, Backend, Select, Service, Table};
 
 /// The rules of an app of `table` as input of `nft -f`: a table of their own, replaced as a whole.
@@ -11,107 +13,146 @@ use crate::table::{App, Backend, Select, Service, Table};
 /// # Panics
 ///
 /// If the app is not of this table.
-pub fn nft(table: &Table, app: &App, protocols: Protocols) -> String {
-    let entries = Entry::all(table, app, protocols);
-    let mut chains = Chains::default();
-    if protocols == Protocols::AllOthers {
-        // Any NAT rule turns connection tracking on.
-        for hook in ["prerouting", "output"] {
-            let hook_line = format!("type filter hook {hook} priority -300; policy accept;");
-            let rules = [hook_line, "meta l4proto { tcp, udp } notrack".to_owned()];
-            chains.add(&format!("untracked-{hook}"), rules);
-        }
+pub fn nft(table: &Table, app: &App, packets: Packets) -> String {
+    let entries = Entry::all(table, app);
+    let mut chains = Chains { packets, text: String::new() };
+    if packets == Packets::Unreached {
+        chains.untracked(&entries);
+        chains.source_ports();
     }
     let (refused, served): (Vec<_>, Vec<_>) =
         entries.iter().partition(|entry| entry.service.backends.is_empty());
     for entry in &served {
-        chains.backends(entry, protocols);
+        chains.backends(entry);
     }
     let mut output = vec!["type nat hook output priority -100; policy accept;".to_owned()];
-    output.extend(dispatch(&served, protocols));
+    output.extend(dispatch(&served, packets));
     chains.add("output", output);
     if !refused.is_empty() {
         let mut output = vec!["type filter hook output priority 0; policy accept;".to_owned()];
         output.extend(refused.iter().map(|entry| {
-            let (vip, which, comment) = (entry.vip(), which(entry, protocols), comment(entry));
-            format!("ip daddr {vip} {which} reject with icmp type host-unreachable{comment}")
+            let (vip, which, comment) = (entry.vip(), which(entry, packets), comment(entry));
+            format!("ip daddr {vip} {which}reject with icmp type host-unreachable{comment}")
         }));
         chains.add("refused", output);
     }
-    format!("add table ip vipnat\ndelete table ip vipnat\ntable ip vipnat {{\n{}}}\n", chains.0)
+    let chains = chains.text;
+    format!("add table ip vipnat\ndelete table ip vipnat\ntable ip vipnat {{\n{chains}}}\n")
 }
 
 /// The rules that lead to the chains of VIPs.
-fn dispatch(served: &[&Entry<'_>], protocols: Protocols) -> Vec<String> {
+fn dispatch(served: &[&Entry<'_>], packets: Packets) -> Vec<String> {
     let lead =
         |entry: &Entry<'_>, more: &str| format!("{}{more} : goto {}", entry.vip(), chain(entry));
     let rule = |key: &str, elements: Vec<String>| {
         (!elements.is_empty()).then(|| format!("{key} vmap {}", list(elements)))
     };
-    let rules = match protocols {
-        Protocols::AllOthers => {
-            let vips = served.iter().map(|entry| lead(entry, "")).collect();
-            vec![rule("meta l4proto != { tcp, udp } ip daddr", vips)]
+    let (mut all, mut any_port, mut one_port) = (Vec::new(), Vec::new(), Vec::new());
+    for entry in served {
+        if entry.is_for_all_protocols(packets) {
+            all.push(lead(entry, ""));
+            continue;
         }
-        Protocols::TcpAndUdp => {
-            let (mut any_port, mut one_port) = (Vec::new(), Vec::new());
-            for entry in served {
-                for protocol in entry.protocols() {
-                    match entry.relationship.port {
-                        None => any_port.push(lead(entry, &format!(" . {protocol}"))),
-                        Some(port) => {
-                            one_port.push(lead(entry, &format!(" . {protocol} . {port}")));
-                        }
-                    }
-                }
+        for protocol in entry.protocols() {
+            match entry.relationship.port {
+                None => any_port.push(lead(entry, &format!(" . {protocol}"))),
+                Some(port) => one_port.push(lead(entry, &format!(" . {protocol} . {port}"))),
             }
-            vec![
-                rule("ip daddr . meta l4proto", any_port),
-                rule("ip daddr . meta l4proto . th dport", one_port),
-            ]
         }
-    };
+    }
+    let rules = [
+        rule("ip daddr", all),
+        rule("ip daddr . meta l4proto", any_port),
+        rule("ip daddr . meta l4proto . th dport", one_port),
+    ];
     rules.into_iter().flatten().collect()
 }
 
+/// TCP and UDP.
+const WITH_PORTS: &str = "meta l4proto { tcp, udp }";
+
 /// Chains, as text.
-#[derive(Default)]
-struct Chains(String);
+struct Chains {
+    packets: Packets,
+    text: String,
+}
 
 impl Chains {
     fn add(&mut self, name: &str, rules: impl IntoIterator<Item = String>) {
-        self.0 += &format!("  chain {name} {{\n");
+        self.text += &format!("  chain {name} {{\n");
         for rule in rules {
-            self.0 += &format!("    {rule}\n");
+            self.text += &format!("    {rule}\n");
         }
-        self.0 += "  }\n";
+        self.text += "  }\n";
+    }
+
+    /// Keeps all but packets to VIPs and what may be an answer to them out of connection tracking, which
+    /// any NAT rule turns on. Nearly all packets of translated sockets leave at one of the first rules.
+    fn untracked(&mut self, entries: &[Entry<'_>]) {
+        let one_of = |key: &str, addresses: BTreeSet<Ipv4Addr>| {
+            let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+            (!addresses.is_empty()).then(|| format!("{key} {} return", list(addresses)))
+        };
+        let mut answers: Vec<_> = beside::OF_OTHERS
+            .map(|ports| format!("{WITH_PORTS} th dport {} notrack return", ports.with('-')))
+            .into();
+        // A router on the way may answer too.
+        answers.push("meta l4proto icmp return".to_owned());
+        answers.extend(one_of("ip saddr", beside::backends(entries)));
+        answers.push("notrack".to_owned());
+        self.add("answers", answers);
+
+        let hook = |name| format!("type filter hook {name} priority -300; policy accept;");
+        self.add("untracked-prerouting", [hook("prerouting"), "goto answers".to_owned()]);
+        // A backend in the container answers through output.
+        let mut output = vec![hook("output"), "ip daddr != 169.254.0.0/16 goto answers".to_owned()];
+        output.extend(one_of("ip daddr", beside::vips(entries)));
+        output.push("notrack".to_owned());
+        self.add("untracked-output", output);
+    }
+
+    /// Gives connections that were translated the ports by which their answers are known.
+    fn source_ports(&mut self) {
+        let (privileged, low, high) =
+            (beside::PRIVILEGED.with('-'), beside::LOW.with('-'), beside::HIGH.with('-'));
+        let choose = [
+            format!("{WITH_PORTS} th sport {privileged} snat to :{low}"),
+            format!("{WITH_PORTS} snat to :{high}"),
+        ];
+        self.add("source-ports", choose);
+        let hook = "type nat hook postrouting priority 100; policy accept;".to_owned();
+        let translated = "ct status dnat ct original ip daddr 169.254.0.0/16 goto source-ports";
+        self.add("postrouting", [hook, translated.to_owned()]);
     }
 
     /// The chain of a VIP that has backends.
-    fn backends(&mut self, entry: &Entry<'_>, protocols: Protocols) {
+    fn backends(&mut self, entry: &Entry<'_>) {
         let (service, chain) = (entry.service, chain(entry));
-        let dnat = |backend: &Backend| match (protocols, backend.port) {
-            (Protocols::TcpAndUdp, Some(port)) => {
+        let all_protocols = entry.is_for_all_protocols(self.packets);
+        let dnat = |backend: &Backend| match backend.port {
+            Some(port) => {
                 // nft wants to be told that there are ports.
-                format!("{} dnat to {}:{port}", transport(entry), backend.ip)
+                let mut rules = vec![format!("{} dnat to {}:{port}", transport(entry), backend.ip)];
+                rules.extend(all_protocols.then(|| format!("dnat to {}", backend.ip)));
+                rules
             }
-            _ => format!("dnat to {}", backend.ip),
+            None => vec![format!("dnat to {}", backend.ip)],
         };
         let ports = service.backends.iter().any(|backend| backend.port.is_some());
-        let action = match service.backends.as_slice() {
+        let actions = match service.backends.as_slice() {
             [backend] => dnat(backend),
-            backends if ports && protocols == Protocols::TcpAndUdp => {
+            backends if ports => {
                 // The elements of a map are all with a port or all without, so here are chains.
                 for (i, backend) in backends.iter().enumerate() {
-                    self.add(&format!("{chain}-{}", i + 1), [dnat(backend)]);
+                    self.add(&format!("{chain}-{}", i + 1), dnat(backend));
                 }
-                choose(service, "vmap", |i| format!("goto {chain}-{}", i + 1))
+                vec![choose(service, "vmap", |i| format!("goto {chain}-{}", i + 1))]
             }
             backends => {
-                format!("dnat to {}", choose(service, "map", |i| backends[i].ip.to_string()))
+                vec![format!("dnat to {}", choose(service, "map", |i| backends[i].ip.to_string()))]
             }
         };
-        self.add(&chain, [format!("{action}{}", comment(entry))]);
+        self.add(&chain, actions.into_iter().map(|action| action + &comment(entry)));
     }
 }
 
@@ -120,20 +161,20 @@ fn chain(entry: &Entry<'_>) -> String {
     format!("vip-{}", entry.vip())
 }
 
-/// What packets for the VIP of an entry are meant.
-fn which(entry: &Entry<'_>, protocols: Protocols) -> String {
-    if protocols == Protocols::AllOthers {
-        return "meta l4proto != { tcp, udp }".to_owned();
+/// What packets for the VIP of an entry are meant, with a space behind it unless that is all.
+fn which(entry: &Entry<'_>, packets: Packets) -> String {
+    if entry.is_for_all_protocols(packets) {
+        return String::new();
     }
-    let port = entry.relationship.port.map_or(String::new(), |port| format!(" th dport {port}"));
-    format!("{}{port}", transport(entry))
+    let port = entry.relationship.port.map_or(String::new(), |port| format!("th dport {port} "));
+    format!("{} {port}", transport(entry))
 }
 
 /// The protocols of an entry.
 fn transport(entry: &Entry<'_>) -> String {
     match entry.protocols() {
         [protocol] => format!("meta l4proto {protocol}"),
-        both => format!("meta l4proto {{ {} }}", both.join(", ")),
+        _ => WITH_PORTS.to_owned(),
     }
 }
 

@@ -63,6 +63,18 @@ pub(super) const TOOLS: &[Package] = &[
         seconds: 3,
     },
     Package {
+        name: "traceroute",
+        provides: "traceroute",
+        purpose: "a client of raw TCP",
+        seconds: 3,
+    },
+    Package {
+        name: "wireguard-tools",
+        provides: "wg",
+        purpose: "sets up a tunnel whose socket is the kernel's own",
+        seconds: 3,
+    },
+    Package {
         name: "conntrack",
         provides: "conntrack",
         purpose: "shows what is tracked",

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    rules::{Protocols, iptables},
+    rules::{Packets, iptables},
     table::{Backend, Table},
 };
 
@@ -380,15 +380,15 @@ fn an_export_is_imported_as_it_was() {
     let table = table();
     let app = &table.apps["shop"];
     let Import { services, relationships, unsupported, notes } =
-        import(&iptables(&table, app, Protocols::TcpAndUdp));
+        import(&iptables(&table, app, Packets::TcpAndUdp));
     assert_eq!((unsupported, notes), (Vec::new(), Vec::new()));
     assert_eq!((services, relationships.into()), (table.services, app.relationships.clone()));
 }
 
 #[test]
-fn rules_for_other_protocols_are_none_of_a_table() {
+fn rules_beside_vipnat_are_none_of_a_table() {
     let table = table();
-    let import = import(&iptables(&table, &table.apps["shop"], Protocols::AllOthers));
+    let import = import(&iptables(&table, &table.apps["shop"], Packets::Unreached));
     assert_eq!(import.unsupported, Vec::new());
     assert!(import.relationships.is_empty());
 }
@@ -399,7 +399,7 @@ proptest! {
         damages in proptest::collection::vec((any::<prop::sample::Index>(), 0..4u8, "[ -~\t\"\\\\]{0,6}|[0-9.:/-]{1,4}"), 0..8),
     ) {
         let table = table();
-        let mut text = iptables(&table, &table.apps["shop"], Protocols::TcpAndUdp);
+        let mut text = iptables(&table, &table.apps["shop"], Packets::TcpAndUdp);
         for (place, kind, with) in damages {
             let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
             let line = place.index(lines.len());

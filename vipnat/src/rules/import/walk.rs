@@ -12,6 +12,7 @@ use super::{
     conditions::{Conditions, Protocols, Unsupported},
     save::{Prefix, Rule, Saved},
 };
+use crate::rules::iptables::BESIDE;
 
 /// How deep chains may lead to each other, and how many rules are looked at on the way. What iptables
 /// itself takes can be followed for ever otherwise.
@@ -124,7 +125,9 @@ impl<'a> Walk<'a> {
                 self.endless = true;
                 return;
             }
-            if target == "DNAT" {
+            if target == BESIDE {
+                // Vipnat does what is behind it already, but for packets that no hook reached.
+            } else if target == "DNAT" {
                 self.dnat(rule, all);
             } else if self.saved.chains.contains_key(&(self.table, target)) {
                 self.chain(target, &all, depth + 1);

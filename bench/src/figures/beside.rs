@@ -1,0 +1,49 @@
+//! What rules beside vipnat cost the sockets that it translated: each packet goes by them.
+
+use anyhow::Result;
+
+use crate::{
+    modes::Mode,
+    options::Options,
+    protocol::{Operation, Position},
+    results::{Results, Row, Unit},
+    scene::{Modes, Scene},
+};
+
+/// Those of the rules do not count: packets of translated sockets leave before they come to any of them.
+const VIPS: u32 = 10;
+
+const OPERATIONS: [(Operation, u64); 7] = [
+    (Operation::TcpConnect, 40),
+    (Operation::TcpCrr, 50),
+    (Operation::TcpRr, 40),
+    (Operation::UdpFlow, 30),
+    (Operation::UdpRr, 40),
+    (Operation::UdpRrUnconnected, 40),
+    (Operation::TcpBulk, 0),
+];
+
+/// vipnat alone, and beside rules of each kind.
+pub(super) fn measure(options: &Options, scene: &mut Scene, results: &mut Results) -> Result<()> {
+    let modes = [&[Mode::Vipnat][..], &Mode::BESIDE].concat();
+    let modes = Modes::new(scene, &modes, VIPS)?;
+    for round in 0..=options.rounds() {
+        for (operation, milliseconds) in OPERATIONS {
+            for (mode, place) in modes.rotated(round) {
+                let sample = scene.measure(place, operation, Position::Random, milliseconds)?;
+                let row = Row {
+                    figure: "beside",
+                    what: operation.to_string(),
+                    metric: "p50",
+                    unit: Unit::Nanoseconds,
+                    vips: VIPS,
+                    position: None,
+                };
+                if round > 0 {
+                    results.add(&row, mode, sample.p50);
+                }
+            }
+        }
+    }
+    scene.leave()
+}
