@@ -4,6 +4,7 @@ use std::{
     ffi::CString,
     fs::{self, File},
     io,
+    net::Ipv4Addr,
     os::{
         fd::{AsRawFd, FromRawFd as _, OwnedFd},
         unix::ffi::OsStrExt as _,
@@ -81,7 +82,36 @@ impl Drop for Refusal {
     }
 }
 
-/// A program that returns a constant, and its link.
+/// A program that leads what connects to one address to another one, as other redirectors do. `Drop`
+/// detaches it.
+#[derive(Debug)]
+pub struct Redirector {
+    _attached: Attached,
+}
+
+impl Redirector {
+    /// Attaches it to `connect4` of a cgroup, behind what is there.
+    pub fn attach(cgroup: &Path, from: Ipv4Addr, to: Ipv4Addr) -> io::Result<Self> {
+        /// `bpf_sock_addr.user_ip4`
+        const USER_IP4: u8 = 4;
+        let number = |address: Ipv4Addr| u32::from_ne_bytes(address.octets());
+        let lead = [
+            // r2 = user_ip4; if it is another one, go on behind the next two
+            instruction(0x61, 0x12, USER_IP4, 0),
+            instruction(0x56, 0x02, 2, number(from)),
+            // user_ip4 = to
+            instruction(0xb4, 0x02, 0, number(to)),
+            instruction(0x63, 0x21, USER_IP4, 0),
+        ];
+        let instructions = [&lead[..], &returning(1)].concat();
+        let (_, connect4) = HOOKS[0];
+        let program = load(connect4, &instructions, *b"redirector\0\0\0\0\0\0")?;
+        let link = link(&program, cgroup, connect4)?;
+        Ok(Self { _attached: Attached { program, link } })
+    }
+}
+
+/// A program and its link.
 #[derive(Debug)]
 struct Attached {
     program: OwnedFd,
@@ -89,18 +119,28 @@ struct Attached {
 }
 
 impl Attached {
+    /// Of a program that returns a constant.
     fn new(cgroup: &Path, attach_type: u32, result: u32) -> io::Result<Self> {
-        let program = load(attach_type, result, *b"empty\0\0\0\0\0\0\0\0\0\0\0")?;
+        let program = load(attach_type, &returning(result), *b"empty\0\0\0\0\0\0\0\0\0\0\0")?;
         let link = link(&program, cgroup, attach_type)?;
         Ok(Self { program, link })
     }
 }
 
-/// A program of two instructions, which returns a constant: 1 lets everything pass, 0 nothing.
-fn load(attach_type: u32, result: u32, name: [u8; 16]) -> io::Result<OwnedFd> {
-    // r0 = result; exit
-    let [a, b, c, d] = result.to_ne_bytes();
-    let instructions = [[0xb7, 0, 0, 0, a, b, c, d], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+/// `r0 = result; exit`: 1 lets everything pass, 0 nothing.
+fn returning(result: u32) -> [[u8; 8]; 2] {
+    [instruction(0xb7, 0, 0, result), instruction(0x95, 0, 0, 0)]
+}
+
+/// `struct bpf_insn`; `registers` are the source, then the destination, four bits each.
+fn instruction(code: u8, registers: u8, offset: u8, number: u32) -> [u8; 8] {
+    let [e, f] = u16::from(offset).to_ne_bytes();
+    let [a, b, c, d] = number.to_ne_bytes();
+    [code, registers, e, f, a, b, c, d]
+}
+
+/// Loads a program for a hook.
+fn load(attach_type: u32, instructions: &[[u8; 8]], name: [u8; 16]) -> io::Result<OwnedFd> {
     let license = c"GPL";
     let mut load = Attr::default();
     load.u32(0, BPF_PROG_TYPE_CGROUP_SOCK_ADDR).u32(4, instructions.len() as u32);
@@ -153,7 +193,7 @@ impl Policy {
     /// Loads it and attaches it.
     pub fn attach(cgroup: &Path, hook: &str, beside: Beside) -> Self {
         let (_, attach_type) = *HOOKS.iter().find(|(name, _)| *name == hook).expect("a hook");
-        let program = load(attach_type, 0, *b"policy\0\0\0\0\0\0\0\0\0\0");
+        let program = load(attach_type, &returning(0), *b"policy\0\0\0\0\0\0\0\0\0\0");
         let program = program.expect("load a policy");
         let cgroup = File::open(cgroup).expect("open a cgroup");
         let policy = Self { program, cgroup, attach_type };

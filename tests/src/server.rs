@@ -60,13 +60,25 @@ impl Server {
         Self::start(host, SocketAddrV4::new(ip, 53), dns, None)
     }
 
+    /// TFTP, with a file `small`, which is one block, and a file `large` of several. As with most servers,
+    /// each transfer has a port of its own.
+    pub fn tftp(host: &NetNs, ip: Ipv4Addr) -> Self {
+        let files = files();
+        for (name, size) in [("small", 300), ("large", 3000)] {
+            fs::write(files.path().join(name), "x".repeat(size)).expect("write a file");
+        }
+        let mut tftp = host.command(installed("dnsmasq").expect("dnsmasq is installed"));
+        // It is a name server too, so that one can see when it has started.
+        tftp.args(["--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file="])
+            .args(["--no-resolv", "--no-hosts", "--bind-interfaces", "--enable-tftp"])
+            .arg(format!("--listen-address={ip}"))
+            .arg(format!("--tftp-root={}", files.path().display()));
+        Self::start(host, SocketAddrV4::new(ip, 53), tftp, Some(files))
+    }
+
     /// HTTP with connections that are kept, where `/who` is the name.
     pub fn http(host: &NetNs, address: SocketAddrV4, name: &str) -> Self {
-        let files = tempfile::Builder::new()
-            .prefix(&leftovers::test_name())
-            .rand_bytes(0)
-            .tempdir()
-            .expect("make a directory");
+        let files = files();
         fs::write(files.path().join("who"), name).expect("write a file");
         let mut http = host.command("python3");
         http.args(["-m", "http.server", "--protocol", "HTTP/1.1", "--directory"])
@@ -100,6 +112,15 @@ impl Server {
         }
         server
     }
+}
+
+/// A directory for what a server serves.
+fn files() -> TempDir {
+    tempfile::Builder::new()
+        .prefix(&leftovers::test_name())
+        .rand_bytes(0)
+        .tempdir()
+        .expect("make a directory")
 }
 
 impl Drop for Server {

@@ -123,6 +123,13 @@ impl Container {
         Session::start(command.in_cgroup(cgroup).limited_to(patient(LIMIT)))
     }
 
+    /// A new process in the container's network namespace and outside its cgroup, as `nsenter --net`
+    /// starts it.
+    pub fn session_without_cgroup(&self) -> Session {
+        let mut command = self.app.host.command(program("sockets"));
+        Session::start(command.limited_to(patient(LIMIT)))
+    }
+
     /// A new process outside, on the host of the servers.
     pub fn session_outside(&self) -> Session {
         Session::start(self.service_host.command(program("sockets")).limited_to(patient(LIMIT)))

@@ -6,13 +6,15 @@ use std::{
 };
 
 use super::record::Record;
+use crate::Cgroup;
 
 /// What scripts and records call the addresses.
-const NAMES: [(&str, &str); 11] = [
+const NAMES: [(&str, &str); 12] = [
     ("db", "169.254.37.209"),
     ("cache", "169.254.206.224"),
     ("search", "169.254.50.144"),
     ("app", "247.221.80.10"),
+    ("second", "247.221.80.11"),
     ("outside", "247.221.80.20"),
     ("backend1", "247.221.81.1"),
     ("backend2", "247.221.81.2"),
@@ -42,6 +44,12 @@ impl Session {
         let stdin = process.stdin.take();
         let stdout = BufReader::new(process.stdout.take().expect("stdout is piped"));
         Self { process, stdin, stdout }
+    }
+
+    /// Moves it to another cgroup. Its sockets stay what they are.
+    pub fn move_to(&self, cgroup: &Cgroup) {
+        let id = self.process.id().to_string();
+        cgroup.procs().write_all(id.as_bytes()).expect("move a process to a cgroup");
     }
 
     /// Plays a script, one operation a line, and notes each with its result.

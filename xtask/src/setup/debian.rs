@@ -124,6 +124,12 @@ pub(super) const TOOLS: &[Package] = &[
         purpose: "compiles a client with another C library",
         seconds: 4,
     },
+    Package {
+        name: "tftp-hpa",
+        provides: "tftp",
+        purpose: "a client whose server answers from another port",
+        seconds: 3,
+    },
     Package { name: "curl", provides: "curl", purpose: "a real client of HTTP", seconds: 3 },
     Package {
         name: "python3",

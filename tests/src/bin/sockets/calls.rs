@@ -13,6 +13,7 @@ use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
 use vipnat_tests::patient;
 
 use crate::{
+    address::{filled, show},
     message,
     script::{done, fd},
 };
@@ -156,6 +157,7 @@ pub(crate) fn set(socket: &Socket, option: &str, value: &str) -> io::Result<Stri
         "SO_BROADCAST" => (libc::SOL_SOCKET, libc::SO_BROADCAST),
         "IP_RECVERR" => (libc::IPPROTO_IP, libc::IP_RECVERR),
         "IP_PKTINFO" => (libc::IPPROTO_IP, libc::IP_PKTINFO),
+        "IP_RECVORIGDSTADDR" => (libc::IPPROTO_IP, libc::IP_RECVORIGDSTADDR),
         "IP_MTU_DISCOVER" => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
         "IPV6_V6ONLY" => (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY),
         "TCP_FASTOPEN_CONNECT" => (libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT),
@@ -176,6 +178,39 @@ pub(crate) fn set(socket: &Socket, option: &str, value: &str) -> io::Result<Stri
     };
     Errno::result(result)?;
     done()
+}
+
+/// Where connection tracking says that a socket's connection was meant to go.
+pub(crate) fn original_destination(socket: &Socket) -> io::Result<String> {
+    /// include/uapi/linux/netfilter_ipv4.h
+    const SO_ORIGINAL_DST: libc::c_int = 80;
+    let ((), address) = filled(|name, length| {
+        // SAFETY: `filled` gives room for any address, and its size.
+        let result = unsafe {
+            libc::getsockopt(fd(socket), libc::IPPROTO_IP, SO_ORIGINAL_DST, name.cast(), length)
+        };
+        Errno::result(result)?;
+        Ok(())
+    })?;
+    Ok(show(&address))
+}
+
+/// The largest packet that the kernel believes to reach the peer.
+pub(crate) fn mtu(socket: &Socket) -> io::Result<String> {
+    let mut value: libc::c_int = 0;
+    let mut size = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: the pointer and the size are those of `value`.
+    let result = unsafe {
+        libc::getsockopt(
+            fd(socket),
+            libc::IPPROTO_IP,
+            libc::IP_MTU,
+            (&raw mut value).cast(),
+            &raw mut size,
+        )
+    };
+    Errno::result(result)?;
+    Ok(value.to_string())
 }
 
 /// Whether the server took data that came with the SYN.

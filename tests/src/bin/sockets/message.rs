@@ -286,6 +286,11 @@ fn show_control(header: &libc::msghdr) -> String {
                     let to = Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr));
                     text += &format!(", sent to {to}");
                 }
+                (libc::IPPROTO_IP, libc::IP_ORIGDSTADDR) => {
+                    let to: libc::sockaddr_in = ptr::read_unaligned(data.cast());
+                    let to = Ipv4Addr::from(u32::from_be(to.sin_addr.s_addr));
+                    text += &format!(", meant for {to}");
+                }
                 other => text += &format!(", control message {other:?}"),
             }
             cmsg = libc::CMSG_NXTHDR(header, cmsg);

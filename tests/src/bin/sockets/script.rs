@@ -101,6 +101,8 @@ impl Script {
             ("setsockopt", [option, value]) => calls::set(socket, option, value),
             ("shutdown", []) => socket.shutdown(std::net::Shutdown::Write).and_then(|()| done()),
             ("SYN_DATA", []) => calls::syn_data(socket),
+            ("SO_ORIGINAL_DST", []) => calls::original_destination(socket),
+            ("IP_MTU", []) => calls::mtu(socket),
             ("fill", []) => calls::fill(socket),
             ("ask", []) => calls::ask(socket),
             ("send", [data, flags @ ..]) => message::send(socket, data, flags),

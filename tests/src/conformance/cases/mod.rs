@@ -9,13 +9,16 @@ mod expiry;
 mod limits;
 mod reuse;
 mod reuse_udp;
+mod shared_backends;
 mod shared_ports;
 mod tcp;
+mod told;
 mod turns;
 mod udp;
 mod udp_addresses;
 mod udp_flows;
 mod udp_messages;
+mod unreached;
 mod ways;
 mod ways_mptcp;
 
@@ -35,6 +38,9 @@ pub fn all() -> Vec<&'static Case> {
         turns::CASES,
         changes::CASES,
         containers::CASES,
+        shared_backends::CASES,
+        told::CASES,
+        unreached::CASES,
         udp::CASES,
         udp_addresses::CASES,
         udp_messages::CASES,

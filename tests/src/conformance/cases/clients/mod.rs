@@ -1,6 +1,7 @@
 //! Real clients, as applications use them, against real servers.
 
 mod databases;
+mod files;
 mod languages;
 mod names;
 mod web;
@@ -25,7 +26,7 @@ const GROUP: &str = "Real clients";
 
 /// All of them.
 pub(super) const CASES: &[&[Case]] =
-    &[languages::CASES, databases::CASES, names::CASES, web::CASES];
+    &[languages::CASES, databases::CASES, names::CASES, web::CASES, files::CASES];
 
 /// A client that is written in the language of `interpreter`, in the container, with arguments
 /// separated by spaces.
