@@ -4,6 +4,7 @@ mod apply;
 mod away;
 mod backend_removed;
 mod bad_input;
+mod check;
 mod churn;
 mod confirm;
 mod connect;

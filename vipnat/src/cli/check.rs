@@ -1,5 +1,7 @@
 //! `vipnat check`.
 
+mod shared_backends;
+
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -14,9 +16,12 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<()> {
     let table = super::read_table(&args.table)?;
     let relationships = table.apps.values().map(|app| app.relationships.len()).sum();
+    let file = super::name_of(&args.table);
+    for remark in shared_backends::remarks(&table) {
+        super::complain(&format!("{file}: {remark}"));
+    }
     super::print(&format!(
-        "{}: good: {}, {}, {}\n",
-        super::name_of(&args.table),
+        "{file}: good: {}, {}, {}\n",
         super::count(table.services.len(), "service"),
         super::count(table.apps.len(), "app"),
         super::count(relationships, "relationship"),
