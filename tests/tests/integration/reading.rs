@@ -97,14 +97,19 @@ fn nothing_slow_happens_while_a_command_that_reads_has_the_lock() {
 }
 
 #[test]
-fn attach_reads_the_links_of_no_other_app() {
+fn commands_about_one_app_read_the_links_of_no_other_one() {
     let (scene, _other, _, log) = two_apps();
     let more = Cgroup::new();
-    let attach = scene.vipnat.command(["attach", "--app", "shop", "--cgroup", more.relative()]);
-    let locked = Locked::trace(&attach, &log);
-    let links = locked.links();
-    assert!(links.iter().all(|link| link.contains(":shop/")), "{links:#?}");
-    assert!(!links.is_empty());
+    for arguments in [
+        &["attach", "--app", "shop", "--cgroup", more.relative()][..],
+        &["exec", "--app", "blog", "--", "true"],
+        &["flush", "--app", "shop"],
+    ] {
+        let locked = Locked::trace(&scene.vipnat.command(arguments), &log);
+        let links = locked.links();
+        let own = format!(":{}/", arguments[2]);
+        assert!(links.iter().all(|link| link.contains(&own)), "{arguments:?}: {links:#?}");
+    }
 }
 
 /// The listing is made slow, so that a change comes between the copy of the maps and the links.

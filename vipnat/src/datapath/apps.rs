@@ -204,6 +204,20 @@ pub(super) fn list(dir: &StateDir) -> Result<Vec<PinnedApp>> {
     Ok(all)
 }
 
+/// An app by its name, whatever others there are.
+pub(super) fn find(dir: &StateDir, name: &str) -> Result<Option<AttachedApp>> {
+    let apps = dir.path().join(APPS);
+    for file in names(&apps)? {
+        match parse_dir_name(&file) {
+            Some((scope, found)) if found == name => {
+                return PinnedApp::list(apps.join(file), scope, found)?.read().map(Some);
+            }
+            _ => {}
+        }
+    }
+    Ok(None)
+}
+
 /// Reads the apps of a state directory, by scope, with their links.
 pub(super) fn read(dir: &StateDir) -> Result<Vec<AttachedApp>> {
     list(dir)?.iter().map(PinnedApp::read).collect()

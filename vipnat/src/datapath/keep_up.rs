@@ -287,8 +287,7 @@ impl Datapath {
             return Ok(HashMap::new());
         }
         let mut paths = cgroup::paths_by_id(&self.cgroup_mount)?;
-        paths.retain(|id, _| cgroups.contains(id));
-        Ok(paths)
+        Ok(cgroups.iter().filter_map(|id| paths.remove_entry(id)).collect())
     }
 
     /// Where the cgroups are mounted.

@@ -250,9 +250,8 @@ impl Datapath {
         let Some((dir, maps)) = self.open()? else {
             return Ok(flushed);
         };
-        let apps = apps::read(&dir)?;
-        let app = apps.iter().find(|app| app.name == name);
-        if let Some(app) = app {
+        let app = apps::find(&dir, name)?;
+        if let Some(app) = &app {
             flushed.found = true;
             let (now, _) = settle(&maps, true)?;
             let plan = Plan::new(&now, &[], |scope| scope == app.scope)?;
@@ -274,7 +273,7 @@ impl Datapath {
             flushed.warn("forget which of its connections are to end", &error);
         }
         // Last, since without it nothing else is found under its name.
-        app.map_or(Ok(()), apps::remove)?;
+        app.as_ref().map_or(Ok(()), apps::remove)?;
         dir.is_still_there()?;
         Ok(flushed)
     }
@@ -289,11 +288,11 @@ impl Datapath {
         let Some((dir, maps)) = self.open()? else {
             return Ok(None);
         };
-        let Some(app) = apps::list(&dir)?.into_iter().find(|app| app.name == name) else {
+        // Of one app alone, and so with the lock.
+        let Some(app) = apps::find(&dir, name)? else {
             return Ok(None);
         };
-        // Of one app alone, and so with the lock.
-        let active = app.read()?.active(maps.cgroups())?;
+        let active = app.active(maps.cgroups())?;
         drop(dir);
         let mut paths = cgroup::paths_by_id(&self.cgroup_mount)?;
         let living = active.iter().filter_map(|id| paths.remove(id));
