@@ -14,4 +14,5 @@ pub mod running;
 pub mod source;
 mod state_path;
 pub mod table;
+mod text;
 mod waits;

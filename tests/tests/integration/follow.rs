@@ -306,7 +306,7 @@ fn a_run_that_cannot_start_says_why() {
         (file.to_str().unwrap(), 2, "table.toml:1:9"),
         ("/nonexistent/table", 2, "cannot read it"),
         ("-", 2, "name a file"),
-        ("etcd://localhost:2379/vipnat", 2, "sources are files"),
+        ("etcd://localhost:2379/vipnat", 2, "follows local files only"),
     ] {
         let outcome = scene.vipnat.run(["run", source]);
         assert_eq!(outcome.code(), Some(code), "{outcome}");

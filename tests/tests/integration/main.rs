@@ -20,6 +20,7 @@ mod intruder;
 mod isolation;
 mod machine;
 mod others;
+mod printed;
 mod privileges;
 mod read_only_run;
 mod reading;

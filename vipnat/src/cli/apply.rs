@@ -16,6 +16,7 @@ use super::{
 use crate::{
     datapath::{self, Absent, Applied, Change, Connections, Departed, Rule},
     running::Running,
+    text::{shown, shown_name},
 };
 
 const NOTHING: &str = "nothing to change\n";
@@ -69,9 +70,7 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
 fn report(applied: Applied) -> Result<()> {
     let text = describe_applied(&applied);
     let Applied { changes: _, ended: _, draining: _, warnings, failed } = applied;
-    for warning in warnings {
-        super::complain(&warning);
-    }
+    warnings.iter().for_each(|warning| super::warn(warning));
     super::print(if text.is_empty() { NOTHING } else { &text })?;
     complain_of(failed, "could not be attached, and keep what they had; mend that and apply again")
 }
@@ -92,13 +91,18 @@ fn complain_of(failed: Vec<datapath::Error>, what: &str) -> Result<()> {
 pub(super) fn describe_applied(applied: &Applied) -> String {
     let Applied { changes, ended, draining, warnings: _, failed: _ } = applied;
     let mut text = tell(changes);
-    text.extend(ended.iter().map(|connections| describe_ended(connections) + "\n"));
-    text.extend(draining.iter().map(|(of, until)| describe_draining(of, *until) + "\n"));
+    text.extend(ended.iter().map(|connections| line(&describe_ended(connections))));
+    text.extend(draining.iter().map(|(of, until)| line(&describe_draining(of, *until))));
     text
 }
 
 fn tell(changes: &[Change]) -> String {
-    changes.iter().map(|change| describe(change) + "\n").collect()
+    changes.iter().map(|change| line(&describe(change))).collect()
+}
+
+/// A line of output, whatever is in it: cgroups are named by whoever makes them.
+pub(super) fn line(text: &str) -> String {
+    format!("{}\n", shown(text))
 }
 
 /// One line: `+` comes, `-` goes, `~` changes.
@@ -113,10 +117,10 @@ fn describe(change: &Change) -> String {
         }
         Change::Expect { app } => format!("+ app {app}, which has no cgroup yet"),
         Change::Attach { app, cgroup, id: _ } => {
-            format!("+ app {app} in cgroup {}", cgroup.display())
+            format!("+ app {app} in cgroup {}", shown_name(cgroup))
         }
         Change::Leave { app, cgroup: Some(cgroup) } => {
-            format!("- app {app} in cgroup {}", cgroup.display())
+            format!("- app {app} in cgroup {}", shown_name(cgroup))
         }
         Change::Leave { app, cgroup: None } => format!("- app {app} in a cgroup that is gone"),
         Change::Detach { app } => format!("- app {app}"),

@@ -4,7 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::datapath::{self, Attached};
+use super::apply::line;
+use crate::{
+    datapath::{self, Attached},
+    text::shown_name,
+};
 
 /// Arguments of `attach`.
 #[derive(Debug, clap::Args)]
@@ -37,12 +41,12 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
         None => mount.join(cgroup.as_deref().unwrap_or(Path::new(""))),
     };
     let attached = inherited.apply_to(super::datapath(bpffs)?).attach(app, &cgroup)?;
-    let below = cgroup.strip_prefix(&mount).unwrap_or(&cgroup).display();
-    super::print(&match attached {
-        Attached::Already => "nothing to change\n".to_owned(),
-        Attached::Now => format!("+ app {app} in cgroup {below}\n"),
+    let below = shown_name(cgroup.strip_prefix(&mount).unwrap_or(&cgroup));
+    super::print(&line(&match attached {
+        Attached::Already => "nothing to change".to_owned(),
+        Attached::Now => format!("+ app {app} in cgroup {below}"),
         Attached::TakenFrom(other) => {
-            format!("+ app {app} in cgroup {below}, which the table gave to {other}\n")
+            format!("+ app {app} in cgroup {below}, which the table gave to {other}")
         }
-    })
+    }))
 }

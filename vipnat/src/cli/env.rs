@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use crate::text::shown_json;
+
 /// Arguments of `env`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -20,8 +22,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<()> {
     let table = super::read_table(&args.table)?;
     let app = super::app_of(&table, &args.app, &args.table)?;
-    super::print(&if args.json {
-        format!("{:#}\n", table.relationships(app))
+    super::print_data(&if args.json {
+        shown_json(&format!("{:#}\n", table.relationships(app))).into_owned()
     } else {
         format!("{}\n", table.platform_relationships(app))
     })

@@ -53,5 +53,5 @@ pub(super) fn run(args: &Args) -> Result<()> {
         Format::Iptables => rules::iptables(&table, app, packets),
         Format::Nft => rules::nft(&table, app, packets),
     };
-    super::print(&format!("# vipnat: the rules of app {name}\n{rules}"))
+    super::print_data(&format!("# vipnat: the rules of app {name}\n{rules}"))
 }

@@ -16,6 +16,7 @@ use vipnat_common::{
 use crate::{
     datapath::{ListedApp, ListedCgroup, ListedVip, Listing, Turn},
     table::{Select, UdpPinning},
+    text::{shown, shown_name},
 };
 
 /// Arguments of `list`.
@@ -84,7 +85,7 @@ fn protocol_name(protocol: Protocol) -> Option<&'static str> {
 fn cgroup_list(cgroups: &[ListedCgroup]) -> String {
     let one = |cgroup: &ListedCgroup| {
         let ListedCgroup { path, translating, by_hand } = cgroup;
-        let path = path.as_ref().map_or("gone".to_owned(), |path| path.display().to_string());
+        let path = path.as_ref().map_or("gone".to_owned(), shown_name);
         let by_hand = if *by_hand { " (by hand)" } else { "" };
         let off = if *translating || path == "gone" {
             ""
@@ -123,7 +124,7 @@ fn write_text(listing: &Listing, out: &mut dyn Write) -> io::Result<()> {
     let mut redirected = 0;
     for app in &listing.apps {
         let ListedApp { name, scope, cgroups } = app;
-        writeln!(out, "{name} ({}, scope {scope})", cgroup_list(cgroups))?;
+        writeln!(out, "{} ({}, scope {scope})", shown(name), cgroup_list(cgroups))?;
         for vip in listing.vips(app) {
             redirected += vip.connections;
             let backends = backend_list(&vip.backends, "none", "  ");
@@ -142,9 +143,9 @@ fn write_text(listing: &Listing, out: &mut dyn Write) -> io::Result<()> {
 fn columns(vip: &ListedVip) -> [String; 4] {
     let names = vip.names.as_ref();
     [
-        names.map_or("?".to_owned(), |names| names.relationship.clone()),
+        names.map_or("?".to_owned(), |names| shown(&names.relationship).into_owned()),
         format!("{}{}", vip.vip, limit(vip.port, vip.protocol)),
-        names.map_or("?".to_owned(), |names| names.service.clone()),
+        names.map_or("?".to_owned(), |names| shown(&names.service).into_owned()),
         vip.connections.to_string(),
     ]
 }

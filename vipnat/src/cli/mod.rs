@@ -6,6 +6,7 @@ mod check;
 mod env;
 mod exec;
 mod export;
+mod exposed;
 mod flush;
 mod import;
 mod input;
@@ -31,6 +32,7 @@ use crate::{
     running::Running,
     state_path,
     table::{Table, TableError},
+    text::{quoted, shown, shown_lines, shown_name},
     waits::may_hang,
 };
 
@@ -108,7 +110,10 @@ pub fn main() -> ExitCode {
     // So that `vipnat list | head` ends quietly. Nothing is printed before the work is done, down to
     // the record of names.
     on_closed_output(SigHandler::SigDfl);
-    let Cli { bpffs, verb } = Cli::parse();
+    let Cli { bpffs, verb } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return wrong_usage(&error),
+    };
     if !matches!(verb, Verb::Run(_)) {
         keep_memory();
     }
@@ -150,6 +155,19 @@ fn state_directory(given: PathBuf) -> PathBuf {
     }
 }
 
+/// Prints what clap has to say. It repeats arguments as they are, so those are made printable first.
+fn wrong_usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // Help or version. As in `print`: if nobody reads it, there is nobody to tell.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let printable = Cli::try_parse_from(std::env::args_os().map(shown_name)).err();
+    let text = printable.as_ref().unwrap_or(error).render().to_string();
+    let _ = io::stderr().write_all(shown_lines(&text).as_bytes());
+    ExitCode::from(2)
+}
+
 /// A large table makes large blocks, one after the other. Left to itself, malloc gives each back to the
 /// kernel, and the next one begins with a page fault for every 4 KiB: a third of all faults of an apply.
 /// Not for what stays.
@@ -174,8 +192,13 @@ fn on_closed_output(action: SigHandler) {
 /// What is said when standard output takes no more.
 const UNWRITABLE: &str = "cannot write to standard output";
 
-/// Prints to standard output, at once.
+/// Prints what people read to standard output, at once. Text from outside has to be [`shown`] in it.
 fn print(text: &str) -> Result<()> {
+    print_data(&shown_lines(text))
+}
+
+/// Prints what programs read, as it is.
+fn print_data(text: &str) -> Result<()> {
     let write = || {
         let mut stdout = io::stdout().lock();
         stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
@@ -184,11 +207,14 @@ fn print(text: &str) -> Result<()> {
     may_hang(reader, write).context(UNWRITABLE)
 }
 
-/// An error and its reasons. Some errors of libraries say their reason themselves; then it is not said
-/// again.
+/// An error and its reasons, on one line but for those that are lists of mistakes. Some errors of libraries
+/// say their reason themselves; then it is not said again.
 fn with_reasons(error: &Error) -> String {
     let mut text = String::new();
-    for reason in error.chain().map(ToString::to_string) {
+    for reason in error.chain() {
+        let is_list = reason.is::<TableError>() || reason.is::<InvalidInput>();
+        let reason = reason.to_string();
+        let reason = if is_list { reason } else { shown(&reason).into_owned() };
         if text.is_empty() {
             text = reason;
         } else if !text.ends_with(&reason) {
@@ -198,15 +224,21 @@ fn with_reasons(error: &Error) -> String {
     text
 }
 
-/// Prints to standard error; if that cannot be, there is nobody to tell.
+/// Prints to standard error; if that cannot be, there is nobody to tell. Text from outside has to be
+/// [`shown`] in it.
 fn complain(text: &str) {
     let reader = || "a reader of standard error".to_owned();
-    let _ = may_hang(reader, || writeln!(io::stderr(), "vipnat: {text}"));
+    let _ = may_hang(reader, || writeln!(io::stderr(), "vipnat: {}", shown_lines(text)));
+}
+
+/// The same for a sentence, whatever is in it.
+fn warn(text: &str) {
+    complain(&shown(text));
 }
 
 /// What a table is called in messages.
 fn name_of(table: &Path) -> String {
-    if table == Path::new("-") { "standard input".to_owned() } else { table.display().to_string() }
+    if table == Path::new("-") { "standard input".to_owned() } else { shown_name(table) }
 }
 
 /// The data path of a state directory.
@@ -226,8 +258,17 @@ fn refuse_if_kept(bpffs: &Path) -> Result<()> {
     }
 }
 
-/// Reads and checks a table; `-` is standard input.
+/// Reads and checks a table; `-` is standard input. Says if others can read its passwords.
 fn read_table(path: &Path) -> Result<Table> {
+    let table = parse_table(path)?;
+    if let Some(exposed) = exposed::exposed(path, &table) {
+        warn(&exposed);
+    }
+    Ok(table)
+}
+
+/// Reads and checks a table; `-` is standard input.
+fn parse_table(path: &Path) -> Result<Table> {
     let bytes = read_input(path)?;
     let mount = datapath::cgroup_mount().unwrap_or_else(|_| PathBuf::from("/sys/fs/cgroup"));
     Ok(Table::parse(&bytes, &name_of(path), &mount)?)
@@ -238,7 +279,7 @@ fn app_of<'a>(table: &'a Table, name: &str, file: &Path) -> Result<&'a crate::ta
     table.apps.get(name).ok_or_else(|| {
         let known: Vec<_> = table.apps.keys().map(String::as_str).collect();
         let known = known.join(", ");
-        InvalidInput(format!("{}: no app {name:?}; it has: {known}", name_of(file))).into()
+        InvalidInput(format!("{}: no app {}; it has: {known}", name_of(file), quoted(name))).into()
     })
 }
 

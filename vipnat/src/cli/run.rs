@@ -32,6 +32,7 @@ use crate::{
     record,
     running::Running,
     source::{CgroupWatch, FileSource, Notice, Watch},
+    text::shown,
     waits::{Worker, within},
 };
 
@@ -54,8 +55,10 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     let Args { source, flush_on_exit, inherited } = args;
-    if let Some(scheme) = source.to_str().and_then(|source| source.split_once("://")) {
-        return Err(InvalidInput(format!("{}: sources are files; name one", scheme.0)).into());
+    if let Some((scheme, _)) = source.to_string_lossy().split_once("://") {
+        let what =
+            format!("{}://…: `vipnat run` follows local files only; name one", shown(scheme));
+        return Err(InvalidInput(what).into());
     }
     if source == Path::new("-") {
         let what = "standard input can't be followed; name a file, or use `vipnat apply -`";

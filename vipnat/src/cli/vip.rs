@@ -4,7 +4,10 @@ use anyhow::Result;
 use serde_json::{Map, Value, json};
 
 use super::InvalidInput;
-use crate::table::{check_name, vip_of};
+use crate::{
+    table::{check_name, vip_of},
+    text::quoted,
+};
 
 /// Arguments of `vip`.
 #[derive(Debug, clap::Args)]
@@ -20,9 +23,9 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<()> {
     let Args { names, json } = args;
     for name in names {
-        check_name(name).map_err(|reason| InvalidInput(format!("{name:?}: {reason}")))?;
+        check_name(name).map_err(|reason| InvalidInput(format!("{}: {reason}", quoted(name))))?;
     }
-    super::print(&if *json {
+    super::print_data(&if *json {
         let vips: Map<_, _> =
             names.iter().map(|name| (name.clone(), json!(vip_of(name)))).collect();
         format!("{:#}\n", Value::Object(vips))

@@ -17,14 +17,16 @@ pub(crate) use self::service::never_a_backend;
 use super::{
     App, ByName, Cgroups, Relationship, Service, Table,
     endpoint::Endpoint,
-    error::{Problem, TableError},
+    error::{Problem, Problems, TableError},
     holders::Holders,
     named::Named,
     path::Place,
     raw,
     vip::{in_range, vip_of},
     well_known::well_known,
+    write,
 };
+use crate::text::{is_printable, may_be_secret, quoted};
 
 /// Longest name in bytes. App names become file names on bpffs, where a byte can take three.
 pub(super) const MAX_NAME: usize = 63;
@@ -38,7 +40,7 @@ const MAX_KNOWN: usize = 10;
 /// Endpoint keys that vipnat fills in.
 const FILLED_IN: [&str; 2] = ["ip", "instance_ips"];
 
-pub(super) fn check(raw: &raw::Table<'_>, cgroup_mount: &FilePath) -> Result<Table, Vec<Problem>> {
+pub(super) fn check(raw: &raw::Table<'_>, cgroup_mount: &FilePath) -> Result<Table, Problems> {
     let mut checker = Checker::new(cgroup_mount);
     let table = checker.table(raw);
     if checker.problems.is_empty() { Ok(table) } else { Err(checker.problems) }
@@ -83,7 +85,9 @@ pub fn check_name(name: &str) -> Result<(), String> {
     } else if name.bytes().all(|byte| byte.is_ascii_graphic()) {
         Ok(())
     } else if name.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        Err(format!("white space or a control character in the name {name:?}"))
+        Err(format!("white space or a control character in the name {}", quoted(name)))
+    } else if !is_printable(name) {
+        Err(format!("a character that is not seen in the name {}", quoted(name)))
     } else {
         Ok(())
     }
@@ -92,7 +96,7 @@ pub fn check_name(name: &str) -> Result<(), String> {
 /// Collects problems. What could not be checked gets a placeholder, since the table is not used
 /// if there is any problem.
 struct Checker<'a> {
-    problems: Vec<Problem>,
+    problems: Problems,
     cgroup_mount: &'a FilePath,
     holders: Holders,
     /// What relationships without an endpoint share.
@@ -123,7 +127,7 @@ impl<'a> Services<'a> {
 impl<'a> Checker<'a> {
     fn new(cgroup_mount: &'a FilePath) -> Self {
         Self {
-            problems: Vec::new(),
+            problems: Problems::default(),
             cgroup_mount,
             holders: Holders::new(),
             no_endpoint: Arc::default(),
@@ -131,7 +135,7 @@ impl<'a> Checker<'a> {
     }
 
     fn problem(&mut self, path: &Place<'_>, reason: impl Into<String>, help: impl Into<String>) {
-        self.problems.push(Problem::new(path.path(), reason, help));
+        self.problems.add(|| Problem::new(path.path(), reason, help));
     }
 
     fn table(&mut self, raw: &raw::Table<'_>) -> Table {
@@ -166,7 +170,7 @@ impl<'a> Checker<'a> {
                 {
                     self.problem(
                         &path.key("cgroup"),
-                        format!("apps {other:?} and {name:?} have the same cgroup"),
+                        format!("apps {} and {} have the same cgroup", quoted(other), quoted(name)),
                         "give each app its own cgroup; one app can have any number of relationships",
                     );
                 }
@@ -178,7 +182,11 @@ impl<'a> Checker<'a> {
 
     fn name(&mut self, path: &Place<'_>, name: &str) {
         if let Err(reason) = check_name(name) {
-            self.problem(path, reason, format!("use 1 to {MAX_NAME} bytes without white space"));
+            self.problem(
+                path,
+                reason,
+                format!("use 1 to {MAX_NAME} bytes that are seen, without white space"),
+            );
         }
     }
 
@@ -188,11 +196,8 @@ impl<'a> Checker<'a> {
         }
         let reason = if text.parse::<std::net::Ipv6Addr>().is_ok() {
             format!("{text:?} is an IPv6 address")
-        } else if text.contains('@') {
-            // What is before it may be a password.
-            "this is not an IPv4 address".to_owned()
         } else {
-            format!("{text:?} is not an IPv4 address")
+            format!("{} is not an IPv4 address", quoted(text))
         };
         let help = if text.contains(':') && !text.contains("::") {
             "write { ip = \"247.221.80.48\", port = 5432 } for an address with a port"
@@ -226,7 +231,11 @@ impl<'a> Checker<'a> {
                 let other = relationships.name(other);
                 self.problem(
                     &path,
-                    format!("relationships {other:?} and {name:?} have the same VIP {vip}"),
+                    format!(
+                        "relationships {} and {} have the same VIP {vip}",
+                        quoted(other),
+                        quoted(name)
+                    ),
                     "set `vip` on one of them; a VIP is never moved silently",
                 );
             }
@@ -246,7 +255,11 @@ impl<'a> Checker<'a> {
         let Some(below) = below.filter(|below| !has_parent(below)) else {
             self.problem(
                 path,
-                format!("cgroup {text:?} is not below the cgroup v2 mount {}", mount.display()),
+                format!(
+                    "cgroup {} is not below the cgroup v2 mount {}",
+                    quoted(text),
+                    mount.display()
+                ),
                 "name a cgroup below it, such as \"shop.slice/shop\", without \"..\"",
             );
             return None;
@@ -259,7 +272,7 @@ impl<'a> Checker<'a> {
         if below == PathBuf::new() || below == FilePath::new("*") {
             self.problem(
                 path,
-                format!("cgroup {text:?} is the whole machine"),
+                format!("cgroup {} is the whole machine", quoted(text)),
                 "name the cgroup of one container",
             );
             return None;
@@ -269,7 +282,7 @@ impl<'a> Checker<'a> {
             Err(reason) => {
                 self.problem(
                     path,
-                    format!("cgroup pattern {text:?}: {reason}"),
+                    format!("cgroup pattern {}: {reason}", quoted(text)),
                     "use * for any part of one name, as in \"lxc/shop-*\", ? for one character, \
                      [a-z] for one of some",
                 );
@@ -288,11 +301,15 @@ impl<'a> Checker<'a> {
         let raw::Relationship { service, vip, port, protocol, endpoint: Endpoint(endpoint) } =
             relationship;
         let service = services.names.get(&**service).cloned().unwrap_or_else(|| {
-            let service: &str = service;
+            let define = if may_be_secret(service) || check_name(service).is_err() {
+                "name a service of this table".to_owned()
+            } else {
+                format!("define [services.{}]", write::key(service))
+            };
             self.problem(
                 &path.key("service"),
-                format!("there is no service {service:?}"),
-                format!("define [services.{service}]{}", services.instead),
+                format!("there is no service {}", quoted(service)),
+                define + &services.instead,
             );
             Arc::default()
         });
@@ -335,7 +352,7 @@ impl<'a> Checker<'a> {
             _ => {
                 self.problem(
                     path,
-                    format!("protocol {text:?}"),
+                    format!("protocol {}", quoted(text)),
                     "use \"tcp\" or \"udp\"; leave `protocol` out for both",
                 );
                 None
@@ -358,7 +375,7 @@ impl<'a> Checker<'a> {
         }
         let words: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
         let help = format!("use {}; left out, it is the first", words.join(" or "));
-        self.problem(path, format!("{text:?} is not a choice here"), help);
+        self.problem(path, format!("{} is not a choice here", quoted(text)), help);
         T::default()
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::path::Path;
+use crate::text::shown;
 
 /// One thing wrong with a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +29,40 @@ impl Problem {
     }
 }
 
-/// How many problems are located and shown; nobody mends more at once.
+/// How many problems are kept, located and shown; nobody mends more at once.
 pub(super) const SHOWN: usize = 20;
+
+/// The first problems that were found, and how many there are. A table can have a million, each longer
+/// than the mistake.
+#[derive(Debug, Default)]
+pub(super) struct Problems {
+    first: Vec<Problem>,
+    more: usize,
+}
+
+impl Problems {
+    /// Adds one, which is only made if it is among the first.
+    pub(super) fn add(&mut self, problem: impl FnOnce() -> Problem) {
+        if self.first.len() < SHOWN {
+            self.first.push(problem());
+        } else {
+            self.more += 1;
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_empty()
+    }
+
+    /// Gives each its place, and puts them in the order of the text.
+    pub(super) fn place(&mut self, places: impl FnOnce(&[Problem]) -> Vec<Option<(usize, usize)>>) {
+        let places = places(&self.first);
+        for (problem, place) in self.first.iter_mut().zip(places) {
+            problem.position = place;
+        }
+        self.first.sort_by_key(|problem| problem.position.unwrap_or((usize::MAX, 0)));
+    }
+}
 
 /// A table that was not accepted. Displays as two lines for each problem, at most 20 of them:
 /// `FILE:LINE:COLUMN: OBJECT: REASON`, and what to do.
@@ -37,15 +70,22 @@ pub(super) const SHOWN: usize = 20;
 pub struct TableError {
     file: String,
     problems: Vec<Problem>,
+    /// How many there are beside those.
+    more: usize,
 }
 
 impl TableError {
-    pub(super) fn new(file: &str, problems: Vec<Problem>) -> Self {
-        Self { file: file.to_owned(), problems }
+    pub(super) fn new(file: &str, problems: Problems) -> Self {
+        let Problems { first, more } = problems;
+        Self { file: file.to_owned(), problems: first, more }
     }
 
-    /// The problems, in the order in which they were found; at least one. Those beyond the ones
-    /// shown have no position.
+    /// A mistake after which no others can be found.
+    pub(super) fn one(file: &str, problem: Problem) -> Self {
+        Self { file: file.to_owned(), problems: vec![problem], more: 0 }
+    }
+
+    /// The problems that are shown, at least one and at most 20, in the order of the text.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
@@ -55,12 +95,14 @@ impl std::error::Error for TableError {}
 
 impl fmt::Display for TableError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, problem) in self.problems.iter().take(SHOWN).enumerate() {
+        let Self { file, problems, more } = self;
+        let file = shown(file);
+        for (i, problem) in problems.iter().enumerate() {
             let Problem { path, position, reason, help } = problem;
             if i > 0 {
                 writeln!(f)?;
             }
-            f.write_str(&self.file)?;
+            f.write_str(&file)?;
             if let Some((line, column)) = position {
                 write!(f, ":{line}:{column}")?;
             }
@@ -68,11 +110,11 @@ impl fmt::Display for TableError {
             if !path.is_empty() {
                 write!(f, "{path}: ")?;
             }
-            write!(f, "{reason}\n    {help}")?;
+            write!(f, "{}\n    {}", shown(reason), shown(help))?;
         }
-        match self.problems.len().saturating_sub(SHOWN) {
+        match more {
             0 => Ok(()),
-            more => write!(f, "\n{}: and {more} more problems", self.file),
+            more => write!(f, "\n{file}: and {more} more problems"),
         }
     }
 }

@@ -26,7 +26,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, num::NonZeroU16, path::Path, syn
 use serde_json::{Map, Value};
 use vipnat_common::Protocol;
 
-use self::locate::Locator;
+use self::locate::locate;
 pub use self::{
     by_name::ByName,
     cgroup::{Cgroups, Component},
@@ -90,14 +90,13 @@ impl Table {
     /// wrong type ends the reading, so it comes alone.
     pub fn parse(bytes: &[u8], file: &str, cgroup_mount: &Path) -> Result<Self, TableError> {
         let format = raw::Format::of(bytes);
-        let text = raw::utf8(bytes).map_err(|problem| TableError::new(file, vec![problem]))?;
-        let raw = format.read(text).map_err(|problem| TableError::new(file, vec![problem]))?;
-        check::check(&raw, cgroup_mount).map_err(|mut problems| {
-            let locator = Locator::new(text, format);
-            for problem in problems.iter_mut().take(error::SHOWN) {
-                problem.position = locator.locate(&problem.path);
-            }
-            problems.sort_by_key(|problem| problem.position.unwrap_or((usize::MAX, 0)));
+        let text = raw::utf8(bytes).map_err(|problem| TableError::one(file, problem))?;
+        let raw = format.read(text).map_err(|problem| TableError::one(file, problem))?;
+        let checked = check::check(&raw, cgroup_mount);
+        // As large as the text, which is read again to find places in it.
+        drop(raw);
+        checked.map_err(|mut problems| {
+            problems.place(|problems| locate(text, format, problems));
             TableError::new(file, problems)
         })
     }

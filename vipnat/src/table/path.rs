@@ -1,6 +1,8 @@
 //! Key paths: how a table's objects are named in messages.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
+
+use crate::text::{may_be_secret, shown};
 
 /// A path on the way down through a table. Only what is wrong needs one that lasts, so this one
 /// lies on the stack, each step beside the function that took it, and costs nothing.
@@ -75,11 +77,16 @@ impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, step) in self.0.iter().enumerate() {
             match step {
-                Step::Key(key) if i == 0 => f.write_str(key)?,
-                Step::Key(key) => write!(f, ".{key}")?,
+                Step::Key(key) if i == 0 => f.write_str(&shown_key(key))?,
+                Step::Key(key) => write!(f, ".{}", shown_key(key))?,
                 Step::Index(index) => write!(f, "[{index}]")?,
             }
         }
         Ok(())
     }
+}
+
+/// A key as it may be printed: a connection string may stand where a name belongs.
+fn shown_key(key: &str) -> Cow<'_, str> {
+    if may_be_secret(key) { "…".into() } else { shown(key) }
 }

@@ -13,6 +13,7 @@ use super::{
     named::{Named, Text},
     path::Path,
 };
+use crate::text::may_be_secret;
 
 /// The two ways to write a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,7 +158,7 @@ pub(super) fn not_read(path: &str, reason: &str, (line, column): (usize, usize))
     let reason = [("a sequence", "a list"), ("a map", "a table"), ("i64", "a whole number")]
         .iter()
         .fold(reason, |reason, (serde, ours)| reason.replace(serde, ours));
-    let reason = without_value(reason);
+    let reason = without_key(without_value(reason));
     let help = if reason.contains("duplicate") {
         "a key or table can stand only once; merge it with the other"
     } else if reason.starts_with("unknown field") {
@@ -182,6 +183,17 @@ fn without_value(reason: String) -> String {
     match (reason.find(kind), reason.rfind(expected)) {
         (Some(start), Some(end)) if start < end => {
             format!("{}a string{}", &reason[..start], &reason[end + 1..])
+        }
+        _ => reason,
+    }
+}
+
+/// A reason without the key that it is about, if that looks like a connection string.
+fn without_key(reason: String) -> String {
+    let (before, after) = ("unknown field `", "`, expected ");
+    match (reason.find(before), reason.rfind(after)) {
+        (Some(start), Some(end)) if may_be_secret(&reason[start + before.len()..end]) => {
+            format!("unknown field{}", &reason[end + 1..])
         }
         _ => reason,
     }

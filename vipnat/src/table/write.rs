@@ -9,6 +9,7 @@ use super::{
     App, Backend, OnBackendRemoved, Relationship, Select, Service, Table, UdpPinning, path::Path,
     vip::vip_of,
 };
+use crate::text::{shown_json, shown_toml};
 
 /// Lists up to here are written on one line.
 const WIDTH: usize = 100;
@@ -28,7 +29,8 @@ impl Table {
         let services: Map<_, _> =
             services.iter().map(|(name, service)| (name.clone(), service.json().into())).collect();
         let apps: Map<_, _> = apps.iter().map(|(name, app)| (name.clone(), app.json())).collect();
-        format!("{:#}\n", json!({ "services": services, "apps": apps }))
+        let json = format!("{:#}\n", json!({ "services": services, "apps": apps }));
+        shown_json(&json).into_owned()
     }
 
     /// The table as TOML, laid out as people write it. What has its default is left out.
@@ -180,14 +182,15 @@ fn inline(value: &Value, path: &Path) -> Result<String, NotToml> {
 }
 
 /// A key, in quotes if it needs them.
-fn key(key: &str) -> String {
+pub(super) fn key(key: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     if !key.is_empty() && key.chars().all(bare) { key.to_owned() } else { string(key) }
 }
 
-/// A basic string. JSON's escapes are also TOML's, but TOML wants DEL escaped too.
+/// A basic string. JSON's escapes are also TOML's, but for characters beyond U+FFFF, and TOML wants DEL
+/// escaped too.
 fn string(text: &str) -> String {
-    Value::from(text).to_string().replace('\u{7f}', "\\u007f")
+    shown_toml(&Value::from(text).to_string()).into_owned()
 }
 
 #[cfg(test)]

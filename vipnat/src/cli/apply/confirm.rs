@@ -13,9 +13,9 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use super::{describe_ended, report};
+use super::{describe_ended, line, report};
 use crate::{
-    cli::{InvalidInput, complain, print, survive_closed_output, with_reasons},
+    cli::{InvalidInput, complain, print, survive_closed_output, warn, with_reasons},
     datapath::{Applied, Datapath, Desired, Drained},
     table::Table,
 };
@@ -77,10 +77,10 @@ pub(super) fn apply(datapath: &Datapath, table: &Table, patience: Duration) -> R
         let _ = sender.send(Answer::End);
     });
     let why = match answers.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-        Ok(Answer::Line(line)) if ["y", "Y", "yes"].contains(&line.trim()) => {
+        Ok(Answer::Line(answer)) if ["y", "Y", "yes"].contains(&answer.trim()) => {
             let Drained { ended, warnings, next: _ } = datapath.end_trial()?;
-            warnings.iter().for_each(|warning| complain(warning));
-            print(&ended.iter().map(|of| describe_ended(of) + "\n").collect::<String>())?;
+            warnings.iter().for_each(|warning| warn(warning));
+            print(&ended.iter().map(|of| line(&describe_ended(of))).collect::<String>())?;
             return reported;
         }
         Ok(Answer::Line(_)) => "not confirmed",
@@ -96,7 +96,7 @@ pub(super) fn apply(datapath: &Datapath, table: &Table, patience: Duration) -> R
 fn take_back(datapath: &Datapath, before: &Desired, meanwhile: Option<&Desired>) -> Result<()> {
     let applied = datapath.restore(before, meanwhile).context("it could not be taken back")?;
     let Applied { warnings, failed, .. } = applied;
-    warnings.iter().for_each(|warning| complain(warning));
+    warnings.iter().for_each(|warning| warn(warning));
     if failed.is_empty() {
         return Ok(());
     }

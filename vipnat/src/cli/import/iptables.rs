@@ -19,6 +19,9 @@ pub(super) struct Args {
     skip_unsupported: bool,
 }
 
+/// How many rules and remarks are shown; nobody mends more at once.
+const SHOWN: usize = 20;
+
 pub(super) fn run(args: &Args) -> Result<()> {
     let Args { common, skip_unsupported } = args;
     let mut app = common.empty_app()?;
@@ -28,18 +31,27 @@ pub(super) fn run(args: &Args) -> Result<()> {
         rules::import(&String::from_utf8_lossy(&text));
     let remark = |remark: &Remark| format!("{name}:{remark}");
     if !unsupported.is_empty() && !skip_unsupported {
-        let mut lines: Vec<_> = unsupported.iter().map(remark).collect();
+        let mut lines: Vec<_> = unsupported.iter().take(SHOWN).map(remark).collect();
+        if unsupported.len() > SHOWN {
+            lines.push(format!("{name}: and {} more", unsupported.len() - SHOWN));
+        }
         lines.push(format!(
             "{name}: {} can't be said in a table; `--skip-unsupported` leaves them out",
             count(unsupported.len(), "rule")
         ));
         return Err(InvalidInput(lines.join("\n")).into());
     }
-    for unsupported in &unsupported {
+    for unsupported in unsupported.iter().take(SHOWN) {
         complain(&format!("skipped: {}", remark(unsupported)));
     }
-    for note in &notes {
+    if unsupported.len() > SHOWN {
+        complain(&format!("skipped: {} more", count(unsupported.len() - SHOWN, "rule")));
+    }
+    for note in notes.iter().take(SHOWN) {
         complain(&remark(note));
+    }
+    if notes.len() > SHOWN {
+        complain(&format!("{name}: {} more", count(notes.len() - SHOWN, "remark")));
     }
     if relationships.is_empty() {
         return Err(InvalidInput(format!(

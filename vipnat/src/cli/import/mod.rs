@@ -61,7 +61,7 @@ impl Common {
     }
 
     fn print(&self, table: &Table) -> Result<()> {
-        super::print(&if self.json {
+        super::print_data(&if self.json {
             table.to_json()
         } else {
             table.to_toml().map_err(|error| InvalidInput(format!("{error} with `--json`")))?

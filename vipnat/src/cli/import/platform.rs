@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::Common;
 use crate::{
-    cli::{complain, name_of, read_input},
+    cli::{name_of, read_input, warn},
     table::Table,
 };
 
@@ -25,7 +25,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
         imported.leave_out_nulls();
     }
     for note in &imported.notes {
-        complain(&format!("{name}: {note}"));
+        warn(&format!("{name}: {note}"));
     }
     common.print(&imported.table)
 }

@@ -7,10 +7,14 @@ use std::{
 };
 
 use serde::{Serialize, Serializer};
+use serde_json::ser::{Formatter, PrettyFormatter};
 use vipnat_common::layout::{ANY_PORT, ANY_PROTOCOL, Counters};
 
 use super::protocol_name;
-use crate::datapath::{ListedApp, ListedCgroup, ListedVip, Listing, Turn};
+use crate::{
+    datapath::{ListedApp, ListedCgroup, ListedVip, Listing, Turn},
+    text::shown_json,
+};
 
 /// Writes all of it, and a line end.
 pub(super) fn write(listing: &Listing, out: &mut dyn Write) -> io::Result<()> {
@@ -20,8 +24,36 @@ pub(super) fn write(listing: &Listing, out: &mut dyn Write) -> io::Result<()> {
         redirected: listing.redirected(),
         counters: CounterFields { unreachable, unsettled, unrecorded, evicted },
     };
-    serde_json::to_writer_pretty(&mut *out, &document)?;
+    let seen = Seen(PrettyFormatter::new());
+    document.serialize(&mut serde_json::Serializer::with_formatter(&mut *out, seen))?;
     writeln!(out)
+}
+
+/// JSON in which characters that are not seen are escaped, in names of cgroups above all.
+struct Seen(PrettyFormatter<'static>);
+
+/// Hands calls on as they are.
+macro_rules! as_pretty {
+    ($($name:ident($($argument:ident: $type:ty)?)),+) => {$(
+        fn $name<W: ?Sized + Write>(&mut self, out: &mut W $(, $argument: $type)?) -> io::Result<()> {
+            self.0.$name(out $(, $argument)?)
+        }
+    )+};
+}
+
+impl Formatter for Seen {
+    fn write_string_fragment<W>(&mut self, out: &mut W, fragment: &str) -> io::Result<()>
+    where
+        W: ?Sized + Write,
+    {
+        out.write_all(shown_json(fragment).as_bytes())
+    }
+
+    as_pretty! {
+        begin_array(), end_array(), begin_array_value(first: bool), end_array_value(),
+        begin_object(), end_object(), begin_object_key(first: bool), begin_object_value(),
+        end_object_value()
+    }
 }
 
 #[derive(Serialize)]

@@ -17,12 +17,13 @@ use super::{
 };
 use crate::{
     cli::{
-        apply::{describe_applied, describe_ended},
-        complain, count, print, with_reasons,
+        apply::{describe_applied, describe_ended, line},
+        complain, count, name_of, print, warn, with_reasons,
     },
     datapath::{self, Absent, Applied, Datapath, Drained, KeptUp},
     source::{CgroupWatch, FileSource, Watch},
     table::Table,
+    text::shown,
     waits::may_hang,
 };
 
@@ -62,6 +63,8 @@ pub(super) struct Follower {
     calm: Instant,
     /// Why the file is not what is in force, if it is not.
     refusal: Option<String>,
+    /// That others can read the passwords of the table, if they can.
+    exposed: Option<String>,
     /// What was last complained of; it is not repeated.
     complaints: Vec<String>,
 }
@@ -89,6 +92,7 @@ impl Follower {
             pause: RETRY.0,
             calm: Instant::now(),
             refusal: None,
+            exposed: None,
             complaints: Vec::new(),
         }
     }
@@ -102,7 +106,8 @@ impl Follower {
     pub(super) fn follow(mut self) -> Result<()> {
         let (source, files) = (&self.source, &self.files);
         let what = || source.path().display().to_string();
-        let Reading { table, unwatched } = may_hang(what, || Reading::of(source, files));
+        let Reading { table, exposed, unwatched } = may_hang(what, || Reading::of(source, files));
+        self.exposed = exposed;
         match table {
             Ok(table) => self.table = Some(table),
             // Something is in force already, and a file may be mended.
@@ -120,7 +125,7 @@ impl Follower {
             Err(error) => problems.push(with_reasons(&error)),
         }
         let mut next = Next::at(self.account(problems));
-        let _ = print(&format!("following {}\n", self.source.path().display()));
+        let _ = print(&line(&format!("following {}", self.source.path().display())));
         notify_manager(&[NotifyState::Ready]);
         loop {
             let News { stop, reload, reading, changed, written, cgroups } =
@@ -179,7 +184,8 @@ impl Follower {
     /// Makes so what was read, or says why not.
     fn take_in(&mut self, reading: Reading, next: &mut Next) {
         self.reading = None;
-        let Reading { table, unwatched } = reading;
+        let Reading { table, exposed, unwatched } = reading;
+        self.exposed = exposed;
         let mut problems: Vec<_> = unwatched.iter().map(with_reasons).collect();
         let mut before = None;
         match table {
@@ -222,7 +228,7 @@ impl Follower {
         self.refusal = Some(format!(
             "{}: not read after {} seconds; is its file system there?\n    the table before it stays in \
              force",
-            self.source.path().display(),
+            name_of(self.source.path()),
             since.elapsed().as_secs()
         ));
         self.look_at_everything(next);
@@ -299,8 +305,8 @@ impl Follower {
         self.drained = None;
         match self.datapath.end_drained() {
             Ok(Drained { ended, warnings, next }) => {
-                warnings.iter().for_each(|warning| complain(warning));
-                let ended: String = ended.iter().map(|of| describe_ended(of) + "\n").collect();
+                warnings.iter().for_each(|warning| warn(warning));
+                let ended: String = ended.iter().map(|of| line(&describe_ended(of))).collect();
                 let _ = print(&ended);
                 self.drained = next.map(|time| Instant::now() + time.max(RETRY.0));
             }
@@ -310,7 +316,7 @@ impl Follower {
         // A journal that is gone is no reason to stop.
         let _ = print(&describe_applied(&applied));
         let Applied { warnings, failed, .. } = applied;
-        warnings.iter().for_each(|warning| complain(warning));
+        warnings.iter().for_each(|warning| warn(warning));
         problems.extend(failed.into_iter().map(|error| with_reasons(&error.into())));
         if let Some(found) = found
             && let Err(error) = self.places.learn(&self.datapath, found)
@@ -330,12 +336,14 @@ impl Follower {
                 complaints.push(problem);
             }
         }
+        let status = complaints.first().and_then(|complaint| complaint.lines().next());
+        let status = status.map_or_else(|| self.status(), str::to_owned);
+        // The table is good all the same.
+        complaints.extend(self.exposed.clone());
         for new in complaints.iter().filter(|complaint| !self.complaints.contains(complaint)) {
             complain(new);
         }
-        let status = complaints.first().and_then(|complaint| complaint.lines().next());
-        let status = status.map_or_else(|| self.status(), str::to_owned);
-        notify_manager(&[NotifyState::Status(&status)]);
+        notify_manager(&[NotifyState::Status(&shown(&status))]);
         self.complaints = complaints;
         let pause = if failed { self.pause } else { REVIEW };
         self.pause = if failed { (self.pause * 2).min(RETRY.1) } else { RETRY.0 };

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Error, Result};
 
 use crate::{
-    cli::read_table,
+    cli::{exposed::exposed, parse_table},
     source::{FileSource, Watch},
     table::Table,
 };
@@ -18,6 +18,8 @@ pub(super) const WATCH_LIMIT: &str = "cannot watch more directories, and looks a
 #[derive(Debug)]
 pub(super) struct Reading {
     pub(super) table: Result<Table>,
+    /// That others can read its passwords, if they can.
+    pub(super) exposed: Option<String>,
     /// Why changes of the file may not be noticed.
     pub(super) unwatched: Option<Error>,
 }
@@ -34,6 +36,8 @@ impl Reading {
                 Err(error) => break Some(Error::from(error).context(WATCH_LIMIT)),
             }
         };
-        Self { table: read_table(source.path()), unwatched }
+        let table = parse_table(source.path());
+        let exposed = table.as_ref().ok().and_then(|table| exposed(source.path(), table));
+        Self { table, exposed, unwatched }
     }
 }

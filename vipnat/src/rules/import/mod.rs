@@ -21,7 +21,10 @@ use self::{
     shares::Turn,
     walk::{End, Found, Leaf},
 };
-use crate::table::{OnBackendRemoved, Relationship, Select, Service, UdpPinning, check_name};
+use crate::{
+    table::{OnBackendRemoved, Relationship, Select, Service, UdpPinning, check_name},
+    text::shown,
+};
 
 /// What was found in rules.
 #[derive(Debug, Default)]
@@ -48,7 +51,9 @@ pub struct Remark {
 
 impl Remark {
     fn new(line: usize, text: &str, reason: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { line, text: text.trim().to_owned(), reason: reason.into(), help: help.into() }
+        let text = text.trim();
+        let text = text[..text.floor_char_boundary(LONGEST)].to_owned();
+        Self { line, text, reason: reason.into(), help: help.into() }
     }
 
     fn of(leaf: &Leaf<'_>, reason: impl Into<String>, help: impl Into<String>) -> Self {
@@ -59,17 +64,13 @@ impl Remark {
 impl fmt::Display for Remark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { line, text, reason, help } = self;
-        // Text that is no text shows itself as such.
-        let text: String = text.chars().take(200).flat_map(printable).collect();
-        write!(f, "{line}: {text}\n    {reason}")?;
-        if help.is_empty() { Ok(()) } else { write!(f, "\n    {help}") }
+        write!(f, "{line}: {}\n    {}", shown(text), shown(reason))?;
+        if help.is_empty() { Ok(()) } else { write!(f, "\n    {}", shown(help)) }
     }
 }
 
-fn printable(c: char) -> impl Iterator<Item = char> {
-    let escape = c.is_control().then(|| c.escape_default());
-    escape.into_iter().flatten().chain((!c.is_control()).then_some(c))
-}
+/// How much of a line is repeated, in bytes.
+const LONGEST: usize = 200;
 
 /// Finds the relationships in the output of `iptables-save`: DNAT for VIPs in the OUTPUT chain of the
 /// nat table, and what the filter table refuses.

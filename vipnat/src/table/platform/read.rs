@@ -20,8 +20,8 @@ use super::super::{
     App, Backend, OnBackendRemoved, Relationship, Select, Service, Table, TableError, UdpPinning,
     check::{MAX_NAME, check_name, never_a_backend, never_the_vip_of},
     endpoint::{self, Json, kind},
-    error::{Problem, SHOWN},
-    locate::Locator,
+    error::{Problem, Problems},
+    locate::locate,
     path::Path,
     raw::{self, Format, not_read},
     vip_of,
@@ -53,7 +53,7 @@ impl Table {
         app_name: &str,
         app: App,
     ) -> Result<Imported, TableError> {
-        let fails = |file: &str, problem| TableError::new(file, vec![problem]);
+        let fails = TableError::one;
         let (text, file) = match json_text(value).map_err(|problem| fails(file, problem))? {
             Cow::Borrowed(text) => (Cow::Borrowed(text), Cow::Borrowed(file)),
             decoded @ Cow::Owned(_) => (decoded, Cow::Owned(format!("{file}, decoded"))),
@@ -63,10 +63,7 @@ impl Table {
         let (services, relationships) = reader.relationships(value);
         let Reader { mut problems, notes } = reader;
         if !problems.is_empty() {
-            let locator = Locator::new(&text, Format::Json);
-            for problem in problems.iter_mut().take(SHOWN) {
-                problem.position = locator.locate(&problem.path);
-            }
+            problems.place(|problems| locate(&text, Format::Json, problems));
             return Err(TableError::new(&file, problems));
         }
         let apps = BTreeMap::from([(
@@ -140,13 +137,13 @@ fn json(text: &str) -> Result<Value, Problem> {
 
 #[derive(Default)]
 struct Reader {
-    problems: Vec<Problem>,
+    problems: Problems,
     notes: Vec<String>,
 }
 
 impl Reader {
     fn problem(&mut self, path: &Path, reason: impl Into<String>, help: impl Into<String>) {
-        self.problems.push(Problem::new(path.clone(), reason, help));
+        self.problems.add(|| Problem::new(path.clone(), reason, help));
     }
 
     fn relationships(

@@ -7,7 +7,7 @@ use proptest::{collection::vec, option, prelude::*};
 use super::{super::Cgroups, *};
 
 fn name() -> impl Strategy<Value = String> {
-    "[^\\s\\p{C}]{1,15}"
+    "[^\\s\\p{C}\\p{Default_Ignorable_Code_Point}]{1,15}"
 }
 
 fn backends() -> impl Strategy<Value = Vec<Backend>> {

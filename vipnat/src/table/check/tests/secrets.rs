@@ -14,6 +14,7 @@ fn with_password(json: bool) -> String {
 #[test]
 fn a_connection_string_in_the_wrong_place_is_not_repeated() {
     let url = format!("\"pgsql://main:{SECRET}@db.internal/\\\"main\"");
+    let url = url.as_str();
     let endpoint = "endpoint = { scheme = \"pgsql\", port = 5432, path = \"main\" }";
     for (part, key) in [
         (endpoint, "endpoint = "),
@@ -28,8 +29,31 @@ fn a_connection_string_in_the_wrong_place_is_not_repeated() {
         ("\"247.221.80.70\"", ""),
         ("\"169.254.17.140\"", ""),
         ("weight = 2", "weight = "),
+        // Once repeated, as the name of a service and of a protocol that there is not.
+        ("service = \"postgres\"", "service = "),
+        ("\"tcp\"", ""),
+        ("\"random\"", ""),
+        ("\"strict\"", ""),
+        ("\"drain\"", ""),
+        ("\"shop.slice/shop\"", &format!("\"/pgsql://main:{SECRET}@db\"")),
+        ("\"shop.slice/shop\"", &format!("\"pgsql://main:{SECRET}@db/[a\"")),
+        // As keys: of something unknown, of tables with a mistake in them, twice.
+        ("port = 6379", &format!("{url} = 1 #")),
+        ("services.empty]\nbackends = []", &format!("services.{url}]\nbackends = [\"x\"]\nx =")),
+        ("services.empty]\nbackends", &format!("services.{url}]\nbackends = [\"x\"]\n#")),
+        ("[apps.blog]", &format!("[apps.{url}]\nrelationships = {{ a = {{ service = \"x\" }} }}")),
+        ("[apps.blog]", &format!("[apps.{url}]\nrelationships.a.port = 1")),
+        ("path = \"main\"", &format!("{url} = 1, {url} = 2")),
+        (
+            "[apps.blog]",
+            &format!(
+                "[apps.shop.relationships.{url}]\nservice = \"redis\"\nvip = \"169.254.17.140\"\n[apps.blog]"
+            ),
+        ),
+        ("[apps.blog]", &format!("[apps.{url}]\ncgroup = \"shop.slice/shop\"\n[apps.blog]")),
     ] {
-        let text = GOOD.replacen(part, &format!("{key}{url}"), 1);
+        let whole = if key.contains(SECRET) { key.to_owned() } else { format!("{key}{url}") };
+        let text = GOOD.replacen(part, &whole, 1);
         assert_ne!(text, GOOD, "{part}");
         let error = parse(&text).unwrap_err().to_string();
         assert!(!error.contains(SECRET), "{part}: {error}");
