@@ -1,18 +1,23 @@
 //! Directories watched with inotify: those on the way to the table's file.
+//!
+//! These are `/` and `/etc` for most, in which everybody opens files all the time. So that is not among what the
+//! kernel is asked to tell, and what it tells of others costs a lookup.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
+    ffi::OsStr,
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
 };
 
-use notify::{
-    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
-    event::{AccessKind, AccessMode, CreateKind, ModifyKind},
-};
+use inotify::{Event, EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
+
+/// How long events are left to gather after some were read of which none counted.
+const GATHER: Duration = Duration::from_millis(2);
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,24 +31,21 @@ pub enum Notice {
 }
 
 /// A set of watched directories.
+#[derive(Debug)]
 pub struct Watch {
-    watcher: RecommendedWatcher,
-    /// What counts in them; shared with the thread that receives events.
-    counts: Arc<Mutex<Counts>>,
-    /// Which directory each path was: one that was replaced is watched no more.
-    watched: HashMap<PathBuf, Identity>,
+    watches: Watches,
+    known: Arc<Mutex<Known>>,
 }
 
-/// Inode number and time of birth, since numbers are given again.
-type Identity = (u64, Option<SystemTime>);
-
-/// What counts.
-#[derive(Default)]
-struct Counts {
-    /// These entries.
+/// Shared with the thread that reads events.
+#[derive(Debug, Default)]
+struct Known {
+    /// The entries that count.
     files: BTreeSet<PathBuf>,
-    /// What was removed or renamed since: the library forgets the watches in it.
-    gone: Vec<PathBuf>,
+    /// The watch of each directory.
+    watched: HashMap<PathBuf, WatchDescriptor>,
+    /// The paths of each that is watched, by the number of the watch: it may have several.
+    paths: HashMap<i32, Vec<PathBuf>>,
 }
 
 impl Watch {
@@ -52,14 +54,29 @@ impl Watch {
     /// # Errors
     ///
     /// If there are too many users of inotify.
-    pub fn new(tell: impl Fn(Notice) + Send + 'static) -> notify::Result<Self> {
-        let counts: Arc<Mutex<Counts>> = Arc::default();
-        let known = Arc::clone(&counts);
-        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-            known.notices(event).into_iter().for_each(&tell);
-        })?;
-        Ok(Self { watcher, counts, watched: HashMap::new() })
+    pub fn new(tell: impl Fn(Notice) + Send + 'static) -> io::Result<Self> {
+        let mut inotify = Inotify::init()?;
+        let watches = inotify.watches();
+        let known: Arc<Mutex<Known>> = Arc::default();
+        let shared = Arc::clone(&known);
+        thread::spawn(move || {
+            let mut buffer = [0; 1 << 16];
+            loop {
+                let Ok(events) = inotify.read_events_blocking(&mut buffer) else {
+                    return tell(Notice::Unsure);
+                };
+                let mut counted = false;
+                for event in events {
+                    let notices = lock(&shared).notices(&event);
+                    counted |= !notices.is_empty();
+                    notices.into_iter().for_each(&tell);
+                }
+                if !counted {
+                    thread::sleep(GATHER);
+                }
+            }
+        });
+        Ok(Self { watches, known })
     }
 
     /// Watches exactly these entries of directories from now on, as far as these exist. Returns whether there
@@ -68,86 +85,86 @@ impl Watch {
     /// # Errors
     ///
     /// If the kernel allows no more watches (`fs.inotify.max_user_watches`).
-    pub fn set(&mut self, files: &BTreeSet<PathBuf>) -> notify::Result<bool> {
-        let directories = files.iter().filter_map(|file| file.parent());
-        let wanted: HashMap<_, _> =
-            directories.filter_map(|path| Some((path.to_owned(), identity(path)?))).collect();
-        let counts = Counts { files: files.clone(), gone: Vec::new() };
-        let mut known = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let gone = std::mem::replace(&mut *known, counts).gone;
-        drop(known);
-
-        let old: Vec<_> = self.watched.keys().cloned().collect();
-        for path in old {
-            let lost = gone.iter().any(|gone| path.starts_with(gone));
-            if lost || self.watched.get(&path) != wanted.get(&path) {
-                self.watched.remove(&path);
-                // The kernel may have forgotten it already.
-                let _ = self.watcher.unwatch(&path);
+    pub fn set(&mut self, files: &BTreeSet<PathBuf>) -> io::Result<bool> {
+        let mask = WatchMask::CREATE
+            | WatchMask::DELETE
+            | WatchMask::MOVE
+            | WatchMask::MODIFY
+            | WatchMask::CLOSE_WRITE
+            | WatchMask::ATTRIB
+            | WatchMask::ONLYDIR;
+        // With the lock, so that no event comes before it is known whose it is.
+        let mut known = lock(&self.known);
+        known.files.clone_from(files);
+        let before = std::mem::take(&mut known.watched);
+        known.paths.clear();
+        let (mut new, mut refused) = (false, None);
+        for directory in files.iter().filter_map(|file| file.parent()).collect::<BTreeSet<_>>() {
+            // The same directory has the same watch again.
+            match self.watches.add(directory, mask) {
+                Ok(watch) => {
+                    new |= before.get(directory) != Some(&watch);
+                    let number = watch.get_watch_descriptor_id();
+                    known.paths.entry(number).or_default().push(directory.to_owned());
+                    known.watched.insert(directory.to_owned(), watch);
+                }
+                // The way to a file may lead through what may not be read, where little happens. One that is
+                // missing is an entry of the directory above it.
+                Err(error) if is_no_trouble(&error) => {}
+                Err(error) => refused = Some(error),
             }
         }
-        let mut new = false;
-        let mut refused = None;
-        for (path, identity) in wanted {
-            if self.watched.contains_key(&path) {
-                continue;
-            }
-            match self.watcher.watch(&path, RecursiveMode::NonRecursive) {
-                Ok(()) => {
-                    self.watched.insert(path, identity);
-                    new = true;
-                }
-                // It went meanwhile, which the directory above tells.
-                Err(_) if !path.exists() => {}
-                // The way to a file may lead through what may not be read, where little happens.
-                Err(error) if is_forbidden(&error) => {}
-                Err(error) => refused = Some(error),
+        let old: HashSet<_> = before.into_values().collect();
+        for watch in old {
+            if !known.paths.contains_key(&watch.get_watch_descriptor_id()) {
+                // The kernel has forgotten it, if the directory is gone.
+                let _ = self.watches.remove(watch);
             }
         }
         refused.map_or(Ok(new), Err)
     }
 }
 
-impl Counts {
+impl Known {
     /// What an event means, if anything.
-    fn notices(&mut self, event: notify::Result<Event>) -> Vec<Notice> {
-        let event = match event {
-            Ok(event) if !event.need_rescan() => event,
-            _ => return vec![Notice::Unsure],
+    fn notices(&mut self, event: &Event<&OsStr>) -> Vec<Notice> {
+        let is = |mask| event.mask.intersects(mask);
+        if is(EventMask::Q_OVERFLOW | EventMask::UNMOUNT) {
+            return vec![Notice::Unsure];
+        }
+        if is(EventMask::IGNORED) {
+            // It is gone, which the one above it tells. One in its place is another one.
+            self.paths.remove(&event.wd.get_watch_descriptor_id());
+            self.watched.retain(|_, watch| *watch != event.wd);
+            return Vec::new();
+        }
+        let directories = self.paths.get(&event.wd.get_watch_descriptor_id());
+        let Some((directories, name)) = directories.zip(event.name) else {
+            return Vec::new();
         };
-        let Self { files, gone } = self;
-        if matches!(event.kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))) {
-            let leads = |path: &PathBuf| files.iter().any(|watched| watched.starts_with(path));
-            gone.extend(event.paths.iter().filter(|path| leads(path)).cloned());
-        }
-        let mut notices = Vec::new();
-        if event.paths.iter().any(|path| files.contains(path)) {
-            notices.extend(match event.kind {
-                EventKind::Access(AccessKind::Close(AccessMode::Write)) => {
-                    Some(Notice::FileChanged)
-                }
-                EventKind::Access(_) => None,
-                // What is made is then written, but for links and directories.
-                EventKind::Create(CreateKind::File)
-                    if event.paths.iter().any(|path| is_new(path)) =>
-                {
-                    Some(Notice::FileBeingWritten)
-                }
-                EventKind::Modify(ModifyKind::Data(_)) => Some(Notice::FileBeingWritten),
-                _ => Some(Notice::FileChanged),
-            });
-        }
-        notices
+        let paths = directories.iter().map(|directory| directory.join(name));
+        let ours = paths.filter(|path| self.files.contains(path));
+        let notice = |path: PathBuf| {
+            // What is made is then written, but for links and directories.
+            let begins = is(EventMask::CREATE) && !is(EventMask::ISDIR) && is_new(&path);
+            if begins || is(EventMask::MODIFY) {
+                Notice::FileBeingWritten
+            } else {
+                Notice::FileChanged
+            }
+        };
+        ours.map(notice).collect()
     }
 }
 
-fn is_forbidden(error: &notify::Error) -> bool {
-    matches!(&error.kind, notify::ErrorKind::Io(error) if error.kind() == io::ErrorKind::PermissionDenied)
+fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
+    known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn identity(path: &Path) -> Option<Identity> {
-    let directory = fs::metadata(path).ok()?;
-    Some((directory.ino(), directory.created().ok()))
+fn is_no_trouble(error: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+
+    matches!(error.kind(), NotFound | NotADirectory | PermissionDenied)
 }
 
 /// Whether this is a file that was just made, not a link to one.
@@ -201,5 +218,26 @@ mod tests {
         assert!(watch.set(&files).unwrap());
         fs::write(place.join("table"), "").unwrap();
         assert!(told(&receiver).contains(&Notice::FileChanged));
+    }
+
+    /// Anybody may open what everybody may read, as often as they like.
+    #[test]
+    fn what_others_do_beside_the_file_is_not_told_and_opening_is_not_even_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = fs::canonicalize(dir.path()).unwrap();
+        for name in ["table", "other"] {
+            fs::write(place.join(name), "").unwrap();
+        }
+        let (sender, receiver) = mpsc::channel();
+        let mut watch = Watch::new(move |notice| sender.send(notice).unwrap_or(())).unwrap();
+        watch.set(&[place.join("table")].into()).unwrap();
+        // More than the kernel keeps.
+        for _ in 0..20_000 {
+            fs::read(place.join("table")).unwrap();
+        }
+        for _ in 0..100 {
+            fs::write(place.join("other"), "").unwrap();
+        }
+        assert_eq!(told(&receiver), []);
     }
 }
