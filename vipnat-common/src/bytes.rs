@@ -4,7 +4,8 @@
 //! [`Protocol`] made of an unassigned number would be undefined behaviour.
 
 use crate::layout::{
-    ANY_PROTOCOL, Cursor, Layout, Note, Protocol, Range, Scope, Slot, SocketNote, VipKey,
+    ANY_PROTOCOL, Cursor, Layout, Note, Protocol, Range, Scope, Slot, SocketFields, SocketNote,
+    SocketOffsets, VipKey,
 };
 
 impl VipKey {
@@ -123,13 +124,85 @@ impl Note {
 }
 
 impl SocketNote {
-    /// From how the kernel writes it.
-    pub fn from_bytes(bytes: &[u8; 32]) -> Self {
-        let (cookie, note) = bytes.split_at(8);
-        // Both parts are as long as that.
-        let cookie = cookie.try_into().unwrap_or_default();
-        let note = note.first_chunk().map_or_else(Note::default, Note::from_bytes);
-        Self { cookie: u64::from_ne_bytes(cookie), note }
+    /// From how the iterator writes it.
+    pub fn from_bytes(bytes: &[u8; 96]) -> Self {
+        let (cookie, rest) = bytes.split_at(8);
+        let (note, rest) = rest.split_at(24);
+        let (socket, reserved) = rest.split_at(60);
+        // All parts are as long as that.
+        Self {
+            cookie: u64::from_ne_bytes(cookie.try_into().unwrap_or_default()),
+            note: note.first_chunk().map_or_else(Note::default, Note::from_bytes),
+            socket: socket
+                .first_chunk()
+                .map_or_else(SocketFields::default, SocketFields::from_bytes),
+            reserved: u32::from_ne_bytes(reserved.try_into().unwrap_or_default()),
+        }
+    }
+}
+
+impl SocketFields {
+    fn from_bytes(bytes: &[u8; 60]) -> Self {
+        let two = |at: usize| [bytes[at], bytes[at + 1]];
+        let four = |at: usize| [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
+        let sixteen = |at: usize| {
+            let mut address = [0; 16];
+            address.copy_from_slice(&bytes[at..at + 16]);
+            address
+        };
+        Self {
+            family: u16::from_ne_bytes(two(0)),
+            protocol: u16::from_ne_bytes(two(2)),
+            state: u16::from_ne_bytes(two(4)),
+            local_port: u16::from_ne_bytes(two(6)),
+            remote_port: two(8),
+            reserved: u16::from_ne_bytes(two(10)),
+            device: u32::from_ne_bytes(four(12)),
+            namespace: u32::from_ne_bytes(four(16)),
+            local_v4: four(20),
+            remote_v4: four(24),
+            local_v6: sixteen(28),
+            remote_v6: sixteen(44),
+        }
+    }
+}
+
+impl SocketOffsets {
+    /// As the iterator reads them.
+    pub fn to_bytes(self) -> [u8; 48] {
+        let Self {
+            family,
+            protocol,
+            state,
+            local_port,
+            remote_port,
+            device,
+            namespace,
+            namespace_number,
+            local_v4,
+            remote_v4,
+            local_v6,
+            remote_v6,
+        } = self;
+        let all = [
+            family,
+            protocol,
+            state,
+            local_port,
+            remote_port,
+            device,
+            namespace,
+            namespace_number,
+            local_v4,
+            remote_v4,
+            local_v6,
+            remote_v6,
+        ];
+        let mut bytes = [0; 48];
+        for (to, offset) in bytes.chunks_exact_mut(4).zip(all) {
+            to.copy_from_slice(&offset.to_ne_bytes());
+        }
+        bytes
     }
 }
 
@@ -203,11 +276,15 @@ mod tests {
         }
 
         #[test]
-        fn a_note_is_what_is_in_memory(memory in vec(any::<u8>(), 32)) {
-            let memory: [u8; 32] = memory.try_into().unwrap();
+        fn a_note_is_what_is_in_memory(memory in vec(any::<u8>(), 96)) {
+            let memory: [u8; 96] = memory.try_into().unwrap();
             // SAFETY: a SocketNote has no padding, and any bits make its numbers.
             let note: SocketNote = unsafe { core::mem::transmute(memory) };
             prop_assert_eq!(SocketNote::from_bytes(&memory), note);
+            let memory: [u8; 48] = memory[..48].try_into().unwrap();
+            // SAFETY: as above.
+            let offsets: SocketOffsets = unsafe { core::mem::transmute(memory) };
+            prop_assert_eq!(offsets.to_bytes(), memory);
         }
 
         #[test]

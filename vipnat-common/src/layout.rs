@@ -228,6 +228,71 @@ pub struct SocketNote {
     pub cookie: u64,
     /// What is noted in it.
     pub note: Note,
+    /// The socket itself, so that it is found without a list of all sockets of its network namespace.
+    pub socket: SocketFields,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// What the kernel keeps in `struct sock` of a socket that is connected, or was.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketFields {
+    /// `AF_INET` or `AF_INET6`.
+    pub family: u16,
+    /// `IPPROTO_TCP` and the like. `IPPROTO_MPTCP` needs more than a byte.
+    pub protocol: u16,
+    /// One of include/net/tcp_states.h.
+    pub state: u16,
+    /// Its own port, host byte order.
+    pub local_port: u16,
+    /// Its peer's port, network byte order.
+    pub remote_port: [u8; 2],
+    /// Zero.
+    pub reserved: u16,
+    /// The device that it is bound to, or 0.
+    pub device: u32,
+    /// The inode number of its network namespace.
+    pub namespace: u32,
+    /// Its own address, if it is an IPv4 socket.
+    pub local_v4: [u8; 4],
+    /// Its peer's, likewise.
+    pub remote_v4: [u8; 4],
+    /// Its own address, if it is an IPv6 socket.
+    pub local_v6: [u8; 16],
+    /// Its peer's, likewise.
+    pub remote_v6: [u8; 16],
+}
+
+/// Where [`SocketFields`] are in `struct sock`, in bytes: as the kernel's own types say, since it differs
+/// from one kernel to the next. Set before the iterator is loaded.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketOffsets {
+    /// A `u16`.
+    pub family: u32,
+    /// A `u16`.
+    pub protocol: u32,
+    /// A `u8`.
+    pub state: u32,
+    /// A `u16`.
+    pub local_port: u32,
+    /// A `u16`.
+    pub remote_port: u32,
+    /// A `u32`.
+    pub device: u32,
+    /// A pointer to the namespace.
+    pub namespace: u32,
+    /// In the namespace: a `u32`.
+    pub namespace_number: u32,
+    /// Four bytes.
+    pub local_v4: u32,
+    /// Four bytes.
+    pub remote_v4: u32,
+    /// Sixteen bytes.
+    pub local_v6: u32,
+    /// Sixteen bytes.
+    pub remote_v6: u32,
 }
 
 /// The value of the `datagrams` map (socket storage): the flows of a UDP socket that sends without
@@ -297,7 +362,9 @@ const _: () = {
     assert!(size_of::<Note>() == 24 && align_of::<Note>() == 8);
     assert!(size_of::<Flow>() == 32);
     assert!(offset_of!(Flow, local_port) == 24);
-    assert!(size_of::<SocketNote>() == 32);
+    assert!(size_of::<SocketFields>() == 60);
+    assert!(size_of::<SocketNote>() == 96);
+    assert!(size_of::<SocketOffsets>() == 48);
     assert!(size_of::<Datagrams>() == 512);
     assert!(size_of::<Counters>() == 32);
     assert!(size_of::<Layout>() == 12);

@@ -1,5 +1,5 @@
 //! An iterator over the sockets that have a note in the map `flows`, in all network namespaces: writes
-//! a [`SocketNote`] for each. An object of its own, since it is loaded only when somebody asks.
+//! a [`SocketNote`] for each. An object of its own, since it is loaded only to list or end connections.
 
 #![no_std]
 #![no_main]
@@ -9,7 +9,30 @@ use aya_ebpf::{
     cty::c_void,
     helpers::generated::{bpf_get_socket_cookie, bpf_seq_write},
 };
-use vipnat_common::{Note, layout::SocketNote};
+use core::ptr::read_volatile;
+
+use vipnat_common::{
+    Note,
+    layout::{SocketFields, SocketNote, SocketOffsets},
+};
+
+/// Written by the loader before the program is loaded. The verifier then takes each for a constant, and
+/// compares each read with the kernel's own types.
+#[unsafe(no_mangle)]
+static OFFSETS: SocketOffsets = SocketOffsets {
+    family: 0,
+    protocol: 0,
+    state: 0,
+    local_port: 0,
+    remote_port: 0,
+    device: 0,
+    namespace: 0,
+    namespace_number: 0,
+    local_v4: 0,
+    remote_v4: 0,
+    local_v6: 0,
+    remote_v6: 0,
+};
 
 /// `struct bpf_iter__bpf_sk_storage_map` of net/core/bpf_sk_storage.c, whose fields are 8 bytes each.
 #[repr(C)]
@@ -17,7 +40,7 @@ struct Context {
     meta: *const Meta,
     map: *const c_void,
     /// Null after the last one.
-    socket: *mut c_void,
+    socket: *const u8,
     /// Null after the last one; what the socket has in the map.
     value: *const Note,
 }
@@ -39,7 +62,12 @@ extern "C" fn list_flows(ctx: *const Context) -> i32 {
         if socket.is_null() || value.is_null() {
             return 0;
         }
-        let found = SocketNote { cookie: bpf_get_socket_cookie(socket), note: *value };
+        let found = SocketNote {
+            cookie: bpf_get_socket_cookie(socket.cast_mut().cast()),
+            note: *value,
+            socket: fields(socket),
+            reserved: 0,
+        };
         bpf_seq_write(
             (*(*ctx).meta).seq,
             (&raw const found).cast(),
@@ -47,6 +75,56 @@ extern "C" fn list_flows(ctx: *const Context) -> i32 {
         );
     }
     0
+}
+
+/// What is in a socket.
+///
+/// # Safety
+///
+/// It must be a `struct sock`, as the kernel hands it to an iterator.
+#[inline(always)]
+unsafe fn fields(socket: *const u8) -> SocketFields {
+    // SAFETY: the offsets are those of the kernel's types, and reads at them are checked when the program
+    // is loaded.
+    unsafe {
+        let namespace: *const u8 = read(socket, &raw const OFFSETS.namespace);
+        SocketFields {
+            family: read(socket, &raw const OFFSETS.family),
+            protocol: read(socket, &raw const OFFSETS.protocol),
+            state: u16::from(read::<u8>(socket, &raw const OFFSETS.state)),
+            local_port: read(socket, &raw const OFFSETS.local_port),
+            remote_port: read::<u16>(socket, &raw const OFFSETS.remote_port).to_ne_bytes(),
+            reserved: 0,
+            device: read(socket, &raw const OFFSETS.device),
+            namespace: read(namespace, &raw const OFFSETS.namespace_number),
+            local_v4: read::<u32>(socket, &raw const OFFSETS.local_v4).to_ne_bytes(),
+            remote_v4: read::<u32>(socket, &raw const OFFSETS.remote_v4).to_ne_bytes(),
+            local_v6: address(socket, &raw const OFFSETS.local_v6),
+            remote_v6: address(socket, &raw const OFFSETS.remote_v6),
+        }
+    }
+}
+
+/// Reads a field at once: reads of neighbours that the compiler joins would be refused.
+#[inline(always)]
+unsafe fn read<T>(of: *const u8, offset: *const u32) -> T {
+    // SAFETY: see `fields`; what the kernel aligns is aligned.
+    unsafe { read_volatile(of.add(read_volatile(offset) as usize).cast()) }
+}
+
+/// Reads an IPv6 address, which the kernel's types let one read by its four words.
+#[inline(always)]
+unsafe fn address(socket: *const u8, offset: *const u32) -> [u8; 16] {
+    let mut words = [0u32; 4];
+    // SAFETY: see `fields`.
+    unsafe {
+        let start = socket.add(read_volatile(offset) as usize).cast::<u32>();
+        words[0] = read_volatile(start);
+        words[1] = read_volatile(start.add(1));
+        words[2] = read_volatile(start.add(2));
+        words[3] = read_volatile(start.add(3));
+        core::mem::transmute(words)
+    }
 }
 
 /// Never reached: the verifier refuses any program that could get here.

@@ -4,6 +4,7 @@
 //! what an interrupted command does not end, the next one does.
 
 use std::{
+    collections::HashMap,
     fs, io,
     net::Ipv4Addr,
     path::{Path, PathBuf},
@@ -12,7 +13,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{datapath::Departed, record};
+use crate::{
+    datapath::{Departed, Rules},
+    record,
+};
 
 /// The extension of the file.
 pub(crate) const FILE: &str = "drains.json";
@@ -81,14 +85,39 @@ impl Drains {
         }
     }
 
+    /// Those of a list.
+    pub fn of(drains: &[Drain]) -> Self {
+        Self(drains.to_vec())
+    }
+
+    /// All of them, by app and VIP.
+    pub fn by_vip(&self) -> HashMap<(u32, Ipv4Addr), Vec<&Drain>> {
+        let mut by_vip: HashMap<_, Vec<_>> = HashMap::new();
+        for drain in &self.0 {
+            let Departed { scope, vip, .. } = drain.departed;
+            by_vip.entry((scope, vip)).or_default().push(drain);
+        }
+        by_vip
+    }
+
+    /// Takes these out, if they are there.
+    pub fn take_out(&mut self, done: &[Drain]) {
+        let done = Self::of(done);
+        let done = done.by_vip();
+        self.0.retain(|drain| {
+            let same = done.get(&(drain.departed.scope, drain.departed.vip));
+            !same.is_some_and(|same| same.contains(&drain))
+        });
+    }
+
+    /// Drops those whose backend is back, by the rules of their VIPs.
+    pub(crate) fn cancel_back(&mut self, rules: &Rules) {
+        self.cancel(|departed| departed.is_back(rules));
+    }
+
     /// Drops those whose backend is back, as `stays` says.
     pub fn cancel(&mut self, stays: impl Fn(&Departed) -> bool) {
         self.0.retain(|drain| !stays(&drain.departed));
-    }
-
-    /// Whether any is due; `now` is in seconds since 1970.
-    pub fn is_due(&self, now: u64) -> bool {
-        self.0.iter().any(|drain| drain.due <= now)
     }
 
     /// Takes those out that are due; `now` is in seconds since 1970.

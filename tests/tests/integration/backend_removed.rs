@@ -17,22 +17,22 @@ use crate::{
     sockets::Sockets,
 };
 
-const KILL: &str = "on-backend-removed = \"kill\"";
+pub(crate) const KILL: &str = "on-backend-removed = \"kill\"";
 
 /// A table of apps with a policy: name, cgroup, backends.
-fn with_policy(apps: &[(&str, &str, &str)], policy: &str) -> String {
+pub(crate) fn with_policy(apps: &[(&str, &str, &str)], policy: &str) -> String {
     let apps: Vec<_> =
         apps.iter().map(|(name, cgroup, list)| (*name, *cgroup, *list, "")).collect();
     table(&apps).replace("backends =", &format!("{policy}\nbackends ="))
 }
 
 /// The table of the scene's app, with a policy.
-fn shop(scene: &Scene, backends: impl IntoIterator<Item = u8>, policy: &str) -> String {
+pub(crate) fn shop(scene: &Scene, backends: impl IntoIterator<Item = u8>, policy: &str) -> String {
     with_policy(&[("shop", scene.app.cgroup.relative(), &list(backends))], policy)
 }
 
 /// Opens a socket that must connect, and must be answered by this backend.
-fn connect(sockets: &mut Sockets, name: &str, kind: &str, to: &str, backend: u8) {
+pub(crate) fn connect(sockets: &mut Sockets, name: &str, kind: &str, to: &str, backend: u8) {
     assert_eq!(sockets.call(&format!("socket {name} {kind}")), "0");
     assert_eq!(sockets.call(&format!("connect {name} {to}")), "0");
     // A TCP server says it once more, unasked.
@@ -42,12 +42,12 @@ fn connect(sockets: &mut Sockets, name: &str, kind: &str, to: &str, backend: u8)
 }
 
 /// Whether a connected socket still works.
-fn works(sockets: &mut Sockets, name: &str) -> bool {
+pub(crate) fn works(sockets: &mut Sockets, name: &str) -> bool {
     sockets.call(&format!("ask {name}")).starts_with('"')
 }
 
 /// The address of `db`, as an IPv4 socket names it and as an IPv6 socket does.
-fn db() -> (String, String) {
+pub(crate) fn db() -> (String, String) {
     (format!("{DB}:{PORT}"), format!("[::ffff:{DB}]:{PORT}"))
 }
 
@@ -400,8 +400,11 @@ fn mptcp_sockets_stay() {
     scene.vipnat.apply(&shop(&scene, [0], KILL));
     let mut sockets = Sockets::of(&scene.app);
     connect(&mut sockets, "a", "mptcp4", &v4, 0);
-    scene.vipnat.apply(&shop(&scene, [1], KILL));
+    let file = scene.vipnat.table(&shop(&scene, [1], KILL));
+    let applied = scene.vipnat.run(["apply".as_ref(), file.as_os_str()]);
     assert!(works(&mut sockets, "a"));
+    let stays = format!("app \"shop\": 1 connection to {} of db {DB} stay: they are MPTCP", ip(0));
+    assert!(applied.code() == Some(0) && applied.stderr.contains(&stays), "{applied}");
 }
 
 /// `run` ends them by itself.

@@ -10,6 +10,7 @@ mod confirm;
 mod connect;
 mod crash_points;
 mod datagrams;
+mod ending;
 mod follow;
 mod follow_cgroups;
 mod growth;

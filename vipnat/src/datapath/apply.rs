@@ -10,6 +10,7 @@ use super::{
     apps::{self, AttachedApp},
     capacity::Capacity,
     carry_out::{Done, carry_out, reclaim, settle},
+    ending::Left,
     error::{Error, Result},
     kernel::{self, Need},
     maps::Maps,
@@ -110,8 +111,20 @@ impl Datapath {
         Ok(applied)
     }
 
-    /// Makes the kernel do what is desired.
+    /// Makes the kernel do what is desired, and ends what is to be ended then.
     fn make(&self, desired: &Desired, absent: Absent, trial: Duration) -> Result<Applied> {
+        let (mut applied, left) = self.change(desired, absent, trial)?;
+        self.end_left(left, &mut applied);
+        Ok(applied)
+    }
+
+    /// Makes the kernel do what is desired. The state is locked until this returns.
+    fn change(
+        &self,
+        desired: &Desired,
+        absent: Absent,
+        trial: Duration,
+    ) -> Result<(Applied, Left)> {
         Capacity::of(desired).check()?;
         let dir = StateDir::create(&self.dir)?;
         let mut applied = Applied::default();
@@ -151,7 +164,7 @@ impl Datapath {
         let leaving = self.leaving(desired, &work, &attached, &names, trial, &mut applied.warnings);
         let Done { failed, vanished, held } =
             carry_out(&dir, &maps, &work, &now, &attached, &others, absent)?;
-        self.left(leaving, &maps, &mut applied)?;
+        let left = self.left(leaving, &maps, &mut applied.warnings)?;
         if let Err(error) = desired.names.save_instead_of(&names, &self.dir) {
             applied.warnings.push(format!("cannot keep the names for `vipnat list`: {error}"));
         }
@@ -181,7 +194,7 @@ impl Datapath {
         if applied.changes.is_empty() && (tidied || done && work.plan != Plan::default()) {
             applied.changes.push(Change::Repair);
         }
-        Ok(applied)
+        Ok((applied, left))
     }
 
     /// Makes the pinned maps and programs those of this build.

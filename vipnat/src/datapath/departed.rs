@@ -32,7 +32,7 @@ pub struct Departed {
 }
 
 /// The rules of all VIPs, by app and VIP.
-pub(super) type Rules = BTreeMap<(u32, Ipv4Addr), Rule>;
+pub(crate) type Rules = BTreeMap<(u32, Ipv4Addr), Rule>;
 
 impl Departed {
     /// Whether a noted socket was led to the backend, and is led there by no other turn of the VIP either.
@@ -44,7 +44,7 @@ impl Departed {
     }
 
     /// Whether the VIP leads to the backend after all.
-    pub(super) fn is_back(&self, rules: &Rules) -> bool {
+    pub(crate) fn is_back(&self, rules: &Rules) -> bool {
         rules.get(&(self.scope, self.vip)).is_some_and(|rule| rule.turns.contains(&self.backend))
     }
 }

@@ -1,26 +1,33 @@
 //! Ends what is connected to backends that left the table, at once or when its time has come.
+//!
+//! What is to be ended is noted under the lock of the state directory, beside the change that is the reason.
+//! Ending it takes several looks at all sockets with pauses in between, and keeps no other command waiting:
+//! the lock is taken for a moment in each, to see whether it is still to be ended, and at last to take out of
+//! the notes what was done. All apps are ended in the same looks.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io,
-    path::{Path, PathBuf},
+    net::Ipv4Addr,
+    path::PathBuf,
     thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use rustc_hash::FxHashMap;
 use vipnat_common::Note;
 
 use super::{
     Applied, Datapath,
     apps::AttachedApp,
     carry_out::wait,
-    cgroup,
     departed::{Departed, Rules, departed},
     desired::Desired,
-    error::{Error, Result},
+    error::{Attempt as _, Error, Result},
     kernel::{self, Need},
     maps::Maps,
-    sockets::{Found, Search},
+    sockets::{Connection, End, Search},
+    state_dir::StateDir,
     work::Work,
 };
 use crate::{
@@ -56,11 +63,20 @@ pub struct Drained {
     pub next: Option<Duration>,
 }
 
-/// What is to be ended after a change.
+/// What a change will end.
 pub(super) struct Leaving {
     drains: Drains,
     /// Those that get time.
     later: Vec<Drain>,
+    /// Whether the next command finds them, too.
+    kept: bool,
+}
+
+/// What is to be ended after a change, and what is only to be counted.
+pub(super) struct Left {
+    due: Vec<Drain>,
+    later: Vec<Drain>,
+    kept: bool,
 }
 
 impl Datapath {
@@ -84,20 +100,26 @@ impl Datapath {
 
     fn end_drained_after(&self, first: impl FnOnce(&mut Drains)) -> Result<Drained> {
         kernel::check(Need::Pins)?;
-        let Some((dir, maps)) = self.open()? else {
-            return Ok(Drained::default());
-        };
-        let mut drains = Drains::load(&self.dir);
         let mut drained = Drained::default();
-        if drains.is_empty() {
+        let (due, kept) = {
+            let Some((dir, maps)) = self.open()? else {
+                return Ok(drained);
+            };
+            let mut drains = Drains::load(&self.dir);
+            if drains.is_empty() {
+                return Ok(drained);
+            }
+            first(&mut drains);
+            drains.cancel_back(&rules_now(&dir, &maps, &drains)?);
+            drained.next = drains.next(now().as_secs());
+            let kept = self.keep(&drains, &mut drained.warnings);
+            (drains.due(now().as_secs()), kept)
+        };
+        if due.is_empty() {
             return Ok(drained);
         }
-        first(&mut drains);
-        let all = dir.is_changing()?;
-        let present = if all { maps.snapshot()? } else { maps.snapshot_of_slots()? };
-        let rules = present.rules_of(drains.vips());
-        drained.ended = self.end_due(&mut drains, &rules, &mut drained.warnings);
-        drained.next = drains.next(now().as_secs());
+        drained.ended = self.end(due, kept, &mut drained.warnings);
+        drained.next = Drains::load(&self.dir).next(now().as_secs());
         Ok(drained)
     }
 
@@ -126,187 +148,280 @@ impl Datapath {
     ) -> Leaving {
         let mut drains = Drains::load(&self.dir);
         let heirs = heirs(attached, desired, work);
-        let departed = departed(&work.changes, desired, names, &heirs);
         let mut later = Vec::new();
-        if !departed.is_empty() {
-            let paths = cgroup::paths_by_id(&self.cgroup_mount).unwrap_or_else(|error| {
-                warnings.push(uncertain(error));
-                HashMap::new()
-            });
-            for (departed, policy) in departed {
-                let due = match policy {
-                    OnBackendRemoved::Keep => continue,
-                    // At once, also if a later command does it.
-                    OnBackendRemoved::Kill if trial.is_zero() => 0,
-                    OnBackendRemoved::Kill => end_of_second() + trial.as_secs() + 1,
-                    OnBackendRemoved::Drain(seconds) => {
-                        end_of_second() + trial.as_secs() + u64::from(seconds)
-                    }
-                };
-                let before = attached.iter().filter(|app| app.scope == departed.scope);
-                let before = before.flat_map(AttachedApp::cgroups).filter_map(|id| paths.get(&id));
-                let after = desired.apps.get(&departed.app);
-                let after = after.into_iter().flat_map(|app| app.cgroups.values());
-                let cgroups: BTreeSet<_> = before.chain(after).collect();
-                let cgroups =
-                    cgroups.into_iter().map(|path| self.cgroup_mount.join(path)).collect();
-                let on_trial = !trial.is_zero() && policy == OnBackendRemoved::Kill;
-                let drain = Drain { departed, cgroups, due, on_trial };
-                if policy != OnBackendRemoved::Kill {
-                    later.push(drain.clone());
+        for (departed, policy) in departed(&work.changes, desired, names, &heirs) {
+            let due = match policy {
+                OnBackendRemoved::Keep => continue,
+                // At once, also if a later command does it.
+                OnBackendRemoved::Kill if trial.is_zero() => 0,
+                OnBackendRemoved::Kill => end_of_second() + trial.as_secs() + 1,
+                OnBackendRemoved::Drain(seconds) => {
+                    end_of_second() + trial.as_secs() + u64::from(seconds)
                 }
-                drains.push(drain);
+            };
+            let app = desired.apps.get(&departed.app);
+            let cgroups: BTreeSet<_> =
+                app.into_iter().flat_map(|app| app.cgroups.values()).collect();
+            let cgroups = cgroups.into_iter().map(|path| self.cgroup_mount.join(path)).collect();
+            let on_trial = !trial.is_zero() && policy == OnBackendRemoved::Kill;
+            let drain = Drain { departed, cgroups, due, on_trial };
+            if policy != OnBackendRemoved::Kill {
+                later.push(drain.clone());
             }
-            if let Err(error) = drains.save(&self.dir) {
-                warnings.push(format!(
-                    "cannot keep which connections are to end later, so they stay: {error}"
-                ));
-            }
+            drains.push(drain);
         }
-        Leaving { drains, later }
+        let kept = self.keep(&drains, warnings);
+        Leaving { drains, later, kept }
     }
 
-    /// Ends what is to be ended at once, and whatever else is due, after a change was made.
-    pub(super) fn left(&self, leaving: Leaving, maps: &Maps, applied: &mut Applied) -> Result<()> {
-        let Leaving { mut drains, later } = leaving;
-        if drains.is_empty() {
-            return Ok(());
-        }
-        // From there on no program decides by the old list.
-        if drains.is_due(now().as_secs()) {
-            wait()?;
-        }
-        // The change is made, so the slots tell all.
-        let rules = maps.snapshot_of_slots()?.rules_of(drains.vips());
-        applied.ended = self.end_due(&mut drains, &rules, &mut applied.warnings);
-        match count(&self.dir, &by_app(later), &rules) {
-            Ok(draining) => applied.draining = draining,
-            Err(error) => applied.warnings.push(uncertain(error)),
-        }
-        Ok(())
-    }
-
-    /// Ends what is due, and keeps the rest but for what is back in the table.
-    fn end_due(
+    /// After a change was made, under the lock under which it was: what is to be ended at once, and whatever
+    /// else is due. From now on the slots say what is in the table.
+    pub(super) fn left(
         &self,
-        drains: &mut Drains,
-        rules: &Rules,
+        leaving: Leaving,
+        maps: &Maps,
         warnings: &mut Vec<String>,
-    ) -> Vec<Connections> {
-        drains.cancel(|departed| departed.is_back(rules));
-        let mut ended = Vec::new();
-        let mut search = None;
-        // What keeps one app's from being ended keeps no other's.
-        for due in by_app(drains.due(now().as_secs())) {
-            match end(&self.dir, &mut search, &due, rules, warnings) {
-                Ok(of_app) => ended.extend(of_app),
-                Err(error) => {
-                    let passes = error.may_pass();
-                    warnings.push(uncertain(error));
-                    let later = now().as_secs() + AGAIN;
-                    for drain in due.into_iter().filter(|_| passes) {
-                        drains.push(Drain { due: later, ..drain });
-                    }
-                }
+    ) -> Result<Left> {
+        let Leaving { mut drains, mut later, mut kept } = leaving;
+        if !drains.is_empty() {
+            let rules = maps.snapshot_of_slots()?.rules_of(drains.vips());
+            drains.cancel_back(&rules);
+            later.retain(|drain| !drain.departed.is_back(&rules));
+            kept = self.keep(&drains, warnings) && kept;
+        }
+        Ok(Left { due: drains.due(now().as_secs()), later, kept })
+    }
+
+    /// Ends that. No other command has to wait for it.
+    pub(super) fn end_left(&self, left: Left, applied: &mut Applied) {
+        let Left { due, later, kept } = left;
+        if !due.is_empty() {
+            applied.ended = self.end(due, kept, &mut applied.warnings);
+        }
+        if !later.is_empty() {
+            match self.count(later) {
+                Ok(draining) => applied.draining = draining,
+                Err(error) => applied.warnings.push(uncertain(error)),
             }
         }
-        if let Err(error) = drains.save(&self.dir) {
-            warnings.push(format!("cannot keep which connections are to end later: {error}"));
+    }
+
+    /// Writes down what is to be ended. Returns whether that could be.
+    fn keep(&self, drains: &Drains, warnings: &mut Vec<String>) -> bool {
+        let saved = drains.save(&self.dir);
+        warnings.extend(saved.as_ref().err().map(|error| {
+            format!("cannot keep which connections are to end later, so they stay: {error}")
+        }));
+        saved.is_ok()
+    }
+
+    /// Ends what is due, and takes what was done out of the notes.
+    fn end(&self, due: Vec<Drain>, kept: bool, warnings: &mut Vec<String>) -> Vec<Connections> {
+        let due = Due::new(due);
+        let mut ending = Ending { counts: vec![0; due.drains.len()], ..Ending::default() };
+        let ended = wait().and_then(|()| self.end_in_passes(&due, kept, &mut ending));
+        if let Err(error) = ended {
+            ending.failed(0..due.drains.len(), error);
+        }
+        let Ending { counts, stay, again, errors } = ending;
+        warnings.extend(stay.into_iter().map(|((place, why), count)| {
+            let Departed { app, relationship, vip, backend, scope: _ } =
+                &due.drains[place].departed;
+            let name = relationship.as_deref().unwrap_or("?");
+            let connections = if count == 1 { "connection" } else { "connections" };
+            format!(
+                "app {app:?}: {count} {connections} to {} of {name} {vip} stay: {why}",
+                backend.ip
+            )
+        }));
+        warnings.extend(errors);
+        if kept && let Err(error) = self.take_out(&due.drains, &again) {
+            warnings.push(uncertain(error));
+        }
+        let ended = due.drains.into_iter().zip(counts).filter(|(_, count)| *count > 0);
+        ended.map(|(Drain { departed, .. }, count)| Connections { departed, count }).collect()
+    }
+
+    fn end_in_passes(&self, due: &Due, kept: bool, ending: &mut Ending) -> Result<()> {
+        let mut search = Search::new(&self.dir)?;
+        let mut pass = 0;
+        loop {
+            let connections = search.connections()?;
+            // After the notes were read: what is in the table now, as another command may have made it
+            // meanwhile, none of these was led by for the first time.
+            let Some(current) = self.still_due(due, kept)? else {
+                return Ok(());
+            };
+            let mut found: Vec<_> = connections
+                .iter()
+                .filter_map(|it| Some((current.place(due, it.note())?, it)))
+                .collect();
+            let cgroups = || due.cgroups(found.iter().map(|(place, _)| *place));
+            if search.reach(found.iter().map(|(_, it)| *it), cgroups) {
+                // That took its time, and sockets may have moved on.
+                continue;
+            }
+            found.sort_by_key(|(_, connection)| !connection.is_udp());
+            if ending.pass(&search, &found) == 0 && pass > 0 {
+                return Ok(());
+            }
+            pass += 1;
+            if pass == PASSES {
+                return Ok(());
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// Which of it is still to be ended, as the notes and the table say at this moment; `None` if nothing is
+    /// applied any more.
+    fn still_due(&self, due: &Due, kept: bool) -> Result<Option<Current>> {
+        let Some((dir, maps)) = self.open()? else {
+            return Ok(None);
+        };
+        let noted = if kept { Drains::load(&self.dir) } else { Drains::of(&due.drains) };
+        let rules = rules_now(&dir, &maps, &noted)?;
+        let noted = noted.by_vip();
+        let is_due = |drain: &Drain| {
+            let same = noted.get(&(drain.departed.scope, drain.departed.vip));
+            same.is_some_and(|same| same.contains(&drain)) && !drain.departed.is_back(&rules)
+        };
+        let is_due = due.drains.iter().map(is_due).collect();
+        Ok(Some(Current { is_due, rules }))
+    }
+
+    /// Takes what was done out of the notes, which another command may have changed meanwhile. What is to be
+    /// tried again, by its place, stays there for some time.
+    fn take_out(&self, done: &[Drain], again: &BTreeSet<usize>) -> Result<()> {
+        let Some(_dir) = StateDir::open(&self.dir)? else {
+            return Ok(());
+        };
+        let mut drains = Drains::load(&self.dir);
+        drains.take_out(done);
+        let due = now().as_secs() + AGAIN;
+        for place in again {
+            drains.push(Drain { due, ..done[*place].clone() });
+        }
+        drains.save(&self.dir).attempt(|| "note which connections have ended".to_owned())
+    }
+
+    /// Counts connections that drain, and tells until when.
+    fn count(&self, later: Vec<Drain>) -> Result<Vec<(Connections, SystemTime)>> {
+        let later = Due::new(later);
+        let connections = Search::new(&self.dir)?.connections()?;
+        let Some(current) = self.still_due(&later, false)? else {
+            return Ok(Vec::new());
+        };
+        let mut counts = vec![0; later.drains.len()];
+        for place in connections.iter().filter_map(|it| current.place(&later, it.note())) {
+            counts[place] += 1;
+        }
+        let drains = later.drains.into_iter().zip(counts).filter(|(_, count)| *count > 0);
+        Ok(drains
+            .map(|(Drain { departed, due, .. }, count)| {
+                (Connections { departed, count }, UNIX_EPOCH + Duration::from_secs(due))
+            })
+            .collect())
+    }
+}
+
+/// The rules of the VIPs whose backends left.
+fn rules_now(dir: &StateDir, maps: &Maps, drains: &Drains) -> Result<Rules> {
+    let now = if dir.is_changing()? { maps.snapshot()? } else { maps.snapshot_of_slots()? };
+    Ok(now.rules_of(drains.vips()))
+}
+
+/// What is to be ended, to be found by what sockets have noted.
+struct Due {
+    drains: Vec<Drain>,
+    places: FxHashMap<(u32, Ipv4Addr), Vec<usize>>,
+}
+
+impl Due {
+    fn new(drains: Vec<Drain>) -> Self {
+        let mut places: FxHashMap<_, Vec<_>> = FxHashMap::default();
+        for (place, Drain { departed, .. }) in drains.iter().enumerate() {
+            places.entry((departed.scope, departed.vip)).or_default().push(place);
+        }
+        Self { drains, places }
+    }
+
+    /// The cgroups of some of it.
+    fn cgroups(&self, places: impl Iterator<Item = usize>) -> Vec<PathBuf> {
+        let places: BTreeSet<_> = places.collect();
+        let mut seen = BTreeSet::new();
+        let all = places.into_iter().flat_map(|place| &self.drains[place].cgroups);
+        all.filter(|cgroup| seen.insert(*cgroup)).cloned().collect()
+    }
+}
+
+/// What counts at one moment.
+struct Current {
+    is_due: Vec<bool>,
+    rules: Rules,
+}
+
+impl Current {
+    /// Which backend a noted socket was given.
+    fn place(&self, due: &Due, note: &Note) -> Option<usize> {
+        let places = due.places.get(&(note.scope, note.vip.into()))?;
+        places.iter().copied().find(|place| {
+            self.is_due[*place] && due.drains[*place].departed.was_given(note, &self.rules)
+        })
+    }
+}
+
+/// What came of it so far, by the places of what is due.
+#[derive(Default)]
+struct Ending {
+    /// How many connections were ended.
+    counts: Vec<usize>,
+    /// How many were there in the last pass and stay, and why.
+    stay: BTreeMap<(usize, String), usize>,
+    /// What is to be tried again later.
+    again: BTreeSet<usize>,
+    errors: BTreeSet<String>,
+}
+
+impl Ending {
+    /// Ends connections. Returns how many it ended.
+    fn pass(&mut self, search: &Search, connections: &[(usize, &Connection)]) -> usize {
+        let mut ended = 0;
+        self.stay.clear();
+        for (place, connection) in connections {
+            let why = match search.end(connection) {
+                Ok(End::Ended) => {
+                    self.counts[*place] += 1;
+                    ended += 1;
+                    continue;
+                }
+                Ok(End::Stays(why)) => why,
+                Ok(End::NotFound) => {
+                    "the kernel does not find them by their addresses, which other sockets may have, too"
+                        .to_owned()
+                }
+                // What keeps one from being ended keeps no other.
+                Err(error) => {
+                    self.failed([*place], error);
+                    continue;
+                }
+            };
+            *self.stay.entry((*place, why)).or_default() += 1;
         }
         ended
     }
-}
 
-/// Ends the connections of one app.
-fn end(
-    state: &Path,
-    search: &mut Option<Search>,
-    drains: &[Drain],
-    rules: &Rules,
-    warnings: &mut Vec<String>,
-) -> Result<Vec<Connections>> {
-    let search = match search {
-        Some(search) => search,
-        none => none.insert(Search::new(state)?),
-    };
-    let mut counts = vec![0; drains.len()];
-    let mut closed = BTreeSet::new();
-    for pass in 0..PASSES {
-        let mut more = false;
-        let place = |note: &Note| Some((0, place_in(drains, rules, note)?));
-        for noted in search.noted(1, place)? {
-            let found = Found::of(&noted, &cgroups(drains))?;
-            let app = &drains[0].departed.app;
-            closed.extend(found.closed().map(|why| {
-                format!("app {app:?}: what is connected to backends that left may stay: {why}")
-            }));
-            for sort in found.end()? {
-                counts[sort] += 1;
-                more = true;
-            }
+    fn failed(&mut self, places: impl IntoIterator<Item = usize>, error: Error) {
+        if error.may_pass() {
+            self.again.extend(places);
         }
-        if pass > 0 && !more {
-            break;
-        }
-        thread::sleep(PAUSE);
+        self.errors.insert(uncertain(error));
     }
-    warnings.extend(closed);
-    let ended = drains.iter().zip(counts).filter(|(_, count)| *count > 0);
-    Ok(ended
-        .map(|(drain, count)| Connections { departed: drain.departed.clone(), count })
-        .collect())
-}
-
-/// Counts connections that drain, and tells until when.
-fn count(
-    state: &Path,
-    apps: &[Vec<Drain>],
-    rules: &Rules,
-) -> Result<Vec<(Connections, SystemTime)>> {
-    let mut draining = Vec::new();
-    if apps.is_empty() {
-        return Ok(draining);
-    }
-    let noted = Search::new(state)?.noted(apps.len(), |note| place(apps, rules, note))?;
-    for (drains, noted) in apps.iter().zip(noted) {
-        let found = Found::of(&noted, &cgroups(drains))?;
-        for (sort, drain) in drains.iter().enumerate() {
-            let count = found.sorts().filter(|found| *found == sort).count();
-            if count > 0 {
-                let until = UNIX_EPOCH + Duration::from_secs(drain.due);
-                draining.push((Connections { departed: drain.departed.clone(), count }, until));
-            }
-        }
-    }
-    Ok(draining)
-}
-
-/// Whose a note is, and which of its backends the socket was given, by their places in the lists.
-fn place(apps: &[Vec<Drain>], rules: &Rules, note: &Note) -> Option<(usize, usize)> {
-    let apps = apps.iter().enumerate();
-    apps.filter_map(|(app, drains)| Some((app, place_in(drains, rules, note)?))).next()
-}
-
-/// Which of an app's backends a noted socket was given.
-fn place_in(drains: &[Drain], rules: &Rules, note: &Note) -> Option<usize> {
-    drains.iter().position(|drain| drain.departed.was_given(note, rules))
 }
 
 fn uncertain(error: Error) -> String {
     let error = anyhow::Error::from(error);
-    format!("what is connected to backends that left may stay: {error:#}")
-}
-
-fn by_app(drains: Vec<Drain>) -> Vec<Vec<Drain>> {
-    let mut apps: BTreeMap<(String, u32), Vec<Drain>> = BTreeMap::new();
-    for drain in drains {
-        apps.entry((drain.departed.app.clone(), drain.departed.scope)).or_default().push(drain);
-    }
-    apps.into_values().collect()
-}
-
-fn cgroups(drains: &[Drain]) -> BTreeSet<PathBuf> {
-    drains.iter().flat_map(|drain| &drain.cgroups).cloned().collect()
+    format!("could not end connections to removed backends: {error:#}")
 }
 
 /// The apps that get the cgroup of one that goes.

@@ -59,6 +59,7 @@ pub use self::{
     listing::{ListedApp, ListedCgroup, ListedVip, Listing},
     rule::{Rule, Turn},
 };
+pub(crate) use departed::Rules;
 use crate::{
     drains::Drains,
     record::{self, Record},

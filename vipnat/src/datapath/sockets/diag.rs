@@ -1,4 +1,4 @@
-//! Sockets of a network namespace, listed and ended through `sock_diag(7)`.
+//! Sockets of a network namespace, ended through `sock_diag(7)`.
 //!
 //! The messages are those of include/uapi/linux/inet_diag.h, made and read byte by byte.
 
@@ -10,57 +10,19 @@ use std::{
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
 };
+use vipnat_common::layout::{SocketFields, SocketNote};
 
 /// Types and flags of messages.
-const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const SOCK_DESTROY: u16 = 21;
 const REQUEST: u16 = libc::NLM_F_REQUEST as u16;
-const DUMP: u16 = libc::NLM_F_DUMP as u16;
 const ACK: u16 = libc::NLM_F_ACK as u16;
 const ERROR: u16 = libc::NLMSG_ERROR as u16;
-const DONE: u16 = libc::NLMSG_DONE as u16;
 
 /// The size of `struct nlmsghdr`.
 const HEADER: usize = 16;
 
-/// The kernel fills no message larger than 32 KiB (`netlink_dump` in net/netlink/af_netlink.c).
-const BUFFER: usize = 1 << 16;
-
-/// Which sockets to list.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Kind {
-    /// `AF_INET` or `AF_INET6`.
-    pub(super) family: libc::c_int,
-    /// `IPPROTO_TCP` or `IPPROTO_UDP`.
-    pub(super) protocol: libc::c_int,
-    /// A bit for each state of include/net/tcp_states.h.
-    pub(super) states: u32,
-}
-
-/// `struct inet_diag_sockid`: addresses, ports, interface and cookie, all of which the kernel compares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SocketId([u8; 48]);
-
-impl SocketId {
-    /// The cookie, which no other socket ever has.
-    pub(super) fn cookie(&self) -> u64 {
-        let Self([.., a, b, c, d, e, f, g, h]) = *self;
-        // Two words, the lower one first (`sock_diag_save_cookie` in net/core/sock_diag.c).
-        let word = |bytes| u64::from(u32::from_ne_bytes(bytes));
-        word([a, b, c, d]) | word([e, f, g, h]) << 32
-    }
-
-    /// Address and port of the peer; `None` if it is an IPv6 address that is not IPv4-mapped.
-    pub(super) fn peer(&self, kind: Kind) -> Option<([u8; 4], u16)> {
-        let Self([_, _, port_0, port_1, rest @ ..]) = self;
-        let ip: [u8; 16] = *rest[16..].first_chunk()?;
-        let ip = match kind.family {
-            libc::AF_INET => *ip.first_chunk()?,
-            _ => std::net::Ipv6Addr::from(ip).to_ipv4_mapped()?.octets(),
-        };
-        Some((ip, u16::from_be_bytes([*port_0, *port_1])))
-    }
-}
+/// An answer has the request in it, and no more.
+const BUFFER: usize = 512;
 
 /// A socket that speaks to the kernel about the sockets of the namespace it was made in, whichever
 /// thread uses it.
@@ -74,85 +36,66 @@ impl Diag {
         Ok(Self(socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?))
     }
 
-    /// The sockets of a kind.
-    pub(super) fn list(&self, kind: Kind) -> io::Result<Vec<SocketId>> {
-        self.send(SOCK_DIAG_BY_FAMILY, REQUEST | DUMP, kind, SocketId([0; 48]))?;
-        let (mut buffer, mut ids) = (vec![0; BUFFER], Vec::new());
-        loop {
-            let mut messages = self.receive(&mut buffer)?;
-            while let Some((message, payload)) = next_message(&mut messages) {
-                match message {
-                    DONE | ERROR => return result(payload).map(|()| ids),
-                    SOCK_DIAG_BY_FAMILY => ids.extend(id(payload)),
-                    _ => {}
-                }
-            }
-        }
-    }
-
-    /// Ends a socket: TCP sends a reset, and whoever has it gets ECONNABORTED. Returns whether it was
+    /// Ends a TCP or UDP socket: TCP sends a reset, and its process gets ECONNABORTED. The kernel looks for
+    /// it by addresses, ports and device, and then compares the cookie. Returns whether it was
     /// still there (needs CAP_NET_ADMIN over the namespace).
-    pub(super) fn end(&self, kind: Kind, id: SocketId) -> io::Result<bool> {
-        self.send(SOCK_DESTROY, REQUEST | ACK, kind, id)?;
-        let mut buffer = vec![0; BUFFER];
-        let mut messages = self.receive(&mut buffer)?;
-        match next_message(&mut messages) {
-            Some((ERROR, payload)) => match result(payload) {
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
-                other => other.map(|()| true),
-            },
-            _ => Err(garbled()),
-        }
-    }
-
-    /// `struct inet_diag_req_v2`, after the header of every message.
-    fn send(&self, message: u16, flags: u16, kind: Kind, id: SocketId) -> io::Result<()> {
-        let Kind { family, protocol, states } = kind;
-        let mut bytes = Vec::new();
-        bytes.extend(0u32.to_ne_bytes()); // The length comes below.
-        bytes.extend(message.to_ne_bytes());
-        bytes.extend(flags.to_ne_bytes());
-        bytes.extend([0; 8]); // Sequence number and sender: there is one question at a time.
-        bytes.extend([family as u8, protocol as u8, 0, 0]);
-        bytes.extend(states.to_ne_bytes());
-        bytes.extend(id.0);
-        let length = bytes.len() as u32;
-        bytes[..4].copy_from_slice(&length.to_ne_bytes());
-        send(self.0.as_raw_fd(), &bytes, MsgFlags::empty())?;
-        Ok(())
-    }
-
-    fn receive<'a>(&self, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+    pub(super) fn end(&self, socket: &SocketNote) -> io::Result<bool> {
+        send(self.0.as_raw_fd(), &request(socket), MsgFlags::empty())?;
+        let mut buffer = [0; BUFFER];
         // With this flag the size is that of the whole message, even if it did not fit.
-        let size = recv(self.0.as_raw_fd(), buffer, MsgFlags::MSG_TRUNC)?;
-        buffer.get(..size).ok_or_else(garbled)
+        let size = recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::MSG_TRUNC)?;
+        let answer = buffer.get(..size).and_then(result).ok_or_else(garbled)?;
+        match answer {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+            other => other.map(|()| true),
+        }
     }
 }
 
-/// Takes the next message: its type and what follows the header.
-fn next_message<'a>(bytes: &mut &'a [u8]) -> Option<(u16, &'a [u8])> {
+/// `struct inet_diag_req_v2` with a `struct inet_diag_sockid`, after the header of every message.
+fn request(socket: &SocketNote) -> Vec<u8> {
+    let SocketNote { cookie, note: _, socket, reserved: _ } = socket;
+    let SocketFields { family, protocol, state: _, local_port, remote_port, device, .. } = *socket;
+    let mut bytes = Vec::with_capacity(72);
+    bytes.extend(72u32.to_ne_bytes());
+    bytes.extend(SOCK_DESTROY.to_ne_bytes());
+    bytes.extend((REQUEST | ACK).to_ne_bytes());
+    bytes.extend([0; 8]); // Sequence number and sender: there is one question at a time.
+    bytes.extend([family as u8, protocol as u8, 0, 0]);
+    bytes.extend(u32::MAX.to_ne_bytes()); // In any state.
+    bytes.extend(local_port.to_be_bytes());
+    bytes.extend(remote_port);
+    let addresses = if i32::from(family) == libc::AF_INET6 {
+        [socket.local_v6, socket.remote_v6]
+    } else {
+        [socket.local_v4, socket.remote_v4].map(|address| {
+            let mut long = [0; 16];
+            long[..4].copy_from_slice(&address);
+            long
+        })
+    };
+    bytes.extend(addresses.as_flattened());
+    bytes.extend(device.to_ne_bytes());
+    // Two words, the lower one first (`sock_diag_save_cookie` in net/core/sock_diag.c).
+    bytes.extend((*cookie as u32).to_ne_bytes());
+    bytes.extend(((cookie >> 32) as u32).to_ne_bytes());
+    bytes
+}
+
+/// What an answer says: a negative error number, or none.
+fn result(bytes: &[u8]) -> Option<io::Result<()>> {
     let length = u32::from_ne_bytes(*bytes.first_chunk()?) as usize;
     let message = bytes.get(..length)?;
     let kind = u16::from_ne_bytes(*message.get(4..)?.first_chunk()?);
-    let payload = message.get(HEADER..)?;
-    *bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-    Some((kind, payload))
-}
-
-/// The id of a socket that was listed, in `struct inet_diag_msg`.
-fn id(payload: &[u8]) -> Option<SocketId> {
-    // After family, state, timer and retransmissions.
-    Some(SocketId(*payload.get(4..)?.first_chunk()?))
-}
-
-/// What the last message says: a negative error number, or none.
-fn result(payload: &[u8]) -> io::Result<()> {
-    match payload.first_chunk().map(|errno| i32::from_ne_bytes(*errno)) {
-        Some(0) => Ok(()),
-        Some(errno) if errno < 0 => Err(io::Error::from_raw_os_error(-errno)),
-        // A dump's end without a result, as older kernels have it, or with the number of its bytes.
-        _ => Ok(()),
+    let errno = i32::from_ne_bytes(*message.get(HEADER..)?.first_chunk()?);
+    if kind != ERROR {
+        return None;
     }
+    Some(if errno == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(errno.checked_neg().unwrap_or(libc::EIO)))
+    })
 }
 
 fn garbled() -> io::Error {
@@ -165,39 +108,66 @@ mod tests {
 
     use super::*;
 
-    const UDP: Kind = Kind { family: libc::AF_INET, protocol: libc::IPPROTO_UDP, states: 2 };
-
-    #[test]
-    fn the_peer_is_the_one_of_the_id() {
-        let mut id = [0; 48];
-        id[2..4].copy_from_slice(&[0x15, 0x38]);
-        id[20..24].copy_from_slice(&[247, 221, 81, 0]);
-        assert_eq!(SocketId(id).peer(UDP), Some(([247, 221, 81, 0], 5432)));
-        let six = Kind { family: libc::AF_INET6, ..UDP };
-        assert_eq!(SocketId(id).peer(six), None, "not a mapped address");
-        id[20..36].copy_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 247, 221, 81, 0]);
-        assert_eq!(SocketId(id).peer(six), Some(([247, 221, 81, 0], 5432)));
+    fn cookie(socket: &UdpSocket) -> u64 {
+        let (mut cookie, mut size) = (0u64, size_of::<u64>() as libc::socklen_t);
+        // SAFETY: the kernel writes that many bytes, and any make a number.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_COOKIE,
+                (&raw mut cookie).cast(),
+                &raw mut size,
+            )
+        };
+        assert_eq!(result, 0);
+        cookie
     }
 
     proptest::proptest! {
         #[test]
         fn no_answer_panics(bytes: Vec<u8>) {
-            let mut messages = bytes.as_slice();
-            while let Some((_, payload)) = next_message(&mut messages) {
-                let _ = (id(payload), result(payload));
-            }
+            let _ = result(&bytes);
         }
     }
 
     #[test]
-    fn a_connected_socket_is_listed_with_its_peer_and_cookie() {
+    fn a_socket_is_ended_by_its_addresses_ports_and_cookie_all_of_them() {
         let (server, client) = (UdpSocket::bind("127.0.0.1:0"), UdpSocket::bind("127.0.0.1:0"));
         let (server, client) = (server.unwrap(), client.unwrap());
         let address = server.local_addr().unwrap();
         client.connect(address).unwrap();
-        let peer = Some(([127, 0, 0, 1], address.port()));
-        let ids = Diag::new().unwrap().list(UDP).unwrap();
-        let id = ids.iter().find(|id| id.peer(UDP) == peer).expect("is listed");
-        assert_ne!(id.cookie(), 0);
+        let fields = SocketFields {
+            family: libc::AF_INET as u16,
+            protocol: libc::IPPROTO_UDP as u16,
+            local_port: client.local_addr().unwrap().port(),
+            remote_port: address.port().to_be_bytes(),
+            local_v4: [127, 0, 0, 1],
+            remote_v4: [127, 0, 0, 1],
+            ..SocketFields::default()
+        };
+        let cookie = cookie(&client);
+        let socket = SocketNote { cookie, socket: fields, ..SocketNote::default() };
+        let diag = Diag::new().unwrap();
+        let other = |fields| SocketNote { socket: fields, ..socket };
+        let elsewhere = [
+            SocketNote { cookie: cookie + (1 << 40), ..socket },
+            other(SocketFields { remote_v4: [127, 0, 0, 2], ..fields }),
+            other(SocketFields { remote_port: [0, 1], ..fields }),
+            other(SocketFields { local_port: 1, ..fields }),
+        ];
+        for elsewhere in elsewhere {
+            match diag.end(&elsewhere) {
+                Ok(ended) => assert!(!ended, "{elsewhere:?}"),
+                Err(error) => {
+                    eprintln!("NOT RUN: this test needs CAP_NET_ADMIN ({error})");
+                    return;
+                }
+            }
+        }
+        assert!(client.peer_addr().is_ok());
+        assert!(diag.end(&socket).unwrap());
+        assert!(client.peer_addr().is_err());
+        assert!(!diag.end(&socket).unwrap(), "it is not connected any more");
     }
 }

@@ -1,27 +1,28 @@
-//! The sockets that hooks have connected: found by the notes in them, counted, ended.
+//! The sockets that hooks have connected: found by the notes in them, ended.
 //!
 //! A socket is believed to be connected through a VIP if its note says so and names its present
 //! peer, as `getpeername` does it. Everything else is left alone: sockets without a note, those that
 //! have moved on, and UDP sockets that are not connected.
 
+mod btf;
 mod diag;
 mod netns;
 mod notes;
 
 use std::{
-    collections::{BTreeSet, HashMap},
     io,
+    net::Ipv6Addr,
     path::{Path, PathBuf},
 };
 
-use vipnat_common::{Note, flow::shown_peer, layout::SocketNote};
-
-use self::{
-    diag::{Diag, Kind, SocketId},
-    netns::Closed,
-    notes::Notes,
+use vipnat_common::{
+    Note,
+    flow::shown_peer,
+    layout::{SocketFields, SocketNote},
 };
-use super::error::{Attempt as _, Result};
+
+use self::{netns::Namespaces, notes::Notes};
+use super::error::{Error, Result};
 
 /// States of include/net/tcp_states.h. What waits in TIME_WAIT is no socket any more.
 const ESTABLISHED: u32 = 1 << 1;
@@ -30,125 +31,108 @@ const SYN_RECV: u32 = 1 << 3;
 const FIN_WAIT: u32 = 1 << 4 | 1 << 5;
 const CLOSING: u32 = 1 << 8 | 1 << 9 | 1 << 11;
 
-/// The sockets that can be connected through a VIP.
-const KINDS: [Kind; 4] = {
-    const TCP: u32 = ESTABLISHED | SYN_SENT | SYN_RECV | FIN_WAIT | CLOSING;
-    let (tcp, udp) = (libc::IPPROTO_TCP, libc::IPPROTO_UDP);
-    [
-        Kind { family: libc::AF_INET, protocol: tcp, states: TCP },
-        Kind { family: libc::AF_INET6, protocol: tcp, states: TCP },
-        // Which UDP uses for "connected".
-        Kind { family: libc::AF_INET, protocol: udp, states: ESTABLISHED },
-        Kind { family: libc::AF_INET6, protocol: udp, states: ESTABLISHED },
-    ]
-};
-
 /// A search for the sockets that one state directory's hooks have connected.
 #[derive(Debug)]
-pub(super) struct Search(Notes);
+pub(super) struct Search {
+    notes: Notes,
+    namespaces: Namespaces,
+}
 
-/// Sockets of an app by cookie: what is noted in each, and which of the sorts that are looked for it is.
-pub(super) type Noted = HashMap<u64, (Note, usize)>;
+/// A socket that is connected to what is noted in it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Connection(SocketNote);
+
+/// What came of ending one.
+#[derive(Debug)]
+pub(super) enum End {
+    /// It is ended.
+    Ended,
+    /// The kernel has no such socket, or none that it finds by these addresses.
+    NotFound,
+    /// It stays, and this is why.
+    Stays(String),
+}
 
 impl Search {
     /// In a state directory.
     pub(super) fn new(state: &Path) -> Result<Self> {
-        Notes::open(state).map(Self)
+        Ok(Self { notes: Notes::open(state)?, namespaces: Namespaces::default() })
     }
 
-    /// Reads the notes anew, for each of so many apps. `which` tells whose note it is, and of which sort,
-    /// if it is one that is looked for.
-    pub(super) fn noted(
+    /// The connections there are now.
+    pub(super) fn connections(&mut self) -> Result<Vec<Connection>> {
+        Ok(self.notes.read()?.into_iter().filter_map(Connection::of).collect())
+    }
+
+    /// Looks for ways to some connections, by what is in these cgroups first. Returns whether it had to, and
+    /// time went by.
+    pub(super) fn reach<'a>(
         &mut self,
-        apps: usize,
-        which: impl Fn(&Note) -> Option<(usize, usize)>,
-    ) -> Result<Vec<Noted>> {
-        let mut noted = vec![Noted::new(); apps];
-        for SocketNote { cookie, note } in self.0.read()? {
-            if let Some((app, sort)) = which(&note) {
-                noted[app].insert(cookie, (note, sort));
-            }
+        connections: impl Iterator<Item = &'a Connection>,
+        cgroups: impl Fn() -> Vec<PathBuf>,
+    ) -> bool {
+        let reachable = connections.filter(|connection| connection.can_be_ended());
+        self.namespaces.enter(reachable.map(|Connection(found)| found.socket.namespace), cgroups)
+    }
+
+    /// Ends a connection to which it has looked for a way.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub(super) fn end(&self, connection: &Connection) -> Result<End> {
+        let Connection(found) = connection;
+        if !connection.can_be_ended() {
+            return Ok(End::Stays("they are MPTCP sockets, which the kernel can't end".to_owned()));
         }
-        Ok(noted)
+        let diag = match self.namespaces.way_into(found.socket.namespace) {
+            Ok(diag) => diag,
+            Err(why) => return Ok(End::Stays(why)),
+        };
+        match diag.end(found) {
+            Ok(true) => Ok(End::Ended),
+            Ok(false) => Ok(End::NotFound),
+            Err(error) => Err(Error::Io {
+                operation: "end a connection".to_owned(),
+                source: without_destroy(error),
+            }),
+        }
     }
 }
 
-/// The sockets among some noted ones that are connected to what is noted, in the network namespaces
-/// of the processes of some cgroups and of those below them.
-#[derive(Debug, Default)]
-pub(super) struct Found {
-    sockets: Vec<Socket>,
-    namespaces: Vec<Diag>,
-    closed: Vec<Closed>,
-}
-
-#[derive(Debug)]
-struct Socket {
-    /// Index of its namespace.
-    namespace: usize,
-    kind: Kind,
-    id: SocketId,
-    sort: usize,
-}
-
-impl Found {
-    /// Looks for them. No namespace is entered if there is nothing to look for.
-    pub(super) fn of(noted: &Noted, cgroups: &BTreeSet<PathBuf>) -> Result<Self> {
-        if noted.is_empty() {
-            return Ok(Self::default());
-        }
-        let (namespaces, closed) = netns::enter(cgroups);
-        let mut sockets = Vec::new();
-        for (namespace, diag) in namespaces.iter().enumerate() {
-            for kind in KINDS {
-                let ids = diag.list(kind).map_err(without_diag);
-                let ids = ids.attempt(|| "list the sockets of a network namespace".to_owned())?;
-                sockets.extend(ids.into_iter().filter_map(|id| {
-                    let (note, sort) = noted.get(&id.cookie())?;
-                    let (ip, port) = id.peer(kind)?;
-                    shown_peer(note, ip, port)?;
-                    Some(Socket { namespace, kind, id, sort: *sort })
-                }));
-            }
-        }
-        Ok(Self { sockets, namespaces, closed })
+impl Connection {
+    fn of(found: SocketNote) -> Option<Self> {
+        const TCP: u32 = ESTABLISHED | SYN_SENT | SYN_RECV | FIN_WAIT | CLOSING;
+        let SocketFields { family, protocol, state, remote_port, remote_v4, remote_v6, .. } =
+            found.socket;
+        let states = match i32::from(protocol) {
+            libc::IPPROTO_TCP | libc::IPPROTO_MPTCP => TCP,
+            // Which UDP uses for "connected".
+            libc::IPPROTO_UDP => ESTABLISHED,
+            _ => 0,
+        };
+        let ip = match i32::from(family) {
+            libc::AF_INET => remote_v4,
+            libc::AF_INET6 => Ipv6Addr::from(remote_v6).to_ipv4_mapped()?.octets(),
+            _ => return None,
+        };
+        let connected = states & 1u32.checked_shl(u32::from(state)).unwrap_or(0) != 0;
+        let peer = shown_peer(&found.note, ip, u16::from_be_bytes(remote_port));
+        (connected && peer.is_some()).then_some(Self(found))
     }
 
-    /// What could not be searched, and why.
-    pub(super) fn closed(&self) -> impl Iterator<Item = String> {
-        self.closed.iter().map(|Closed { pid, missing, error }| {
-            format!(
-                "the network namespace of process {pid} is closed ({error}): vipnat lacks {missing}"
-            )
-        })
+    /// What is noted.
+    pub(super) fn note(&self) -> &Note {
+        &self.0.note
     }
 
-    /// The sort of each.
-    pub(super) fn sorts(&self) -> impl Iterator<Item = usize> {
-        self.sockets.iter().map(|socket| socket.sort)
+    /// Whether it is a UDP socket, which can connect elsewhere at any time.
+    pub(super) fn is_udp(&self) -> bool {
+        i32::from(self.0.socket.protocol) == libc::IPPROTO_UDP
     }
 
-    /// Ends them. Returns the sort of each that was still there.
-    pub(super) fn end(&self) -> Result<Vec<usize>> {
-        let mut ended = Vec::new();
-        for Socket { namespace, kind, id, sort } in &self.sockets {
-            let there = self.namespaces[*namespace].end(*kind, *id).map_err(without_destroy);
-            if there.attempt(|| "end a connection".to_owned())? {
-                ended.push(*sort);
-            }
-        }
-        Ok(ended)
-    }
-}
-
-/// What the kernel says if it has no module for it, and none can be loaded.
-fn without_diag(error: io::Error) -> io::Error {
-    match error.kind() {
-        io::ErrorKind::NotFound => io::Error::new(
-            io::ErrorKind::Unsupported,
-            "this kernel can't tell; it needs the modules tcp_diag and udp_diag",
-        ),
-        _ => error,
+    fn can_be_ended(&self) -> bool {
+        i32::from(self.0.socket.protocol) != libc::IPPROTO_MPTCP
     }
 }
 
@@ -160,5 +144,52 @@ fn without_destroy(error: io::Error) -> io::Error {
             "this kernel can't end sockets; it needs CONFIG_INET_DIAG_DESTROY=y",
         ),
         _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A socket of this family, protocol and state, whose note names the backend that it is connected to.
+    fn found(family: i32, protocol: i32, state: u16) -> SocketNote {
+        let note = Note {
+            backend: [247, 221, 81, 0],
+            vip: [169, 254, 37, 209],
+            backend_port: 5432,
+            ..Note::default()
+        };
+        let socket = SocketFields {
+            family: family as u16,
+            protocol: protocol as u16,
+            state,
+            remote_port: 5432u16.to_be_bytes(),
+            remote_v4: [247, 221, 81, 0],
+            remote_v6: std::net::Ipv4Addr::new(247, 221, 81, 0).to_ipv6_mapped().octets(),
+            ..SocketFields::default()
+        };
+        SocketNote { note, socket, ..SocketNote::default() }
+    }
+
+    #[test]
+    fn a_connection_is_what_is_connected_to_what_is_noted() {
+        use libc::{AF_INET, AF_INET6, IPPROTO_MPTCP, IPPROTO_TCP, IPPROTO_UDP};
+        let is_one = |found| Connection::of(found).is_some();
+        for family in [AF_INET, AF_INET6] {
+            for protocol in [IPPROTO_TCP, IPPROTO_UDP, IPPROTO_MPTCP] {
+                assert!(is_one(found(family, protocol, 1)), "{family} {protocol}");
+                assert!(!is_one(found(family, protocol, 7)), "{family} {protocol} closed");
+            }
+            assert!(is_one(found(family, IPPROTO_TCP, 2)), "it is connecting");
+            assert!(!is_one(found(family, IPPROTO_UDP, 2)));
+        }
+        let mut moved = found(AF_INET, IPPROTO_TCP, 1);
+        moved.socket.remote_v4 = [247, 221, 81, 1];
+        assert!(!is_one(moved), "it has moved on");
+        let mut six = found(AF_INET6, IPPROTO_TCP, 1);
+        six.socket.remote_v6[0] = 0x20;
+        assert!(!is_one(six), "not a mapped address");
+        assert!(!is_one(found(libc::AF_UNIX, IPPROTO_TCP, 1)));
+        assert!(!is_one(found(AF_INET, IPPROTO_TCP, u16::MAX)));
     }
 }

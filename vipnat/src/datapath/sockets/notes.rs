@@ -2,24 +2,28 @@
 
 use std::{io::Read as _, os::fd::AsFd as _, path::Path};
 
-use aya::{Btf, Ebpf, programs::Iter};
+use aya::{Btf, Ebpf, EbpfLoader, programs::Iter};
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_SK_STORAGE;
 use vipnat_common::layout::SocketNote;
 
-use super::super::{
-    error::{Attempt as _, Result},
-    object,
-    sys::{ByteMap, iterate},
+use super::{
+    super::{
+        error::{Attempt as _, Result},
+        object,
+        sys::{ByteMap, iterate},
+    },
+    btf,
 };
 
-/// The object with the program below, and no map.
+/// The object with the program below, and no map but for the constants of it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/list-flows"));
 const PROGRAM: &str = "list_flows";
 
-/// The notes in the sockets of all apps of a state directory.
+/// The notes in the sockets of all apps of a state directory, with the sockets' addresses.
 ///
-/// `sock_diag` can show what a TCP socket holds for a map, but not what a UDP socket does
-/// (`inet_sk_diag_fill` in net/ipv4/inet_diag.c), so an iterator reads it (kernel 5.9).
+/// `sock_diag` could list the sockets of one network namespace after the other, each time with a look at
+/// the tables of all, and without what a UDP socket holds (`inet_diag_dump_icsk`, `inet_sk_diag_fill` in
+/// net/ipv4/inet_diag.c). An iterator reads what has a note, and nothing else (kernel 5.9).
 #[derive(Debug)]
 pub(super) struct Notes {
     flows: ByteMap<4, 24>,
@@ -32,10 +36,15 @@ impl Notes {
         let pin = object::map_pin(state, "flows");
         let flows = ByteMap::open(&pin, BPF_MAP_TYPE_SK_STORAGE);
         let flows = flows.attempt(|| format!("open {}", pin.display()))?;
-        let mut object = Ebpf::load(OBJECT).attempt(|| format!("load the program {PROGRAM}"))?;
-        let types = Btf::from_sys_fs().attempt(|| "read the kernel's types".to_owned())?;
+        let reading = || "read the kernel's types".to_owned();
+        let offsets = btf::socket_offsets().attempt(reading)?.to_bytes();
+        let loading = || format!("load the program {PROGRAM}");
+        let mut loader = EbpfLoader::new();
+        let mut object =
+            loader.override_global("OFFSETS", &offsets, true).load(OBJECT).attempt(loading)?;
+        let types = Btf::from_sys_fs().attempt(reading)?;
         let loaded = iterator(&mut object).load("bpf_sk_storage_map", &types);
-        loaded.attempt(|| format!("load the program {PROGRAM}"))?;
+        loaded.attempt(loading)?;
         Ok(Self { flows, object })
     }
 
