@@ -261,7 +261,14 @@ impl Datapath {
                 // That took its time, and sockets may have moved on.
                 continue;
             }
-            found.sort_by_key(|(_, connection)| !connection.is_udp());
+            // A UDP socket can connect elsewhere at any time, even to the same backend without the VIP, so
+            // those are ended first, and only if they have not done so since the look at the table.
+            if found.iter().any(|(_, connection)| connection.is_udp()) {
+                let now = search.connections()?.into_iter().map(|it| (it.cookie(), it));
+                let now: FxHashMap<_, _> = now.collect();
+                found.retain(|(_, it)| !it.is_udp() || now.get(&it.cookie()) == Some(it));
+                found.sort_by_key(|(_, connection)| !connection.is_udp());
+            }
             if ending.pass(&search, &found) == 0 && pass > 0 {
                 return Ok(());
             }

@@ -39,7 +39,7 @@ pub(super) struct Search {
 }
 
 /// A socket that is connected to what is noted in it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Connection(SocketNote);
 
 /// What came of ending one.
@@ -119,6 +119,11 @@ impl Connection {
         let connected = states & 1u32.checked_shl(u32::from(state)).unwrap_or(0) != 0;
         let peer = shown_peer(&found.note, ip, u16::from_be_bytes(remote_port));
         (connected && peer.is_some()).then_some(Self(found))
+    }
+
+    /// The socket's cookie, which no other socket ever has.
+    pub(super) fn cookie(&self) -> u64 {
+        self.0.cookie
     }
 
     /// What is noted.
