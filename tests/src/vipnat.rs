@@ -134,7 +134,7 @@ impl Vipnat {
     fn clean_up(&self) -> Result<(), String> {
         let flushed = self.flush();
         // What a `run` that was killed leaves.
-        for extension in ["run", "names", "drains.json"] {
+        for extension in ["run", "names", "drains.json", "drains.json.unreadable"] {
             let _ = fs::remove_file(self.beside(extension));
         }
         // Unlinking a pin of a link detaches it.

@@ -2,13 +2,17 @@
 //!
 //! Kept beside the record of names, in `/run/vipnat`. An entry is there before its backend leaves, so
 //! what an interrupted command does not end, the next one does.
+//!
+//! Times are those of a clock that counts from the start of the machine, goes on while it sleeps, and is
+//! never set (CLOCK_BOOTTIME). The file also says which start that was: after another one, its
+//! connections are gone.
 
 use std::{
     collections::HashMap,
     fs, io,
     net::Ipv4Addr,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Serialize};
@@ -22,8 +26,7 @@ use crate::{
 pub(crate) const FILE: &str = "drains.json";
 
 /// All that is still to be ended, in the order in which it left.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Drains(Vec<Drain>);
 
 /// A backend whose connections are to be ended.
@@ -32,20 +35,135 @@ pub struct Drain {
     /// Whose, and which.
     #[serde(flatten)]
     pub departed: Departed,
-    /// Whole paths of the cgroups in whose network namespaces the connections are.
+    /// Whole paths of the cgroups in whose network namespaces the connections are, or most of them.
     pub cgroups: Vec<PathBuf>,
-    /// When they are to end, in seconds since 1970.
+    /// When they are to end, in seconds since the machine started.
     pub due: u64,
     /// They are to end as soon as the change that took the backend away is confirmed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub on_trial: bool,
 }
 
+/// The file.
+#[derive(Debug, Serialize, Deserialize)]
+struct File {
+    /// The start of the machine that `due` counts from.
+    boot: String,
+    drains: Vec<Drain>,
+}
+
+/// What time it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clock {
+    /// Which start of the machine this is.
+    boot: String,
+    /// The time since then.
+    since_boot: Duration,
+    /// What the clock on the wall shows, which anybody may set.
+    wall: SystemTime,
+}
+
+impl Clock {
+    /// Now.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not tell.
+    pub fn now() -> io::Result<Self> {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: it is written to, and lives until the call returns.
+        if unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let since_boot = Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32);
+        Ok(Self { boot, since_boot, wall: SystemTime::now() })
+    }
+
+    /// The last whole second.
+    pub fn seconds(&self) -> u64 {
+        self.since_boot.as_secs()
+    }
+
+    /// The next whole second, so that nothing ends earlier than said.
+    pub fn end_of_second(&self) -> u64 {
+        (self.since_boot + Duration::from_millis(999)).as_secs()
+    }
+
+    /// What the clock on the wall will show at a time, if nobody sets it.
+    pub fn shown(&self, due: u64) -> SystemTime {
+        self.wall + Duration::from_secs(due).saturating_sub(self.since_boot)
+    }
+
+    /// When a time comes that is given in seconds since 1970, if nobody sets the clock on the wall.
+    fn of_wall(&self, due: u64) -> u64 {
+        let wall = self.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+        (self.since_boot + Duration::from_secs(due).saturating_sub(wall)).as_secs()
+    }
+}
+
 impl Drains {
-    /// What a state directory has; nothing if there is no file that can be read.
-    pub fn load(state: &Path) -> Self {
-        let text = fs::read_to_string(file(state)).unwrap_or_default();
-        serde_json::from_str(&text).unwrap_or_default()
+    /// What a state directory has; nothing if there is no file. Second, what people should know of it.
+    ///
+    /// # Errors
+    ///
+    /// If there is a file and it can't be read: that is not the same as none.
+    pub fn load(state: &Path, clock: &Clock) -> io::Result<(Self, Option<String>)> {
+        match fs::read(file(state)) {
+            Ok(text) => Ok(Self::parse(&text, clock)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((Self::default(), None)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The same for whoever will write to it. A file that can't be read is put aside, so that what it says is
+    /// not lost, and that is said.
+    pub fn take(state: &Path, clock: &Clock, warnings: &mut Vec<String>) -> Self {
+        let error = match Self::load(state, clock) {
+            Ok((drains, warning)) => {
+                if warning.is_some() {
+                    // Said once.
+                    let _ = record::remove(&file(state));
+                }
+                warnings.extend(warning);
+                return drains;
+            }
+            Err(error) => error,
+        };
+        let (file, aside) = (file(state), aside(state));
+        let then = match fs::rename(&file, &aside) {
+            Ok(()) => format!("the file is now {}", aside.display()),
+            Err(error) => format!("remove the file, which can't be put aside ({error})"),
+        };
+        warnings.push(format!(
+            "cannot read {}, a list of removed backends whose connections are still to be ended: \
+             {error}. These connections stay open. End them with `ss --kill dst ADDRESS`, or restart their \
+             applications; {then}",
+            file.display()
+        ));
+        Self::default()
+    }
+
+    /// What a file says, and what is wrong with it.
+    fn parse(text: &[u8], clock: &Clock) -> serde_json::Result<(Self, Option<String>)> {
+        if text.trim_ascii_start().first() == Some(&b'[') {
+            // Of earlier builds, which counted from 1970.
+            let mut drains: Vec<Drain> = serde_json::from_slice(text)?;
+            for drain in drains.iter_mut().filter(|drain| drain.due != 0) {
+                drain.due = clock.of_wall(drain.due);
+            }
+            return Ok((Self(drains), None));
+        }
+        let File { boot, drains } = serde_json::from_slice(text)?;
+        if boot == clock.boot {
+            return Ok((Self(drains), None));
+        }
+        let warning = format!(
+            "forgot {} removed backends whose connections were still to be ended: the machine has been \
+             restarted since, and they ended with that",
+            drains.len()
+        );
+        Ok((Self::default(), (!drains.is_empty()).then_some(warning)))
     }
 
     /// Writes it, in place of what was there; if there is nothing, there is no file.
@@ -53,14 +171,26 @@ impl Drains {
     /// # Errors
     ///
     /// If the directory or file cannot be written.
-    pub fn save(&self, state: &Path) -> io::Result<()> {
-        if *self == Self::load(state) {
-            return record::tidy(&file(state));
-        }
+    pub fn save(&self, state: &Path, clock: &Clock) -> io::Result<()> {
         if self.0.is_empty() {
             return record::remove(&file(state));
         }
-        record::replace(&file(state), &serde_json::to_vec_pretty(self)?)
+        let new = File { boot: clock.boot.clone(), drains: self.0.clone() };
+        let new = serde_json::to_vec_pretty(&new)?;
+        if fs::read(file(state)).is_ok_and(|old| old == new) {
+            return record::tidy(&file(state));
+        }
+        record::replace(&file(state), &new)
+    }
+
+    /// Removes what a state directory has, also what was put aside.
+    ///
+    /// # Errors
+    ///
+    /// If it is there and stays.
+    pub fn remove(state: &Path) -> io::Result<()> {
+        record::remove(&file(state))?;
+        record::remove(&aside(state))
     }
 
     /// Whether there is nothing to end.
@@ -120,7 +250,7 @@ impl Drains {
         self.0.retain(|drain| !stays(&drain.departed));
     }
 
-    /// Takes those out that are due; `now` is in seconds since 1970.
+    /// Takes those out that are due; `now` is in seconds since the machine started.
     pub fn due(&mut self, now: u64) -> Vec<Drain> {
         self.0.extract_if(.., |drain| drain.due <= now).collect()
     }
@@ -134,6 +264,11 @@ impl Drains {
 
 fn file(state: &Path) -> PathBuf {
     record::beside(state, FILE)
+}
+
+/// Where a file is put that can't be read.
+fn aside(state: &Path) -> PathBuf {
+    file(state).with_added_extension("unreadable")
 }
 
 #[cfg(test)]
@@ -167,12 +302,64 @@ mod tests {
         assert_eq!(drains, Drains(vec![drain(2, 100)]));
     }
 
+    fn clock(since_boot: u64, wall: u64) -> Clock {
+        Clock {
+            boot: "this start".to_owned(),
+            since_boot: Duration::from_millis(since_boot * 1000 + 500),
+            wall: UNIX_EPOCH + Duration::from_millis(wall * 1000 + 500),
+        }
+    }
+
     #[test]
     fn the_file_is_readable_to_people_and_reads_back() {
-        let drains = Drains(vec![drain(1, 100)]);
-        let text = serde_json::to_string(&drains).unwrap();
-        let expected = r#"[{"app":"shop","relationship":null,"scope":1,"vip":"169.254.37.209","ip":"240.0.0.1","port":0,"cgroups":["/sys/fs/cgroup/shop"],"due":100}]"#;
+        let file = File { boot: "this start".to_owned(), drains: vec![drain(1, 100)] };
+        let text = serde_json::to_string(&file).unwrap();
+        let expected = r#"{"boot":"this start","drains":[{"app":"shop","relationship":null,"scope":1,"vip":"169.254.37.209","ip":"240.0.0.1","port":0,"cgroups":["/sys/fs/cgroup/shop"],"due":100}]}"#;
         assert_eq!(text, expected);
-        assert_eq!(serde_json::from_str::<Drains>(&text).unwrap(), drains);
+        let read = Drains::parse(text.as_bytes(), &clock(1, 1)).unwrap();
+        assert_eq!(read, (Drains(vec![drain(1, 100)]), None));
+    }
+
+    #[test]
+    fn who_sets_the_clock_on_the_wall_moves_no_drain() {
+        let text = serde_json::to_vec(&File {
+            boot: "this start".to_owned(),
+            drains: vec![drain(1, 100)],
+        });
+        let text = text.unwrap();
+        for wall in [0, 5_000, 1_000_000] {
+            for (since_boot, due) in [(99, 0), (100, 1)] {
+                let clock = clock(since_boot, wall);
+                let (mut drains, warning) = Drains::parse(&text, &clock).unwrap();
+                assert_eq!((drains.due(clock.seconds()).len(), warning), (due, None));
+            }
+            // Only what is shown follows it.
+            let shown = clock(90, wall).shown(100);
+            assert_eq!(shown, UNIX_EPOCH + Duration::from_secs(wall + 10));
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_build_noted_by_the_wall_is_due_when_it_was_to_be() {
+        let text = serde_json::to_vec(&[drain(1, 1_000_060), drain(2, 0), drain(3, 999_999)]);
+        let read = Drains::parse(&text.unwrap(), &clock(100, 1_000_000)).unwrap();
+        assert_eq!(read, (Drains(vec![drain(1, 160), drain(2, 0), drain(3, 100)]), None));
+    }
+
+    #[test]
+    fn drains_of_another_start_of_the_machine_are_dropped_and_that_is_said() {
+        let text = serde_json::to_vec(&File {
+            boot: "the start before".to_owned(),
+            drains: vec![drain(1, 100)],
+        });
+        let (drains, warning) = Drains::parse(&text.unwrap(), &clock(100, 0)).unwrap();
+        assert!(drains.is_empty() && warning.unwrap().contains("forgot 1 removed backends"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_file_panics(bytes: Vec<u8>) {
+            let _ = Drains::parse(&bytes, &clock(1, 1));
+        }
     }
 }

@@ -48,6 +48,8 @@ pub struct Record {
     lines: OnceCell<Lines>,
     /// How many were asked for.
     asked: Cell<usize>,
+    /// Why it is empty although there is a file.
+    problem: Option<String>,
 }
 
 /// So many are searched for in the text, one by one, before it pays to look where all of them are.
@@ -99,10 +101,23 @@ impl Record {
         Self { text, ..Self::default() }
     }
 
-    /// The record of a state directory; empty if there is none that can be read.
+    /// The record of a state directory; empty if there is none, or none that can be read, which is a
+    /// [`Record::problem`].
     pub fn load(state: &Path) -> Self {
-        let text = fs::read_to_string(beside(state, FILE)).unwrap_or_default();
-        Self { text, ..Self::default() }
+        let file = beside(state, FILE);
+        match fs::read_to_string(&file) {
+            Ok(text) => Self { text, ..Self::default() },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::default(),
+            Err(error) => {
+                let problem = Some(format!("cannot read {}: {error}", file.display()));
+                Self { problem, ..Self::default() }
+            }
+        }
+    }
+
+    /// Why it could not be read, if there is one.
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
     }
 
     /// Writes the record of a state directory, in place of the one before, unless it is the same.
@@ -121,7 +136,7 @@ impl Record {
     /// As [`Record::save`].
     pub fn save_instead_of(&self, before: &Self, state: &Path) -> io::Result<()> {
         let file = beside(state, FILE);
-        if self == before {
+        if self == before && before.problem.is_none() {
             return tidy(&file);
         }
         replace(&file, self.text.as_bytes())

@@ -12,6 +12,7 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
+    unistd::Uid,
 };
 
 use crate::record;
@@ -63,11 +64,27 @@ impl Running {
     }
 
     /// Who keeps a state, and as what says; `None` if nobody does.
-    pub fn holder(state: &Path) -> Option<String> {
-        let mut open = File::open(file(state)).ok()?;
-        match Flock::lock(open.try_clone().ok()?, FlockArg::LockSharedNonblock) {
-            Err((_, Errno::EWOULDBLOCK)) => Some(holder_in(&mut open)),
-            _ => None,
+    ///
+    /// # Errors
+    ///
+    /// If that can't be told.
+    pub fn holder(state: &Path) -> io::Result<Option<String>> {
+        let mut open = match File::open(file(state)) {
+            Ok(open) => open,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // It is for root alone, as the state is: who may not read it can't change that either.
+            Err(error)
+                if error.kind() == io::ErrorKind::PermissionDenied
+                    && !Uid::effective().is_root() =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        match Flock::lock(open.try_clone()?, FlockArg::LockSharedNonblock) {
+            Ok(_) => Ok(None),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(Some(holder_in(&mut open))),
+            Err((_, errno)) => Err(errno.into()),
         }
     }
 }
@@ -102,16 +119,16 @@ mod tests {
     #[test]
     fn one_keeps_a_state_and_others_are_told_who() {
         let state = PathBuf::from(format!("/test/of/vipnat/{}", process::id()));
-        assert_eq!(Running::holder(&state), None);
+        assert_eq!(Running::holder(&state).unwrap(), None);
         let Ok(Ok(running)) = Running::claim(&state, "/etc/table") else {
             eprintln!("NOT RUN: needs to write to {}", record::DIRECTORY);
             return;
         };
         let who = format!("process {}, as /etc/table says", process::id());
-        assert_eq!(Running::holder(&state).as_ref(), Some(&who));
+        assert_eq!(Running::holder(&state).unwrap().as_ref(), Some(&who));
         assert_eq!(Running::claim(&state, "/etc/other").unwrap().unwrap_err(), who);
         drop(running);
-        assert_eq!(Running::holder(&state), None);
+        assert_eq!(Running::holder(&state).unwrap(), None);
         drop(Running::claim(&state, "/etc/other").unwrap().unwrap());
         assert!(!file(&state).exists());
     }

@@ -11,6 +11,7 @@ mod connect;
 mod crash_points;
 mod datagrams;
 mod ending;
+mod ending_later;
 mod follow;
 mod follow_cgroups;
 mod growth;

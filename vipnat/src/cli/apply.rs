@@ -15,7 +15,6 @@ use super::{
 };
 use crate::{
     datapath::{self, Absent, Applied, Change, Connections, Departed, Rule},
-    running::Running,
     text::{shown, shown_name},
 };
 
@@ -48,7 +47,7 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     let datapath = inherited.apply_to(super::datapath(bpffs)?);
     if *dry_run {
         // What follows a file waits for cgroups.
-        let followed = Running::holder(bpffs).is_some();
+        let followed = super::holder(bpffs)?.is_some();
         let absent = if followed { Absent::Await } else { Absent::Refuse };
         let Applied { changes, failed, .. } = datapath.dry_run(&table, absent)?;
         super::print(&if changes.is_empty() {

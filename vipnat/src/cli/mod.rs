@@ -246,9 +246,17 @@ fn datapath(bpffs: &Path) -> Result<Datapath> {
     Ok(Datapath::new(bpffs, &datapath::cgroup_mount()?))
 }
 
+/// Which `vipnat run` keeps this state.
+fn holder(bpffs: &Path) -> Result<Option<String>> {
+    Running::holder(bpffs).with_context(|| {
+        let state = bpffs.display();
+        format!("cannot tell whether a `vipnat run` manages {state}, which would undo this")
+    })
+}
+
 /// Refuses to work against a `vipnat run` that keeps the same state.
 fn refuse_if_kept(bpffs: &Path) -> Result<()> {
-    match Running::holder(bpffs) {
+    match holder(bpffs)? {
         None => Ok(()),
         Some(who) => bail!(
             "{} is kept by `vipnat run` ({who}), which would undo this; change what it follows, or \

@@ -134,6 +134,12 @@ impl Datapath {
         let (mut now, mut tidied) = settle(&maps, interrupted)?;
         let (attached, names) = (apps::read(&dir)?, Record::load(&self.dir));
         let others = self.others(dir.path());
+        applied.warnings.extend(names.problem().map(|problem| {
+            format!(
+                "{problem}. So it is not known what is to become of connections of relationships that are \
+                 removed, and they stay; the file is written anew"
+            )
+        }));
         if apps::swap_programs(&dir, &attached)? > 0 && applied.changes.is_empty() {
             applied.changes.push(Change::Upgrade { layout: None });
         }
@@ -161,7 +167,8 @@ impl Datapath {
         }
         let work = work?;
 
-        let leaving = self.leaving(desired, &work, &attached, &names, trial, &mut applied.warnings);
+        let leaving =
+            self.leaving(desired, &work, &attached, &names, trial, &mut applied.warnings)?;
         let Done { failed, vanished, held } =
             carry_out(&dir, &maps, &work, &now, &attached, &others, absent)?;
         let left = self.left(leaving, &maps, &mut applied.warnings)?;

@@ -65,11 +65,8 @@ pub(super) fn departed(
         let Change::Vip { app, relationship, vip, old: Some(old), new: _ } = change else {
             continue;
         };
-        let owner =
-            if desired.apps.contains_key(app) { Some(&app.as_str()) } else { heirs.get(&**app) };
-        let known = owner.and_then(|app| desired.names.names(app, *vip));
-        let known = known.or_else(|| record.names(app, *vip));
-        let policy = known.map(|names| names.on_backend_removed).unwrap_or_default();
+        let owner = owner(app, desired, heirs);
+        let policy = policy(owner, app, *vip, desired, record).unwrap_or_default();
         if policy == OnBackendRemoved::Keep {
             continue;
         }
@@ -82,6 +79,40 @@ pub(super) fn departed(
         }));
     }
     all
+}
+
+/// How many VIPs lose backends without anything that says what is to become of their connections: neither
+/// the names of what is desired nor the record of what was before.
+pub(super) fn unknown(
+    changes: &[Change],
+    desired: &Desired,
+    record: &Record,
+    heirs: &HashMap<&str, &str>,
+) -> usize {
+    let unknown = changes.iter().filter(|change| {
+        let Change::Vip { app, vip, old: Some(old), .. } = change else {
+            return false;
+        };
+        let owner = owner(app, desired, heirs);
+        !old.turns.is_empty() && policy(owner, app, *vip, desired, record).is_none()
+    });
+    unknown.count()
+}
+
+/// Whose an app's VIPs are to be: its own, or those of the app that gets its cgroup.
+fn owner<'a>(app: &'a str, desired: &Desired, heirs: &HashMap<&str, &'a str>) -> Option<&'a str> {
+    if desired.apps.contains_key(app) { Some(app) } else { heirs.get(app).copied() }
+}
+
+fn policy(
+    owner: Option<&str>,
+    app: &str,
+    vip: Ipv4Addr,
+    desired: &Desired,
+    record: &Record,
+) -> Option<OnBackendRemoved> {
+    let known = owner.and_then(|app| desired.names.names(app, vip));
+    Some(known.or_else(|| record.names(app, vip))?.on_backend_removed)
 }
 
 fn rule_of<'a>(desired: &'a Desired, app: &str, vip: Ipv4Addr) -> Option<&'a Rule> {

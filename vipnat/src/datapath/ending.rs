@@ -11,7 +11,7 @@ use std::{
     net::Ipv4Addr,
     path::PathBuf,
     thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use rustc_hash::FxHashMap;
@@ -21,7 +21,7 @@ use super::{
     Applied, Datapath,
     apps::AttachedApp,
     carry_out::wait,
-    departed::{Departed, Rules, departed},
+    departed::{Departed, Rules, departed, unknown},
     desired::Desired,
     error::{Attempt as _, Error, Result},
     kernel::{self, Need},
@@ -31,8 +31,8 @@ use super::{
     work::Work,
 };
 use crate::{
-    drains::{Drain, Drains},
-    record::Record,
+    drains::{Clock, Drain, Drains},
+    record::{self, Record},
     table::OnBackendRemoved,
 };
 
@@ -100,40 +100,47 @@ impl Datapath {
 
     fn end_drained_after(&self, first: impl FnOnce(&mut Drains)) -> Result<Drained> {
         kernel::check(Need::Pins)?;
+        let clock = clock()?;
         let mut drained = Drained::default();
         let (due, kept) = {
             let Some((dir, maps)) = self.open()? else {
                 return Ok(drained);
             };
-            let mut drains = Drains::load(&self.dir);
+            let mut drains = Drains::take(&self.dir, &clock, &mut drained.warnings);
             if drains.is_empty() {
                 return Ok(drained);
             }
             first(&mut drains);
             drains.cancel_back(&rules_now(&dir, &maps, &drains)?);
-            drained.next = drains.next(now().as_secs());
-            let kept = self.keep(&drains, &mut drained.warnings);
-            (drains.due(now().as_secs()), kept)
+            drained.next = drains.next(clock.seconds());
+            let kept = self.keep(&drains, &clock, &mut drained.warnings);
+            (drains.due(clock.seconds()), kept)
         };
         if due.is_empty() {
             return Ok(drained);
         }
-        drained.ended = self.end(due, kept, &mut drained.warnings);
-        drained.next = Drains::load(&self.dir).next(now().as_secs());
+        let (ended, next) = self.end(due, kept, &mut drained.warnings);
+        (drained.ended, drained.next) = (ended, next);
         Ok(drained)
     }
 
     /// Forgets what was to end because of a change that is taken back: apps that it took away come back
     /// with other numbers, by which their backends are not found again.
     pub(super) fn forget_drains_of(&self, back: &Desired) -> io::Result<()> {
-        let mut drains = Drains::load(&self.dir);
-        drains.cancel(|departed| {
+        self.forget_drains(|departed| {
             let app = back.apps.get(&departed.app);
             let rules = app.into_iter().flat_map(|app| &app.rules);
             let mut rules = rules.filter(|rule| rule.vip == departed.vip);
             rules.any(|rule| rule.turns.contains(&departed.backend))
-        });
-        drains.save(&self.dir)
+        })
+    }
+
+    /// Forgets some of what was to end. A file that can't be read stays as it is.
+    pub(super) fn forget_drains(&self, which: impl Fn(&Departed) -> bool) -> io::Result<()> {
+        let clock = Clock::now()?;
+        let (mut drains, _) = Drains::load(&self.dir, &clock)?;
+        drains.cancel(which);
+        drains.save(&self.dir, &clock)
     }
 
     /// Notes what a change will end, before it is made: if it is interrupted, the next command ends it.
@@ -145,18 +152,27 @@ impl Datapath {
         names: &Record,
         trial: Duration,
         warnings: &mut Vec<String>,
-    ) -> Leaving {
-        let mut drains = Drains::load(&self.dir);
+    ) -> Result<Leaving> {
+        let clock = clock()?;
+        let mut drains = Drains::take(&self.dir, &clock, warnings);
         let heirs = heirs(attached, desired, work);
         let mut later = Vec::new();
+        let unknown = unknown(&work.changes, desired, names, &heirs);
+        if unknown > 0 && names.problem().is_none() {
+            warnings.push(format!(
+                "no record says what is to become of connections of {unknown} VIPs that lose backends, so \
+                 they stay; was a file in {} removed?",
+                record::DIRECTORY
+            ));
+        }
         for (departed, policy) in departed(&work.changes, desired, names, &heirs) {
             let due = match policy {
                 OnBackendRemoved::Keep => continue,
                 // At once, also if a later command does it.
                 OnBackendRemoved::Kill if trial.is_zero() => 0,
-                OnBackendRemoved::Kill => end_of_second() + trial.as_secs() + 1,
+                OnBackendRemoved::Kill => clock.end_of_second() + trial.as_secs() + 1,
                 OnBackendRemoved::Drain(seconds) => {
-                    end_of_second() + trial.as_secs() + u64::from(seconds)
+                    clock.end_of_second() + trial.as_secs() + u64::from(seconds)
                 }
             };
             let app = desired.apps.get(&departed.app);
@@ -170,8 +186,8 @@ impl Datapath {
             }
             drains.push(drain);
         }
-        let kept = self.keep(&drains, warnings);
-        Leaving { drains, later, kept }
+        let kept = self.keep(&drains, &clock, warnings);
+        Ok(Leaving { drains, later, kept })
     }
 
     /// After a change was made, under the lock under which it was: what is to be ended at once, and whatever
@@ -183,20 +199,21 @@ impl Datapath {
         warnings: &mut Vec<String>,
     ) -> Result<Left> {
         let Leaving { mut drains, mut later, mut kept } = leaving;
+        let clock = clock()?;
         if !drains.is_empty() {
             let rules = maps.snapshot_of_slots()?.rules_of(drains.vips());
             drains.cancel_back(&rules);
             later.retain(|drain| !drain.departed.is_back(&rules));
-            kept = self.keep(&drains, warnings) && kept;
+            kept = self.keep(&drains, &clock, warnings) && kept;
         }
-        Ok(Left { due: drains.due(now().as_secs()), later, kept })
+        Ok(Left { due: drains.due(clock.seconds()), later, kept })
     }
 
     /// Ends that. No other command has to wait for it.
     pub(super) fn end_left(&self, left: Left, applied: &mut Applied) {
         let Left { due, later, kept } = left;
         if !due.is_empty() {
-            applied.ended = self.end(due, kept, &mut applied.warnings);
+            (applied.ended, _) = self.end(due, kept, &mut applied.warnings);
         }
         if !later.is_empty() {
             match self.count(later) {
@@ -207,16 +224,22 @@ impl Datapath {
     }
 
     /// Writes down what is to be ended. Returns whether that could be.
-    fn keep(&self, drains: &Drains, warnings: &mut Vec<String>) -> bool {
-        let saved = drains.save(&self.dir);
+    fn keep(&self, drains: &Drains, clock: &Clock, warnings: &mut Vec<String>) -> bool {
+        let saved = drains.save(&self.dir, clock);
         warnings.extend(saved.as_ref().err().map(|error| {
             format!("cannot keep which connections are to end later, so they stay: {error}")
         }));
         saved.is_ok()
     }
 
-    /// Ends what is due, and takes what was done out of the notes.
-    fn end(&self, due: Vec<Drain>, kept: bool, warnings: &mut Vec<String>) -> Vec<Connections> {
+    /// Ends what is due, and takes what was done out of the notes. Second, how long it takes until the next is
+    /// due.
+    fn end(
+        &self,
+        due: Vec<Drain>,
+        kept: bool,
+        warnings: &mut Vec<String>,
+    ) -> (Vec<Connections>, Option<Duration>) {
         let due = Due::new(due);
         let mut ending = Ending { counts: vec![0; due.drains.len()], ..Ending::default() };
         let ended = wait().and_then(|()| self.end_in_passes(&due, kept, &mut ending));
@@ -235,11 +258,16 @@ impl Datapath {
             )
         }));
         warnings.extend(errors);
-        if kept && let Err(error) = self.take_out(&due.drains, &again) {
-            warnings.push(uncertain(error));
-        }
+        let next = match self.take_out(if kept { &due.drains } else { &[] }, &again, warnings) {
+            Ok(next) => next,
+            Err(error) => {
+                warnings.push(uncertain(error));
+                None
+            }
+        };
         let ended = due.drains.into_iter().zip(counts).filter(|(_, count)| *count > 0);
-        ended.map(|(Drain { departed, .. }, count)| Connections { departed, count }).collect()
+        let ended = ended.map(|(Drain { departed, .. }, count)| Connections { departed, count });
+        (ended.collect(), next)
     }
 
     fn end_in_passes(&self, due: &Due, kept: bool, ending: &mut Ending) -> Result<()> {
@@ -286,7 +314,12 @@ impl Datapath {
         let Some((dir, maps)) = self.open()? else {
             return Ok(None);
         };
-        let noted = if kept { Drains::load(&self.dir) } else { Drains::of(&due.drains) };
+        let noted = if kept {
+            let noted = Drains::load(&self.dir, &clock()?);
+            noted.attempt(|| "read which connections are to end".to_owned())?.0
+        } else {
+            Drains::of(&due.drains)
+        };
         let rules = rules_now(&dir, &maps, &noted)?;
         let noted = noted.by_vip();
         let is_due = |drain: &Drain| {
@@ -298,23 +331,30 @@ impl Datapath {
     }
 
     /// Takes what was done out of the notes, which another command may have changed meanwhile. What is to be
-    /// tried again, by its place, stays there for some time.
-    fn take_out(&self, done: &[Drain], again: &BTreeSet<usize>) -> Result<()> {
+    /// tried again, by its place, stays there for some time. Returns how long it takes until the next is due.
+    fn take_out(
+        &self,
+        done: &[Drain],
+        again: &BTreeSet<usize>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<Duration>> {
         let Some(_dir) = StateDir::open(&self.dir)? else {
-            return Ok(());
+            return Ok(None);
         };
-        let mut drains = Drains::load(&self.dir);
+        let clock = clock()?;
+        let mut drains = Drains::take(&self.dir, &clock, warnings);
         drains.take_out(done);
-        let due = now().as_secs() + AGAIN;
-        for place in again {
-            drains.push(Drain { due, ..done[*place].clone() });
-        }
-        drains.save(&self.dir).attempt(|| "note which connections have ended".to_owned())
+        let due = clock.seconds() + AGAIN;
+        let again = again.iter().filter_map(|place| done.get(*place));
+        again.for_each(|drain| drains.push(Drain { due, ..drain.clone() }));
+        let saved = drains.save(&self.dir, &clock);
+        saved.attempt(|| "note which connections have ended".to_owned())?;
+        Ok(drains.next(clock.seconds()))
     }
 
     /// Counts connections that drain, and tells until when.
     fn count(&self, later: Vec<Drain>) -> Result<Vec<(Connections, SystemTime)>> {
-        let later = Due::new(later);
+        let (later, clock) = (Due::new(later), clock()?);
         let connections = Search::new(&self.dir)?.connections()?;
         let Some(current) = self.still_due(&later, false)? else {
             return Ok(Vec::new());
@@ -326,7 +366,7 @@ impl Datapath {
         let drains = later.drains.into_iter().zip(counts).filter(|(_, count)| *count > 0);
         Ok(drains
             .map(|(Drain { departed, due, .. }, count)| {
-                (Connections { departed, count }, UNIX_EPOCH + Duration::from_secs(due))
+                (Connections { departed, count }, clock.shown(due))
             })
             .collect())
     }
@@ -445,11 +485,6 @@ fn heirs<'a>(
     .collect()
 }
 
-/// So that nothing ends earlier than said.
-fn end_of_second() -> u64 {
-    (now() + Duration::from_millis(999)).as_secs()
-}
-
-fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+fn clock() -> Result<Clock> {
+    Clock::now().attempt(|| "read the clock".to_owned())
 }

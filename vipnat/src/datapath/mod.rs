@@ -231,7 +231,7 @@ impl Datapath {
             Ok(found) => flushed.found |= found,
             Err(error) => flushed.warn("remove the record of names", &error),
         }
-        if let Err(error) = Drains::default().save(&self.dir) {
+        if let Err(error) = Drains::remove(&self.dir) {
             flushed.warn("forget which connections are to end", &error);
         }
         if let Some(dir) = dir {
@@ -264,13 +264,15 @@ impl Datapath {
         }
         // Also if the app is gone: that may be what could not be done before.
         let mut record = Record::load(&self.dir);
-        flushed.found |= record.forget(name);
-        if let Err(error) = record.save(&self.dir) {
-            flushed.warn("take its names out of the record", &error);
+        if let Some(problem) = record.problem() {
+            flushed.warnings.push(format!("{problem}; its names stay in there"));
+        } else {
+            flushed.found |= record.forget(name);
+            if let Err(error) = record.save(&self.dir) {
+                flushed.warn("take its names out of the record", &error);
+            }
         }
-        let mut drains = Drains::load(&self.dir);
-        drains.cancel(|departed| departed.app == name);
-        if let Err(error) = drains.save(&self.dir) {
+        if let Err(error) = self.forget_drains(|departed| departed.app == name) {
             flushed.warn("forget which of its connections are to end", &error);
         }
         // Last, since without it nothing else is found under its name.
