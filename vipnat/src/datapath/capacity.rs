@@ -105,9 +105,8 @@ impl Capacity {
             ("cursors", cursors, Self::MAX.cursors),
         ];
         let beyond = maps.into_iter().find(|(_, needed, most)| needed > most);
-        beyond.map_or(Ok(()), |(map, needed, most)| {
-            let (needed, free) = (needed as usize, most as usize);
-            Err(Error::Full { map, needed, free, capacity: most })
+        beyond.map_or(Ok(()), |(map, needed, limit)| {
+            Err(Error::Full { map, needed: needed as usize, free: None, limit })
         })
     }
 }
@@ -127,6 +126,13 @@ mod tests {
         assert_eq!(room(u32::MAX), Capacity::MAX);
         assert!(Capacity::MAX.check().is_ok());
         let beyond = Capacity { backends: Capacity::MAX.backends + 1, ..Capacity::MIN };
-        assert!(beyond.check().unwrap_err().to_string().contains("map `backends`"));
+        let error = beyond.check().unwrap_err().to_string();
+        let (needed, limit) = (beyond.backends, Capacity::MAX.backends);
+        assert!(
+            error.starts_with(&format!(
+                "map `backends` is full: needed {needed} slots, limit {limit};"
+            )),
+            "{error}"
+        );
     }
 }

@@ -49,19 +49,16 @@ pub enum Error {
         what: String,
     },
     /// The table does not fit into a map.
-    #[error(
-        "the table needs {needed} elements of the map `{map}`, which has {free} free in one piece, and \
-         {capacity} at most; use fewer backends or smaller weights, or move apps to another machine"
-    )]
+    #[error("map `{map}` is full: {}, limit {limit}; {}", shortage(map, *needed, *free), remedy(map))]
     Full {
         /// The map.
         map: &'static str,
-        /// How many elements the change needs.
+        /// How many elements are needed: by the table, or, if `free` is given, by what was to be written.
         needed: usize,
-        /// How many are free side by side, not counting those the change itself would free.
-        free: usize,
-        /// How many the map holds.
-        capacity: u32,
+        /// How many are free where these have to be, not counting those the change itself would free.
+        free: Option<usize>,
+        /// How many the map holds, or, of a table, how many the largest map would.
+        limit: u32,
     },
     /// A system call failed.
     #[error("cannot {operation}")]
@@ -99,6 +96,25 @@ impl Error {
             Self::Unsupported(_) | Self::Layout { .. } => true,
             _ => false,
         }
+    }
+}
+
+/// `needed 12 contiguous slots, free 4`. The slots of one VIP are side by side; all that a table needs are not.
+fn shortage(map: &str, needed: usize, free: Option<usize>) -> String {
+    let elements = match (map, free) {
+        ("backends", Some(_)) => "contiguous slots",
+        ("backends", None) => "slots",
+        ("vips", _) => "entries",
+        _ => "cursors",
+    };
+    let free = free.map_or_else(String::new, |free| format!(", free {free}"));
+    format!("needed {needed} {elements}{free}")
+}
+
+fn remedy(map: &str) -> &'static str {
+    match map {
+        "backends" => "use fewer backends or smaller weights, or move apps to another machine",
+        _ => "use fewer relationships, or move apps to another machine",
     }
 }
 
@@ -141,3 +157,29 @@ attempt_bpf!(
     aya::programs::links::LinkError,
     aya_obj::ParseError
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_map_does_not_say_that_it_has_more_room_than_is_needed() {
+        let full = |map, needed, free, limit| Error::Full { map, needed, free, limit }.to_string();
+        assert_eq!(
+            full("backends", 6_700_803, None, 4_194_304),
+            "map `backends` is full: needed 6700803 slots, limit 4194304; use fewer backends or smaller \
+             weights, or move apps to another machine"
+        );
+        assert_eq!(
+            full("backends", 12, Some(4), 4096),
+            "map `backends` is full: needed 12 contiguous slots, free 4, limit 4096; use fewer backends or \
+             smaller weights, or move apps to another machine"
+        );
+        assert_eq!(
+            full("vips", 7, Some(6), 1024),
+            "map `vips` is full: needed 7 entries, free 6, limit 1024; use fewer relationships, or move \
+             apps to another machine"
+        );
+        assert!(full("cursors", 1, Some(0), 1024).contains("needed 1 cursors, free 0, limit 1024"));
+    }
+}

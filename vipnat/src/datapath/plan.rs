@@ -75,8 +75,8 @@ impl Plan {
             return Err(Error::Full {
                 map: "vips",
                 needed: new_entries,
-                free: free_entries,
-                capacity: now.capacity.vips,
+                free: Some(free_entries),
+                limit: now.capacity.vips,
             });
         }
         if kept < now.entries.len() {
@@ -184,8 +184,8 @@ impl FreeSlots {
         let full = |runs: &[Range]| Error::Full {
             map: "backends",
             needed: count,
-            free: runs.iter().map(|run| run.count as usize).max().unwrap_or(0),
-            capacity,
+            free: Some(runs.iter().map(|run| run.count as usize).max().unwrap_or(0)),
+            limit: capacity,
         };
         let count_u32 = u32::try_from(count).map_err(|_| full(&self.runs))?;
         let mut left = self.runs[self.next..].iter_mut();
@@ -225,8 +225,8 @@ impl FreeCursors {
             self.next += 1;
         }
         if self.next >= self.capacity {
-            let capacity = self.capacity;
-            return Err(Error::Full { map: "cursors", needed: 1, free: 0, capacity });
+            let limit = self.capacity;
+            return Err(Error::Full { map: "cursors", needed: 1, free: Some(0), limit });
         }
         self.next += 1;
         Ok(self.next - 1)
