@@ -172,6 +172,18 @@ impl AttachedApp {
         Some(Held { dir: &links.dir, programs: links.programs })
     }
 
+    /// Looks again at what it has on one cgroup, and not on the others, which may be thousands.
+    pub(super) fn look_at(&mut self, cgroup: u64) -> Result<()> {
+        self.cgroups.remove(&cgroup);
+        for (name, by_hand) in [(format!("{BY_HAND}{cgroup}"), true), (cgroup.to_string(), false)] {
+            let links = self.dir.join(name);
+            if links.try_exists().attempt(|| format!("read {}", links.display()))? {
+                self.cgroups.insert(cgroup, Links::read(links, cgroup, by_hand)?);
+            }
+        }
+        Ok(())
+    }
+
     /// The directory of its links on a cgroup, which need not exist.
     fn links(&self, cgroup: u64) -> PathBuf {
         let links = self.cgroups.get(&cgroup).map(|links| links.dir.clone());

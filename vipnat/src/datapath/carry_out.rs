@@ -2,7 +2,7 @@
 //! the new one says. What comes is complete before anything leads to it, and what goes is led to by
 //! nothing before it goes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry};
 
 use vipnat_common::Slot;
 
@@ -113,14 +113,16 @@ pub(super) fn carry_out(
     write_lists(maps, plan)?;
     // One write for each cgroup makes it the new app's.
     let mut done = Done::default();
+    let mut owning = Owning::new(attached);
     for attach in attach {
-        let Err(error) = attach_app(dir, maps, attach, attached, owners, others) else {
+        let Err(error) = attach_app(dir, maps, attach, &mut owning, owners, others) else {
             continue;
         };
         if (absent == Absent::Await || !attach.named) && !attach.is_there()? {
             // A container that ends while it is attached is no failure, and leaves nothing.
-            let own = apps::reserve(dir, attach.scope, &attach.app)?;
-            apps::release(maps.cgroups(), &own, attach.cgroup)?;
+            let own = &mut owning.app(dir, attach)?.app;
+            apps::release(maps.cgroups(), own, attach.cgroup)?;
+            own.look_at(attach.cgroup)?;
             done.vanished.insert(attach.cgroup);
         } else {
             done.failed.insert(attach.app.clone(), error);
@@ -169,34 +171,88 @@ fn held_back(
     Ok(held)
 }
 
+/// What apps have while they are attached to one cgroup after the other. Each link is read once before, and
+/// again when something was done to it.
+struct Owning<'a> {
+    attached: HashMap<&'a str, &'a AttachedApp>,
+    /// Who had links on which cgroup at first.
+    holders: HashMap<u64, Vec<&'a AttachedApp>>,
+    apps: HashMap<&'a str, Owner>,
+}
+
+/// An app that is attached somewhere.
+struct Owner {
+    app: AttachedApp,
+    /// Whether it is off where nobody is to have it any more.
+    has_left: bool,
+}
+
+impl<'a> Owning<'a> {
+    fn new(attached: &'a [AttachedApp]) -> Self {
+        let mut holders: HashMap<_, Vec<_>> = HashMap::new();
+        for app in attached {
+            app.cgroups().for_each(|cgroup| holders.entry(cgroup).or_default().push(app));
+        }
+        let attached = attached.iter().map(|app| (app.name.as_str(), app)).collect();
+        Self { attached, holders, apps: HashMap::new() }
+    }
+
+    /// Another app that has links on the cgroup.
+    fn holder(&self, attach: &Attach) -> Option<&'a AttachedApp> {
+        let mut holders = self.holders.get(&attach.cgroup)?.iter();
+        holders.find(|other| other.name != attach.app).copied()
+    }
+
+    fn app(&mut self, dir: &StateDir, attach: &'a Attach) -> Result<&mut Owner> {
+        Ok(match self.apps.entry(&attach.app) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let app = match self.attached.get(attach.app.as_str()) {
+                    Some(app) => (*app).clone(),
+                    None => apps::reserve(dir, attach.scope, &attach.app)?,
+                };
+                new.insert(Owner { app, has_left: false })
+            }
+        })
+    }
+}
+
 /// Attaches one app, with the links that another one has on its cgroup, if any.
-fn attach_app(
+fn attach_app<'a>(
     dir: &StateDir,
     maps: &Maps,
-    attach: &Attach,
-    attached: &[AttachedApp],
+    attach: &'a Attach,
+    owning: &mut Owning<'a>,
     owners: &HashMap<u64, String>,
     others: &Others<'_>,
 ) -> Result<()> {
-    let Attach { app, scope, cgroup, path, named: _, by_hand } = attach;
-    let mut own = apps::reserve(dir, *scope, app)?;
-    let holder = attached.iter().find(|other| other.name != *app && other.has_links_on(*cgroup));
+    let Attach { app, scope: _, cgroup, path, named: _, by_hand } = attach;
+    let holder = owning.holder(attach);
+    let Owner { app: own, has_left } = owning.app(dir, attach)?;
     let held = own.held(*cgroup).or_else(|| holder?.held(*cgroup));
     others.admit(app, (path, *cgroup), held)?;
     if let Some(holder) = holder
         && !own.has_links_on(*cgroup)
     {
-        apps::hand_over(holder, &own, *cgroup)?;
+        apps::hand_over(holder, own, *cgroup)?;
+        own.look_at(*cgroup)?;
     }
     if *by_hand {
-        apps::claim(&own, *cgroup)?;
-        own = apps::reserve(dir, *scope, app)?;
+        apps::claim(own, *cgroup)?;
+        own.look_at(*cgroup)?;
     }
-    apps::attach(dir, maps.cgroups(), &own, *cgroup, path)?;
+    let done = apps::attach(dir, maps.cgroups(), own, *cgroup, path);
+    own.look_at(*cgroup)?;
+    done?;
     // At once, since cgroups nest: one inside the other, both would translate. What another app is
     // to have, it takes over.
-    for old in own.cgroups().filter(|old| !owners.contains_key(old)) {
-        apps::release(maps.cgroups(), &own, old)?;
+    if !*has_left {
+        let left: Vec<_> = own.cgroups().filter(|old| !owners.contains_key(old)).collect();
+        for old in left {
+            apps::release(maps.cgroups(), own, old)?;
+            own.look_at(old)?;
+        }
+        *has_left = true;
     }
     Ok(())
 }

@@ -59,11 +59,11 @@ pub use self::{
     listing::{ListedApp, ListedCgroup, ListedVip, Listing},
     rule::{Rule, Turn},
 };
-pub(crate) use departed::Rules;
 use crate::{
     drains::Drains,
     record::{self, Record},
 };
+pub(crate) use departed::Rules;
 
 /// The state in one directory of bpffs.
 #[derive(Clone, Debug)]
