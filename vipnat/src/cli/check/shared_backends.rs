@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
+    hash::Hash,
     net::Ipv4Addr,
     num::NonZeroU16,
 };
@@ -19,19 +20,15 @@ const NAMES: usize = 3;
 
 /// What there is to say of a table, a line each; nothing if no app has such relationships.
 pub(super) fn remarks(table: &Table) -> Vec<String> {
-    let mut count = 0;
     let mut remarks = Vec::new();
-    for (app, shared) in table
-        .apps
-        .iter()
-        .flat_map(|(name, app)| shared(table, app).into_iter().map(move |shared| (name, shared)))
-    {
-        count += 1;
-        if count <= REMARKS {
-            remarks.push(format!("app {app}: {shared}"));
-        }
+    let mut count = 0;
+    for (name, app) in &table.apps {
+        let groups = Groups::of(table, app);
+        count += groups.count();
+        let shown = groups.first(REMARKS - remarks.len());
+        remarks.extend(shown.iter().map(|shared| format!("app {name}: {shared}")));
     }
-    match count.saturating_sub(REMARKS) {
+    match count - remarks.len() {
         0 => {}
         1 => remarks.push("1 more group of relationships with a backend in common".to_owned()),
         more => {
@@ -74,67 +71,140 @@ fn some(all: impl ExactSizeIterator<Item: fmt::Display>) -> String {
 
 /// What relationships must have in common to lead to the same places.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Kind<'a> {
-    service: &'a str,
+struct Kind {
+    /// By its place among those of the app.
+    service: usize,
     port: Option<NonZeroU16>,
     protocol: Option<Protocol>,
 }
 
-/// The groups of an app's relationships that share backends. An app may have very many relationships of one
-/// service, so those of one kind are looked at together.
-fn shared<'a>(table: &'a Table, app: &'a App) -> Vec<Shared<'a>> {
-    let mut names: Vec<Vec<&str>> = Vec::new();
-    let mut numbers: HashMap<Kind<'_>, usize> = HashMap::new();
-    let mut kinds = Vec::new();
-    for (name, Relationship { service, port, protocol, .. }) in app.relationships.iter() {
-        let kind = Kind { service, port: *port, protocol: *protocol };
-        let number = *numbers.entry(kind).or_insert_with(|| {
-            kinds.push(kind);
-            names.push(Vec::new());
-            kinds.len() - 1
-        });
-        names[number].push(name);
+/// An app's relationships by kind, since it may have very many of one service, and the kinds that share
+/// backends.
+struct Groups<'a> {
+    /// The names of each kind.
+    names: Vec<Vec<&'a str>>,
+    /// Backends that the same services have, with the same ports.
+    backends: Vec<BTreeSet<Ipv4Addr>>,
+    /// Kinds, and which of `backends` they share.
+    shared: BTreeMap<Vec<usize>, Vec<usize>>,
+}
+
+impl<'a> Groups<'a> {
+    fn of(table: &'a Table, app: &'a App) -> Self {
+        let mut services = Numbered::default();
+        let mut kinds = Numbered::default();
+        let mut names: Vec<Vec<&str>> = Vec::new();
+        for (name, Relationship { service, port, protocol, .. }) in app.relationships.iter() {
+            let service = services.number(&**service);
+            let kind = kinds.number(Kind { service, port: *port, protocol: *protocol });
+            names.resize_with(kinds.all.len(), Vec::new);
+            names[kind].push(name);
+        }
+        let mut of_service = vec![Vec::new(); services.all.len()];
+        for (number, kind) in kinds.all.iter().enumerate() {
+            of_service[kind.service].push(number);
+        }
+        let mut groups = Self { names, backends: Vec::new(), shared: BTreeMap::new() };
+        for (backends, holders) in same_holders(table, &services.all) {
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                let mut place = Place::default();
+                for (service, port) in &holders {
+                    for &number in &of_service[*service] {
+                        let Kind { port: asked, protocol: only, .. } = kinds.all[number];
+                        if only.is_none_or(|only| only == protocol) {
+                            place.kinds(port.or(asked)).push(number);
+                        }
+                    }
+                }
+                groups.add(place);
+            }
+            groups.backends.push(backends);
+        }
+        groups
     }
 
-    let mut groups: BTreeMap<BTreeSet<usize>, BTreeSet<Ipv4Addr>> = BTreeMap::new();
-    for protocol in [Protocol::Tcp, Protocol::Udp] {
-        let mut places: HashMap<Ipv4Addr, Place> = HashMap::new();
-        for (number, Kind { service, port, protocol: only }) in kinds.iter().enumerate() {
-            if only.is_some_and(|only| only != protocol) {
-                continue;
-            }
-            for backend in &table.services[*service].backends {
-                let place = places.entry(backend.ip).or_default();
-                place.kinds(backend.port.or(*port)).insert(number);
-            }
-        }
-        for (ip, place) in places {
-            for group in place.groups() {
-                if group.len() > 1 || group.iter().any(|number| names[*number].len() > 1) {
-                    groups.entry(group).or_default().insert(ip);
+    /// Notes the kinds that share the backends which are added next.
+    fn add(&mut self, place: Place) {
+        let next = self.backends.len();
+        for mut kinds in place.groups() {
+            kinds.sort_unstable();
+            kinds.dedup();
+            if kinds.len() > 1 || kinds.iter().any(|kind| self.names[*kind].len() > 1) {
+                let backends = self.shared.entry(kinds).or_default();
+                // For the other protocol too.
+                if backends.last() != Some(&next) {
+                    backends.push(next);
                 }
             }
         }
     }
-    let of = |(group, backends): (BTreeSet<usize>, _)| {
-        let mut relationships: Vec<_> =
-            group.iter().flat_map(|number| &names[*number]).copied().collect();
-        relationships.sort_unstable();
-        Shared { relationships, backends }
-    };
-    groups.into_iter().map(of).collect()
+
+    fn count(&self) -> usize {
+        self.shared.len()
+    }
+
+    /// Some of them, with all names.
+    fn first(&self, count: usize) -> Vec<Shared<'a>> {
+        let of = |(kinds, backends): (&Vec<usize>, &Vec<usize>)| {
+            let mut relationships: Vec<_> =
+                kinds.iter().flat_map(|kind| &self.names[*kind]).copied().collect();
+            relationships.sort_unstable();
+            let backends = backends.iter().flat_map(|of| &self.backends[*of]).copied().collect();
+            Shared { relationships, backends }
+        };
+        self.shared.iter().take(count).map(of).collect()
+    }
+}
+
+/// Values, each once, by number.
+struct Numbered<T> {
+    all: Vec<T>,
+    numbers: HashMap<T, usize>,
+}
+
+impl<T> Default for Numbered<T> {
+    fn default() -> Self {
+        Self { all: Vec::new(), numbers: HashMap::new() }
+    }
+}
+
+impl<T: Copy + Eq + Hash> Numbered<T> {
+    fn number(&mut self, value: T) -> usize {
+        *self.numbers.entry(value).or_insert_with(|| {
+            self.all.push(value);
+            self.all.len() - 1
+        })
+    }
+}
+
+/// Services that have a backend, each with the port that the backend has there.
+type Holders = Vec<(usize, Option<NonZeroU16>)>;
+
+/// The backends of these services; those that the same services have are together.
+fn same_holders(table: &Table, services: &[&str]) -> Vec<(BTreeSet<Ipv4Addr>, Holders)> {
+    let mut holders: BTreeMap<Ipv4Addr, Holders> = BTreeMap::new();
+    for (number, service) in services.iter().enumerate() {
+        for backend in &table.services[*service].backends {
+            holders.entry(backend.ip).or_default().push((number, backend.port));
+        }
+    }
+    let mut same: HashMap<Holders, BTreeSet<Ipv4Addr>> = HashMap::new();
+    for (ip, holders) in holders {
+        same.entry(holders).or_default().insert(ip);
+    }
+    same.into_iter().map(|(holders, backends)| (backends, holders)).collect()
 }
 
 /// The kinds that lead to an address.
 #[derive(Default)]
 struct Place {
     /// At whatever port the application asks for.
-    any_port: BTreeSet<usize>,
-    one_port: HashMap<NonZeroU16, BTreeSet<usize>>,
+    any_port: Vec<usize>,
+    one_port: HashMap<NonZeroU16, Vec<usize>>,
 }
 
 impl Place {
-    fn kinds(&mut self, port: Option<NonZeroU16>) -> &mut BTreeSet<usize> {
+    fn kinds(&mut self, port: Option<NonZeroU16>) -> &mut Vec<usize> {
         match port {
             None => &mut self.any_port,
             Some(port) => self.one_port.entry(port).or_default(),
@@ -142,15 +212,13 @@ impl Place {
     }
 
     /// Those that may lead to one port of it.
-    fn groups(self) -> Vec<BTreeSet<usize>> {
-        let Self { any_port, one_port } = self;
+    fn groups(self) -> Vec<Vec<usize>> {
+        let Self { mut any_port, one_port } = self;
         if any_port.is_empty() {
             return one_port.into_values().collect();
         }
-        vec![one_port.into_values().fold(any_port, |mut all, kinds| {
-            all.extend(kinds);
-            all
-        })]
+        any_port.extend(one_port.into_values().flatten());
+        vec![any_port]
     }
 }
 
