@@ -22,7 +22,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Run as the first process of new namespaces, in a directory with `root` and `tree`: the machine's
-/// files, read-only, with the tree on top, a bpffs of its own and no kernel settings to write to.
+/// files, read-only, with the tree on top, a bpffs of its own and no kernel settings to write to. All
+/// cgroups are in view, as they are to the systemd of a machine, but only its own can be changed.
 const SETUP: &str = "\
 set -e
 R=$PWD/root
@@ -35,7 +36,11 @@ for d in run etc usr/local/bin; do cp -a tree/$d/. $R/$d; done
 umount -l $R/sys
 mount -t sysfs none $R/sys
 mount -t bpf -o mode=0700 none $R/sys/fs/bpf
-mount -t cgroup2 none $R/sys/fs/cgroup
+C=$R/sys/fs/cgroup
+mount -t cgroup2 none $C
+O=$C$(sed -n s/^0:://p /proc/self/cgroup)
+mount --bind $O $O
+mount -o remount,bind,ro $C
 mkdir $R/tmp/old
 cd $R
 pivot_root . tmp/old
@@ -64,8 +69,8 @@ pub struct Systemd {
 impl Systemd {
     /// Starts one. `fill` puts files into a directory that stands for `/`, below `etc`, `run` and
     /// `usr/local/bin`; units belong to
-    /// `run/systemd/system`.
-    pub fn start(fill: impl FnOnce(&Path)) -> Self {
+    /// `run/systemd/system`. It is also given the cgroup.
+    pub fn start(fill: impl FnOnce(&Path, &Cgroup)) -> Self {
         let files = tempfile::Builder::new()
             .prefix(&leftovers::test_name())
             .rand_bytes(0)
@@ -81,12 +86,12 @@ impl Systemd {
             fs::write(units.join(format!("{target}.target")), "[Unit]\nDefaultDependencies=no\n")
                 .expect("write a unit");
         }
-        fill(&files.path().join("tree"));
-
         let cgroup = Cgroup::new();
+        fill(&files.path().join("tree"), &cgroup);
+
         let mut unshare = Command::new("unshare");
         unshare
-            .args(["--mount", "--pid", "--fork", "--kill-child", "--cgroup", "--uts", "--ipc"])
+            .args(["--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc"])
             .args(["--net", "sh", "-c", SETUP])
             .current_dir(files.path())
             .in_cgroup(&cgroup)
@@ -115,7 +120,7 @@ impl Systemd {
                 .success()
     }
 
-    /// The cgroup that is the root of its hierarchy.
+    /// The cgroup that all of its own are in.
     pub fn cgroup(&self) -> &Cgroup {
         self.cgroup.as_ref().expect("there until dropped")
     }

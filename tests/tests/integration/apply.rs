@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt as _,
     panic::{AssertUnwindSafe, catch_unwind},
     process::Command,
     sync::atomic::{AtomicBool, Ordering},
@@ -172,7 +173,10 @@ fn list_shows_apps_relationships_vips_backends_and_connections() {
     let json: Value = serde_json::from_str(&scene.vipnat.ok(["list", "--json"])).unwrap();
     let app = &json["apps"][0];
     let cgroup = scene.app.cgroup.relative();
-    let cgroups = serde_json::json!([{ "cgroup": cgroup, "translating": true, "by-hand": false }]);
+    let id = scene.app.cgroup.path().metadata().unwrap().ino();
+    let cgroups = serde_json::json!([
+        { "cgroup": cgroup, "id": id, "gone": false, "translating": true, "by-hand": false }
+    ]);
     assert_eq!((&app["app"], &app["cgroups"]), (&"shop".into(), &cgroups));
     let expected = serde_json::json!({
         "relationship": "db",

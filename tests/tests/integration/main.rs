@@ -22,6 +22,7 @@ mod intruder;
 mod isolation;
 mod machine;
 mod others;
+mod out_of_view;
 mod printed;
 mod privileges;
 mod read_only_run;

@@ -35,7 +35,7 @@ impl Service {
     /// With more units, or parts of units.
     fn with(units: &[(&str, &str)]) -> Self {
         let scene = Scene::new(2);
-        let systemd = Systemd::start(|root| {
+        let systemd = Systemd::start(|root, cgroup| {
             let copy = |from: &Path, to: &str| {
                 let to = root.join(to);
                 fs::create_dir_all(to.parent().unwrap()).unwrap();
@@ -51,7 +51,8 @@ impl Service {
                 fs::write(unit, text).unwrap();
             }
             copy(&program("vipnat"), "usr/local/bin/vipnat");
-            copy(&scene.vipnat.table(&text(0)), "etc/vipnat/table.toml");
+            let shop = format!("{}/shop", cgroup.relative());
+            copy(&scene.vipnat.table(&text(&shop, 0)), "etc/vipnat/table.toml");
         });
         let app = App { host: scene.app.host.clone(), cgroup: systemd.cgroup().child("shop") };
         Self { app, systemd, scene }
@@ -70,6 +71,11 @@ impl Service {
 
     fn property(&self, name: &str) -> String {
         self.ok("systemctl", &format!("show --value --property {name} vipnat")).trim().to_owned()
+    }
+
+    /// A table in which the app's `db` is this backend.
+    fn text(&self, backend: u8) -> String {
+        text(self.app.cgroup.relative(), backend)
     }
 
     /// Overwrites the table.
@@ -103,8 +109,8 @@ impl Service {
 }
 
 /// A table in which the app's `db` is this backend, whose connections end when it leaves.
-fn text(backend: u8) -> String {
-    let text = table(&[("shop", "shop", &list([backend]), "")]);
+fn text(cgroup: &str, backend: u8) -> String {
+    let text = table(&[("shop", cgroup, &list([backend]), "")]);
     text.replace("backends =", "on-backend-removed = \"kill\"\nbackends =")
 }
 
@@ -143,7 +149,7 @@ fn the_service_applies_follows_and_leaves_translation_in_place() {
     // To find what is connected to a backend that leaves is in these rights. To enter a container's
     // network is not, but from this process's namespaces no container is in sight.
     let held = service.app.hold(&format!("{DB}:{PORT}"));
-    service.write(&text(1));
+    service.write(&service.text(1));
     service.wait_until("follows", || service.who() == "1");
     let log = || service.ok("cat", "/run/log");
     service.wait_until("tells what it did", || log().contains("~ shop db"));
@@ -167,7 +173,7 @@ fn the_service_applies_follows_and_leaves_translation_in_place() {
     service.ok("systemctl", "start vipnat");
     assert!(service.property("StatusText").contains("table.toml:1:"));
     assert_eq!(service.who(), "1");
-    service.write(&text(0));
+    service.write(&service.text(0));
     service.wait_until("follows", || service.who() == "0");
 
     // With nothing in force it fails, and is tried again until there is a good table.
@@ -176,7 +182,7 @@ fn the_service_applies_follows_and_leaves_translation_in_place() {
     service.write("[services");
     assert!(!service.run("systemctl", "start vipnat").status.success());
     assert_eq!(service.property("ExecMainStatus"), "2");
-    service.write(&text(0));
+    service.write(&service.text(0));
     service.wait_until("is tried again", || service.property("SubState") == "running");
     assert_eq!(service.who(), "0");
 

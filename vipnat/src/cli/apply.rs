@@ -14,7 +14,7 @@ use super::{
     list::{backend_list, choices, limit},
 };
 use crate::{
-    datapath::{self, Absent, Applied, Change, Connections, Departed, Rule},
+    datapath::{self, Absent, Applied, Change, Connections, Departed, Place, Rule},
     text::{shown, shown_name},
 };
 
@@ -44,12 +44,13 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
         return Err(InvalidInput(what.to_owned()).into());
     }
     let table = super::read_table(table)?;
-    let datapath = inherited.apply_to(super::datapath(bpffs)?);
+    let datapath = inherited.apply_to(super::datapath(bpffs));
     if *dry_run {
         // What follows a file waits for cgroups.
         let followed = super::holder(bpffs)?.is_some();
         let absent = if followed { Absent::Await } else { Absent::Refuse };
-        let Applied { changes, failed, .. } = datapath.dry_run(&table, absent)?;
+        let Applied { changes, failed, warnings, .. } = datapath.dry_run(&table, absent)?;
+        warnings.iter().for_each(|warning| super::warn(warning));
         super::print(&if changes.is_empty() {
             NOTHING.to_owned()
         } else {
@@ -118,10 +119,15 @@ fn describe(change: &Change) -> String {
         Change::Attach { app, cgroup, id: _ } => {
             format!("+ app {app} in cgroup {}", shown_name(cgroup))
         }
-        Change::Leave { app, cgroup: Some(cgroup) } => {
+        Change::Leave { app, cgroup: Place::At(cgroup) } => {
             format!("- app {app} in cgroup {}", shown_name(cgroup))
         }
-        Change::Leave { app, cgroup: None } => format!("- app {app} in a cgroup that is gone"),
+        Change::Leave { app, cgroup: Place::Unseen(id) } => {
+            format!("- app {app} in the cgroup whose id is {id}, which is not in view")
+        }
+        Change::Leave { app, cgroup: Place::Gone } => {
+            format!("- app {app} in a cgroup that is gone")
+        }
         Change::Detach { app } => format!("- app {app}"),
         Change::Repair => "~ put in order what an interrupted vipnat had left".to_owned(),
         Change::Vip { app, relationship, vip, old, new } => {

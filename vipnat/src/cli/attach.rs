@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::apply::line;
 use crate::{
-    datapath::{self, Attached},
+    datapath::{self, Attached, CgroupTree},
     text::shown_name,
 };
 
@@ -35,13 +35,13 @@ struct Cgroup {
 
 pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     let Args { app, cgroup: Cgroup { cgroup, pid }, inherited } = args;
-    let mount = datapath::cgroup_mount()?;
+    let tree = CgroupTree::find()?;
     let cgroup = match pid {
-        Some(pid) => datapath::cgroup_of_process(&mount, *pid)?,
-        None => mount.join(cgroup.as_deref().unwrap_or(Path::new(""))),
+        Some(pid) => datapath::cgroup_of_process(&tree, *pid)?,
+        None => tree.mount().join(cgroup.as_deref().unwrap_or(Path::new(""))),
     };
-    let attached = inherited.apply_to(super::datapath(bpffs)?).attach(app, &cgroup)?;
-    let below = shown_name(cgroup.strip_prefix(&mount).unwrap_or(&cgroup));
+    let attached = inherited.apply_to(super::datapath(bpffs)).attach(app, &cgroup)?;
+    let below = shown_name(cgroup.strip_prefix(tree.mount()).unwrap_or(&cgroup));
     super::print(&line(&match attached {
         Attached::Already => "nothing to change".to_owned(),
         Attached::Now => format!("+ app {app} in cgroup {below}"),

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    fmt, fs, io,
+    fmt, io,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::Command,
@@ -10,7 +10,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{datapath, table::Cgroups};
+use crate::{
+    datapath::{self, CgroupTree},
+    table::Cgroups,
+};
 
 /// Arguments of `exec`.
 #[derive(Debug, clap::Args)]
@@ -35,22 +38,23 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     let mut command = Command::new(program);
     command.args(arguments);
 
-    let mount = datapath::cgroup_mount()?;
-    let mut named = cgroup.as_ref().map(|path| mount.join(path));
+    let tree = CgroupTree::find()?;
+    let mount = tree.mount();
+    let mut of_table = None;
     if let Some(file) = table {
         let table = super::read_table(file)?;
         let app = super::app_of(&table, app, file)?;
         command.env("PLATFORM_RELATIONSHIPS", table.platform_relationships(app));
-        let path = app.cgroup.as_ref().and_then(Cgroups::path);
-        named = named.or_else(|| Some(mount.join(path?)));
+        of_table.clone_from(&app.cgroup);
     }
-    let cgroup = match named {
-        Some(cgroup) => cgroup,
-        None => only_cgroup(app, bpffs)?,
+    let cgroup = match cgroup {
+        Some(path) => own_cgroup(app, mount, &mount.join(path), of_table.as_ref(), bpffs)?,
+        None => match of_table.as_ref().and_then(Cgroups::path) {
+            Some(path) => mount.join(path),
+            None => only_cgroup(app, bpffs)?,
+        },
     };
-    // A process joins by writing "0", which is itself.
-    fs::write(cgroup.join("cgroup.procs"), "0")
-        .with_context(|| format!("cannot enter the cgroup {}", cgroup.display()))?;
+    datapath::enter_cgroup(&tree, &cgroup)?;
     let error = command.exec();
     let hint = match error.kind() {
         io::ErrorKind::ArgumentListTooLong if table.is_some() => {
@@ -61,9 +65,36 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     Err(NotRun { what: format!("cannot run {}{hint}", program.display()), error }.into())
 }
 
+/// A cgroup that is named, which must be one of the app's or inside one: elsewhere the command would go
+/// without its VIPs, or with another app's.
+fn own_cgroup(
+    app: &str,
+    mount: &Path,
+    path: &Path,
+    of_table: Option<&Cgroups>,
+    bpffs: &Path,
+) -> Result<PathBuf> {
+    let below = path.strip_prefix(mount);
+    if of_table.is_some_and(|cgroups| below.is_ok_and(|below| cgroups.cover(below))) {
+        return Ok(path.to_owned());
+    }
+    let own = super::datapath(bpffs).cgroups_of(app)?;
+    if own.iter().any(|own| path.starts_with(own)) {
+        return Ok(path.to_owned());
+    }
+    let own: Vec<_> = own.iter().map(|path| path.display().to_string()).collect();
+    bail!(
+        "cgroup {} is not app {app:?}'s, which has: {}; attach it first: vipnat attach --app {app} \
+         --cgroup {}",
+        path.display(),
+        if own.is_empty() { "none".to_owned() } else { own.join(", ") },
+        path.display()
+    )
+}
+
 /// The cgroup of an app that was applied.
 fn only_cgroup(app: &str, bpffs: &Path) -> Result<PathBuf> {
-    let mut cgroups = super::datapath(bpffs)?.cgroups_of(app)?.unwrap_or_default();
+    let mut cgroups = super::datapath(bpffs).cgroups_of(app)?;
     match (cgroups.pop(), cgroups.as_slice()) {
         (Some(cgroup), []) => Ok(cgroup),
         (Some(one), others) => {
@@ -72,7 +103,9 @@ fn only_cgroup(app: &str, bpffs: &Path) -> Result<PathBuf> {
             bail!("app {app:?} has several cgroups; choose with --cgroup: {}", all.join(", "))
         }
         (None, _) => {
-            bail!("no app {app:?} is attached to a living cgroup; apply a table, or name one here")
+            bail!(
+                "app {app:?} is attached to no living cgroup; start its container, or attach one first"
+            )
         }
     }
 }

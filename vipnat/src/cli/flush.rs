@@ -16,7 +16,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     super::refuse_if_kept(bpffs)?;
-    let datapath = super::datapath(bpffs)?;
+    let datapath = super::datapath(bpffs);
     let (done, Flushed { found, warnings }) = match &args.app {
         None => ("removed everything".to_owned(), datapath.flush()?),
         Some(app) => (format!("- app {app}"), datapath.flush_app(app)?),

@@ -14,7 +14,7 @@ use vipnat_common::{
 };
 
 use crate::{
-    datapath::{ListedApp, ListedCgroup, ListedVip, Listing, Turn},
+    datapath::{ListedApp, ListedCgroup, ListedVip, Listing, Place, Turn},
     table::{Select, UdpPinning},
     text::{shown, shown_name},
 };
@@ -29,7 +29,10 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     // Nobody waits for whoever reads this: the lock is free again.
-    let listing = super::datapath(bpffs)?.list()?;
+    let listing = super::datapath(bpffs).list()?;
+    if let Some(reason) = &listing.unseen {
+        super::warn(&format!("some cgroups are not in view: {reason}"));
+    }
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let written = if args.json {
         json::write(&listing, &mut out)
@@ -84,10 +87,14 @@ fn protocol_name(protocol: Protocol) -> Option<&'static str> {
 /// `cgroup shop.slice/shop`, `cgroups lxc/shop-1, lxc/shop-2`, `no cgroup yet`.
 fn cgroup_list(cgroups: &[ListedCgroup]) -> String {
     let one = |cgroup: &ListedCgroup| {
-        let ListedCgroup { path, translating, by_hand } = cgroup;
-        let path = path.as_ref().map_or("gone".to_owned(), shown_name);
+        let ListedCgroup { id, place, translating, by_hand } = cgroup;
+        let path = match place {
+            Place::At(path) => shown_name(path),
+            Place::Unseen(_) => format!("with id {id}, which is not in view"),
+            Place::Gone => "gone".to_owned(),
+        };
         let by_hand = if *by_hand { " (by hand)" } else { "" };
-        let off = if *translating || path == "gone" {
+        let off = if *translating || *place == Place::Gone {
             ""
         } else {
             " NOT TRANSLATED: apply the table again"

@@ -27,7 +27,7 @@ use nix::sys::signal::{SIGPIPE, SigHandler};
 
 use self::input::read_input;
 use crate::{
-    datapath::{self, Datapath},
+    datapath::{CgroupTree, Datapath},
     record,
     running::Running,
     state_path,
@@ -242,8 +242,8 @@ fn name_of(table: &Path) -> String {
 }
 
 /// The data path of a state directory.
-fn datapath(bpffs: &Path) -> Result<Datapath> {
-    Ok(Datapath::new(bpffs, &datapath::cgroup_mount()?))
+fn datapath(bpffs: &Path) -> Datapath {
+    Datapath::new(bpffs)
 }
 
 /// Which `vipnat run` keeps this state.
@@ -278,8 +278,13 @@ fn read_table(path: &Path) -> Result<Table> {
 /// Reads and checks a table; `-` is standard input.
 fn parse_table(path: &Path) -> Result<Table> {
     let bytes = read_input(path)?;
-    let mount = datapath::cgroup_mount().unwrap_or_else(|_| PathBuf::from("/sys/fs/cgroup"));
-    Ok(Table::parse(&bytes, &name_of(path), &mount)?)
+    Ok(Table::parse(&bytes, &name_of(path), &cgroup_mount())?)
+}
+
+/// What whole paths of cgroups begin with. Where none is in view, a table can still be checked.
+fn cgroup_mount() -> PathBuf {
+    let tree = CgroupTree::find();
+    tree.map_or_else(|_| PathBuf::from("/sys/fs/cgroup"), |tree| tree.mount().to_owned())
 }
 
 /// An app of a table, or an error that names those there are.

@@ -98,7 +98,7 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     let told = Arc::clone(&inbox);
     let cgroups = CgroupWatch::new(move || told.tell(|news| news.cgroups = true));
     let (files, cgroups) = (files.context(no_inotify)?, cgroups.context(no_inotify)?);
-    let datapath = inherited.apply_to(super::datapath(bpffs)?);
+    let datapath = inherited.apply_to(super::datapath(bpffs));
     let follower = Follower::new(source, datapath, inbox, files, cgroups);
     // Nothing that may hang is done on this thread.
     let ended = move || stop.send(()).unwrap_or(());
@@ -113,7 +113,7 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
 
     within(PATIENCE, || notify_manager(&[NotifyState::Stopping]));
     if *flush_on_exit {
-        let datapath = super::datapath(bpffs)?;
+        let datapath = super::datapath(bpffs);
         let flush = Worker::start(move || datapath.flush(), || {});
         let hangs = |what| {
             let flush = "vipnat flush";

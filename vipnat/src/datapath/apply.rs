@@ -10,6 +10,7 @@ use super::{
     apps::{self, AttachedApp},
     capacity::Capacity,
     carry_out::{Done, carry_out, reclaim, settle},
+    cgroup::{Paths, Place},
     ending::Left,
     error::{Error, Result},
     kernel::{self, Need},
@@ -58,14 +59,13 @@ impl Datapath {
         self.make(&desired, Absent::Refuse, time)
     }
 
-    /// What a table says, and the cgroups that several apps claim, which is an error where a missing
-    /// cgroup is.
+    /// What a table says, and what is not as it says, which is an error where a missing cgroup is.
     fn desired(&self, table: &Table, absent: Absent) -> Result<(Desired, Vec<Error>)> {
-        let (desired, mut contested) = Desired::of_table(table, &self.cgroup_mount, absent)?;
-        if absent == Absent::Refuse && !contested.is_empty() {
-            return Err(contested.remove(0));
+        let (desired, mut troubles) = Desired::of_table(table, &self.tree()?, absent)?;
+        if absent == Absent::Refuse && !troubles.is_empty() {
+            return Err(troubles.remove(0));
         }
-        Ok((desired, contested))
+        Ok((desired, troubles))
     }
 
     /// What the kernel does now, for [`Datapath::restore`].
@@ -79,7 +79,8 @@ impl Datapath {
         let Some(Observed { copied: (copied, names), apps, maps: _ }) = self.observe(copy)? else {
             return Ok(Desired::default());
         };
-        Desired::of_kernel(&copied.snapshot()?, &apps, &self.cgroup_mount, names)
+        let paths = Paths::read(&self.tree()?);
+        Desired::of_kernel(&copied.snapshot()?, &apps, &paths, names)
     }
 
     /// Makes the kernel do again what it did, if it still does what it was made to do meanwhile; without
@@ -133,7 +134,8 @@ impl Datapath {
         let interrupted = dir.is_changing()?;
         let (mut now, mut tidied) = settle(&maps, interrupted)?;
         let (attached, names) = (apps::read(&dir)?, Record::load(&self.dir));
-        let others = self.others(dir.path());
+        let tree = self.tree()?;
+        let others = self.others(dir.path(), &tree);
         applied.warnings.extend(names.problem().map(|problem| {
             format!(
                 "{problem}. So it is not known what is to become of connections of relationships that are \
@@ -194,10 +196,11 @@ impl Datapath {
             Change::Expect { .. } | Change::Repair => true,
         }));
         let gone = work.attach.into_iter().filter(|attach| vanished.contains(&attach.cgroup));
-        let leave = gone.map(|attach| Change::Leave { app: attach.app, cgroup: None });
+        let leave = gone.map(|attach| Change::Leave { app: attach.app, cgroup: Place::Gone });
         applied.changes.extend(leave);
         let done = failed.is_empty();
         applied.failed.extend(failed.into_values());
+        applied.warnings.extend(work.unseen);
         if applied.changes.is_empty() && (tidied || done && work.plan != Plan::default()) {
             applied.changes.push(Change::Repair);
         }
@@ -237,8 +240,7 @@ impl Datapath {
     ) -> Result<Present<'a>> {
         let last_scope =
             maps.map_or(Ok(0), |maps| maps.layout().map(|layout| layout.last_scope))?;
-        let mount = &self.cgroup_mount;
-        Ok(Present { maps, now, attached, last_scope, names, mount, others })
+        Ok(Present { maps, now, attached, last_scope, names, others })
     }
 
     /// What [`Datapath::apply`] would change, and which apps it could not attach. Touches nothing.
@@ -252,7 +254,8 @@ impl Datapath {
         Capacity::of(&desired).check()?;
         let names = Record::load(&self.dir);
         let nothing = Snapshot::fresh(Capacity::of(&desired).with_room());
-        let others = self.others(&self.dir);
+        let tree = self.tree()?;
+        let others = self.others(&self.dir, &tree);
         let mut dry = Applied::default();
         let anew = |attached: &[AttachedApp], dry: &mut Applied| {
             let present = self.describe(None, &nothing, attached, &names, &others)?;
@@ -330,6 +333,7 @@ fn would_attach(
     let stays =
         |change: &Change| matches!(change, Change::Attach { id, .. } if refused.contains(id));
     dry.changes.extend(work.changes.into_iter().filter(|change| !stays(change)));
+    dry.warnings.extend(work.unseen);
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use aya::programs::{CgroupAttachMode, links::FdLink};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::{
+    cgroup::{Paths, Place},
     error::{Attempt as _, Error, Result},
     maps::Switch,
     object::{HOOKS, Programs, program},
@@ -90,6 +91,8 @@ struct Links {
     dir: PathBuf,
     /// The program that each hook runs there; `None` if it is not attached, or the cgroup is gone.
     programs: [Option<u32>; HOOKS.len()],
+    /// Whether there is any pin of these, which could say that the cgroup is gone.
+    pinned: bool,
     /// Whether `vipnat attach` made them: then no table has to name the cgroup.
     by_hand: bool,
     /// Links of hooks that this build does not have. They lead where another build's maps say.
@@ -103,17 +106,18 @@ impl Links {
             *program = attached_program(&dir.join(hook), cgroup)?;
         }
         let ours = |name: &String| HOOKS.iter().any(|(hook, _)| hook == name);
-        let others = names(&dir)?.into_iter().filter(|name| !ours(name));
-        let others = others.map(|name| dir.join(name)).collect();
-        Ok(Self { dir, programs, by_hand, others })
+        let (own, others): (Vec<_>, Vec<_>) = names(&dir)?.into_iter().partition(ours);
+        let others = others.into_iter().map(|name| dir.join(name)).collect();
+        Ok(Self { dir, programs, pinned: !own.is_empty(), by_hand, others })
     }
 
     fn complete(&self) -> bool {
         self.programs.iter().all(Option::is_some)
     }
 
-    fn alive(&self) -> bool {
-        self.programs.iter().any(Option::is_some)
+    /// Whether they say that the cgroup is gone.
+    fn orphaned(&self) -> bool {
+        self.pinned && self.programs.iter().all(Option::is_none)
     }
 }
 
@@ -128,6 +132,12 @@ impl AttachedApp {
     pub(super) fn by_hand(&self) -> impl Iterator<Item = u64> {
         let by_hand = self.cgroups.iter().filter(|(_, links)| links.by_hand);
         by_hand.map(|(cgroup, _)| *cgroup)
+    }
+
+    /// Where a cgroup is that it has links on.
+    pub(super) fn place(&self, cgroup: u64, paths: &Paths) -> Place {
+        let gone = self.cgroups.get(&cgroup).is_none_or(Links::orphaned);
+        paths.place(cgroup, gone)
     }
 
     /// Whether this cgroup was attached by hand.
@@ -228,6 +238,21 @@ pub(super) fn find(dir: &StateDir, name: &str) -> Result<Option<AttachedApp>> {
         }
     }
     Ok(None)
+}
+
+/// That there is no app of a name, with the names of those there are.
+pub(super) fn unknown(dir: Option<&StateDir>, name: &str) -> Error {
+    let files = dir.map(|dir| names(&dir.path().join(APPS))).and_then(Result::ok);
+    let known = files.into_iter().flatten();
+    let known: Vec<_> = known.filter_map(|file| Some(parse_dir_name(&file)?.1)).collect();
+    Error::Refused(if known.is_empty() {
+        format!("no app {name:?}: nothing is applied; apply a table first")
+    } else {
+        format!(
+            "no app {name:?} is applied; there are: {}. Put it into the table",
+            known.join(", ")
+        )
+    })
 }
 
 /// Reads the apps of a state directory, by scope, with their links.
@@ -395,7 +420,7 @@ pub(super) fn release(switch: &Switch, app: &AttachedApp, cgroup: u64) -> Result
 
 /// Removes an app's links on cgroups that are gone.
 pub(super) fn release_gone(switch: &Switch, app: &AttachedApp) -> Result<()> {
-    let gone = app.cgroups.iter().filter(|(_, links)| !links.alive());
+    let gone = app.cgroups.iter().filter(|(_, links)| links.orphaned());
     gone.map(|(cgroup, _)| *cgroup).try_for_each(|cgroup| release(switch, app, cgroup))
 }
 

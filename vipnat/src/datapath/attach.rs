@@ -1,10 +1,10 @@
 //! One more cgroup of an app, by hand.
 
-use std::path::{Component, Path};
+use std::path::Path;
 
 use super::{
-    Attached, Datapath, apps, cgroup,
-    error::{Attempt as _, Error, Result},
+    Attached, Datapath, apps,
+    error::{Error, Result},
     kernel::{self, Need},
     maps::Switch,
     object,
@@ -29,25 +29,21 @@ impl Datapath {
         if !object::exists(&dir)? {
             return refused(nothing);
         }
-        let below = path.strip_prefix(&self.cgroup_mount).unwrap_or(Path::new(""));
-        if below == Path::new("") || below.components().any(|part| part == Component::ParentDir) {
+        let tree = self.tree()?;
+        let Some(below) = tree.below(path) else {
             return refused(format!(
                 "{} is no cgroup of one container, below the cgroup v2 mount {}",
                 path.display(),
-                self.cgroup_mount.display()
+                tree.mount().display()
             ));
-        }
-        let cgroup = cgroup::id(path).attempt(|| format!("read {}", path.display()))?;
-        let Some(cgroup) = cgroup else {
+        };
+        let found = tree.id_of(below)?;
+        let Some(cgroup) = found else {
             return refused(format!("cgroup {} does not exist", path.display()));
         };
         let there = apps::list(&dir)?;
         let Some(pinned) = there.iter().find(|app| app.name == name) else {
-            let known: Vec<_> = there.iter().map(|app| app.name.as_str()).collect();
-            return refused(format!(
-                "no app {name:?} is applied; there are: {}. Put it into the table",
-                known.join(", ")
-            ));
+            return Err(apps::unknown(Some(&dir), name));
         };
         // The layout of the maps may be another build's: what this needs is the same in all.
         object::check_hooks(dir.path())?;
@@ -66,9 +62,8 @@ impl Datapath {
         if on && app.is_attached_to(cgroup) && pinned.has_by_hand(cgroup) {
             return Ok(Attached::Already);
         }
-        for outer in path.ancestors().skip(1).take_while(|outer| *outer != self.cgroup_mount) {
-            let id = cgroup::id(outer).attempt(|| format!("read {}", outer.display()))?;
-            if let Some(id) = id
+        for outer in below.ancestors().skip(1).take_while(|outer| *outer != Path::new("")) {
+            if let Ok(Some(id)) = tree.id(outer)
                 && app.is_attached_to(id)
                 && switch.scope(id)? == Some(app.scope)
             {
@@ -83,7 +78,7 @@ impl Datapath {
             None => None,
         };
         let held = app.held(cgroup).or_else(|| holder.as_ref()?.held(cgroup));
-        self.others(dir.path()).admit(name, (path, cgroup), held)?;
+        self.others(dir.path(), &tree).admit(name, (path, cgroup), held)?;
         // A pattern of another app may have been faster.
         if let Some(holder) = &holder
             && !app.has_links_on(cgroup)

@@ -105,7 +105,7 @@ pub(super) fn carry_out(
     others: &Others<'_>,
     absent: Absent,
 ) -> Result<Done> {
-    let Work { plan, changes: _, attach, owners, scopes } = work;
+    let Work { plan, changes: _, attach, owners, scopes, unseen: _ } = work;
     if *plan != Plan::default() {
         dir.begin_change()?;
     }
@@ -118,7 +118,7 @@ pub(super) fn carry_out(
         let Err(error) = attach_app(dir, maps, attach, &mut owning, owners, others) else {
             continue;
         };
-        if (absent == Absent::Await || !attach.named) && !attach.is_there()? {
+        if (absent == Absent::Await || !attach.named) && !attach.is_there(others.tree()) {
             // A container that ends while it is attached is no failure, and leaves nothing.
             let own = &mut owning.app(dir, attach)?.app;
             apps::release(maps.cgroups(), own, attach.cgroup)?;

@@ -1,116 +1,134 @@
-//! Cgroups: where the v2 hierarchy is, and which cgroup has which id.
+//! Cgroups: which has which id, and where it is.
+
+mod process;
+mod tree;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs, io,
-    os::unix::fs::MetadataExt as _,
+    io,
     path::{Path, PathBuf},
 };
 
-use super::error::{Attempt as _, Error, Result};
+pub(super) use self::tree::Unseen;
+pub use self::{
+    process::{enter, of_process},
+    tree::Tree,
+};
+use super::error::Error;
 use crate::table::{Cgroups, Component};
 
-/// Where cgroup v2 is mounted, which in a hybrid layout is below /sys/fs/cgroup.
-///
-/// # Errors
-///
-/// [`Error::Unsupported`] if it is nowhere.
-pub fn mount() -> Result<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    find_mount(&mounts).ok_or_else(|| {
-        Error::Unsupported(
-            "cgroup v2 is not mounted; mount it: mount -t cgroup2 none /sys/fs/cgroup".to_owned(),
-        )
-    })
+/// Where a cgroup is that an app has links on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// At this path below the mount.
+    At(PathBuf),
+    /// It is there, for all that can be told, but not in view. This is its id.
+    Unseen(u64),
+    /// Nowhere any more.
+    Gone,
 }
 
-/// The cgroup of a process, as a whole path.
-///
-/// # Errors
-///
-/// [`Error::Refused`] if there is no such process, or it is in no cgroup below the mount.
-pub fn of_process(mount: &Path, pid: u32) -> Result<PathBuf> {
-    let file = format!("/proc/{pid}/cgroup");
-    let text = fs::read_to_string(&file)
-        .map_err(|error| Error::Refused(format!("there is no process {pid} ({file}: {error})")))?;
-    // The v2 hierarchy is number 0 and has no controllers in its line (`cgroups(7)`).
-    let path = text.lines().find_map(|line| line.strip_prefix("0::/"));
-    match path {
-        Some(path) if !path.starts_with("..") => Ok(mount.join(path)),
-        _ => Err(Error::Refused(format!(
-            "process {pid} is in no cgroup v2 that can be seen from here ({file})"
-        ))),
+impl Place {
+    /// The path below the mount, if it is known.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::At(path) => Some(path),
+            Self::Unseen(_) | Self::Gone => None,
+        }
     }
 }
 
-/// The first cgroup2 mount point in the format of `/proc/self/mounts`, which writes white space and
-/// backslashes in octal (`show_mountinfo` in fs/proc_namespace.c).
-fn find_mount(mounts: &str) -> Option<PathBuf> {
-    let mut fields = mounts.lines().map(|line| line.split(' '));
-    let point = fields.find_map(|mut line| {
-        let point = line.nth(1)?;
-        (line.next()? == "cgroup2").then_some(point)
-    })?;
-    let plain = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .iter()
-        .fold(point.to_owned(), |point, (octal, plain)| point.replace(octal, plain));
-    Some(plain.into())
+/// What was found of the cgroups that a table means.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// By id: where each is below the mount.
+    pub(super) cgroups: BTreeMap<u64, PathBuf>,
+    /// Why there may be more.
+    pub(super) unseen: Vec<Unseen>,
 }
 
-/// The id of a cgroup, which is the inode number of its directory; `None` if there is none.
-pub(super) fn id(path: &Path) -> io::Result<Option<u64>> {
-    let found = present(fs::metadata(path))?.filter(fs::Metadata::is_dir);
-    Ok(found.map(|directory| directory.ino()))
-}
-
-/// The cgroups that a table means, by id: where each is below the mount. `visit` is told of every
-/// directory before it is looked into; in one of these appears what may match later.
-pub(super) fn find(
-    mount: &Path,
-    cgroups: &Cgroups,
-    mut visit: impl FnMut(&Path),
-) -> io::Result<BTreeMap<u64, PathBuf>> {
-    let mut level = vec![PathBuf::new()];
+/// The cgroups that a table means. `visit` is told of every directory before it is looked into; in one of
+/// these appears what may match later.
+pub(super) fn find(tree: &Tree, cgroups: &Cgroups, mut visit: impl FnMut(&Path)) -> Found {
+    let mut found = Found::default();
+    let mut level = vec![(PathBuf::new(), None)];
     for component in cgroups.components() {
         let mut next = Vec::new();
-        for below in level {
-            visit(&mount.join(&below));
+        for (below, _) in level {
+            visit(&tree.mount().join(&below));
             match component {
                 Component::Name(name) => next.push(below.join(name)),
-                Component::Pattern(pattern) => {
-                    let names = present(child_names(&mount.join(&below)))?.unwrap_or_default();
-                    let matching = names.into_iter().filter(|name| pattern.matches(name));
-                    next.extend(matching.map(|name| below.join(name)));
-                }
+                Component::Pattern(_) => match tree.names(&below) {
+                    Ok(names) => {
+                        let matching = names.into_iter().filter(|name| component.matches(name));
+                        next.extend(matching.map(|name| below.join(name)));
+                    }
+                    Err(unseen) => found.unseen.push(unseen),
+                },
             }
         }
         level = Vec::new();
         for below in next {
-            if id(&mount.join(&below))?.is_some() {
-                level.push(below);
+            match tree.id(&below) {
+                Ok(Some(id)) => level.push((below, Some(id))),
+                Ok(None) => {}
+                Err(unseen) => found.unseen.push(unseen),
             }
         }
     }
-    let mut found = BTreeMap::new();
-    for below in level {
-        if let Some(id) = id(&mount.join(&below))? {
-            found.insert(id, below);
-        }
-    }
-    Ok(found)
+    let level = level.into_iter().filter_map(|(below, id)| Some((id?, below)));
+    found.cgroups = level.collect();
+    found
 }
 
-/// The names of the cgroups right below one.
-pub(super) fn child_names(path: &Path) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            names.extend(entry.file_name().into_string());
+/// Where all cgroups are that are in view.
+#[derive(Debug, Default)]
+pub(super) struct Paths {
+    below: HashMap<u64, PathBuf>,
+    /// Why there may be more.
+    pub(super) unseen: Vec<Unseen>,
+}
+
+impl Paths {
+    /// Looks at the whole hierarchy.
+    pub(super) fn read(tree: &Tree) -> Self {
+        let mut paths = Self::default();
+        let mut rest = vec![PathBuf::new()];
+        while let Some(below) = rest.pop() {
+            // A cgroup may go while we look; the others are still worth finding.
+            let names = tree.names(&below).unwrap_or_else(|unseen| {
+                paths.unseen.push(unseen);
+                Vec::new()
+            });
+            for path in names.into_iter().map(|name| below.join(name)) {
+                match tree.id(&path) {
+                    Ok(Some(id)) => {
+                        paths.below.insert(id, path.clone());
+                        rest.push(path);
+                    }
+                    Ok(None) => {}
+                    Err(unseen) => paths.unseen.push(unseen),
+                }
+            }
+        }
+        paths
+    }
+
+    /// Nothing is in view.
+    pub(super) fn unseen(error: &Error) -> Self {
+        Self { below: HashMap::new(), unseen: vec![Unseen::from(error)] }
+    }
+
+    /// Where a cgroup is. `gone`: whether links say that it is gone. A cgroup is never moved, so one that is
+    /// nowhere in the whole hierarchy is gone, whatever its links say: these name it for a moment after it
+    /// was removed.
+    pub(super) fn place(&self, id: u64, gone: bool) -> Place {
+        match self.below.get(&id) {
+            Some(path) => Place::At(path.clone()),
+            None if self.unseen.is_empty() || gone => Place::Gone,
+            None => Place::Unseen(id),
         }
     }
-    names.sort_unstable();
-    Ok(names)
 }
 
 /// `None` for what is not there, or went while it was read, which a cgroup calls ENODEV.
@@ -126,33 +144,10 @@ fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// The paths below the mount of all cgroups, by id.
-///
-/// # Errors
-///
-/// If a part of the hierarchy can't be read: what is in it must not be taken for gone.
-pub(super) fn paths_by_id(mount: &Path) -> Result<HashMap<u64, PathBuf>> {
-    let mut paths = HashMap::new();
-    let mut rest = vec![PathBuf::new()];
-    while let Some(below) = rest.pop() {
-        // A cgroup may go while we look; the others are still worth finding.
-        let names = present(child_names(&mount.join(&below)))
-            .attempt(|| format!("read the cgroup {}", mount.join(&below).display()))?;
-        for name in names.unwrap_or_default() {
-            let path = below.join(name);
-            if let Some(id) =
-                id(&mount.join(&path)).attempt(|| format!("read {}", path.display()))?
-            {
-                paths.insert(id, path.clone());
-                rest.push(path);
-            }
-        }
-    }
-    Ok(paths)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -167,11 +162,12 @@ mod tests {
             let table = crate::table::Table::parse(table.as_bytes(), "table", mount.path());
             let cgroups = table.unwrap().apps["a"].cgroup.clone().unwrap();
             let mut visited = Vec::new();
-            let found = find(mount.path(), &cgroups, |path| {
+            let found = find(&Tree::of_test(mount.path()), &cgroups, |path| {
                 visited.push(path.strip_prefix(mount.path()).unwrap().display().to_string());
             });
-            let mut found: Vec<_> =
-                found.unwrap().into_values().map(|path| path.display().to_string()).collect();
+            assert_eq!(found.unseen, []);
+            let found = found.cgroups.into_values();
+            let mut found: Vec<_> = found.map(|path| path.display().to_string()).collect();
             found.sort();
             (found.join(" "), visited.join(" "))
         };
@@ -188,14 +184,14 @@ mod tests {
     }
 
     #[test]
-    fn the_mount_is_found_in_both_layouts() {
-        let hybrid = "tmpfs /sys/fs/cgroup tmpfs rw 0 0\n\
-                      cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n\
-                      cgroup2 /sys/fs/cgroup/unified cgroup2 rw,relatime 0 0\n";
-        assert_eq!(find_mount(hybrid), Some("/sys/fs/cgroup/unified".into()));
-        let unified = "proc /proc proc rw 0 0\ncgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n";
-        assert_eq!(find_mount(unified), Some("/sys/fs/cgroup".into()));
-        assert_eq!(find_mount("none /a\\040b cgroup2 rw 0 0\n"), Some("/a b".into()));
-        assert_eq!(find_mount("cgroup /sys/fs/cgroup/cpu cgroup rw 0 0\n\n"), None);
+    fn what_can_not_be_seen_is_not_gone() {
+        let below = HashMap::from([(7, PathBuf::from("shop"))]);
+        let whole = Paths { below: below.clone(), unseen: Vec::new() };
+        assert_eq!(whole.place(7, false), Place::At("shop".into()));
+        assert_eq!(whole.place(8, false), Place::Gone, "the link names it for a moment more");
+        let unseen = vec![Unseen::from(&Error::Refused("hidden".to_owned()))];
+        let part = Paths { below, unseen };
+        assert_eq!(part.place(8, false), Place::Unseen(8));
+        assert_eq!(part.place(8, true), Place::Gone, "the link says so");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use rustc_hash::FxHashMap;
@@ -10,8 +10,8 @@ use rustc_hash::FxHashMap;
 use super::{
     Absent,
     apps::AttachedApp,
-    cgroup,
-    error::{Attempt as _, Error, Result},
+    cgroup::{self, Paths, Place, Tree},
+    error::{Error, Result},
     observe::Seen,
     rule::{Role, Rule},
     snapshot::{ByApp, Snapshot},
@@ -38,34 +38,41 @@ pub(super) struct DesiredApp {
     pub(super) named: BTreeSet<u64>,
     /// Those that are the app's by hand, whatever patterns say.
     pub(super) by_hand: BTreeSet<u64>,
+    /// It may have more, which are not in view: what is attached and not in view stays so.
+    pub(super) has_unseen: bool,
 }
 
 impl Desired {
-    /// What a table says, with the cgroups that exist now. Second, the cgroups that several apps
-    /// claim, which are then nobody's.
+    /// What a table says, with the cgroups that exist now. Second, what is not as it says: cgroups that
+    /// several apps claim, which are then nobody's, and apps of whose cgroups a part is not in view.
     ///
     /// # Errors
     ///
-    /// [`Error::NoCgroup`] if `absent` says so; cgroups that can't be read.
+    /// [`Error::NoCgroup`] if `absent` says so.
     pub(super) fn of_table(
         table: &Table,
-        mount: &Path,
+        tree: &Tree,
         absent: Absent,
     ) -> Result<(Self, Vec<Error>)> {
         let mut desired = Self::without_cgroups(table);
-        let mut missing = Vec::new();
+        let (mut missing, mut troubles) = (Vec::new(), Vec::new());
         let mut owners: HashMap<u64, (&str, bool)> = HashMap::new();
         let mut contested: BTreeMap<u64, (PathBuf, Vec<String>)> = BTreeMap::new();
         for (name, app) in &table.apps {
             let mut found = BTreeMap::new();
+            let mut has_unseen = false;
             if let Some(cgroups) = &app.cgroup {
-                found = cgroup::find(mount, cgroups, |_| {})
-                    .attempt(|| format!("read the cgroups {cgroups} of app {name:?}"))?;
-                if let Some(path) = cgroups.path()
+                let looked = cgroup::find(tree, cgroups, |_| {});
+                found = looked.cgroups;
+                if let Some(unseen) = looked.unseen.first() {
+                    has_unseen = true;
+                    let (app, reason) = (name.clone(), unseen.to_string());
+                    troubles.push(Error::Unseen { app, cgroups: cgroups.to_string(), reason });
+                } else if let Some(path) = cgroups.path()
                     && found.is_empty()
                     && absent == Absent::Refuse
                 {
-                    missing.push((name.clone(), mount.join(path)));
+                    missing.push((name.clone(), tree.mount().join(path)));
                 }
                 let named = cgroups.path().is_some();
                 for (id, path) in &found {
@@ -89,6 +96,7 @@ impl Desired {
                 wanted.named = found.keys().copied().collect();
             }
             wanted.cgroups = found;
+            wanted.has_unseen = has_unseen;
         }
         if !missing.is_empty() {
             return Err(Error::NoCgroup { missing });
@@ -99,11 +107,9 @@ impl Desired {
                     && owners.get(id).is_some_and(|(owner, _)| owner == name)
             });
         }
-        let contested = contested
-            .into_values()
-            .map(|(cgroup, apps)| Error::Contested { cgroup, apps })
-            .collect();
-        Ok((desired, contested))
+        let contested = contested.into_values();
+        troubles.extend(contested.map(|(cgroup, apps)| Error::Contested { cgroup, apps }));
+        Ok((desired, troubles))
     }
 
     /// What a table says, but for cgroups.
@@ -139,19 +145,25 @@ impl Desired {
     pub(super) fn of_kernel(
         now: &Snapshot,
         seen: &[Seen],
-        mount: &Path,
+        paths: &Paths,
         names: Record,
     ) -> Result<Self> {
-        let paths = cgroup::paths_by_id(mount)?;
         let mut apps = BTreeMap::new();
         let by_app = ByApp::new(now);
         for Seen { app, active } in seen {
             let rules = by_app.rules_of(app.scope, now).collect();
-            let cgroups: BTreeMap<_, _> =
-                active.iter().filter_map(|id| Some((*id, paths.get(id)?.clone()))).collect();
+            let (mut cgroups, mut has_unseen) = (BTreeMap::new(), false);
+            for id in active {
+                match app.place(*id, paths) {
+                    Place::At(path) => drop(cgroups.insert(*id, path)),
+                    Place::Unseen(_) => has_unseen = true,
+                    Place::Gone => {}
+                }
+            }
             let named = cgroups.keys().copied().collect();
             let by_hand = app.by_hand().collect();
-            apps.insert(app.name.clone(), DesiredApp { rules, cgroups, named, by_hand });
+            let app_now = DesiredApp { rules, cgroups, named, by_hand, has_unseen };
+            apps.insert(app.name.clone(), app_now);
         }
         Ok(Self { apps, names })
     }

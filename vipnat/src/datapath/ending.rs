@@ -165,6 +165,7 @@ impl Datapath {
                 record::DIRECTORY
             ));
         }
+        let mount = self.tree().map(|tree| tree.mount().to_owned()).unwrap_or_default();
         for (departed, policy) in departed(&work.changes, desired, names, &heirs) {
             let due = match policy {
                 OnBackendRemoved::Keep => continue,
@@ -178,7 +179,7 @@ impl Datapath {
             let app = desired.apps.get(&departed.app);
             let cgroups: BTreeSet<_> =
                 app.into_iter().flat_map(|app| app.cgroups.values()).collect();
-            let cgroups = cgroups.into_iter().map(|path| self.cgroup_mount.join(path)).collect();
+            let cgroups = cgroups.into_iter().map(|path| mount.join(path)).collect();
             let on_trial = !trial.is_zero() && policy == OnBackendRemoved::Kill;
             let drain = Drain { departed, cgroups, due, on_trial };
             if policy != OnBackendRemoved::Kill {

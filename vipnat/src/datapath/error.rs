@@ -21,6 +21,22 @@ pub enum Error {
         /// Each app, and the whole path of its cgroup.
         missing: Vec<(String, PathBuf)>,
     },
+    /// A part of the hierarchy, in which cgroups of an app may be, is not in view.
+    #[error(
+        "app {app:?}: which of the cgroups {cgroups} there are can't be told, so those it has stay \
+         attached: {reason}"
+    )]
+    Unseen {
+        /// The app.
+        app: String,
+        /// Its cgroups, as the table has them.
+        cgroups: String,
+        /// What is in the way.
+        reason: String,
+    },
+    /// A part of the hierarchy is not in view.
+    #[error("{0}")]
+    NotInView(String),
     /// Several apps claim one cgroup.
     #[error(
         "cgroup {} is claimed by the apps {}, so it is given to none of them; make their patterns \

@@ -13,8 +13,8 @@ use std::{
 use super::{
     Change, Datapath,
     apps::{self, AttachedApp},
-    cgroup,
-    error::{Attempt as _, Error, Result},
+    cgroup::{Paths, Place, Tree},
+    error::{Error, Result},
     maps::Switch,
     object,
     others::Others,
@@ -132,7 +132,8 @@ impl Datapath {
         for cgroup in went {
             self.release_one(&dir, &switch, holdings, *cgroup, kept)?;
         }
-        let others = self.others(dir.path());
+        let tree = self.tree()?;
+        let others = self.others(dir.path(), &tree);
         for arrival in came {
             self.attach_one(&dir, (&switch, &others), holdings, arrival, kept)?;
         }
@@ -161,7 +162,7 @@ impl Datapath {
         };
         apps::release(switch, &app, cgroup)?;
         holdings.cgroups.remove(&cgroup);
-        kept.changes.push(Change::Leave { app: name, cgroup: None });
+        kept.changes.push(Change::Leave { app: name, cgroup: Place::Gone });
         Ok(())
     }
 
@@ -174,7 +175,7 @@ impl Datapath {
         kept: &mut KeptUp,
     ) -> Result<()> {
         let Arrival { app: name, named: _, below, id } = arrival;
-        let app = match self.step(dir, switch, holdings, arrival)? {
+        let app = match self.step(dir, (switch, others.tree()), holdings, arrival)? {
             Step::Attach(app) => app,
             Step::Nothing(holder) => {
                 if let Some(holder) = holder {
@@ -187,7 +188,7 @@ impl Datapath {
                 return Ok(());
             }
         };
-        let path = self.cgroup_mount.join(below);
+        let path = others.tree().mount().join(below);
         let admitted = others.admit(name, (&path, *id), app.held(*id));
         match admitted.and_then(|()| apps::attach(dir, switch, &app, *id, &path)) {
             Ok(()) => {
@@ -196,10 +197,10 @@ impl Datapath {
                 kept.changes.push(Change::Attach { app, cgroup, id: *id });
             }
             // A container that ends while it is attached is no failure, and leaves nothing.
-            Err(_) if self.id_of(below)? != Some(*id) => {
+            Err(_) if id_of(others.tree(), below)? != Some(*id) => {
                 let app = apps::read_one(dir, app.scope, name, *id)?.unwrap_or(app);
                 apps::release(switch, &app, *id)?;
-                kept.changes.push(Change::Leave { app: name.clone(), cgroup: None });
+                kept.changes.push(Change::Leave { app: name.clone(), cgroup: Place::Gone });
             }
             Err(error) => kept.failed.push(error),
         }
@@ -210,7 +211,7 @@ impl Datapath {
     fn step(
         &self,
         dir: &StateDir,
-        switch: &Switch,
+        (switch, tree): (&Switch, &Tree),
         holdings: &Holdings,
         arrival: &Arrival,
     ) -> Result<Step> {
@@ -243,14 +244,14 @@ impl Datapath {
         }
         // It is translated already, with all that is in the outer one.
         for outer in below.ancestors().skip(1).take_while(|outer| *outer != Path::new("")) {
-            if let Some(outer) = self.id_of(outer)?
+            if let Some(outer) = id_of(tree, outer)?
                 && switch.scope(outer)? == Some(*scope)
             {
                 return Ok(Step::Nothing(None));
             }
         }
         // A cgroup inside this one may be attached, and would be in its way.
-        let path = self.cgroup_mount.join(below);
+        let path = tree.mount().join(below);
         let inner = std::fs::metadata(&path).map_or(0, |cgroup| cgroup.nlink()) > 2;
         Ok(if inner && app.has_any_by_hand()? { Step::Unclear } else { Step::Attach(app) })
     }
@@ -261,8 +262,7 @@ impl Datapath {
     ///
     /// If it can't be told.
     pub fn id_of(&self, below: &Path) -> Result<Option<u64>> {
-        let path = self.cgroup_mount.join(below);
-        cgroup::id(&path).attempt(|| format!("read {}", path.display()))
+        id_of(&self.tree()?, below)
     }
 
     /// The names of the cgroups right below one; none if it is gone.
@@ -271,13 +271,10 @@ impl Datapath {
     ///
     /// If it can't be told.
     pub fn names_in(&self, below: &Path) -> Result<Vec<std::ffi::OsString>> {
-        let path = self.cgroup_mount.join(below);
-        let names = cgroup::child_names(&path);
-        let names = names.attempt(|| format!("read the cgroup {}", path.display()))?;
-        Ok(names.into_iter().map(Into::into).collect())
+        Ok(self.tree()?.names(below)?)
     }
 
-    /// Where cgroups are, by id, below the mount. Those that are gone are left out.
+    /// Where cgroups are, by id, below the mount. Those that are gone or not in view are left out.
     ///
     /// # Errors
     ///
@@ -286,12 +283,22 @@ impl Datapath {
         if cgroups.is_empty() {
             return Ok(HashMap::new());
         }
-        let mut paths = cgroup::paths_by_id(&self.cgroup_mount)?;
-        Ok(cgroups.iter().filter_map(|id| paths.remove_entry(id)).collect())
+        let paths = Paths::read(&self.tree()?);
+        let place = |id: &u64| Some((*id, paths.place(*id, false).path()?.to_owned()));
+        Ok(cgroups.iter().filter_map(place).collect())
     }
 
     /// Where the cgroups are mounted.
-    pub fn cgroup_mount(&self) -> &Path {
-        &self.cgroup_mount
+    ///
+    /// # Errors
+    ///
+    /// If no mount shows all of them.
+    pub fn cgroup_mount(&self) -> Result<PathBuf> {
+        Ok(self.tree()?.mount().to_owned())
     }
+}
+
+/// An error if it can't be told: what is not in view is not gone.
+fn id_of(tree: &Tree, below: &Path) -> Result<Option<u64>> {
+    Ok(tree.id_of(below)?)
 }

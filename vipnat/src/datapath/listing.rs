@@ -1,9 +1,6 @@
 //! What the kernel does now, for people and machines.
 
-use std::{
-    net::Ipv4Addr,
-    path::{Path, PathBuf},
-};
+use std::{net::Ipv4Addr, path::Path};
 
 use vipnat_common::{
     Protocol,
@@ -12,7 +9,7 @@ use vipnat_common::{
 
 use super::{
     capacity::Capacity,
-    cgroup,
+    cgroup::{Paths, Place},
     error::Result,
     maps::{Copied, Maps},
     observe::{Observed, Seen},
@@ -32,6 +29,8 @@ pub struct Listing {
     pub apps: Vec<ListedApp>,
     /// What went wrong, summed over all CPUs.
     pub counters: Counters,
+    /// Why some cgroups are not in view.
+    pub unseen: Option<String>,
     now: Snapshot,
     by_app: ByApp,
     cursors: Vec<Cursor>,
@@ -52,8 +51,10 @@ pub struct ListedApp {
 /// One cgroup of an app.
 #[derive(Clone, Debug)]
 pub struct ListedCgroup {
-    /// Its path below the mount; `None` if it is gone.
-    pub path: Option<PathBuf>,
+    /// Its id.
+    pub id: u64,
+    /// Where it is.
+    pub place: Place,
     /// Whether every hook is attached and switched on.
     pub translating: bool,
     /// Whether `vipnat attach` attached it.
@@ -108,6 +109,7 @@ impl Listing {
         Self {
             apps: Vec::new(),
             counters: Counters::default(),
+            unseen: None,
             now: Snapshot::fresh(nothing),
             by_app: ByApp::default(),
             cursors: Vec::new(),
@@ -115,26 +117,27 @@ impl Listing {
         }
     }
 
-    pub(super) fn new(observed: Observed<Source>, cgroup_mount: &Path) -> Result<Self> {
+    pub(super) fn new(observed: Observed<Source>, paths: &Paths) -> Result<Self> {
         let Observed { copied: Source { maps, cursors, counters, names }, apps: seen, maps: _ } =
             observed;
-        let paths = cgroup::paths_by_id(cgroup_mount)?;
         let app = |Seen { app, active }: Seen| {
             let by_hand: Vec<_> = app.by_hand().collect();
             let cgroup = |id| ListedCgroup {
-                path: paths.get(&id).cloned(),
+                id,
+                place: app.place(id, paths),
                 translating: active.contains(&id),
                 // They are sorted.
                 by_hand: by_hand.binary_search(&id).is_ok(),
             };
             let mut cgroups: Vec<_> = app.cgroups().map(cgroup).collect();
-            cgroups.sort_by(|a, b| a.path.cmp(&b.path));
+            cgroups.sort_by(|a, b| a.place.cmp(&b.place));
             ListedApp { name: app.name, scope: app.scope, cgroups }
         };
         let mut apps: Vec<_> = seen.into_iter().map(app).collect();
         apps.sort_by(|a, b| a.name.cmp(&b.name));
         let now = maps.snapshot()?;
-        Ok(Self { apps, counters, by_app: ByApp::new(&now), now, cursors, names })
+        let unseen = paths.unseen.first().map(ToString::to_string);
+        Ok(Self { apps, counters, unseen, by_app: ByApp::new(&now), now, cursors, names })
     }
 
     /// The VIPs of one of the apps, by address.

@@ -35,6 +35,7 @@ mod upgrade;
 mod work;
 
 use std::{
+    cell::RefCell,
     io,
     net::Ipv4Addr,
     path::{Path, PathBuf},
@@ -43,6 +44,7 @@ use std::{
 
 use self::{
     carry_out::{remove_entries, settle},
+    cgroup::Paths,
     kernel::Need,
     maps::{Maps, Switch},
     others::Others,
@@ -50,7 +52,7 @@ use self::{
     state_dir::StateDir,
 };
 pub use self::{
-    cgroup::{mount as cgroup_mount, of_process as cgroup_of_process},
+    cgroup::{Place, Tree as CgroupTree, enter as enter_cgroup, of_process as cgroup_of_process},
     departed::Departed,
     desired::Desired,
     ending::{Connections, Drained},
@@ -69,7 +71,8 @@ pub(crate) use departed::Rules;
 #[derive(Clone, Debug)]
 pub struct Datapath {
     dir: PathBuf,
-    cgroup_mount: PathBuf,
+    /// The cgroups, as they were last in view.
+    tree: RefCell<Option<CgroupTree>>,
     override_inherited: bool,
 }
 
@@ -115,8 +118,8 @@ pub enum Change {
     Leave {
         /// The app.
         app: String,
-        /// The cgroup, below the mount; `None` if it is gone.
-        cgroup: Option<PathBuf>,
+        /// The cgroup.
+        cgroup: Place,
     },
     /// An app is no longer translated.
     Detach {
@@ -183,10 +186,18 @@ impl Flushed {
 }
 
 impl Datapath {
-    /// The state in `dir`, which need not exist. `cgroup_mount` is where cgroup v2 is mounted.
-    pub fn new(dir: &Path, cgroup_mount: &Path) -> Self {
-        let (dir, cgroup_mount) = (dir.to_owned(), cgroup_mount.to_owned());
-        Self { dir, cgroup_mount, override_inherited: false }
+    /// The state in `dir`, which need not exist.
+    pub fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), tree: RefCell::default(), override_inherited: false }
+    }
+
+    /// The cgroups: all there are, proven anew each time, since others mount and unmount.
+    fn tree(&self) -> Result<CgroupTree> {
+        let mut known = self.tree.borrow_mut();
+        match known.as_ref().filter(|tree| tree.is_current()) {
+            Some(tree) => Ok(tree.clone()),
+            None => Ok(known.insert(CgroupTree::find()?).clone()),
+        }
     }
 
     /// The same, which attaches apps also where that switches off programs that their cgroups inherit:
@@ -195,8 +206,8 @@ impl Datapath {
         Self { override_inherited: yes, ..self }
     }
 
-    fn others(&self, state: &Path) -> Others<'_> {
-        Others::new(state, &self.cgroup_mount, self.override_inherited)
+    fn others<'a>(&self, state: &Path, tree: &'a CgroupTree) -> Others<'a> {
+        Others::new(state, tree, self.override_inherited)
     }
 
     /// Whether anything is applied, by whichever build.
@@ -281,27 +292,28 @@ impl Datapath {
         Ok(flushed)
     }
 
-    /// The living cgroups that an app is translated in, as whole paths; `None` if there is no such app.
+    /// The living cgroups that an app is translated in, as whole paths.
     ///
     /// # Errors
     ///
-    /// As [`Datapath::list`].
-    pub fn cgroups_of(&self, name: &str) -> Result<Option<Vec<PathBuf>>> {
+    /// [`Error::Refused`] if there is no such app; state of another layout; system calls that fail.
+    pub fn cgroups_of(&self, name: &str) -> Result<Vec<PathBuf>> {
         kernel::check(Need::Pins)?;
         let Some((dir, maps)) = self.open()? else {
-            return Ok(None);
+            return Err(apps::unknown(None, name));
         };
         // Of one app alone, and so with the lock.
         let Some(app) = apps::find(&dir, name)? else {
-            return Ok(None);
+            return Err(apps::unknown(Some(&dir), name));
         };
         let active = app.active(maps.cgroups())?;
         drop(dir);
-        let mut paths = cgroup::paths_by_id(&self.cgroup_mount)?;
-        let living = active.iter().filter_map(|id| paths.remove(id));
-        let mut living: Vec<_> = living.map(|path| self.cgroup_mount.join(path)).collect();
+        let tree = self.tree()?;
+        let paths = Paths::read(&tree);
+        let path = |id: &u64| Some(tree.mount().join(app.place(*id, &paths).path()?));
+        let mut living: Vec<_> = active.iter().filter_map(path).collect();
         living.sort();
-        Ok(Some(living))
+        Ok(living)
     }
 
     /// What the kernel does now. Empty if nothing was ever applied.
@@ -313,7 +325,12 @@ impl Datapath {
         kernel::check(Need::Pins)?;
         match self.observe(|maps| listing::Source::copy(maps, &self.dir))? {
             None => Ok(Listing::empty()),
-            Some(observed) => Listing::new(observed, &self.cgroup_mount),
+            Some(observed) => {
+                let tree = self.tree();
+                let paths =
+                    tree.map_or_else(|error| Paths::unseen(&error), |tree| Paths::read(&tree));
+                Listing::new(observed, &paths)
+            }
         }
     }
 

@@ -24,6 +24,7 @@ use self::{
     owner::{Owner, Owners},
 };
 use super::{
+    cgroup::Tree,
     error::{Attempt as _, Error, Result},
     object::HOOKS,
     sys::{
@@ -49,7 +50,7 @@ pub(super) struct Held<'a> {
 
 /// What a command learns of others. It asks the kernel once about each cgroup above those it looks at.
 pub(super) struct Others<'a> {
-    mount: &'a Path,
+    tree: &'a Tree,
     /// Whether programs that cgroups inherit may be switched off.
     override_inherited: bool,
     owners: Owners,
@@ -63,15 +64,20 @@ pub(super) struct Others<'a> {
 
 impl<'a> Others<'a> {
     /// Knows nothing yet. `state` is the state directory, whose maps need not exist.
-    pub(super) fn new(state: &Path, mount: &'a Path, override_inherited: bool) -> Self {
+    pub(super) fn new(state: &Path, tree: &'a Tree, override_inherited: bool) -> Self {
         Self {
-            mount,
+            tree,
             override_inherited,
             owners: Owners::new(state),
             above: RefCell::default(),
             foreign: OnceCell::new(),
             deadline: Cell::new(None),
         }
+    }
+
+    /// The cgroups.
+    pub(super) fn tree(&self) -> &'a Tree {
+        self.tree
     }
 
     /// Whether each hook of a cgroup that has all links runs one program of vipnat, and none above it runs
@@ -242,7 +248,9 @@ impl<'a> Others<'a> {
     fn above(&self, path: &Path) -> Result<Vec<(PathBuf, OnCgroup)>> {
         let mut known = self.above.borrow_mut();
         let mut above = Vec::new();
-        for outer in path.ancestors().skip(1).take_while(|outer| outer.starts_with(self.mount)) {
+        for outer in
+            path.ancestors().skip(1).take_while(|outer| outer.starts_with(self.tree.mount()))
+        {
             let on = match known.get(outer) {
                 Some(on) => on.clone(),
                 None => {

@@ -5,6 +5,7 @@ use super::{
     apps::AttachedApp,
     capacity::Capacity,
     carry_out::{reserve_scopes, write_lists},
+    cgroup::Paths,
     error::Result,
     maps::Maps,
     observe::Seen,
@@ -47,7 +48,8 @@ impl Datapath {
             }
         };
         let capacity = capacity.at_least(needed.with_room());
-        let others = self.others(dir.path());
+        let tree = self.tree()?;
+        let others = self.others(dir.path(), &tree);
         let lost = upgrade::migrate(dir, attached, capacity, |maps| {
             let nothing = Snapshot::fresh(capacity);
             let present = self.describe(Some(maps), &nothing, attached, &names, &others)?;
@@ -81,10 +83,10 @@ impl Datapath {
         match read() {
             Ok((now, maps)) => {
                 let names = Record::load(&self.dir);
-                let mount = &self.cgroup_mount;
+                let paths = Paths::read(&self.tree()?);
                 let seen = |app: &AttachedApp| Seen::new(app.clone(), &maps);
                 let seen: Vec<_> = attached.iter().map(seen).collect::<Result<_>>()?;
-                let content = Desired::of_kernel(&now, &seen, mount, names)?;
+                let content = Desired::of_kernel(&now, &seen, &paths, names)?;
                 Ok(Some(Old { maps, now, content }))
             }
             Err(error) if error.is_of_another_layout() => Ok(None),

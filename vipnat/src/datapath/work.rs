@@ -10,9 +10,9 @@ use rustc_hash::FxHashSet;
 use super::{
     Change,
     apps::AttachedApp,
-    cgroup,
+    cgroup::{Paths, Place, Tree},
     desired::Desired,
-    error::{Attempt as _, Result},
+    error::Result,
     maps::Maps,
     others::Others,
     plan::{self, Plan, RuleChange},
@@ -29,6 +29,8 @@ pub(super) struct Work {
     pub(super) owners: HashMap<u64, String>,
     /// The scope of every app there is to be.
     pub(super) scopes: BTreeMap<String, u32>,
+    /// What stays as it is, because it is not in view.
+    pub(super) unseen: Vec<String>,
 }
 
 /// An app to attach to a cgroup.
@@ -51,15 +53,14 @@ pub(super) struct Present<'a> {
     /// The highest scope that was ever given.
     pub(super) last_scope: u32,
     pub(super) names: &'a Record,
-    pub(super) mount: &'a Path,
     pub(super) others: &'a Others<'a>,
 }
 
 impl Attach {
-    /// Whether the cgroup is still there.
-    pub(super) fn is_there(&self) -> Result<bool> {
-        let found = cgroup::id(&self.path).attempt(|| format!("read {}", self.path.display()))?;
-        Ok(found == Some(self.cgroup))
+    /// Whether the cgroup is still there, for all that can be told.
+    pub(super) fn is_there(&self, tree: &Tree) -> bool {
+        let below = tree.below(&self.path).unwrap_or(Path::new(""));
+        tree.id_of(below).map_or(true, |found| found == Some(self.cgroup))
     }
 }
 
@@ -70,7 +71,7 @@ impl Work {
     ///
     /// [`Error::Full`](super::Error::Full); maps that can't be read.
     pub(super) fn new(desired: &Desired, present: &Present<'_>) -> Result<Self> {
-        let Present { maps, now, attached, last_scope, names: old, mount, others } = *present;
+        let Present { maps, now, attached, last_scope, names: old, others } = *present;
         let Desired { apps, names: new } = desired;
         let by_name: HashMap<_, _> = attached.iter().map(|app| (app.name.as_str(), app)).collect();
         let mut free = FreeScopes::new(now, attached, last_scope);
@@ -91,16 +92,21 @@ impl Work {
                 changes.push(Change::Expect { app: name.clone() });
             }
         }
-        let (mut attach, mut owners) = (Vec::new(), HashMap::new());
-        for claim in claims(desired, attached, mount)? {
+        let (mut attach, mut owners, mut unseen) = (Vec::new(), HashMap::new(), Vec::new());
+        let mut seen = Seen { tree: others.tree(), paths: None };
+        for claim in claims(desired, attached, &mut seen) {
             let Claim { app, cgroup, below, named, by_hand } = claim;
             owners.insert(cgroup, app.to_owned());
             let scope = scopes[app];
+            let Some(below) = below else {
+                unseen.push(seen.stays(app, cgroup));
+                continue;
+            };
             let on = match maps {
                 Some(maps) => maps.cgroups().scope(cgroup)? == Some(scope),
                 None => false,
             };
-            let path = mount.join(&below);
+            let path = seen.tree.mount().join(&below);
             let existing = by_name.get(app).filter(|app| on && app.is_attached_to(cgroup));
             let settled = match existing.and_then(|app| app.held(cgroup)) {
                 Some(held) => others.is_alone(&path, held)?,
@@ -112,7 +118,7 @@ impl Work {
                 attach.push(Attach { app, scope, cgroup, path, named, by_hand });
             }
         }
-        changes.extend(left_cgroups(desired, attached, &owners, mount)?);
+        changes.extend(left_cgroups(desired, attached, &owners, &mut seen));
         let plan = Plan::new(now, &rules, |_| true)?;
         changes.extend(plan::changes(now, &rules, &plan).into_iter().map(|change| {
             let RuleChange { scope, vip, old: from, new: to } = change;
@@ -122,7 +128,7 @@ impl Work {
             let relationship = known.map(str::to_owned);
             Change::Vip { app, relationship, vip, old: from, new: to }
         }));
-        Ok(Self { plan, changes, attach, owners, scopes })
+        Ok(Self { plan, changes, attach, owners, scopes, unseen })
     }
 }
 
@@ -130,39 +136,70 @@ impl Work {
 struct Claim<'a> {
     app: &'a str,
     cgroup: u64,
-    below: PathBuf,
+    /// Below the mount; `None` if it is not in view, and so stays as it is.
+    below: Option<PathBuf>,
     named: bool,
     by_hand: bool,
 }
 
-/// All cgroups that are to be some app's: those desired, and what was attached by hand, as long as the
-/// app and the cgroup are there. A path says more than a hand, which says more than a pattern.
+/// The cgroups in view, which are only looked at if one is asked for by its id.
+struct Seen<'a> {
+    tree: &'a Tree,
+    paths: Option<Paths>,
+}
+
+impl Seen<'_> {
+    fn paths(&mut self) -> &Paths {
+        self.paths.get_or_insert_with(|| Paths::read(self.tree))
+    }
+
+    /// Why a cgroup stays attached that is not in view.
+    fn stays(&mut self, app: &str, cgroup: u64) -> String {
+        let reason = self.paths().unseen.first().map(ToString::to_string).unwrap_or_default();
+        format!(
+            "app {app:?} stays attached to the cgroup whose id is {cgroup}, which is not in view: \
+             {reason}"
+        )
+    }
+}
+
+/// All cgroups that are to be some app's: those desired, what was attached by hand, as long as the app and
+/// the cgroup are there, and what is attached and may be desired, but is not in view. A path says more than a
+/// hand, which says more than a pattern.
 fn claims<'a>(
     desired: &'a Desired,
     attached: &'a [AttachedApp],
-    mount: &Path,
-) -> Result<Vec<Claim<'a>>> {
+    seen: &mut Seen<'_>,
+) -> Vec<Claim<'a>> {
     let mut claims = BTreeMap::new();
     for (app, wanted) in &desired.apps {
         for (cgroup, below) in &wanted.cgroups {
             let (named, by_hand) = (wanted.named.contains(cgroup), wanted.by_hand.contains(cgroup));
-            let below = below.clone();
+            let below = Some(below.clone());
             claims.insert(*cgroup, Claim { app, cgroup: *cgroup, below, named, by_hand });
         }
     }
-    let mut paths = None;
-    for app in attached.iter().filter(|app| desired.apps.contains_key(&app.name)) {
+    for app in attached {
+        let Some(wanted) = desired.apps.get(&app.name) else {
+            continue;
+        };
         for cgroup in app.by_hand() {
-            let paths = match &mut paths {
-                Some(paths) => paths,
-                none => none.insert(cgroup::paths_by_id(mount)?),
+            let below = match app.place(cgroup, seen.paths()) {
+                Place::At(below) => Some(below),
+                Place::Unseen(_) => None,
+                Place::Gone => continue,
             };
-            if let Some(below) = paths.get(&cgroup) {
-                let (app, below) = (app.name.as_str(), below.clone());
-                let claim = Claim { app, cgroup, below, named: false, by_hand: true };
-                if claims.get(&cgroup).is_none_or(|other: &Claim<'_>| !other.named) {
-                    claims.insert(cgroup, claim);
-                }
+            let claim = Claim { app: &app.name, cgroup, below, named: false, by_hand: true };
+            if claims.get(&cgroup).is_none_or(|other: &Claim<'_>| !other.named) {
+                claims.insert(cgroup, claim);
+            }
+        }
+        for cgroup in app.cgroups().filter(|_| wanted.has_unseen) {
+            if !claims.contains_key(&cgroup)
+                && matches!(app.place(cgroup, seen.paths()), Place::Unseen(_))
+            {
+                let (app, below) = (app.name.as_str(), None);
+                claims.insert(cgroup, Claim { app, cgroup, below, named: false, by_hand: false });
             }
         }
     }
@@ -171,10 +208,10 @@ fn claims<'a>(
     let claims: Vec<_> = claims.into_values().collect();
     let places: HashSet<_> = claims.iter().map(|claim| (claim.app, claim.below.clone())).collect();
     let inside = |claim: &Claim<'_>| {
-        let mut outer = claim.below.ancestors().skip(1);
-        outer.any(|outer| places.contains(&(claim.app, outer.to_owned())))
+        let mut outer = claim.below.iter().flat_map(|below| below.ancestors().skip(1));
+        outer.any(|outer| places.contains(&(claim.app, Some(outer.to_owned()))))
     };
-    Ok(claims.into_iter().filter(|claim| !inside(claim)).collect())
+    claims.into_iter().filter(|claim| !inside(claim)).collect()
 }
 
 /// The cgroups that apps which stay have links on and that are nobody's any more.
@@ -182,21 +219,16 @@ fn left_cgroups(
     desired: &Desired,
     attached: &[AttachedApp],
     owners: &HashMap<u64, String>,
-    mount: &Path,
-) -> Result<Vec<Change>> {
-    let mut paths = None;
+    seen: &mut Seen<'_>,
+) -> Vec<Change> {
     let mut left = Vec::new();
     for app in attached.iter().filter(|app| desired.apps.contains_key(&app.name)) {
         for cgroup in app.cgroups().filter(|cgroup| !owners.contains_key(cgroup)) {
-            let paths = match &mut paths {
-                Some(paths) => paths,
-                none => none.insert(cgroup::paths_by_id(mount)?),
-            };
-            let cgroup = paths.get(&cgroup).cloned();
+            let cgroup = app.place(cgroup, seen.paths());
             left.push(Change::Leave { app: app.name.clone(), cgroup });
         }
     }
-    Ok(left)
+    left
 }
 
 /// Scopes that no app ever had, lowest first, nor has any entry or slot: a socket may keep flows of an

@@ -1,7 +1,10 @@
 //! Which cgroups are an app's: one that is named, or all that match a pattern.
 
 use std::{
+    borrow::Cow,
+    ffi::OsStr,
     fmt,
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
 
@@ -49,6 +52,15 @@ impl Cgroups {
         };
         self.components.iter().map(name).collect()
     }
+
+    /// Whether a path below the mount is one of these, or inside one.
+    pub fn cover(&self, below: &Path) -> bool {
+        let mut names = below.components();
+        self.components.iter().all(|component| {
+            let name = names.next().map(|name| name.as_os_str());
+            name.is_some_and(|name| component.matches(name))
+        })
+    }
 }
 
 /// As it stands in the table.
@@ -59,6 +71,15 @@ impl fmt::Display for Cgroups {
 }
 
 impl Component {
+    /// Whether a cgroup may have this name. Names are bytes: each that is no part of UTF-8 counts as one
+    /// character, which only `?`, `*` and `[!…]` match.
+    pub fn matches(&self, name: &OsStr) -> bool {
+        match self {
+            Self::Name(exactly) => name == OsStr::new(exactly),
+            Self::Pattern(pattern) => pattern.matches(&as_text(name)),
+        }
+    }
+
     fn parse(text: String) -> Result<Self, String> {
         if !text.contains(['*', '?', '[']) {
             return Ok(Self::Name(text));
@@ -70,9 +91,39 @@ impl Component {
     }
 }
 
+/// A name in which each byte that is no part of UTF-8 stands as a character of its own. These are for
+/// private use, so no pattern that is meant for people has them.
+pub(super) fn as_text(name: &OsStr) -> Cow<'_, str> {
+    if let Some(text) = name.to_str() {
+        return Cow::Borrowed(text);
+    }
+    let mut text = String::with_capacity(name.len() * 2);
+    for chunk in name.as_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
+        let private = |byte: &u8| char::from_u32(0x10_ff00 + u32::from(*byte));
+        text.extend(chunk.invalid().iter().filter_map(private));
+    }
+    Cow::Owned(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_are_not_text_match_byte_by_byte() {
+        let matches = |pattern: &str, name: &[u8]| {
+            let pattern = Cgroups::parse(Path::new(pattern)).unwrap();
+            pattern.cover(Path::new(OsStr::from_bytes(name)))
+        };
+        assert!(matches("shop-*", b"shop-\xff\xfe"));
+        assert!(matches("shop-??", b"shop-\xff\xfe"));
+        assert!(!matches("shop-?", b"shop-\xff\xfe"));
+        assert!(matches("shop-?", "shop-é".as_bytes()));
+        assert!(matches("*-[!0-9]x", b"\xe2\x28-\xc3x"));
+        assert!(!matches("blog-*", b"shop-\xff") && !matches("shop-\u{fffd}", b"shop-\xff"));
+        assert!(matches("shop-*", b"shop-\xff/inner") && !matches("shop-*/inner", b"shop-1"));
+    }
 
     #[test]
     fn a_path_is_a_path_and_a_pattern_matches_names() {

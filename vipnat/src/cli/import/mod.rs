@@ -9,10 +9,7 @@ use anyhow::Result;
 use clap::Subcommand;
 
 use super::InvalidInput;
-use crate::{
-    datapath,
-    table::{App, Table},
-};
+use crate::table::{App, Table};
 
 /// Arguments of `import`.
 #[derive(Debug, clap::Args)]
@@ -56,7 +53,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
 impl Common {
     /// The app, without relationships.
     fn empty_app(&self) -> Result<App> {
-        let mount = datapath::cgroup_mount().unwrap_or_else(|_| PathBuf::from("/sys/fs/cgroup"));
+        let mount = super::cgroup_mount();
         Ok(App::new(&self.app, &self.cgroup, "the command line", &mount)?)
     }
 

@@ -1,8 +1,11 @@
 //! A listing as JSON, written as it is made: of all VIPs of a large machine it is some hundred megabytes.
 
 use std::{
+    borrow::Cow,
+    ffi::OsStr,
     io::{self, Write},
     net::Ipv4Addr,
+    os::unix::ffi::OsStrExt as _,
     path::Path,
 };
 
@@ -12,7 +15,7 @@ use vipnat_common::layout::{ANY_PORT, ANY_PROTOCOL, Counters};
 
 use super::protocol_name;
 use crate::{
-    datapath::{ListedApp, ListedCgroup, ListedVip, Listing, Turn},
+    datapath::{ListedApp, ListedCgroup, ListedVip, Listing, Place, Turn},
     text::shown_json,
 };
 
@@ -99,15 +102,28 @@ struct App<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Cgroup<'a> {
-    cgroup: Option<&'a Path>,
+    /// If it is not text, as far as that goes; then all of it follows.
+    cgroup: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cgroup_bytes: Option<&'a [u8]>,
+    id: u64,
+    gone: bool,
     translating: bool,
     by_hand: bool,
 }
 
 impl<'a> Cgroup<'a> {
     fn new(listed: &'a ListedCgroup) -> Self {
-        let ListedCgroup { path, translating, by_hand } = listed;
-        Self { cgroup: path.as_deref(), translating: *translating, by_hand: *by_hand }
+        let ListedCgroup { id, place, translating, by_hand } = listed;
+        let path = place.path().map(Path::as_os_str);
+        Self {
+            cgroup: path.map(OsStr::to_string_lossy),
+            cgroup_bytes: path.filter(|path| path.to_str().is_none()).map(OsStr::as_bytes),
+            id: *id,
+            gone: *place == Place::Gone,
+            translating: *translating,
+            by_hand: *by_hand,
+        }
     }
 }
 

@@ -247,8 +247,14 @@ impl Walk {
         at: &Position,
     ) -> bool {
         let held = places.by_hand.get(&below).cloned().unwrap_or_default();
-        let mount = datapath.cgroup_mount();
-        let there = match places.watch.watch(mount, &below, at, held) {
+        let mount = match datapath.cgroup_mount() {
+            Ok(mount) => mount,
+            Err(error) => {
+                self.failed = Some(error.into());
+                return false;
+            }
+        };
+        let there = match places.watch.watch(&mount, &below, at, held) {
             Ok(_) => true,
             Err(error) if is_gone(&error) => false,
             Err(error) => {
