@@ -36,6 +36,7 @@ pub struct Drain {
     #[serde(flatten)]
     pub departed: Departed,
     /// Whole paths of the cgroups in whose network namespaces the connections are, or most of them.
+    #[serde(with = "paths")]
     pub cgroups: Vec<PathBuf>,
     /// When they are to end, in seconds since the machine started.
     pub due: u64,
@@ -271,8 +272,48 @@ fn aside(state: &Path) -> PathBuf {
     file(state).with_added_extension("unreadable")
 }
 
+/// Paths, which are strings if they are text, and else lists of bytes.
+mod paths {
+    use std::{
+        ffi::OsString,
+        os::unix::ffi::{OsStrExt as _, OsStringExt as _},
+        path::PathBuf,
+    };
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Text(String),
+        Bytes(Vec<u8>),
+    }
+
+    pub(super) fn serialize<S: Serializer>(paths: &[PathBuf], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(paths.iter().map(|path| match path.to_str() {
+            Some(text) => Written::Text(text.to_owned()),
+            None => Written::Bytes(path.as_os_str().as_bytes().to_owned()),
+        }))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Vec<PathBuf>, D::Error> {
+        let paths = Vec::<Written>::deserialize(from)?;
+        Ok(paths
+            .into_iter()
+            .map(|path| match path {
+                Written::Text(text) => text.into(),
+                Written::Bytes(bytes) => OsString::from_vec(bytes).into(),
+            })
+            .collect())
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
+
     use super::*;
     use crate::datapath::Turn;
 
@@ -318,6 +359,10 @@ mod tests {
         assert_eq!(text, expected);
         let read = Drains::parse(text.as_bytes(), &clock(1, 1)).unwrap();
         assert_eq!(read, (Drains(vec![drain(1, 100)]), None));
+        let mut odd = drain(1, 100);
+        odd.cgroups.push(OsStr::from_bytes(b"/sys/fs/cgroup/shop-\xff").into());
+        let text = serde_json::to_string(&odd).unwrap();
+        assert_eq!(serde_json::from_str::<Drain>(&text).unwrap(), odd);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
 
 use glob::Pattern;
 
-use super::{Component, Table};
+use super::{Component, Table, cgroup::as_text};
 
 /// All cgroups that a table means.
 #[derive(Debug, Default)]
@@ -165,7 +165,7 @@ impl Patterns {
         if self.all.is_empty() {
             return;
         }
-        let name = name.to_string_lossy();
+        let name = as_text(name);
         let bytes = name.as_bytes();
         let beginnings = self
             .by_beginning
