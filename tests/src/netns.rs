@@ -16,7 +16,7 @@ use std::{
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-use crate::command::CommandExt;
+use crate::{command::CommandExt, panics};
 
 /// A network namespace without a name: it is gone when the last handle, process and socket in it
 /// is gone, however the test ends. Clones are handles to the same namespace.
@@ -121,6 +121,7 @@ pub fn set_lo_up() -> io::Result<()> {
 
 /// A thread that changes its namespace must not be used for anything else.
 fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    thread::scope(|scope| scope.spawn(work).join())
+    let expected = panics::expected();
+    thread::scope(|scope| scope.spawn(|| panics::expecting(expected, work)).join())
         .unwrap_or_else(|panicked| panic::resume_unwind(panicked))
 }

@@ -1,10 +1,10 @@
 //! The comparison with iptables as a test, and tests that it can fail.
 
-use std::{collections::HashSet, fs, path::Path};
+use std::{collections::HashSet, env, fs, path::Path, process::Command};
 
 use vipnat_tests::{
     conformance::{Case, Known, Translator, Verdict, cases, db, document, run},
-    emulated, left_out, not_run_as,
+    emulated, left_out, not_run_as, outcome,
 };
 
 #[test]
@@ -98,4 +98,15 @@ fn a_case_that_panics_fails_and_the_others_go_on() {
         panic!("{verdicts:?}");
     };
     assert!(message.contains("no such operation"), "{message}");
+    // What the client said of it.
+    assert!(message.contains("no socket such"), "{message}");
+}
+
+#[test]
+fn a_client_that_panics_on_purpose_prints_nothing_into_a_passing_run() {
+    let mut tests = Command::new(env::current_exe().unwrap());
+    tests.args(["--exact", "a_case_that_panics_fails_and_the_others_go_on"]);
+    let run = outcome(tests.env("RUST_BACKTRACE", "1"));
+    assert!(run.stdout.contains("test result: ok. 1 passed"), "{run}");
+    assert_eq!(run.stderr, "");
 }

@@ -5,7 +5,6 @@ use std::{
     io::{BufRead, BufReader, Write},
     net::{Ipv4Addr, SocketAddrV4, TcpListener},
     os::{fd::AsRawFd, unix::process::ExitStatusExt},
-    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     process::{self, Child, Command, Stdio},
     thread,
@@ -13,7 +12,7 @@ use std::{
 };
 
 use vipnat_tests::{
-    App, Backend, Cgroup, CommandExt, NetNs, Network, Report, Server, Vipnat, outcome,
+    App, Backend, Cgroup, CommandExt, NetNs, Network, Report, Server, Vipnat, outcome, panics,
     probe::Listening, program, sweep,
 };
 
@@ -222,8 +221,8 @@ fn a_backend_answers_a_held_connection_again_and_refuses_once_dropped() {
 #[test]
 fn a_backend_that_cannot_bind_says_so() {
     let host = NetNs::new();
-    let panicked = catch_unwind(AssertUnwindSafe(|| Backend::start(&host, SERVICE, "postgres-1")));
-    let message = *panicked.unwrap_err().downcast::<String>().unwrap();
+    let panicked = panics(|| Backend::start(&host, SERVICE, "postgres-1"));
+    let message = *panicked.downcast::<String>().unwrap();
     assert!(message.starts_with("backend postgres-1: bind 247.221.80.48:5432/tcp: "), "{message}");
 }
 
@@ -254,15 +253,15 @@ fn a_panic_leaves_no_cgroup_and_ends_only_what_ran_in_it() {
     let mut started = Vec::new();
     let mut path = PathBuf::new();
 
-    let panicked = catch_unwind(AssertUnwindSafe(|| {
+    let panicked = panics(|| {
         let cgroup = Cgroup::new();
         let child = cgroup.child("web");
         started.extend([sleeper(&cgroup), sleeper(&child)]);
         path = cgroup.path().to_owned();
         assert!(child.path().is_dir());
         panic!("on purpose");
-    }));
-    assert_eq!(panicked.unwrap_err().downcast_ref(), Some(&"on purpose"));
+    });
+    assert_eq!(panicked.downcast_ref(), Some(&"on purpose"));
     assert!(path.is_absolute() && !path.exists(), "{}", path.display());
     for mut process in started {
         assert_eq!(process.wait().unwrap().signal(), Some(libc::SIGKILL));
@@ -309,8 +308,23 @@ fn a_network_namespace_ends_with_its_last_handle() {
 fn run_passes_results_and_panics_on() {
     let host = NetNs::new();
     assert_eq!(host.run(|| 7), 7);
-    let panicked = catch_unwind(AssertUnwindSafe(|| host.run(|| panic!("on purpose"))));
-    assert_eq!(panicked.unwrap_err().downcast_ref(), Some(&"on purpose"));
+    let panicked = panics(|| host.run(|| panic!("on purpose")));
+    assert_eq!(panicked.downcast_ref(), Some(&"on purpose"));
+}
+
+#[test]
+fn panics_on_purpose_print_nothing_into_a_passing_run() {
+    // As the library runs it, but without its capture: that takes only what the test's own thread prints.
+    let mut tests = Command::new(env::current_exe().unwrap());
+    tests.args(["--exact", "--nocapture", "run_passes_results_and_panics_on"]);
+    tests.args(["a_backend_that_cannot_bind_says_so", "vipnat_that_fails_fails_the_test"]);
+    tests.arg("a_panic_leaves_no_cgroup_and_ends_only_what_ran_in_it").env("RUST_BACKTRACE", "1");
+    let run = outcome(&mut tests);
+    assert!(run.stdout.contains("test result: ok. 4 passed"), "{run}");
+    assert!(!run.stderr.contains("panicked at") && !run.stdout.contains("panicked at"), "{run}");
+    // Others print as ever.
+    let printed = panics(|| thread::spawn(|| panic!("that is printed")).join().unwrap());
+    drop(printed);
 }
 
 #[test]
@@ -403,12 +417,12 @@ fn vipnat_is_told_where_its_state_is_and_leaves_none() {
 fn vipnat_that_fails_fails_the_test() {
     let vipnat = Vipnat::with("false", "vipnat-test");
     assert_eq!(vipnat.apply_fails("", 1), "");
-    assert!(catch_unwind(AssertUnwindSafe(|| vipnat.apply(""))).is_err());
-    assert!(catch_unwind(AssertUnwindSafe(|| vipnat.apply_fails("", 2))).is_err());
+    panics(|| vipnat.apply(""));
+    panics(|| vipnat.apply_fails("", 2));
 
     // A flush that fails does too, and what it left is removed all the same.
     let bpffs = vipnat.bpffs().to_owned();
     fs::create_dir(&bpffs).unwrap();
-    assert!(catch_unwind(AssertUnwindSafe(|| drop(vipnat))).is_err());
+    panics(|| drop(vipnat));
     assert!(!bpffs.exists());
 }

@@ -1,7 +1,8 @@
 //! A process of an application, told one socket operation after the other.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    fs::File,
+    io::{BufRead, BufReader, Read as _, Seek as _, Write},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
@@ -31,19 +32,24 @@ pub struct Session {
     /// `Some` until dropped: its end ends the process.
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
+    /// What it complains of, which belongs to the case it fails, not to a run that passes.
+    stderr: File,
 }
 
 impl Session {
     /// Starts the command, which must be the program `sockets` in some place.
     pub(super) fn start(command: &mut Command) -> Self {
+        let stderr = tempfile::tempfile().expect("make a file");
+        let written = stderr.try_clone().expect("open a file again");
         let mut process = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(written)
             .spawn()
             .unwrap_or_else(|error| panic!("start {:?}: {error}", command.get_program()));
         let stdin = process.stdin.take();
         let stdout = BufReader::new(process.stdout.take().expect("stdout is piped"));
-        Self { process, stdin, stdout }
+        Self { process, stdin, stdout, stderr }
     }
 
     /// Moves it to another cgroup. Its sockets stay what they are.
@@ -67,11 +73,23 @@ impl Session {
         writeln!(stdin, "{line}").unwrap_or_else(|error| panic!("play {line}: {error}"));
         let mut answer = String::new();
         self.stdout.read_line(&mut answer).unwrap_or_else(|error| panic!("play {line}: {error}"));
-        let result = answer
-            .strip_prefix(line)
-            .and_then(|rest| rest.strip_prefix(" = "))
-            .unwrap_or_else(|| panic!("play {line}: the answer is {answer:?}"));
+        let result =
+            answer.strip_prefix(line).and_then(|rest| rest.strip_prefix(" = ")).unwrap_or_else(
+                || panic!("play {line}: the answer is {answer:?}{}", self.complaints()),
+            );
         names(result.trim_end())
+    }
+
+    /// What it complained of before it ended.
+    fn complaints(&mut self) -> String {
+        self.stdin = None;
+        let _ = self.process.wait();
+        let mut text = String::new();
+        let read = self.stderr.rewind().and_then(|()| self.stderr.read_to_string(&mut text));
+        read.map_or_else(
+            |error| format!("; what it said: {error}"),
+            |_| format!("; {}", text.trim()),
+        )
     }
 }
 
