@@ -1,7 +1,7 @@
 //! UDP: sockets that talk to more than one address, or to one in several ways.
 
 use super::play;
-use crate::conformance::{Case, Known, db_with};
+use crate::conformance::{Case, Known, db, db_with};
 
 const GROUP: &str = "UDP with several addresses";
 
@@ -176,6 +176,53 @@ pub(super) const CASES: &[Case] = &[
             iptables: "recvfrom a = EAGAIN",
             vipnat: "recvfrom a = \"B1\" from db:5432",
             why: "a socket takes what its peer sends; to the kernel the peer is the backend",
+        }),
+    },
+    Case {
+        name: "udp-sendto-vip-of-peer-on-connected",
+        group: GROUP,
+        behaviour: "sockets that are connected to a backend, itself and through a VIP, send to another VIP of it",
+        run: |container, record| {
+            let cache = "[services.cache]\nbackends = [\"247.221.81.1\"]\n\
+                         [apps.app.relationships.cache]\nservice = \"cache\"\n";
+            container.apply(&(db(&[1]) + cache));
+            container.session().play(
+                "socket a udp4
+                 connect a backend1:5432
+                 sendto a ? db:5432
+                 recvfrom a
+                 socket b udp4
+                 connect b db:5432
+                 sendto b ? cache:5432
+                 recvfrom b",
+                record,
+            );
+        },
+        known: Some(Known {
+            iptables: "recvfrom a = EAGAIN\nrecvfrom b = EAGAIN",
+            vipnat: "recvfrom a = \"B1\" from backend1:5432\nrecvfrom b = \"B1\" from db:5432",
+            why: "a socket takes what its peer sends; to the kernel the peer is the backend, and what the socket shows is its peer",
+        }),
+    },
+    Case {
+        name: "udp-error-of-peer-on-connected",
+        group: GROUP,
+        behaviour: "the same where that backend refuses: who hears the error",
+        run: |container, record| {
+            play(
+                container,
+                record,
+                &[8],
+                "socket a udp4
+                 connect a closed:5432
+                 sendto a ? db:5432
+                 recvfrom a",
+            );
+        },
+        known: Some(Known {
+            iptables: "recvfrom a = EAGAIN",
+            vipnat: "recvfrom a = ECONNREFUSED",
+            why: "an error of the peer's is the socket's; to the kernel the peer is the backend",
         }),
     },
     Case {
