@@ -3,7 +3,7 @@
 //!
 //! Whoever may make cgroups beside ours can make thousands a second. So what is not ours costs a lookup on
 //! the thread that reads events, and no more; what is ours is noted once, however often it comes and goes;
-//! and events are read in batches.
+//! and a flood is read in batches.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -12,15 +12,13 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
-    time::Duration,
+    time::Instant,
 };
 
 use inotify::{Event, EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
 
+use super::pace::Pace;
 use crate::table::{CgroupIndex, Position};
-
-/// How long events are left to gather after some were read. The first after a pause is read at once.
-const GATHER: Duration = Duration::from_millis(2);
 
 /// So many changes are noted; more are as good as a look at everything.
 const MOST: usize = 4096;
@@ -77,7 +75,7 @@ impl CgroupWatch {
         let known: Arc<Mutex<Known>> = Arc::default();
         let shared = Arc::clone(&known);
         thread::spawn(move || {
-            let mut buffer = [0; 1 << 16];
+            let (mut buffer, mut pace) = ([0; 1 << 16], Pace::default());
             loop {
                 let Ok(events) = inotify.read_events_blocking(&mut buffer) else {
                     // Nobody knows what was missed.
@@ -92,7 +90,7 @@ impl CgroupWatch {
                 if wakes {
                     wake();
                 }
-                thread::sleep(GATHER);
+                thread::sleep(pace.rest(Instant::now()));
             }
         });
         Ok(Self { watches, known })
@@ -208,7 +206,7 @@ mod tests {
     use std::{
         fs,
         sync::mpsc::{self, Receiver},
-        time::Instant,
+        time::{Duration, Instant},
     };
 
     use super::*;
@@ -315,7 +313,7 @@ mod tests {
         let begun = Instant::now();
         while !lock(&scene.watch.known).news.lost {
             assert!(begun.elapsed() < Duration::from_secs(20), "more is noted than may be");
-            thread::sleep(GATHER);
+            thread::sleep(Duration::from_millis(2));
         }
         assert!(lock(&scene.watch.known).news.changed.is_empty());
     }

@@ -2,6 +2,7 @@
 
 mod cgroups;
 mod file;
+mod pace;
 mod watch;
 
 pub use self::{

@@ -11,13 +11,12 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
-    time::Duration,
+    time::Instant,
 };
 
 use inotify::{Event, EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
 
-/// How long events are left to gather after some were read of which none counted.
-const GATHER: Duration = Duration::from_millis(2);
+use super::pace::Pace;
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,20 +59,16 @@ impl Watch {
         let known: Arc<Mutex<Known>> = Arc::default();
         let shared = Arc::clone(&known);
         thread::spawn(move || {
-            let mut buffer = [0; 1 << 16];
+            let (mut buffer, mut pace) = ([0; 1 << 16], Pace::default());
             loop {
                 let Ok(events) = inotify.read_events_blocking(&mut buffer) else {
                     return tell(Notice::Unsure);
                 };
-                let mut counted = false;
                 for event in events {
                     let notices = lock(&shared).notices(&event);
-                    counted |= !notices.is_empty();
                     notices.into_iter().for_each(&tell);
                 }
-                if !counted {
-                    thread::sleep(GATHER);
-                }
+                thread::sleep(pace.rest(Instant::now()));
             }
         });
         Ok(Self { watches, known })
