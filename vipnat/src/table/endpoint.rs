@@ -11,13 +11,17 @@ use serde_json::{Map, Value};
 use super::path::Path;
 
 /// What an application reads back, read with more care than `serde_json::Value` itself takes: it
-/// keeps the last of two equal keys, makes null of infinity, and shows what the `toml` crate makes
-/// of a date.
+/// keeps the last of two equal keys, makes null of infinity, shows what the `toml` crate makes of a
+/// date, and takes what somebody wrote like `serde_json`'s own form of a number for one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Endpoint(pub(super) Option<Arc<Map<String, Value>>>);
 
 /// The only key of the table that the `toml` crate makes of a date (toml_datetime, `de.rs`).
 const DATE: &str = "$__toml_private_datetime";
+
+/// The only key of the table that `serde_json` makes of a number in text, which it has as it was
+/// written (number.rs).
+pub(super) const NUMBER: &str = "$serde_json::private::Number";
 
 impl<'de> Deserialize<'de> for Endpoint {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -121,15 +125,83 @@ impl<'de> Visitor<'de> for JsonVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
         while let Some(key) = map.next_key::<String>()? {
-            let Json(value) = map.next_value()?;
-            if key == DATE {
-                return Ok(value);
-            }
+            let value = if key == DATE || key == NUMBER {
+                match map.next_value()? {
+                    Private::Made(text) if key == DATE => return Ok(text.into()),
+                    Private::Made(text) => match text.parse() {
+                        Ok(number) => return Ok(Value::Number(number)),
+                        Err(_) => text.into(),
+                    },
+                    Private::Written(value) => value,
+                }
+            } else {
+                let Json(value) = map.next_value()?;
+                value
+            };
             if object.contains_key(&key) {
                 return Err(A::Error::custom(format!("duplicate key {key:?}")));
             }
             object.insert(key, value);
         }
         Ok(object.into())
+    }
+}
+
+/// What is behind a private key: a text that a reader made, or what somebody wrote there.
+enum Private {
+    Made(String),
+    Written(Value),
+}
+
+impl<'de> Deserialize<'de> for Private {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PrivateVisitor)
+    }
+}
+
+/// Readers hand over as a `String` what they made, and a text of a JSON document never.
+struct PrivateVisitor;
+
+impl<'de> Visitor<'de> for PrivateVisitor {
+    type Value = Private;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        JsonVisitor.expecting(f)
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Private, E> {
+        Ok(Private::Made(text))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Private, E> {
+        JsonVisitor.visit_str(text).map(Private::Written)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Private, E> {
+        JsonVisitor.visit_unit().map(Private::Written)
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Private, E> {
+        JsonVisitor.visit_bool(value).map(Private::Written)
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Private, E> {
+        JsonVisitor.visit_i64(value).map(Private::Written)
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Private, E> {
+        JsonVisitor.visit_u64(value).map(Private::Written)
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Private, E> {
+        JsonVisitor.visit_f64(value).map(Private::Written)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Private, A::Error> {
+        JsonVisitor.visit_seq(list).map(Private::Written)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Private, A::Error> {
+        JsonVisitor.visit_map(map).map(Private::Written)
     }
 }

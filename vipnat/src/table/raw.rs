@@ -4,11 +4,11 @@ use std::fmt;
 
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{Error as _, MapAccess, Unexpected, Visitor, value::MapAccessDeserializer},
 };
 
 use super::{
-    endpoint::Endpoint,
+    endpoint::{Endpoint, NUMBER},
     error::{Problem, position},
     named::{Named, Text},
     path::Path,
@@ -172,6 +172,8 @@ pub(super) fn not_read(path: &str, reason: &str, (line, column): (usize, usize))
     };
     // "." and "?" are how the root and what has no name yet are written.
     let path = path.trim_end_matches(['.', '?']);
+    // Nor is the key that serde_json makes of a number one that somebody wrote.
+    let path = path.strip_suffix(NUMBER).and_then(|path| path.strip_suffix('.')).unwrap_or(path);
     Problem::new(if path.is_empty() { Path::default() } else { Path::keys(&[path]) }, reason, help)
         .at(line, column)
 }
@@ -229,7 +231,14 @@ impl<'de: 'a, 'a> Deserialize<'de> for Backend<'a> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Backend<'de>, A::Error> {
-                let Full { ip, port, weight } = Full::deserialize(MapAccessDeserializer::new(map))?;
+                let full = Full::deserialize(MapAccessDeserializer::new(map));
+                let Full { ip, port, weight } = full.map_err(|error| {
+                    if error.to_string().contains(NUMBER) {
+                        A::Error::invalid_type(Unexpected::Other("number"), &self)
+                    } else {
+                        error
+                    }
+                })?;
                 Ok(Backend { ip, port, weight })
             }
         }

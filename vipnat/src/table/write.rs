@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Number, Value, json};
 use vipnat_common::Protocol;
 
 use super::{
@@ -14,7 +14,7 @@ use crate::text::{shown_json, shown_toml};
 /// Lists up to here are written on one line.
 const WIDTH: usize = 100;
 
-/// A value of an endpoint that TOML has no way to write: null, or a number beyond 63 bits.
+/// A value of an endpoint that TOML has no way to write: null, or a number that it would change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path} is {value}, which TOML does not have; write the table as JSON")]
 pub struct NotToml {
@@ -151,10 +151,11 @@ fn inline(value: &Value, path: &Path) -> Result<String, NotToml> {
     let no_toml = |value| Err(NotToml { path: path.to_string(), value });
     match value {
         Value::Null => no_toml("null"),
-        Value::Number(large) if large.is_u64() && !large.is_i64() => {
-            no_toml("a number beyond 63 bits")
-        }
-        Value::Bool(_) | Value::Number(_) => Ok(value.to_string()),
+        Value::Number(number) => match not_toml(number) {
+            Some(what) => no_toml(what),
+            None => Ok(value.to_string()),
+        },
+        Value::Bool(_) => Ok(value.to_string()),
         Value::String(value) => Ok(string(value)),
         Value::Array(values) => {
             let values: Result<Vec<_>, _> =
@@ -179,6 +180,39 @@ fn inline(value: &Value, path: &Path) -> Result<String, NotToml> {
             })
         }
     }
+}
+
+/// What a number is, if TOML has none of its kind and value: it has 64-bit integers without a negative
+/// zero, and 64-bit floating point.
+fn not_toml(number: &Number) -> Option<&'static str> {
+    let text = number.to_string();
+    if !text.contains(['.', 'e', 'E']) {
+        return match text.parse::<i64>() {
+            Err(_) => Some("a number beyond 63 bits"),
+            Ok(0) if text.starts_with('-') => Some("minus zero"),
+            Ok(_) => None,
+        };
+    }
+    let float: f64 = text.parse().ok()?;
+    if float.is_finite() && decimal(&text) == decimal(&format!("{float:e}")) {
+        None
+    } else {
+        Some("a number with more digits than floating point has")
+    }
+}
+
+/// The sign, the digits between zeros, and the power of ten of the last one: equal if numbers are.
+fn decimal(text: &str) -> (bool, String, i64) {
+    let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+    let (digits, power) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let digits = format!("{whole}{fraction}");
+    let significant = digits.trim_end_matches('0');
+    let power = power.parse().unwrap_or(i64::MAX / 2) - fraction.len() as i64
+        + (digits.len() - significant.len()) as i64;
+    let significant = significant.trim_start_matches('0').to_owned();
+    let power = if significant.is_empty() { 0 } else { power };
+    (negative, significant, power)
 }
 
 /// A key, in quotes if it needs them.

@@ -291,6 +291,55 @@ fn endpoints_are_json_of_what_was_written() {
     assert!(error.contains("duplicate key \"password\""), "{error}");
 }
 
+/// Private keys of the readers are keys like any other where somebody writes them.
+#[test]
+fn numbers_and_objects_of_json_are_what_was_written() {
+    for value in [
+        "123456789012345678901234567890",
+        "-0",
+        "1.0",
+        "1e+400",
+        "{\"$serde_json::private::Number\":\"12\"}",
+        "{\"$serde_json::private::Number\":[1,null],\"x\":2}",
+        "{\"$__toml_private_datetime\":\"2024-01-02\"}",
+        "{\"$__toml_private_datetime\":{\"a\":1.50}}",
+    ] {
+        let json = format!(
+            r#"{{"services": {{"s": {{"backends": []}}}}, "apps": {{"a": {{"cgroup": "a",
+            "relationships": {{"r": {{"service": "s", "endpoint": {{"x": {value}}}}}}}}}}}}}"#
+        );
+        let endpoint = &parse(&json).unwrap().apps["a"].relationships["r"].endpoint;
+        assert_eq!(endpoint["x"].to_string(), value);
+    }
+    let twice = "{\"$serde_json::private::Number\": \"1\", \"$serde_json::private::Number\": 2}";
+    let json =
+        r#"{"apps": {"a": {"relationships": {"r": {"service": "s", "endpoint": {"x": X}}}}}}"#;
+    let error = parse(&json.replace("X", twice)).unwrap_err().to_string();
+    assert!(error.contains("duplicate key"), "{error}");
+}
+
+#[test]
+fn a_number_where_json_should_have_something_else_is_called_one() {
+    for (json, expected) in [
+        (r#"{"services": {"s": {"backends": [N]}}}"#, "expected an IPv4 address in quotes, or"),
+        (r#"{"services": {"s": N}}"#, "expected a table with `backends`"),
+        (r#"{"apps": {"a": {"cgroup": N}}}"#, "expected a string"),
+        (r#"{"apps": {"a": {"relationships": {"r": N}}}}"#, "expected a table with `service`"),
+    ] {
+        for (number, kind) in [("7", "integer `7`"), ("1.5", "number"), ("1e999", "number")] {
+            let error = parse(&json.replace('N', number)).unwrap_err().to_string();
+            let expected = format!("invalid type: {kind}, {expected}");
+            assert!(error.contains(&expected), "{error}\nexpected: {expected}");
+            assert!(!error.contains("private"), "{error}");
+        }
+    }
+    for port in ["1.5", "1e5", "123456789012345678901234567890"] {
+        let json = r#"{"services": {"s": {"backends": [{"ip": "1.2.3.4", "port": N}]}}}"#;
+        let error = parse(&json.replace('N', port)).unwrap_err().to_string();
+        assert!(error.contains("expected a whole number"), "{error}");
+    }
+}
+
 #[test]
 fn a_byte_order_mark_is_ignored() {
     assert_eq!(parse(&format!("\u{feff}{GOOD}")).unwrap(), parse(GOOD).unwrap());

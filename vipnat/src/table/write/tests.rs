@@ -148,11 +148,40 @@ fn what_toml_does_not_have_is_named_and_json_has_it() {
     };
     // Endpoints hold passwords, so a value is described and not repeated.
     let large = "a number beyond 63 bits";
-    for (value, shown) in [("null", "null"), ("18446744073709551615", large)] {
+    let fine = "a number with more digits than floating point has";
+    for (value, shown) in [
+        ("null", "null"),
+        ("18446744073709551615", large),
+        ("-9223372036854775809", large),
+        ("123456789012345678901234567890", large),
+        ("-0", "minus zero"),
+        ("1e400", fine),
+        ("-1e-400", fine),
+        ("0.12345678901234567890", fine),
+        ("9007199254740993.0", fine),
+    ] {
         let table = parse(&text(value));
-        assert_eq!(parse(&table.to_json()), table);
+        let json = table.to_json();
+        assert_eq!(parse(&json), table);
+        assert!(json.contains(&value.replace("1e4", "1e+4")), "{json}");
         let error = table.to_toml().unwrap_err().to_string();
         let path = "apps.a.relationships.db.endpoint.x[1]";
         assert!(error.starts_with(&format!("{path} is {shown}, ")), "{error}");
     }
+}
+
+#[test]
+fn numbers_that_toml_has_stay_what_they_are() {
+    let numbers = "[0, 1, 1.0, -0.0, 1.50, 1e2, 1E-7, 9223372036854775807, -9223372036854775808]";
+    let text = format!(
+        r#"{{"services": {{"s": {{"backends": []}}}}, "apps": {{"a": {{"cgroup": "c",
+            "relationships": {{"db": {{"service": "s", "endpoint": {{"x": {numbers}}}}}}}}}}}}}"#
+    );
+    let endpoint = |table: &Table| table.apps["a"].relationships["db"].endpoint["x"].to_string();
+    let table = parse(&text);
+    let shown = endpoint(&table);
+    assert!(shown.starts_with("[0,1,1.0,-0.0,1.50,"), "{shown}");
+    let again = endpoint(&parse(&table.to_toml().unwrap()));
+    assert!(again.starts_with("[0,1,1.0,-0.0,1.5,100.0,1e-7,"), "{again}");
+    assert!(again.ends_with("9223372036854775807,-9223372036854775808]"), "{again}");
 }

@@ -173,6 +173,8 @@ fn any_json() -> impl Strategy<Value = Value> {
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
+        "-?(0|[1-9][0-9]{0,40})(\\.[0-9]{1,25})?(e[+-]?[0-9]{1,3})?"
+            .prop_map(|number| serde_json::from_str(&number).unwrap()),
         ".{0,8}".prop_map(Value::from),
     ];
     leaf.prop_recursive(3, 12, 4, |inner| {
