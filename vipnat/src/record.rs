@@ -10,6 +10,7 @@ use std::{
     fmt,
     fs::{self, DirBuilder, OpenOptions},
     io::{self, Write as _},
+    iter,
     net::Ipv4Addr,
     ops::Range,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
@@ -22,7 +23,7 @@ use rustc_hash::FxHashMap;
 
 use crate::{
     drains, running,
-    table::{App, OnBackendRemoved, Table},
+    table::{OnBackendRemoved, Relationship, Table},
 };
 
 /// Where the files of vipnat are that live as long as bpffs does, some for each state directory.
@@ -40,7 +41,8 @@ const FILE: &str = "names";
 ///
 /// Text, since all of it is written and compared each time, and little of it is asked for: a line for each
 /// VIP, in the order of the table, with app, VIP, relationship, service and, if it is not to keep them, what
-/// becomes of connections. No name has white space in it.
+/// becomes of connections. No name has white space in it, so tabs separate the relationships, and the
+/// services, of those that share a VIP.
 #[derive(Clone, Default)]
 pub struct Record {
     text: String,
@@ -65,8 +67,24 @@ pub struct Names {
     pub relationship: String,
     /// The service it points to.
     pub service: String,
+    /// Other relationships that have the VIP, each with its service.
+    pub also: Vec<(String, String)>,
     /// What becomes of connections when the relationship itself is removed.
     pub on_backend_removed: OnBackendRemoved,
+}
+
+impl Names {
+    /// All relationships that have the VIP, as people read them: `db`, or `admin, db`.
+    pub fn relationships(&self) -> String {
+        let others = self.also.iter().map(|(name, _)| name.as_str());
+        listed(iter::once(self.relationship.as_str()).chain(others))
+    }
+
+    /// Their services, in the same way.
+    pub fn services(&self) -> String {
+        let others = self.also.iter().map(|(_, service)| service.as_str());
+        listed(iter::once(self.service.as_str()).chain(others))
+    }
 }
 
 impl Record {
@@ -76,26 +94,35 @@ impl Record {
         let ends: FxHashMap<&str, String> = services
             .map(|(name, service)| {
                 let end = match service.on_backend_removed {
-                    OnBackendRemoved::Keep => format!(" {name}\n"),
-                    OnBackendRemoved::Kill => format!(" {name} kill\n"),
-                    OnBackendRemoved::Drain(seconds) => format!(" {name} drain {seconds}\n"),
+                    OnBackendRemoved::Keep => "\n".to_owned(),
+                    OnBackendRemoved::Kill => " kill\n".to_owned(),
+                    OnBackendRemoved::Drain(seconds) => format!(" drain {seconds}\n"),
                 };
                 (name.as_str(), end)
             })
             .collect();
         let mut text = String::new();
         let mut number = itoa::Buffer::new();
-        for (app, App { relationships, .. }) in &table.apps {
-            for (name, relationship) in relationships.iter() {
+        for (app_name, app) in &table.apps {
+            let shared = app.shared();
+            for (name, relationship) in app.mappings() {
                 let [a, b, c, d] = relationship.vip.octets();
-                text += app;
+                text += app_name;
                 for (before, octet) in [(" ", a), (".", b), (".", c), (".", d)] {
                     text += before;
                     text += number.format(octet);
                 }
                 text += " ";
-                text += name;
-                text += &ends[&*relationship.service];
+                let service = &*relationship.service;
+                match shared.get(&relationship.vip) {
+                    None => {
+                        text += name;
+                        text += " ";
+                        text += service;
+                    }
+                    Some(all) => text += &tabbed(all),
+                }
+                text += &ends[service];
             }
         }
         Self { text, ..Self::default() }
@@ -165,18 +192,23 @@ impl Record {
     /// What people call a VIP of an app.
     pub fn names(&self, app: &str, vip: Ipv4Addr) -> Option<Names> {
         let mut words = self.line(app, vip)?.split(' ').skip(2);
-        let (relationship, service) = (words.next()?.to_owned(), words.next()?.to_owned());
+        let (mut relationships, mut services) =
+            (words.next()?.split('\t'), words.next()?.split('\t'));
+        let (relationship, service) =
+            (relationships.next()?.to_owned(), services.next()?.to_owned());
+        let pair = |(name, service): (&str, &str)| (name.to_owned(), service.to_owned());
+        let also = relationships.zip(services).map(pair).collect();
         let on_backend_removed = match words.next() {
             Some("kill") => OnBackendRemoved::Kill,
             Some("drain") => OnBackendRemoved::Drain(words.next()?.parse().ok()?),
             _ => OnBackendRemoved::Keep,
         };
-        Some(Names { relationship, service, on_backend_removed })
+        Some(Names { relationship, service, also, on_backend_removed })
     }
 
-    /// The relationship alone.
-    pub fn relationship(&self, app: &str, vip: Ipv4Addr) -> Option<&str> {
-        self.line(app, vip)?.split(' ').nth(2)
+    /// The relationships alone, as people read them: `db`, or `admin, db`.
+    pub fn relationships(&self, app: &str, vip: Ipv4Addr) -> Option<String> {
+        Some(listed(self.line(app, vip)?.split(' ').nth(2)?.split('\t')))
     }
 
     fn line(&self, app: &str, vip: Ipv4Addr) -> Option<&str> {
@@ -191,6 +223,21 @@ impl Record {
             &self.text[lines.get(app)?.get(&vip)?.clone()]
         })
     }
+}
+
+/// The names of relationships that share a VIP and those of their services, as a line has them.
+fn tabbed(all: &[(&str, &Relationship)]) -> String {
+    let mut pairs: Vec<_> = all.iter().map(|(name, of)| (*name, &*of.service)).collect();
+    pairs.dedup();
+    let (names, services): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+    format!("{} {}", names.join("\t"), services.join("\t"))
+}
+
+/// Words, each once, with commas.
+fn listed<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    let mut all: Vec<_> = words.collect();
+    all.dedup();
+    all.join(", ")
 }
 
 fn lines(text: &str) -> Lines {
@@ -319,7 +366,7 @@ mod tests {
         let [db, cache] = [[37, 209], [206, 224]].map(|[c, d]| Ipv4Addr::new(169, 254, c, d));
         let names = |relationship: &str, service: &str, on_backend_removed| {
             let (relationship, service) = (relationship.to_owned(), service.to_owned());
-            Some(Names { relationship, service, on_backend_removed })
+            Some(Names { relationship, service, also: Vec::new(), on_backend_removed })
         };
         let (kill, keep) = (OnBackendRemoved::Kill, OnBackendRemoved::Keep);
         assert_eq!(record.names("blog", cache), names("cache", "redis", kill));
@@ -334,6 +381,37 @@ mod tests {
         assert!(record.forget("blog") && !record.forget("blog"));
         assert_eq!(record.text, "shop 169.254.37.209 db old drain 5\n");
         assert_eq!(record.names("blog", db), None);
+    }
+
+    #[test]
+    fn relationships_that_share_a_vip_share_a_line() {
+        let table = r#"
+            [services]
+            postgres = { backends = ["240.0.0.1"], on-backend-removed = "kill" }
+            replica = { backends = ["240.0.0.2"] }
+            same = { backends = ["240.0.0.1"], on-backend-removed = "kill" }
+            [apps.shop.relationships]
+            admin = { service = "same", vip = "169.254.1.1" }
+            db = [
+                { service = "postgres", vip = "169.254.1.1", endpoint = { username = "a" } },
+                { service = "postgres", vip = "169.254.1.1", endpoint = { username = "b" } },
+                { service = "replica", vip = "169.254.1.2" },
+            ]
+        "#;
+        let table = Table::parse(table.as_bytes(), "table", Path::new("/sys/fs/cgroup")).unwrap();
+        let record = Record::of(&table);
+        let text = "shop 169.254.1.1 admin\tdb same\tpostgres kill\nshop 169.254.1.2 db replica\n";
+        assert_eq!(record.text, text);
+        let vip = Ipv4Addr::new(169, 254, 1, 1);
+        let names = record.names("shop", vip).unwrap();
+        assert_eq!((names.relationship.as_str(), names.service.as_str()), ("admin", "same"));
+        assert_eq!(names.also, [("db".to_owned(), "postgres".to_owned())]);
+        assert_eq!(names.on_backend_removed, OnBackendRemoved::Kill);
+        assert_eq!(
+            (names.relationships(), names.services()),
+            ("admin, db".into(), "same, postgres".into())
+        );
+        assert_eq!(record.relationships("shop", vip).as_deref(), Some("admin, db"));
     }
 
     #[test]

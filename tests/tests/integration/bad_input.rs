@@ -29,7 +29,7 @@ fn broken_tables_exit_2_with_their_place_and_change_nothing() {
     scene.vipnat.apply(&good);
     let backend = format!("\"{}\"", ip(0));
     let vip = "169.254.37.209";
-    let two = "[apps.shop.relationships.two]\nservice = \"s\"\nvip = \"169.254.37.209\"\n[apps.shop.relationships.db]";
+    let two = "[apps.shop.relationships.two]\nservice = \"s\"\nvip = \"169.254.37.209\"\nport = 1\n[apps.shop.relationships.db]";
     let twin = format!("[apps.twin]\ncgroup = \"{cgroup}\"\n[apps.shop.relationships.db]");
     let cases: &[(&str, &str, &str, &str)] = &[
         ("syntax", "[apps.shop]", "[apps.shop", ":3:11: "),

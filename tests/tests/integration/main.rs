@@ -37,6 +37,7 @@ mod runtime_hook;
 mod scene;
 mod sequences;
 mod service;
+mod several_endpoints;
 mod sockets;
 mod state_path;
 mod upgrade;

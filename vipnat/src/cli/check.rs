@@ -15,7 +15,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<()> {
     let table = super::read_table(&args.table)?;
-    let relationships = table.apps.values().map(|app| app.relationships.len()).sum();
+    let relationships = table.apps.values().map(|app| app.relationships.groups().count()).sum();
     let file = super::name_of(&args.table);
     for remark in shared_backends::remarks(&table) {
         super::complain(&format!("{file}: {remark}"));

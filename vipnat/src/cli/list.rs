@@ -150,9 +150,9 @@ fn write_text(listing: &Listing, out: &mut dyn Write) -> io::Result<()> {
 fn columns(vip: &ListedVip) -> [String; 4] {
     let names = vip.names.as_ref();
     [
-        names.map_or("?".to_owned(), |names| shown(&names.relationship).into_owned()),
+        names.map_or("?".to_owned(), |names| shown(&names.relationships()).into_owned()),
         format!("{}{}", vip.vip, limit(vip.port, vip.protocol)),
-        names.map_or("?".to_owned(), |names| shown(&names.service).into_owned()),
+        names.map_or("?".to_owned(), |names| shown(&names.services()).into_owned()),
         vip.connections.to_string(),
     ]
 }

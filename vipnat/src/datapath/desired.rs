@@ -119,9 +119,8 @@ impl Desired {
             services.map(|(name, service)| (name.as_str(), Role::from(service))).collect();
         let apps = table.apps.iter().map(|(name, app)| {
             let rules = app
-                .relationships
-                .values()
-                .map(|relationship| Rule::new(relationship, &roles[&*relationship.service]));
+                .mappings()
+                .map(|(_, relationship)| Rule::new(relationship, &roles[&*relationship.service]));
             (name.clone(), DesiredApp { rules: rules.collect(), ..DesiredApp::default() })
         });
         Self { apps: apps.collect(), names: Record::of(table) }

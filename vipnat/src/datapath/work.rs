@@ -124,8 +124,8 @@ impl Work {
             let RuleChange { scope, vip, old: from, new: to } = change;
             let app =
                 names.get(&scope).map_or(format!("(scope {scope})"), |name| (*name).to_owned());
-            let known = new.relationship(&app, vip).or_else(|| old.relationship(&app, vip));
-            let relationship = known.map(str::to_owned);
+            let relationship =
+                new.relationships(&app, vip).or_else(|| old.relationships(&app, vip));
             Change::Vip { app, relationship, vip, old: from, new: to }
         }));
         Ok(Self { plan, changes, attach, owners, scopes, unseen })

@@ -30,23 +30,30 @@ pub enum Packets {
     Unreached,
 }
 
+/// The longest comment that nft takes.
+const MAX_COMMENT: usize = 128;
+
 /// A relationship and the service behind it, as much of both as rules need.
 struct Entry<'a> {
     name: &'a str,
+    /// The names of others that have the same VIP, each with its service.
+    also: Vec<(&'a str, &'a str)>,
     relationship: &'a Relationship,
     service: &'a Service,
 }
 
 impl<'a> Entry<'a> {
-    /// Those of an app.
+    /// Those of an app, one for each VIP.
     fn all(table: &'a Table, app: &'a App) -> Vec<Self> {
-        let App { cgroup: _, relationships } = app;
-        relationships
-            .iter()
-            .map(|(name, relationship)| Self {
-                name,
-                relationship,
-                service: &table.services[&*relationship.service],
+        let shared = app.shared();
+        app.mappings()
+            .map(|(name, relationship)| {
+                let all = shared.get(&relationship.vip).into_iter().flatten();
+                let mut also: Vec<_> = all.map(|(name, of)| (*name, &*of.service)).collect();
+                also.dedup();
+                also.retain(|pair| *pair != (name, &*relationship.service));
+                let service = &table.services[&*relationship.service];
+                Self { name, also, relationship, service }
             })
             .collect()
     }
@@ -70,9 +77,16 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// What the entry is called in comments: the names of its relationship and its service, at most
-    /// 128 bytes, which is as much as nft takes.
+    /// What the entry is called in comments: the names of its relationship and its service, and of
+    /// others that have the VIP, as many as there is room for.
     fn names(&self) -> String {
-        format!("{}: {}", self.name, self.relationship.service)
+        let mut names = format!("{}: {}", self.name, self.relationship.service);
+        for (name, service) in &self.also {
+            let more = format!(" {name}: {service}");
+            if names.len() + more.len() <= MAX_COMMENT {
+                names += &more;
+            }
+        }
+        names
     }
 }

@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, fmt, ops::Index};
 
-/// Objects in the order of their names; made once, then read.
+/// Objects in the order of their names; made once, then read. Several may have one name, and then have
+/// an order of their own.
 ///
 /// All names lie in one text, one after the other: a `String` for each would take longer to make and to
 /// drop than all the rest of a table.
@@ -30,10 +31,16 @@ impl<T> ByName<T> {
         self.entries.is_empty()
     }
 
-    /// The object of a name.
+    /// The object of a name, the first one if there are several.
     pub fn get(&self, name: &str) -> Option<&T> {
-        let found = self.entries.binary_search_by(|entry| self.name_of(entry).cmp(name));
-        found.ok().map(|at| &self.entries[at].object)
+        let at = self.entries.partition_point(|entry| self.name_of(entry) < name);
+        self.entries.get(at).filter(|entry| self.name_of(entry) == name).map(|entry| &entry.object)
+    }
+
+    /// The names, each once, with all objects that have it.
+    pub fn groups(&self) -> impl Iterator<Item = (&str, impl ExactSizeIterator<Item = &T>)> {
+        let groups = self.entries.chunk_by(|one, other| self.name_of(one) == self.name_of(other));
+        groups.map(|group| (self.name_of(&group[0]), group.iter().map(|entry| &entry.object)))
     }
 
     /// The names and objects.
@@ -56,9 +63,9 @@ impl<T> ByName<T> {
         Self { names: String::new(), entries: Vec::with_capacity(objects) }
     }
 
-    /// Adds an object, whose name must come after all others.
-    pub(super) fn push(&mut self, name: &str, object: T) {
-        debug_assert!(self.entries.last().is_none_or(|last| self.name_of(last) < name));
+    /// Adds an object, whose name must not come before any other.
+    pub(crate) fn push(&mut self, name: &str, object: T) {
+        debug_assert!(self.entries.last().is_none_or(|last| self.name_of(last) <= name));
         let start = self.names.len();
         self.names.push_str(name);
         // No input is so long.
@@ -66,14 +73,28 @@ impl<T> ByName<T> {
         self.entries.push(Entry { name, object });
     }
 
-    /// The name of the object with this number.
-    pub(super) fn name(&self, number: usize) -> &str {
-        self.name_of(&self.entries[number])
+    /// The object with this number.
+    pub(super) fn nth(&self, number: usize) -> &T {
+        &self.entries[number].object
+    }
+
+    /// The name of the object with this number, as people write it: `db`, or the second `db[1]`.
+    pub(super) fn label(&self, number: usize) -> String {
+        let name = self.name_of(&self.entries[number]);
+        let same = |entry: &&Entry<T>| self.name_of(entry) == name;
+        let before = self.entries[..number].iter().rev().take_while(same).count();
+        let after = self.entries[number + 1..].iter().take_while(same).count();
+        label(name, before, before + after + 1)
     }
 
     fn name_of(&self, entry: &Entry<T>) -> &str {
         slice(&self.names, entry.name)
     }
+}
+
+/// What one of several endpoints of a relationship is called, by its place among them.
+pub(super) fn label(name: &str, place: usize, of: usize) -> String {
+    if of == 1 { name.to_owned() } else { format!("{name}[{place}]") }
 }
 
 fn slice(names: &str, (start, end): (u32, u32)) -> &str {
@@ -129,5 +150,19 @@ mod tests {
             }
             proptest::prop_assert_eq!(by_name == map.clone().into(), map.is_empty());
         }
+    }
+
+    #[test]
+    fn several_may_have_one_name() {
+        let mut by_name = ByName::default();
+        for (name, object) in [("a", 1), ("b", 2), ("b", 3), ("b", 4), ("c", 5)] {
+            by_name.push(name, object);
+        }
+        assert_eq!((by_name["a"], by_name["b"], by_name["c"]), (1, 2, 5));
+        assert_eq!((by_name.get(""), by_name.get("bb"), by_name.get("d")), (None, None, None));
+        let groups: Vec<(_, Vec<_>)> =
+            by_name.groups().map(|(n, all)| (n, all.collect())).collect();
+        assert_eq!(groups, [("a", vec![&1]), ("b", vec![&2, &3, &4]), ("c", vec![&5])]);
+        assert_eq!([0, 1, 3].map(|number| by_name.label(number)), ["a", "b[0]", "b[2]"]);
     }
 }

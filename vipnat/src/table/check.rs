@@ -22,6 +22,7 @@ use super::{
     named::Named,
     path::Place,
     raw,
+    shared::difference,
     vip::{in_range, vip_of},
     well_known::well_known,
     write,
@@ -105,22 +106,24 @@ struct Checker<'a> {
 
 /// What relationships need to know of services.
 struct Services<'a> {
-    /// Their names, to be shared.
-    names: HashMap<&'a str, Arc<str>>,
+    /// They themselves, with their names, to be shared.
+    named: HashMap<&'a str, (Arc<str>, &'a Service)>,
     /// What to say to somebody who misses one.
     instead: String,
 }
 
 impl<'a> Services<'a> {
     fn of(services: &'a BTreeMap<String, Service>) -> Self {
-        let names = services.keys().map(|name| (name.as_str(), name.as_str().into())).collect();
+        let named =
+            services.iter().map(|(name, service)| (name.as_str(), (name.as_str().into(), service)));
+        let named = named.collect();
         let known: Vec<_> = services.keys().take(MAX_KNOWN).map(String::as_str).collect();
         let more = if services.len() > MAX_KNOWN { ", …" } else { "" };
         let instead = match known.as_slice() {
             [] => String::new(),
             known => format!(", or use one that exists: {}{more}", known.join(", ")),
         };
-        Self { names, instead }
+        Self { named, instead }
     }
 }
 
@@ -222,27 +225,67 @@ impl<'a> Checker<'a> {
         let cgroup = cgroup.as_deref().and_then(|cgroup| self.cgroup(&path.key("cgroup"), cgroup));
         let path = path.key("relationships");
         let mut relationships = ByName::with_capacity(raw.len());
-        for (name, relationship) in raw.iter() {
+        for (name, endpoints) in raw.iter() {
             let path = path.key(name);
             self.name(&path, name);
-            let relationship = self.relationship(&path, name, relationship, services);
-            let vip = relationship.vip;
-            if let Some(other) = self.holders.give(vip, relationships.len()) {
-                let other = relationships.name(other);
-                self.problem(
+            match endpoints {
+                raw::Endpoints::One(one) => {
+                    let one = self.relationship(&path, name, one, services);
+                    relationships.push(name, one);
+                    self.hold(&path, &relationships, services);
+                }
+                raw::Endpoints::List(list) if list.is_empty() => self.problem(
                     &path,
-                    format!(
-                        "relationships {} and {} have the same VIP {vip}",
-                        quoted(other),
-                        quoted(name)
-                    ),
-                    "set `vip` on one of them; a VIP is never moved silently",
-                );
+                    "a relationship without an endpoint",
+                    "remove it, or give it one: [[…]] with `service`",
+                ),
+                raw::Endpoints::List(list) => {
+                    for (number, one) in list.iter().enumerate() {
+                        let path = path.index(number);
+                        let one = self.relationship(&path, name, one, services);
+                        relationships.push(name, one);
+                        self.hold(&path, &relationships, services);
+                    }
+                }
             }
-            relationships.push(name, relationship);
         }
         self.holders.next_app(relationships.len());
         App { cgroup, relationships }
+    }
+
+    /// Gives the last of these its VIP. Another one may have the same, if both mean the same by it.
+    fn hold(
+        &mut self,
+        path: &Place<'_>,
+        relationships: &ByName<Relationship>,
+        services: &Services<'_>,
+    ) {
+        let number = relationships.len() - 1;
+        let one = relationships.nth(number);
+        let Some(other_number) = self.holders.give(one.vip, number) else {
+            return;
+        };
+        let other = relationships.nth(other_number);
+        let service =
+            |of: &Relationship| services.named.get(&*of.service).map(|(_, service)| *service);
+        // A service that is missing is a mistake of its own.
+        let (Some(service), Some(others)) = (service(one), service(other)) else {
+            return;
+        };
+        if let Some(what) = difference((one, service), (other, others)) {
+            let (name, other_name) =
+                (relationships.label(number), relationships.label(other_number));
+            self.problem(
+                path,
+                format!(
+                    "relationships {} and {} have the same VIP {}, but differ in `{what}`",
+                    quoted(&other_name),
+                    quoted(&name),
+                    one.vip
+                ),
+                "let both say the same, or set `vip` on one; a VIP is never moved silently",
+            );
+        }
     }
 
     fn cgroup(&mut self, path: &Place<'_>, text: &str) -> Option<Cgroups> {
@@ -298,9 +341,16 @@ impl<'a> Checker<'a> {
         relationship: &raw::Relationship<'_>,
         services: &Services<'_>,
     ) -> Relationship {
-        let raw::Relationship { service, vip, port, protocol, endpoint: Endpoint(endpoint) } =
-            relationship;
-        let service = services.names.get(&**service).cloned().unwrap_or_else(|| {
+        let raw::Relationship {
+            service,
+            vip,
+            port,
+            protocol,
+            instance_ips,
+            endpoint: Endpoint(endpoint),
+        } = relationship;
+        let known = services.named.get(&**service).map(|(name, _)| name.clone());
+        let service = known.unwrap_or_else(|| {
             let define = if may_be_secret(service) || check_name(service).is_err() {
                 "name a service of this table".to_owned()
             } else {
@@ -329,7 +379,8 @@ impl<'a> Checker<'a> {
                 );
             }
         }
-        Relationship { service, vip, port, protocol, endpoint }
+        let instance_ips = instance_ips.unwrap_or(true);
+        Relationship { service, vip, port, protocol, instance_ips, endpoint }
     }
 
     fn vip(&mut self, path: &Place<'_>, name: &str, text: &str) -> Option<Ipv4Addr> {

@@ -17,6 +17,7 @@ mod path;
 mod platform;
 mod raw;
 mod service;
+mod shared;
 mod vip;
 mod well_known;
 mod write;
@@ -59,11 +60,12 @@ pub struct Table {
 pub struct App {
     /// Below the cgroup v2 mount; never the mount itself. `None`: those that are attached by hand.
     pub cgroup: Option<Cgroups>,
-    /// The relationships, by name; no two with one VIP.
+    /// The endpoints of its relationships, by the name of the relationship, which may have several.
+    /// Those with one VIP say the same of it.
     pub relationships: ByName<Relationship>,
 }
 
-/// A named dependency of an app on a service.
+/// A named dependency of an app on a service, or one of its endpoints.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Relationship {
     /// The name of a service of the same table; shared, since there are far fewer services.
@@ -74,6 +76,8 @@ pub struct Relationship {
     pub port: Option<NonZeroU16>,
     /// The only protocol to translate, TCP or UDP; `None`: all that have connect-time hooks.
     pub protocol: Option<Protocol>,
+    /// Whether the application reads `instance_ips`, the backends.
+    pub instance_ips: bool,
     /// What the application reads back, beside what vipnat fills in; shared by those without any.
     pub endpoint: Arc<Map<String, Value>>,
 }

@@ -6,21 +6,27 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value, json};
 
 pub use self::read::Imported;
-use super::{App, Table};
+use super::{App, Relationship, Table};
 
 impl Table {
-    /// The endpoints of an app: an object of relationship names, each with a list of one endpoint:
-    /// the free-form one of the table with `ip`, the VIP, and `instance_ips`, the backends.
+    /// The endpoints of an app: an object of relationship names, each with a list of endpoints: the
+    /// free-form ones of the table with `ip`, the VIP, and, unless the relationship says otherwise,
+    /// `instance_ips`, the backends.
     pub fn relationships(&self, app: &App) -> Value {
         let App { cgroup: _, relationships } = app;
-        let endpoints = relationships.iter().map(|(name, relationship)| {
+        let endpoint = |relationship: &Relationship| {
             let mut endpoint = Map::new();
             endpoint.insert("ip".to_owned(), json!(relationship.vip));
-            let instances: Vec<_> = self.backends(relationship).iter().map(|b| b.ip).collect();
-            endpoint.insert("instance_ips".to_owned(), json!(instances));
+            if relationship.instance_ips {
+                let instances: Vec<_> = self.backends(relationship).iter().map(|b| b.ip).collect();
+                endpoint.insert("instance_ips".to_owned(), json!(instances));
+            }
             endpoint.extend((*relationship.endpoint).clone());
-            (name.to_owned(), json!([endpoint]))
-        });
+            Value::Object(endpoint)
+        };
+        let endpoints = relationships
+            .groups()
+            .map(|(name, endpoints)| (name.to_owned(), endpoints.map(endpoint).collect()));
         Value::Object(endpoints.collect())
     }
 

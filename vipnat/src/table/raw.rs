@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{
     Deserialize, Deserializer,
-    de::{Error as _, MapAccess, Unexpected, Visitor, value::MapAccessDeserializer},
+    de::{Error as _, MapAccess, SeqAccess, Unexpected, Visitor, value::MapAccessDeserializer},
 };
 
 use super::{
@@ -61,7 +61,14 @@ pub(super) struct App<'a, const CAREFUL: bool = false> {
     #[serde(borrow)]
     pub(super) cgroup: Option<Text<'a>>,
     #[serde(borrow, default)]
-    pub(super) relationships: Named<'a, Relationship<'a>, CAREFUL>,
+    pub(super) relationships: Named<'a, Endpoints<'a>, CAREFUL>,
+}
+
+/// What a relationship has: one endpoint, as a table, or a list of them.
+#[derive(Debug)]
+pub(super) enum Endpoints<'a> {
+    One(Relationship<'a>),
+    List(Vec<Relationship<'a>>),
 }
 
 #[derive(Debug, Deserialize)]
@@ -74,6 +81,8 @@ pub(super) struct Relationship<'a> {
     pub(super) port: Option<i64>,
     #[serde(borrow)]
     pub(super) protocol: Option<Text<'a>>,
+    #[serde(rename = "instance-ips")]
+    pub(super) instance_ips: Option<bool>,
     #[serde(default)]
     pub(super) endpoint: Endpoint,
 }
@@ -155,9 +164,14 @@ pub(super) fn not_read(path: &str, reason: &str, (line, column): (usize, usize))
     // serde_json repeats the position, toml explains itself on more lines.
     let reason = reason.split(" at line ").next().unwrap_or(reason).replace('\n', ", ");
     // serde's words for what has others in TOML and JSON.
-    let reason = [("a sequence", "a list"), ("a map", "a table"), ("i64", "a whole number")]
-        .iter()
-        .fold(reason, |reason, (serde, ours)| reason.replace(serde, ours));
+    let words = [
+        ("type: sequence", "type: a list"),
+        ("type: map", "type: a table"),
+        ("a sequence", "a list"),
+        ("a map", "a table"),
+        ("i64", "a whole number"),
+    ];
+    let reason = words.iter().fold(reason, |reason, (serde, ours)| reason.replace(serde, ours));
     let reason = without_key(without_value(reason));
     let help = if reason.contains("duplicate") {
         "a key or table can stand only once; merge it with the other"
@@ -198,6 +212,59 @@ fn without_key(reason: String) -> String {
             format!("unknown field{}", &reason[end + 1..])
         }
         _ => reason,
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Endpoints<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrList;
+
+        impl<'de> Visitor<'de> for OneOrList {
+            type Value = Endpoints<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table with `service`, or a list of such tables")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Endpoints<'de>, A::Error> {
+                Relationship::deserialize(MapAccessDeserializer::new(map)).map(Endpoints::One)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Endpoints<'de>, A::Error> {
+                let mut endpoints = Vec::new();
+                while let Some(OfList(endpoint)) = list.next_element()? {
+                    endpoints.push(endpoint);
+                }
+                Ok(Endpoints::List(endpoints))
+            }
+        }
+
+        // Unlike "any", it takes no number for the table that serde_json makes of one.
+        deserializer.deserialize_struct("Endpoints", &["service"], OneOrList)
+    }
+}
+
+/// An element of a list of endpoints, which must be a table. By itself serde would also take a list of
+/// the fields.
+struct OfList<'a>(Relationship<'a>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for OfList<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Table;
+
+        impl<'de> Visitor<'de> for Table {
+            type Value = OfList<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table with `service`")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<OfList<'de>, A::Error> {
+                Relationship::deserialize(MapAccessDeserializer::new(map)).map(OfList)
+            }
+        }
+
+        deserializer.deserialize_map(Table)
     }
 }
 

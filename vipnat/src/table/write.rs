@@ -51,10 +51,16 @@ impl Table {
             if let Some(cgroup) = cgroup {
                 let _ = writeln!(text, "cgroup = {}", string(&cgroup.to_string()));
             }
-            for (relationship_name, relationship) in relationships.iter() {
-                let keys = ["apps", name, "relationships", relationship_name];
-                header(&mut text, &keys);
-                lines(&mut text, &relationship.json(relationship_name), &Path::keys(&keys))?;
+            for (relationship, endpoints) in relationships.groups() {
+                let keys = ["apps", name, "relationships", relationship];
+                let path = Path::keys(&keys);
+                let several = endpoints.len() > 1;
+                for (number, endpoint) in endpoints.enumerate() {
+                    let path = if several { path.index(number) } else { path.clone() };
+                    let (open, close) = if several { ("[[", "]]") } else { ("[", "]") };
+                    header_in(&mut text, (open, close), &keys);
+                    lines(&mut text, &endpoint.json(relationship), &path)?;
+                }
             }
         }
         Ok(text)
@@ -100,8 +106,13 @@ impl App {
         let Self { cgroup, relationships } = self;
         let cgroup = cgroup.as_ref().map(|cgroup| cgroup.to_string().into());
         let relationships: Map<_, _> = relationships
-            .iter()
-            .map(|(name, relationship)| (name.to_owned(), relationship.json(name).into()))
+            .groups()
+            .map(|(name, endpoints)| {
+                let mut endpoints: Vec<Value> =
+                    endpoints.map(|endpoint| endpoint.json(name).into()).collect();
+                let only = if endpoints.len() == 1 { endpoints.pop() } else { None };
+                (name.to_owned(), only.unwrap_or(Value::Array(endpoints)))
+            })
             .collect();
         object([("cgroup", cgroup), ("relationships", Some(relationships.into()))]).into()
     }
@@ -109,7 +120,7 @@ impl App {
 
 impl Relationship {
     fn json(&self, name: &str) -> Map<String, Value> {
-        let Self { service, vip, port, protocol, endpoint } = self;
+        let Self { service, vip, port, protocol, instance_ips, endpoint } = self;
         let protocol = match protocol {
             Some(Protocol::Tcp) => Some("tcp"),
             Some(Protocol::Udp) => Some("udp"),
@@ -120,6 +131,7 @@ impl Relationship {
             ("vip", (*vip != vip_of(name)).then(|| json!(vip))),
             ("port", port.map(|port| json!(port))),
             ("protocol", protocol.map(Value::from)),
+            ("instance-ips", (!instance_ips).then_some(Value::Bool(false))),
             ("endpoint", (!endpoint.is_empty()).then(|| json!(**endpoint))),
         ])
     }
@@ -132,9 +144,14 @@ fn object<const N: usize>(entries: [(&str, Option<Value>); N]) -> Map<String, Va
 
 /// `[a.b.c]`, after an empty line.
 fn header(text: &mut String, keys: &[&str]) {
+    header_in(text, ("[", "]"), keys);
+}
+
+/// The same in other brackets: `[[a.b.c]]` begins an element of a list.
+fn header_in(text: &mut String, (open, close): (&str, &str), keys: &[&str]) {
     let keys: Vec<_> = keys.iter().map(|key| self::key(key)).collect();
     let between = if text.is_empty() { "" } else { "\n" };
-    let _ = writeln!(text, "{between}[{}]", keys.join("."));
+    let _ = writeln!(text, "{between}{open}{}{close}", keys.join("."));
 }
 
 /// `key = value`, a line each.

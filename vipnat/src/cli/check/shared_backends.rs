@@ -94,7 +94,7 @@ impl<'a> Groups<'a> {
         let mut services = Numbered::default();
         let mut kinds = Numbered::default();
         let mut names: Vec<Vec<&str>> = Vec::new();
-        for (name, Relationship { service, port, protocol, .. }) in app.relationships.iter() {
+        for (name, Relationship { service, port, protocol, .. }) in app.mappings() {
             let service = services.number(&**service);
             let kind = kinds.number(Kind { service, port: *port, protocol: *protocol });
             names.resize_with(kinds.all.len(), Vec::new);
@@ -252,6 +252,18 @@ mod tests {
     fn two_relationships_of_one_service_share_its_backends() {
         let expected = "app shop: relationships a, b lead to backend 247.0.0.1";
         assert_eq!(said(&[ONE], &["a.service = \"one\"", "b.service = \"one\""]), [expected]);
+    }
+
+    #[test]
+    fn those_that_share_a_vip_are_one() {
+        let relationships = [
+            "a = [{ service = \"one\" }, { service = \"one\" }]",
+            "b = { service = \"one\", vip = \"VIP\" }",
+        ];
+        let vip = crate::table::vip_of("a").to_string();
+        let relationships = relationships.map(|relationship| relationship.replace("VIP", &vip));
+        let relationships = relationships.each_ref().map(String::as_str);
+        assert!(said(&[ONE], &relationships).is_empty());
     }
 
     #[test]

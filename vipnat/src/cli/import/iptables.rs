@@ -61,6 +61,6 @@ pub(super) fn run(args: &Args) -> Result<()> {
         ))
         .into());
     }
-    app.relationships = relationships.into();
+    app.relationships = relationships;
     common.print(&Table { services, apps: [(common.app.clone(), app)].into() })
 }

@@ -160,9 +160,11 @@ impl Serialize for Relationship {
             port: (*port != 0).then_some(*port),
             turns: *turns,
         };
+        let also = names.into_iter().flat_map(|names| &names.also);
         RelationshipFields {
             relationship: names.map(|names| &*names.relationship),
             service: names.map(|names| &*names.service),
+            also: also.map(|(relationship, service)| Also { relationship, service }).collect(),
             vip: *vip,
             port: (*port != ANY_PORT).then_some(*port),
             protocol: (*protocol != ANY_PROTOCOL).then(|| protocol_name(*protocol)).flatten(),
@@ -182,6 +184,8 @@ impl Serialize for Relationship {
 struct RelationshipFields<'a> {
     relationship: Option<&'a str>,
     service: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    also: Vec<Also<'a>>,
     vip: Ipv4Addr,
     port: Option<u16>,
     protocol: Option<&'a str>,
@@ -191,6 +195,13 @@ struct RelationshipFields<'a> {
     udp_pinning: &'a str,
     on_backend_removed: Option<&'a str>,
     drain_seconds: Option<u32>,
+}
+
+/// Another relationship that has the VIP.
+#[derive(Serialize)]
+struct Also<'a> {
+    relationship: &'a str,
+    service: &'a str,
 }
 
 #[derive(Serialize)]

@@ -354,7 +354,7 @@ impl Follower {
 
     fn status(&self) -> String {
         let apps = self.table.iter().flat_map(|table| table.apps.values());
-        let relationships = apps.clone().map(|app| app.relationships.len()).sum();
+        let relationships = apps.clone().map(|app| app.relationships.groups().count()).sum();
         format!(
             "{} and {}, as {} says",
             count(apps.count(), "app"),

@@ -20,8 +20,8 @@ pub(super) struct Conditions {
     /// With the line of the rule that counts.
     pub(super) statistic: Option<(Statistic, usize)>,
     pub(super) foreign: Vec<String>,
-    /// The relationship and its service, if a comment of vipnat tells.
-    pub(super) names: Option<(String, String)>,
+    /// The relationships and their services, if a comment of vipnat tells.
+    pub(super) names: Vec<(String, String)>,
     /// The place of the backend in its service, if a comment of vipnat tells.
     pub(super) number: Option<usize>,
 }
@@ -65,7 +65,7 @@ impl Conditions {
         port: None,
         statistic: None,
         foreign: Vec::new(),
-        names: None,
+        names: Vec::new(),
         number: None,
     };
 
@@ -91,7 +91,9 @@ impl Conditions {
             both.foreign.push("a second statistic on the way to this rule".to_owned());
         }
         if let Some(comment) = &rule.comment {
-            both.names = both.names.or_else(|| names(comment));
+            if both.names.is_empty() {
+                both.names = names(comment);
+            }
             both.number = both.number.or_else(|| number(comment));
         }
         Some(both)
@@ -141,9 +143,13 @@ impl Conditions {
 }
 
 /// The names in a comment of [`iptables`](crate::rules::iptables).
-fn names(comment: &str) -> Option<(String, String)> {
-    let (relationship, service) = comment.strip_prefix(COMMENT)?.split_once(": ")?;
-    Some((relationship.to_owned(), service.to_owned()))
+fn names(comment: &str) -> Vec<(String, String)> {
+    let words: Vec<_> = comment.strip_prefix(COMMENT).unwrap_or_default().split(' ').collect();
+    let pair = |pair: &[&str]| match pair {
+        [name, service] => Some((name.strip_suffix(':')?.to_owned(), (*service).to_owned())),
+        _ => None,
+    };
+    words.chunks(2).map(pair).collect::<Option<_>>().unwrap_or_default()
 }
 
 /// The number in `backend 2 of 3`.

@@ -22,7 +22,7 @@ use self::{
     walk::{End, Found, Leaf},
 };
 use crate::{
-    table::{OnBackendRemoved, Relationship, Select, Service, UdpPinning, check_name},
+    table::{ByName, OnBackendRemoved, Relationship, Select, Service, UdpPinning, check_name},
     text::shown,
 };
 
@@ -32,7 +32,7 @@ pub struct Import {
     /// The services, by name.
     pub services: BTreeMap<String, Service>,
     /// The relationships of the app, by name, each with one of the services.
-    pub relationships: BTreeMap<String, Relationship>,
+    pub relationships: ByName<Relationship>,
     /// Rules that a table can't say, which were left out.
     pub unsupported: Vec<Remark>,
     /// Rules that were imported, but not to the letter.
@@ -91,12 +91,32 @@ pub fn import(text: &str) -> Import {
             vips.entry(leaf.vip).or_default().push(leaf);
         }
     }
+    let mut named = Relationships::new();
     for (vip, leaves) in vips {
-        import.vip(vip, &leaves);
+        import.vip(vip, &leaves, &mut named);
+    }
+    for (name, mut endpoints) in named {
+        // The order in which rules have them is that of the list.
+        endpoints.sort_by_key(|endpoint| endpoint.line);
+        for Endpoint { relationship, .. } in endpoints {
+            import.relationships.push(&name, relationship);
+        }
     }
     import.unsupported.sort_by_key(|remark| remark.line);
     import.notes.sort_by_key(|remark| remark.line);
     import
+}
+
+/// Endpoints by the names of their relationships.
+type Relationships = BTreeMap<String, Vec<Endpoint>>;
+
+/// One endpoint.
+struct Endpoint {
+    /// The line of its first rule.
+    line: usize,
+    /// Whether its name is one that the VIP gave.
+    invented: bool,
+    relationship: Relationship,
 }
 
 /// Rules for one protocol, or for both.
@@ -107,7 +127,7 @@ struct Group<'a> {
 
 impl Import {
     /// Takes in all rules for a VIP, which must amount to one relationship.
-    fn vip(&mut self, vip: Ipv4Addr, all: &[Leaf<'_>]) {
+    fn vip(&mut self, vip: Ipv4Addr, all: &[Leaf<'_>], named: &mut Relationships) {
         let Some(port) = all.first().map(|leaf| leaf.conditions.port) else {
             return;
         };
@@ -138,34 +158,37 @@ impl Import {
         let first = leaves[0];
         self.notes.extend(remarks.into_iter().map(|remark| Remark::of(first, remark, "")));
         let port = port.and_then(NonZeroU16::new);
-        self.relationship(vip, port, protocol, service, first.conditions.names.as_ref());
+        let good =
+            |(name, service): &(String, String)| check_name(name).and(check_name(service)).is_ok();
+        let names = &first.conditions.names;
+        let known = if names.iter().all(good) { names.as_slice() } else { &[] };
+        let mut pairs: Vec<_> = known.iter().cloned().map(|(a, b)| (Some(a), Some(b))).collect();
+        if pairs.is_empty() {
+            pairs.push((None, None));
+        }
+        for (name, service_name) in pairs {
+            let is_other = |name: &String| named.get(name).is_none_or(|all| !all[0].invented);
+            let known = name.filter(is_other);
+            let is_invented = known.is_none();
+            let name = known.unwrap_or_else(|| invented(vip, named));
+            let service = self.service(vip, service.clone(), service_name).into();
+            let endpoint = Arc::default();
+            let relationship =
+                Relationship { service, vip, port, protocol, instance_ips: true, endpoint };
+            let (line, invented) = (first.rule.line, is_invented);
+            named.entry(name).or_default().push(Endpoint { line, invented, relationship });
+        }
     }
 
-    /// Adds a relationship and its service, under the names that vipnat's comments give or else under
-    /// one that the VIP gives.
-    fn relationship(
-        &mut self,
-        vip: Ipv4Addr,
-        port: Option<NonZeroU16>,
-        protocol: Option<Protocol>,
-        service: Service,
-        names: Option<&(String, String)>,
-    ) {
-        let good =
-            |(name, service): &&(String, String)| check_name(name).and(check_name(service)).is_ok();
-        let (name, service_name) = names.filter(good).cloned().unzip();
-        let name = name
-            .filter(|name| !self.relationships.contains_key(name))
-            .unwrap_or_else(|| invented(vip, &self.relationships));
-        // Relationships share a service if it is the same for both.
+    /// Adds a service, under the name that vipnat's comments give or else under one that the VIP gives.
+    /// Relationships share it if it is the same for both.
+    fn service(&mut self, vip: Ipv4Addr, service: Service, name: Option<String>) -> String {
         let same = |other: &Service| *other == service;
-        let service_name = service_name
+        let name = name
             .filter(|name| self.services.get(name).is_none_or(same))
             .unwrap_or_else(|| invented(vip, &self.services));
-        self.services.insert(service_name.clone(), service);
-        let service = service_name.into();
-        let relationship = Relationship { service, vip, port, protocol, endpoint: Arc::default() };
-        self.relationships.insert(name, relationship);
+        self.services.insert(name.clone(), service);
+        name
     }
 }
 

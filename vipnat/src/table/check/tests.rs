@@ -37,6 +37,14 @@ protocol = "tcp"
 
 [apps.blog]
 cgroup = "/sys/fs/cgroup/blog/./a"
+
+[[apps.blog.relationships.db]]
+service = "postgres"
+
+[[apps.blog.relationships.db]]
+service = "postgres"
+vip = "169.254.17.141"
+instance-ips = false
 "#;
 
 fn parse(text: &str) -> Result<Table, TableError> {
@@ -244,6 +252,125 @@ fn refusals_name_place_object_and_reason() {
     }
 }
 
+/// A primary and its replica, and two users of the primary.
+const SEVERAL: &str = r#"
+[services.primary]
+backends = ["247.0.0.1"]
+
+[services.replica]
+backends = ["247.0.0.2", "247.0.0.3"]
+
+[apps.shop]
+
+[[apps.shop.relationships.db]]
+service = "primary"
+endpoint = { username = "main" }
+
+[[apps.shop.relationships.db]]
+service = "replica"
+vip = "169.254.1.2"
+
+[[apps.shop.relationships.db]]
+service = "primary"
+endpoint = { username = "admin" }
+
+[apps.shop.relationships.reporting]
+service = "replica"
+vip = "169.254.1.2"
+"#;
+
+#[test]
+fn a_relationship_has_several_endpoints_and_a_vip_several_users() {
+    let table = parse(SEVERAL).unwrap();
+    let json = value_to_json(&toml::from_str(SEVERAL).unwrap());
+    assert_eq!(parse(&json).unwrap(), table);
+    let app = &table.apps["shop"];
+    let all: Vec<_> = app.relationships.iter().map(|(name, r)| (name, r.vip.to_string())).collect();
+    let (db, replica) = ("169.254.37.209".to_owned(), "169.254.1.2".to_owned());
+    let expected = [
+        ("db", db.clone()),
+        ("db", replica.clone()),
+        ("db", db.clone()),
+        ("reporting", replica.clone()),
+    ];
+    assert_eq!(all, expected);
+    let mapped: Vec<_> = app.mappings().map(|(name, r)| (name, r.vip.to_string())).collect();
+    assert_eq!(mapped, [("db", db), ("db", replica)]);
+    let value = table.relationships(app);
+    assert_eq!(value["db"][0]["username"], "main");
+    assert_eq!(value["db"][1]["instance_ips"], serde_json::json!(["247.0.0.2", "247.0.0.3"]));
+    assert_eq!(value["db"][2]["ip"], value["db"][0]["ip"]);
+    assert_eq!(value["reporting"][0]["ip"], "169.254.1.2");
+}
+
+#[test]
+fn mistakes_in_one_of_several_endpoints_have_its_place() {
+    for (part, instead, expected) in [
+        (
+            "service = \"replica\"\nvip",
+            "service = \"replicas\"\nvip",
+            "t:15:11: apps.shop.relationships.db[1].service: there is no service \"replicas\"",
+        ),
+        (
+            "vip = \"169.254.1.2\"",
+            "vip = 7",
+            "t:16:7: apps.shop.relationships.db[1].vip: invalid type",
+        ),
+        ("vip = ", "vpi = ", "t:16:1: apps.shop.relationships.db[1].vpi: unknown field `vpi`"),
+        (
+            "vip = \"169.254.1.2\"",
+            "",
+            "t:14:1: apps.shop.relationships.db[1]: relationships \"db[0]\" and \"db[1]\" have the same \
+             VIP 169.254.37.209, but differ in `backends`",
+        ),
+        (
+            "[apps.shop.relationships.reporting]",
+            "[apps.shop.relationships.reporting]\nport = 3306",
+            "relationships \"db[1]\" and \"reporting\" have the same VIP 169.254.1.2, but differ in `port`",
+        ),
+        (
+            "[apps.shop.relationships.reporting]",
+            "[apps.shop.relationships.reporting]\nprotocol = \"udp\"",
+            "but differ in `protocol`",
+        ),
+        (
+            "[apps.shop.relationships.reporting]\nservice = \"replica\"",
+            "[services.other]\nselect = \"random\"\nbackends = [\"247.0.0.2\", \"247.0.0.3\"]\n\
+             [apps.shop.relationships.reporting]\nservice = \"other\"",
+            "but differ in `select`",
+        ),
+        (
+            "[apps.shop.relationships.reporting]\nservice = \"replica\"",
+            "[services.other]\nbackends = [\"247.0.0.3\", \"247.0.0.2\"]\n\
+             [apps.shop.relationships.reporting]\nservice = \"other\"",
+            "but differ in `backends`",
+        ),
+        (
+            "endpoint = {",
+            "endpoint = { ip = 1,",
+            "apps.shop.relationships.db[0].endpoint.ip: the end",
+        ),
+    ] {
+        assert!(SEVERAL.contains(part), "{part}");
+        let error = parse(&SEVERAL.replacen(part, instead, 1)).unwrap_err().to_string();
+        assert!(error.contains(expected), "{part} -> {instead}:\n{error}\nexpected: {expected}");
+    }
+    for (endpoints, expected) in [
+        ("[]", "apps.a.relationships.r: a relationship without an endpoint"),
+        ("[7]", "apps.a.relationships.r[0]: invalid type: integer `7`, expected a table with"),
+        ("[[\"s\"]]", "apps.a.relationships.r[0]: invalid type: a list, expected a table with"),
+        ("[{}]", "apps.a.relationships.r[0]: missing field `service`"),
+        (
+            "\"s\"",
+            "apps.a.relationships.r: invalid type: a string, expected a table with `service`, or",
+        ),
+    ] {
+        let json = format!(r#"{{"apps": {{"a": {{"relationships": {{"r": {endpoints}}}}}}}}}"#);
+        let error = parse(&json).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}\nexpected: {expected}");
+    }
+}
+
 /// The first two are in public examples of a platform's own values.
 #[test]
 fn a_vip_may_be_asked_for_among_addresses_that_names_are_not_given() {
@@ -324,7 +451,8 @@ fn a_number_where_json_should_have_something_else_is_called_one() {
         (r#"{"services": {"s": {"backends": [N]}}}"#, "expected an IPv4 address in quotes, or"),
         (r#"{"services": {"s": N}}"#, "expected a table with `backends`"),
         (r#"{"apps": {"a": {"cgroup": N}}}"#, "expected a string"),
-        (r#"{"apps": {"a": {"relationships": {"r": N}}}}"#, "expected a table with `service`"),
+        (r#"{"apps": {"a": {"relationships": {"r": N}}}}"#, "expected a table with `service`, or"),
+        (r#"{"apps": {"a": {"relationships": {"r": [N]}}}}"#, "expected a table with `service`"),
     ] {
         for (number, kind) in [("7", "integer `7`"), ("1.5", "number"), ("1e999", "number")] {
             let error = parse(&json.replace('N', number)).unwrap_err().to_string();

@@ -256,6 +256,7 @@ impl Reader {
             vip,
             port: None,
             protocol: None,
+            instance_ips: true,
             endpoint: endpoint.into(),
         };
         (service, relationship)

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, net::Ipv4Addr, num::NonZeroU16};
 
 use proptest::{collection::vec, option, prelude::*};
 
-use super::{super::Cgroups, *};
+use super::{
+    super::{ByName, Cgroups},
+    *,
+};
 
 fn name() -> impl Strategy<Value = String> {
     "[^\\s\\p{C}\\p{Default_Ignorable_Code_Point}]{1,15}"
@@ -62,13 +65,16 @@ fn endpoint() -> impl Strategy<Value = Map<String, Value>> {
     })
 }
 
+/// How one is called, where it is, and what else it has; `instance_ips` last.
 type Relations =
-    Vec<(String, Option<[u8; 2]>, Option<NonZeroU16>, Option<Protocol>, Map<String, Value>)>;
+    Vec<(String, Option<[u8; 2]>, Option<NonZeroU16>, Option<Protocol>, Map<String, Value>, bool)>;
 
 fn relationships() -> impl Strategy<Value = Relations> {
     let protocol = option::of(prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)]);
     let vip = option::of((1..=19u8, any::<u8>()).prop_map(|(a, b)| [a, b]));
-    vec((name(), vip, option::of(any::<NonZeroU16>()), protocol, endpoint()), 0..4)
+    // So that some have one name.
+    let name = prop_oneof![name(), Just("db".to_owned())];
+    vec((name, vip, option::of(any::<NonZeroU16>()), protocol, endpoint(), any::<bool>()), 0..5)
 }
 
 prop_compose! {
@@ -80,17 +86,27 @@ prop_compose! {
         let apps = apps.into_iter().enumerate().map(|(i, (name, (cgroup, relations)))| {
             // A name with brackets may be no pattern.
             let cgroup = Cgroups::parse(format!("{i}{cgroup}/x").as_ref()).ok();
-            let mut relationships: BTreeMap<_, Relationship> = BTreeMap::new();
-            for (n, (name, vip, port, protocol, endpoint)) in relations.into_iter().enumerate() {
+            let mut all: BTreeMap<_, Vec<Relationship>> = BTreeMap::new();
+            for (n, (name, vip, port, protocol, endpoint, instance_ips)) in
+                relations.into_iter().enumerate()
+            {
                 let vip = vip.map_or(vip_of(&name), |[a, b]| Ipv4Addr::new(169, 254, a, b));
-                if relationships.values().all(|other| other.vip != vip) {
-                    let service = names[n % names.len()].as_str().into();
-                    let endpoint = endpoint.into();
-                    let relationship = Relationship { service, vip, port, protocol, endpoint };
-                    relationships.insert(name, relationship);
-                }
+                let service: std::sync::Arc<str> = names[n % names.len()].as_str().into();
+                // The same VIP must mean the same.
+                let mut others = all.values().flatten().filter(|other| other.vip == vip);
+                let (service, port, protocol) = others.next().map_or(
+                    (service, port, protocol),
+                    |other| (other.service.clone(), other.port, other.protocol),
+                );
+                let endpoint = endpoint.into();
+                let one = Relationship { service, vip, port, protocol, instance_ips, endpoint };
+                all.entry(name).or_default().push(one);
             }
-            (name, App { cgroup, relationships: relationships.into() })
+            let mut relationships = ByName::default();
+            for (name, all) in all {
+                all.into_iter().for_each(|one| relationships.push(&name, one));
+            }
+            (name, App { cgroup, relationships })
         });
         Table { apps: apps.collect(), services }
     }
@@ -131,9 +147,18 @@ vip = "169.254.17.140"
 port = 6379
 protocol = "tcp"
 
-[apps.shop.relationships.db]
+[[apps.shop.relationships.db]]
 service = "postgres"
 endpoint = { scheme = "pgsql", port = 5432, query = { is_master = true } }
+
+[[apps.shop.relationships.db]]
+service = "redis"
+vip = "169.254.17.141"
+instance-ips = false
+
+[apps.shop.relationships.reporting]
+service = "postgres"
+vip = "169.254.37.209"
 "#;
     assert_eq!(parse(text).to_toml().unwrap(), text);
 }

@@ -220,6 +220,7 @@ proptest! {
                     vip,
                     port: None,
                     protocol: None,
+                    instance_ips: true,
                     endpoint: endpoint.into(),
                 },
             );
