@@ -101,6 +101,36 @@ fn what_cannot_be_imported_exits_2_and_keeps_secrets() {
 }
 
 #[test]
+fn what_cannot_be_imported_can_be_skipped_and_keeps_secrets_too() {
+    let scene = Scene::new(0);
+    let value = format!(
+        r#"{{"my db": [{{"password": "{SECRET}"}}], "metadata": [{{"ip": "169.254.169.254"}}],
+        "db": [{{"ip": "169.254.1.2", "instance_ips": ["{}"]}}, {{"ip": "{SECRET}"}}]}}"#,
+        ip(0)
+    );
+    let refused = import(&scene, &value, &[]);
+    assert_eq!((refused.code(), refused.stdout.as_str()), (Some(2), ""), "{refused}");
+    let skipped = import(&scene, &value, &["--skip-unsupported"]);
+    assert_eq!(skipped.code(), Some(0), "{skipped}");
+    assert!(skipped.stderr.starts_with("vipnat: skipped: standard input:1:"), "{skipped}");
+    for what in
+        ["my db: white space", "metadata[0].ip: 169.254.169.254 belongs to", "db[1].ip: not"]
+    {
+        assert!(refused.stderr.contains(what) && skipped.stderr.contains(what), "{skipped}");
+    }
+    assert!(!refused.stderr.contains(SECRET) && !skipped.stderr.contains(SECRET), "{skipped}");
+    let relationships = "[apps.shop.relationships.db]\nservice = \"db\"\nvip = \"169.254.1.2\"\n";
+    assert!(skipped.stdout.ends_with(relationships), "{skipped}");
+    assert_eq!(
+        scene
+            .vipnat
+            .run(["import", "platform", "--app=a", "--cgroup=b", "/dev/null", "--skip-unsupported"])
+            .code(),
+        Some(2)
+    );
+}
+
+#[test]
 fn a_password_stays_in_the_table() {
     let scene = Scene::new(1);
     let endpoint = format!("endpoint = {{ password = \"{SECRET}\" }}");

@@ -23,6 +23,7 @@ mod isolation;
 mod machine;
 mod others;
 mod out_of_view;
+mod platform_shapes;
 mod printed;
 mod privileges;
 mod read_only_run;

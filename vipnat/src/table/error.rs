@@ -54,6 +54,11 @@ impl Problems {
         self.first.is_empty()
     }
 
+    /// How many there are, kept or not.
+    pub(super) fn len(&self) -> usize {
+        self.first.len() + self.more
+    }
+
     /// Gives each its place, and puts them in the order of the text.
     pub(super) fn place(&mut self, places: impl FnOnce(&[Problem]) -> Vec<Option<(usize, usize)>>) {
         let places = places(&self.first);
@@ -61,6 +66,12 @@ impl Problems {
             problem.position = place;
         }
         self.first.sort_by_key(|problem| problem.position.unwrap_or((usize::MAX, 0)));
+    }
+}
+
+impl From<Problem> for Problems {
+    fn from(problem: Problem) -> Self {
+        Self { first: vec![problem], more: 0 }
     }
 }
 
@@ -82,7 +93,7 @@ impl TableError {
 
     /// A mistake after which no others can be found.
     pub(super) fn one(file: &str, problem: Problem) -> Self {
-        Self { file: file.to_owned(), problems: vec![problem], more: 0 }
+        Self::new(file, problem.into())
     }
 
     /// The problems that are shown, at least one and at most 20, in the order of the text.

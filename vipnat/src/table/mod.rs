@@ -34,7 +34,7 @@ pub use self::{
     cgroup_index::{CgroupIndex, Owner, Position},
     check::check_name,
     error::{Problem, TableError},
-    platform::Imported,
+    platform::{Imported, Unsupported},
     service::{Backend, OnBackendRemoved, Select, Service, UdpPinning},
     vip::vip_of,
     write::NotToml,

@@ -5,7 +5,7 @@ mod read;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value, json};
 
-pub use self::read::Imported;
+pub use self::read::{Imported, Unsupported};
 use super::{App, Relationship, Table};
 
 impl Table {

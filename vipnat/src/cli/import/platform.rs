@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::Common;
 use crate::{
     cli::{name_of, read_input, warn},
-    table::Table,
+    table::{Table, Unsupported},
 };
 
 /// Arguments of `import platform`.
@@ -13,14 +13,22 @@ use crate::{
 pub(super) struct Args {
     #[command(flatten)]
     common: Common,
+    /// Leave out what a table can't represent, and tell what it is.
+    #[arg(long)]
+    skip_unsupported: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<()> {
-    let Args { common } = args;
+    let Args { common, skip_unsupported } = args;
     let app = common.empty_app()?;
     let value = read_input(&common.file)?;
     let name = name_of(&common.file);
-    let mut imported = Table::from_platform_relationships(&value, &name, &common.app, app)?;
+    let unsupported = if *skip_unsupported { Unsupported::Skip } else { Unsupported::Refuse };
+    let mut imported =
+        Table::from_platform_relationships(&value, &name, &common.app, app, unsupported)?;
+    if let Some(skipped) = &imported.skipped {
+        warn(&format!("skipped: {skipped}"));
+    }
     if !common.json {
         imported.leave_out_nulls();
     }

@@ -3,28 +3,24 @@
 //! Endpoints hold passwords, and people paste anything: no message repeats a text of the value, but
 //! for names of relationships and what was read as an address.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
-    sync::Arc,
-};
+mod reader;
+
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use base64::{
     Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use self::reader::{Reader, relationships};
 use super::super::{
-    App, Backend, OnBackendRemoved, Relationship, Select, Service, Table, TableError, UdpPinning,
-    check::{MAX_NAME, check_name, never_a_backend, never_the_vip_of},
-    endpoint::{self, Json, kind},
+    App, Table, TableError,
+    endpoint::{self, Json},
     error::{Problem, Problems},
     locate::locate,
     path::Path,
     raw::{self, Format, not_read},
-    vip_of,
 };
 
 /// A table made of what an app reads.
@@ -34,11 +30,22 @@ pub struct Imported {
     pub table: Table,
     /// What the value did not say and the table had to, a sentence each.
     pub notes: Vec<String>,
+    /// What a table can't represent, if it was to be left out.
+    pub skipped: Option<TableError>,
+}
+
+/// What is done about endpoints that a table can't represent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsupported {
+    /// They are an error.
+    Refuse,
+    /// They are left out.
+    Skip,
 }
 
 impl Table {
     /// Makes a table of a `PLATFORM_RELATIONSHIPS` value: the relationships of `app`, which are
-    /// replaced, and a service for each. `ip` is the VIP, `instance_ips` the backends, and the rest
+    /// replaced, and a service for each VIP. `ip` is the VIP, `instance_ips` the backends, and the rest
     /// the endpoint.
     ///
     /// The value is JSON or its base64, in either alphabet, with or without padding and newlines.
@@ -46,12 +53,14 @@ impl Table {
     ///
     /// # Errors
     ///
-    /// All that a table can't represent, each with its relationship. No endpoint's values are in it.
+    /// No such value; all that a table can't represent, each with its relationship, unless it is to be
+    /// skipped. No endpoint's values are in it.
     pub fn from_platform_relationships(
         value: &[u8],
         file: &str,
         app_name: &str,
         app: App,
+        unsupported: Unsupported,
     ) -> Result<Imported, TableError> {
         let fails = TableError::one;
         let (text, file) = match json_text(value).map_err(|problem| fails(file, problem))? {
@@ -59,18 +68,23 @@ impl Table {
             decoded @ Cow::Owned(_) => (decoded, Cow::Owned(format!("{file}, decoded"))),
         };
         let value = json(&text).map_err(|problem| fails(&file, problem))?;
-        let mut reader = Reader::default();
-        let (services, relationships) = reader.relationships(value);
-        let Reader { mut problems, notes } = reader;
-        if !problems.is_empty() {
+        let located = |mut problems: Problems| {
             problems.place(|problems| locate(&text, Format::Json, problems));
-            return Err(TableError::new(&file, problems));
+            TableError::new(&file, problems)
+        };
+        let all = relationships(value).map_err(|problem| located(Problems::from(problem)))?;
+        let mut reader = Reader::default();
+        reader.relationships(all);
+        let (services, relationships, notes, problems) = reader.finish();
+        let skipped = (!problems.is_empty()).then(|| located(problems));
+        match skipped {
+            Some(error) if unsupported == Unsupported::Refuse => Err(error),
+            skipped => {
+                let app = App { relationships, ..app };
+                let apps = BTreeMap::from([(app_name.to_owned(), app)]);
+                Ok(Imported { table: Self { services, apps }, notes, skipped })
+            }
         }
-        let apps = BTreeMap::from([(
-            app_name.to_owned(),
-            App { relationships: relationships.into(), ..app },
-        )]);
-        Ok(Imported { table: Self { services, apps }, notes })
     }
 }
 
@@ -79,11 +93,13 @@ impl Imported {
     /// which. Nulls in lists stay.
     pub fn leave_out_nulls(&mut self) {
         for app in self.table.apps.values_mut() {
-            for (name, relationship) in app.relationships.iter_mut() {
+            let labels = (0..app.relationships.len()).map(|number| app.relationships.label(number));
+            let labels: Vec<_> = labels.collect();
+            for (label, (_, relationship)) in labels.iter().zip(app.relationships.iter_mut()) {
                 let mut left_out = Vec::new();
                 endpoint::leave_out_nulls(
                     Arc::make_mut(&mut relationship.endpoint),
-                    &Path::keys(&[name]),
+                    &Path::keys(&[label]),
                     &mut left_out,
                 );
                 self.notes.extend(left_out.iter().map(|path| {
@@ -133,189 +149,6 @@ fn json(text: &str) -> Result<Value, Problem> {
     })?;
     document.end().map_err(|error| not_read("", &error.to_string(), at(&error)))?;
     Ok(value)
-}
-
-#[derive(Default)]
-struct Reader {
-    problems: Problems,
-    notes: Vec<String>,
-}
-
-impl Reader {
-    fn problem(&mut self, path: &Path, reason: impl Into<String>, help: impl Into<String>) {
-        self.problems.add(|| Problem::new(path.clone(), reason, help));
-    }
-
-    fn relationships(
-        &mut self,
-        value: Value,
-    ) -> (BTreeMap<String, Service>, BTreeMap<String, Relationship>) {
-        let all = match value {
-            Value::Object(all) => all,
-            // What PHP makes of an object without keys.
-            Value::Array(list) if list.is_empty() => Map::new(),
-            other => {
-                self.problem(
-                    &Path::default(),
-                    format!("the value is {}, not an object of relationships", kind(&other)),
-                    "give the value of PLATFORM_RELATIONSHIPS, with every relationship",
-                );
-                Map::new()
-            }
-        };
-        let (mut services, mut relationships) = (BTreeMap::new(), BTreeMap::new());
-        let mut vips: BTreeMap<Ipv4Addr, String> = BTreeMap::new();
-        for (name, endpoints) in all {
-            let path = Path::keys(&[&name]);
-            if let Err(reason) = check_name(&name) {
-                let help = format!("rename it to 1 to {MAX_NAME} bytes without white space");
-                self.problem(&path, reason, help);
-            }
-            let Some((path, endpoint)) = self.only_endpoint(&name, path, endpoints) else {
-                continue;
-            };
-            let (service, relationship) = self.endpoint(&name, &path, endpoint);
-            let vip = relationship.vip;
-            if let Some(other) = vips.insert(vip, name.clone()) {
-                self.problem(
-                    &path,
-                    format!("relationships {other:?} and {name:?} have the same VIP {vip}"),
-                    "remove one of them; a VIP belongs to one relationship",
-                );
-            }
-            services.insert(name.clone(), service);
-            relationships.insert(name, relationship);
-        }
-        (services, relationships)
-    }
-
-    /// The endpoint of a relationship and its place, if there is one to import.
-    fn only_endpoint(
-        &mut self,
-        name: &str,
-        path: Path,
-        endpoints: Value,
-    ) -> Option<(Path, Map<String, Value>)> {
-        let (path, endpoint) = match endpoints {
-            // As some tools write a list of one.
-            Value::Object(endpoint) => return Some((path, endpoint)),
-            Value::Null => (path, Value::Null),
-            Value::Array(mut list) if list.len() <= 1 => {
-                (path.index(0), list.pop().unwrap_or_default())
-            }
-            Value::Array(list) => {
-                self.problem(
-                    &path,
-                    format!("{} endpoints, and a relationship has one in a table", list.len()),
-                    "keep one of them, or give each a relationship of its own: their VIPs stay",
-                );
-                return None;
-            }
-            other => (path, other),
-        };
-        match endpoint {
-            Value::Object(endpoint) => Some((path, endpoint)),
-            Value::Null => {
-                self.notes.push(format!("{name} is left out: it has no endpoint"));
-                None
-            }
-            other => {
-                self.problem(
-                    &path,
-                    format!("{} instead of an endpoint", kind(&other)),
-                    "an endpoint is an object with ip and instance_ips; remove what is not",
-                );
-                None
-            }
-        }
-    }
-
-    fn endpoint(
-        &mut self,
-        name: &str,
-        path: &Path,
-        mut endpoint: Map<String, Value>,
-    ) -> (Service, Relationship) {
-        let vip = match endpoint.shift_remove("ip").unwrap_or_default() {
-            Value::Null => {
-                let vip = vip_of(name);
-                self.notes.push(format!("{name} has no ip: it gets the VIP of its name, {vip}"));
-                vip
-            }
-            ip => self.vip(&path.key("ip"), name, &ip).unwrap_or_else(|| vip_of(name)),
-        };
-        let instances = endpoint.shift_remove("instance_ips").unwrap_or_default();
-        let service = Service {
-            backends: self.backends(name, &path.key("instance_ips"), instances),
-            select: Select::default(),
-            udp_pinning: UdpPinning::default(),
-            on_backend_removed: OnBackendRemoved::default(),
-        };
-        let relationship = Relationship {
-            service: name.into(),
-            vip,
-            port: None,
-            protocol: None,
-            instance_ips: true,
-            endpoint: endpoint.into(),
-        };
-        (service, relationship)
-    }
-
-    fn vip(&mut self, path: &Path, name: &str, ip: &Value) -> Option<Ipv4Addr> {
-        let vip = self.address(path, ip)?;
-        let Some(reason) = never_the_vip_of(name, vip) else {
-            return Some(vip);
-        };
-        self.problem(
-            path,
-            format!("{vip} {reason}"),
-            "vipnat can't translate this address; remove `ip` for the VIP of the name",
-        );
-        None
-    }
-
-    fn backends(&mut self, name: &str, path: &Path, instances: Value) -> Vec<Backend> {
-        let instances = match instances {
-            Value::Null => Vec::new(),
-            Value::Array(list) => list,
-            // As some tools write a list of one.
-            one => vec![one],
-        };
-        let mut seen = BTreeSet::new();
-        let mut backends = Vec::new();
-        for (i, instance) in instances.iter().enumerate() {
-            if instance.is_null() {
-                continue;
-            }
-            let path = path.index(i);
-            let Some(ip) = self.address(&path, instance) else { continue };
-            if let Some(reason) = never_a_backend(ip) {
-                self.problem(&path, format!("{ip} {reason}"), "remove it; it can't be a backend");
-            } else if seen.insert(ip) {
-                backends.push(Backend { ip, port: None, weight: 1 });
-            } else {
-                self.notes.push(format!("{name} has the instance {ip} twice: it is listed once"));
-            }
-        }
-        if backends.is_empty() {
-            let note = "has no instance_ips: connects to it fail until its service has backends";
-            self.notes.push(format!("{name} {note}"));
-        }
-        backends
-    }
-
-    fn address(&mut self, path: &Path, value: &Value) -> Option<Ipv4Addr> {
-        let reason = match value {
-            Value::String(text) => match text.trim().parse() {
-                Ok(ip) => return Some(ip),
-                Err(_) => "not an IPv4 address".to_owned(),
-            },
-            other => format!("{} instead of an IPv4 address", kind(other)),
-        };
-        self.problem(path, reason, "write four numbers from 0 to 255, in quotes, or remove it");
-        None
-    }
 }
 
 #[cfg(test)]

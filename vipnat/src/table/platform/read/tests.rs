@@ -1,10 +1,17 @@
 //! What is read from real and broken values, and what is never said about them.
 
+use std::net::Ipv4Addr;
+
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Map, json};
 
-use super::{super::super::ByName, *};
+use super::{
+    super::super::{
+        Backend, ByName, OnBackendRemoved, Relationship, Select, Service, UdpPinning, vip_of,
+    },
+    *,
+};
 
 const SECRET: &str = "s3cret-hunter2";
 
@@ -13,7 +20,11 @@ fn app() -> App {
 }
 
 fn read(value: impl AsRef<[u8]>) -> Result<Imported, TableError> {
-    Table::from_platform_relationships(value.as_ref(), "value", "shop", app())
+    read_as(value, Unsupported::Refuse)
+}
+
+fn read_as(value: impl AsRef<[u8]>, unsupported: Unsupported) -> Result<Imported, TableError> {
+    Table::from_platform_relationships(value.as_ref(), "value", "shop", app(), unsupported)
 }
 
 fn read_json(value: &Value) -> Imported {
@@ -33,7 +44,7 @@ fn real() -> Value {
 
 #[test]
 fn ip_is_the_vip_instance_ips_the_backends_and_the_rest_the_endpoint() {
-    let Imported { table, notes } = read_json(&real());
+    let Imported { table, notes, skipped: None } = read_json(&real()) else { panic!() };
     assert_eq!(notes, [""; 0]);
     let relationship = &table.apps["shop"].relationships["database"];
     assert_eq!(relationship.vip, Ipv4Addr::new(169, 254, 150, 110));
@@ -110,7 +121,8 @@ fn what_a_table_cannot_represent_is_an_error_that_names_the_relationship() {
     let cases = [
         (json!({ "my db": [{}] }), "my db: white space or a control character in the name"),
         (json!({ "": [{}] }), "an empty name"),
-        (json!({ "db": [{}, {}] }), "value:1:7: db: 2 endpoints"),
+        (json!({ "db": [{}, SECRET] }), "value:1:11: db[1]: a string instead of an endpoint"),
+        (json!({ "db": [{}, { "ip": SECRET }] }), "value:1:17: db[1].ip: not an IPv4 address"),
         (json!({ "db": SECRET }), "value:1:7: db: a string instead of an endpoint"),
         (json!({ "db": [[SECRET]] }), "value:1:8: db[0]: a list instead of an endpoint"),
         (json!([SECRET]), "value:1:1: the value is a list, not an object"),
@@ -127,8 +139,18 @@ fn what_a_table_cannot_represent_is_an_error_that_names_the_relationship() {
         (endpoint(good.clone(), json!(["169.254.1.2"])), "169.254.1.2 is in the range of VIPs"),
         (endpoint(good.clone(), json!(["224.0.0.1"])), "224.0.0.1 is a multicast address"),
         (
-            json!({ "a": [{ "ip": good }], "b": [{ "ip": good }] }),
-            "value:1:34: b[0]: relationships \"a\" and \"b\" have the same VIP 169.254.1.1",
+            json!({
+                "a": [{ "ip": good, "instance_ips": ["247.0.0.1"] }],
+                "b": [{ "ip": good, "instance_ips": ["247.0.0.2"] }],
+            }),
+            "b[0]: relationships \"a\" and \"b\" have the same VIP 169.254.1.1, but differ in `instance",
+        ),
+        (
+            json!({ "a": [
+                { "ip": good, "instance_ips": ["247.0.0.1", "247.0.0.2"] },
+                { "ip": good, "instance_ips": ["247.0.0.2", "247.0.0.1"] },
+            ]}),
+            "a[1]: relationships \"a[0]\" and \"a[1]\" have the same VIP 169.254.1.1, but differ in",
         ),
     ];
     for (value, expected) in cases {
@@ -139,6 +161,58 @@ fn what_a_table_cannot_represent_is_an_error_that_names_the_relationship() {
     }
     let error = read(BASE64_STANDARD.encode("{\"db\": 7}")).unwrap_err().to_string();
     assert!(error.starts_with("value, decoded:1:8: db: a number instead"), "{error}");
+}
+
+#[test]
+fn what_a_table_cannot_represent_can_be_left_out() {
+    let value = json!({
+        "my db": [{ "ip": "169.254.1.1" }],
+        "db": [{ "ip": "169.254.1.2", "instance_ips": ["247.0.0.1"] }, { "ip": SECRET }, SECRET],
+        "cache": [{ "ip": "169.254.1.2", "instance_ips": ["247.0.0.2"] }],
+        "metadata": [{ "ip": "169.254.169.254" }],
+        "text": SECRET,
+    });
+    let Imported { table, skipped, .. } = read_as(value.to_string(), Unsupported::Skip).unwrap();
+    let names: Vec<_> = table.apps["shop"].relationships.iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["cache"]);
+    let skipped = skipped.unwrap().to_string();
+    for part in [
+        "my db: white",
+        "db[0]: relationships \"cache\" and \"db[0]\"",
+        "db[1].ip:",
+        "db[2]:",
+        "metadata[0].ip:",
+        "text: a string",
+    ] {
+        assert!(skipped.contains(part), "{part}: {skipped}");
+    }
+    assert!(!skipped.contains(SECRET), "{skipped}");
+    assert!(read_as(json!([SECRET]).to_string(), Unsupported::Skip).is_err());
+}
+
+#[test]
+fn endpoints_with_one_ip_have_one_service() {
+    let value = json!({
+        "admin": [{ "ip": "169.254.1.1" }],
+        "db": [
+            { "ip": "169.254.1.2", "instance_ips": ["247.0.0.1"] },
+            { "ip": "169.254.1.3", "instance_ips": ["247.0.0.2"] },
+            { "ip": "169.254.1.1", "instance_ips": ["247.0.0.3"] },
+        ],
+        "db-2": [{ "ip": "169.254.1.4", "instance_ips": [] }],
+    });
+    let Imported { table, notes, .. } = read_json(&value);
+    let app = &table.apps["shop"];
+    let services: Vec<_> = app.relationships.iter().map(|(name, r)| (name, &*r.service)).collect();
+    let expected =
+        [("admin", "admin"), ("db", "db"), ("db", "db-3"), ("db", "admin"), ("db-2", "db-2")];
+    assert_eq!(services, expected);
+    assert_eq!(
+        notes,
+        ["db-2 has no instance_ips: connects to it fail until its service has backends"]
+    );
+    assert_eq!(table.services["admin"].backends[0].ip.to_string(), "247.0.0.3");
+    assert_eq!(table.relationships(app), value);
 }
 
 #[test]
@@ -184,6 +258,18 @@ fn any_json() -> impl Strategy<Value = Value> {
                 .prop_map(|map| Value::Object(map.into_iter().collect())),
         ]
     })
+}
+
+/// The same with 64-bit numbers, so that 1.50 is 1.5.
+fn as_floats(value: Value) -> Value {
+    match value {
+        Value::Number(number) if number.as_i64().is_none() => json!(number.as_f64()),
+        Value::Array(list) => list.into_iter().map(as_floats).collect(),
+        Value::Object(object) => {
+            object.into_iter().map(|(key, value)| (key, as_floats(value))).collect()
+        }
+        other => other,
+    }
 }
 
 proptest! {
@@ -233,6 +319,43 @@ proptest! {
     #[test]
     fn no_input_panics(bytes: Vec<u8>, text in ".*") {
         let _ = (read(bytes), read(&text), read(format!("{{{text}")), read(BASE64_STANDARD.encode(text)));
+    }
+
+    /// Of several endpoints too, whatever they share.
+    #[test]
+    fn a_value_comes_back_from_the_table_made_of_it(
+        relationships in proptest::collection::btree_map(
+            "[a-z]{1,10}",
+            proptest::collection::vec((any_endpoint(), 0..4_u8, any::<bool>()), 1..4),
+            0..4,
+        ),
+    ) {
+        let endpoint = |(mut endpoint, vip, says): (Map<String, Value>, u8, bool)| {
+            endpoint.insert("ip".to_owned(), json!(format!("169.254.169.{vip}")));
+            if says {
+                endpoint.insert("instance_ips".to_owned(), json!([format!("247.0.0.{vip}")]));
+            } else {
+                endpoint.remove("instance_ips");
+            }
+            Value::Object(endpoint)
+        };
+        let value: Map<_, _> = relationships
+            .into_iter()
+            .map(|(name, endpoints)| (name, endpoints.into_iter().map(endpoint).collect()))
+            .collect();
+        let value = Value::Object(value);
+        let Imported { table, skipped, .. } = read_json(&value);
+        prop_assert_eq!(skipped, None);
+        prop_assert_eq!(table.relationships(&table.apps["shop"]), value.clone());
+        let cgroups = std::path::Path::new("/sys/fs/cgroup");
+        let again = Table::parse(table.to_json().as_bytes(), "json", cgroups).unwrap();
+        prop_assert_eq!(&again, &table);
+        if let Ok(toml) = table.to_toml() {
+            let again = Table::parse(toml.as_bytes(), "toml", cgroups).unwrap();
+            let again = again.relationships(&again.apps["shop"]);
+            // Numbers may be written in another way.
+            prop_assert_eq!(as_floats(again), as_floats(value));
+        }
     }
 
     /// Whatever is cut out of a real value or put into it, errors keep the password for themselves.
