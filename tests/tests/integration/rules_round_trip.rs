@@ -19,7 +19,11 @@ const TABLES: u32 = 24;
 
 /// A name that can be anything but white space and control characters.
 fn name() -> impl Strategy<Value = String> {
-    prop_oneof!["[a-z][a-z0-9-]{0,9}", "[^\\s\\p{C}]{1,15}", "[-\"'\\\\`$#;:!{}()%*]{1,9}"]
+    prop_oneof![
+        "[a-z][a-z0-9-]{0,9}",
+        "[^\\s\\p{C}\\p{Default_Ignorable_Code_Point}]{1,15}",
+        "[-\"'\\\\`$#;:!{}()%*]{1,9}"
+    ]
 }
 
 fn service() -> impl Strategy<Value = Value> {
