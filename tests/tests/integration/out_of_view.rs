@@ -183,7 +183,7 @@ fn living_cgroups_below_a_directory_that_can_not_be_read_stay_attached() {
     let (scene, containers) = with_containers();
     let file = scene.vipnat.table(&text(&scene));
     let outer = scene.app.cgroup.path();
-    fs::set_permissions(outer, Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(outer, Permissions::from_mode(0o0)).unwrap();
     let without = "--bounding-set=-dac_override,-dac_read_search";
     let apply = scene.vipnat.command(["apply".as_ref(), file.as_os_str()]);
     let mut limited = Command::new("setpriv");

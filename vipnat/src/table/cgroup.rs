@@ -57,7 +57,7 @@ impl Cgroups {
     pub fn cover(&self, below: &Path) -> bool {
         let mut names = below.components();
         self.components.iter().all(|component| {
-            let name = names.next().map(|name| name.as_os_str());
+            let name = names.next().map(std::path::Component::as_os_str);
             name.is_some_and(|name| component.matches(name))
         })
     }
