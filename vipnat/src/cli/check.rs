@@ -18,7 +18,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let relationships = table.apps.values().map(|app| app.relationships.groups().count()).sum();
     let file = super::name_of(&args.table);
     for remark in shared_backends::remarks(&table) {
-        super::complain(&format!("{file}: {remark}"));
+        super::warn(&format!("{file}: {remark}"));
     }
     super::print(&format!(
         "{file}: good: {}, {}, {}\n",

@@ -73,7 +73,7 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     let _running = match claimed {
         Ok(claimed) => Some(claimed?),
         Err(error) => {
-            super::complain(&format!(
+            super::warn(&format!(
                 "cannot note in {} that this process keeps {} ({error}); other commands can change it \
                  meanwhile",
                 record::DIRECTORY,
@@ -107,7 +107,7 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     match follower.end(PATIENCE) {
         Ok(followed) => followed?,
         Err(what) => within(PATIENCE, move || {
-            super::complain(&format!("stopped while waiting for {what}"));
+            super::warn(&format!("stopped while waiting for {what}"));
         }),
     }
 
@@ -120,7 +120,7 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
             Error::msg(format!("cannot remove everything: waiting for {what}; run `{flush}` later"))
         };
         let flushed = flush.end(FLUSH_PATIENCE).map_err(hangs)??;
-        flushed.warnings.iter().for_each(|warning| super::complain(warning));
+        flushed.warnings.iter().for_each(|warning| super::warn(warning));
     }
     Ok(())
 }
