@@ -21,6 +21,7 @@ mod inspect;
 mod intruder;
 mod isolation;
 mod machine;
+mod many;
 mod others;
 mod out_of_view;
 mod platform_shapes;

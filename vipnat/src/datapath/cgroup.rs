@@ -5,8 +5,10 @@ mod tree;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    ffi::OsString,
     io,
     path::{Path, PathBuf},
+    rc::Rc,
 };
 
 pub(super) use self::tree::Unseen;
@@ -47,9 +49,36 @@ pub(super) struct Found {
     pub(super) unseen: Vec<Unseen>,
 }
 
+/// Names in directories, each of which is read once, however many apps have patterns for it.
+pub(super) struct Names<'a> {
+    tree: &'a Tree,
+    read: HashMap<PathBuf, Result<Rc<[OsString]>, Unseen>>,
+}
+
+impl<'a> Names<'a> {
+    /// As they are from now on.
+    pub(super) fn of(tree: &'a Tree) -> Self {
+        Self { tree, read: HashMap::new() }
+    }
+
+    fn right_below(&mut self, path: &Path) -> Result<Rc<[OsString]>, Unseen> {
+        if let Some(known) = self.read.get(path) {
+            return known.clone();
+        }
+        let names = self.tree.names(path).map(Rc::from);
+        self.read.insert(path.to_owned(), names.clone());
+        names
+    }
+}
+
 /// The cgroups that a table means. `visit` is told of every directory before it is looked into; in one of
 /// these appears what may match later.
-pub(super) fn find(tree: &Tree, cgroups: &Cgroups, mut visit: impl FnMut(&Path)) -> Found {
+pub(super) fn find(
+    names: &mut Names<'_>,
+    cgroups: &Cgroups,
+    mut visit: impl FnMut(&Path),
+) -> Found {
+    let tree = names.tree;
     let mut found = Found::default();
     let mut level = vec![(PathBuf::new(), None)];
     for component in cgroups.components() {
@@ -58,10 +87,9 @@ pub(super) fn find(tree: &Tree, cgroups: &Cgroups, mut visit: impl FnMut(&Path))
             visit(&tree.mount().join(&below));
             match component {
                 Component::Name(name) => next.push(below.join(name)),
-                Component::Pattern(_) => match tree.names(&below) {
+                Component::Pattern(_) => match names.right_below(&below) {
                     Ok(names) => {
-                        let matching = names.into_iter().filter(|name| component.matches(name));
-                        next.extend(matching.map(|name| below.join(name)));
+                        next.extend(component.among(&names).map(|name| below.join(name)));
                     }
                     Err(unseen) => found.unseen.push(unseen),
                 },
@@ -162,7 +190,7 @@ mod tests {
             let table = crate::table::Table::parse(table.as_bytes(), "table", mount.path());
             let cgroups = table.unwrap().apps["a"].cgroup.clone().unwrap();
             let mut visited = Vec::new();
-            let found = find(&Tree::of_test(mount.path()), &cgroups, |path| {
+            let found = find(&mut Names::of(&Tree::of_test(mount.path())), &cgroups, |path| {
                 visited.push(path.strip_prefix(mount.path()).unwrap().display().to_string());
             });
             assert_eq!(found.unseen, []);

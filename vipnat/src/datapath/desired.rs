@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 use super::{
     Absent,
     apps::AttachedApp,
-    cgroup::{self, Paths, Place, Tree},
+    cgroup::{self, Names, Paths, Place, Tree},
     error::{Error, Result},
     observe::Seen,
     rule::{Role, Rule},
@@ -58,11 +58,12 @@ impl Desired {
         let (mut missing, mut troubles) = (Vec::new(), Vec::new());
         let mut owners: HashMap<u64, (&str, bool)> = HashMap::new();
         let mut contested: BTreeMap<u64, (PathBuf, Vec<String>)> = BTreeMap::new();
+        let mut names = Names::of(tree);
         for (name, app) in &table.apps {
             let mut found = BTreeMap::new();
             let mut has_unseen = false;
             if let Some(cgroups) = &app.cgroup {
-                let looked = cgroup::find(tree, cgroups, |_| {});
+                let looked = cgroup::find(&mut names, cgroups, |_| {});
                 found = looked.cgroups;
                 if let Some(unseen) = looked.unseen.first() {
                     has_unseen = true;

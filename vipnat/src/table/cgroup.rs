@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fmt,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
@@ -80,6 +80,32 @@ impl Component {
         }
     }
 
+    /// Those of some names, which are sorted, that a cgroup may have.
+    ///
+    /// To compare a name with a pattern takes long, and thousands of patterns may look into one directory of
+    /// thousands of names. So only names that begin and end as the pattern does are compared with it.
+    pub fn among<'a>(&'a self, sorted: &'a [OsString]) -> impl Iterator<Item = &'a OsString> {
+        let (start, end) = self.ends();
+        let first = sorted.partition_point(|name| name.as_bytes() < start);
+        sorted[first..]
+            .iter()
+            .take_while(move |name| name.as_bytes().starts_with(start))
+            .filter(move |name| name.as_bytes().ends_with(end) && self.matches(name))
+    }
+
+    /// How all names begin and end that match.
+    fn ends(&self) -> (&[u8], &[u8]) {
+        match self {
+            Self::Name(name) => (name.as_bytes(), name.as_bytes()),
+            Self::Pattern(pattern) => {
+                let text = pattern.as_str();
+                let start = text.find(['*', '?', '[']).unwrap_or(text.len());
+                let end = text.rfind(['*', '?', ']']).map_or(0, |at| at + 1);
+                (&text.as_bytes()[..start], &text.as_bytes()[end..])
+            }
+        }
+    }
+
     fn parse(text: String) -> Result<Self, String> {
         if !text.contains(['*', '?', '[']) {
             return Ok(Self::Name(text));
@@ -123,6 +149,43 @@ mod tests {
         assert!(matches("*-[!0-9]x", b"\xe2\x28-\xc3x"));
         assert!(!matches("blog-*", b"shop-\xff") && !matches("shop-\u{fffd}", b"shop-\xff"));
         assert!(matches("shop-*", b"shop-\xff/inner") && !matches("shop-*/inner", b"shop-1"));
+    }
+
+    #[test]
+    fn only_names_that_begin_and_end_as_a_pattern_are_compared_with_it() {
+        let ends = |text: &str| {
+            let component = Component::parse(text.to_owned()).unwrap();
+            let (start, end) = component.ends();
+            (String::from_utf8(start.to_vec()).unwrap(), String::from_utf8(end.to_vec()).unwrap())
+        };
+        for (pattern, start, end) in [
+            ("shop-*.scope", "shop-", ".scope"),
+            ("[a]17", "", "17"),
+            ("[*]x", "", "x"),
+            ("[]]", "", ""),
+            ("a?b[!c]", "a", ""),
+            ("é*ü", "é", "ü"),
+            ("plain", "plain", "plain"),
+        ] {
+            assert_eq!(ends(pattern), (start.to_owned(), end.to_owned()), "{pattern}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn names_among_others_are_those_that_match(
+            pattern in "[ab*?é]{1,4}|[a-c]?\\[[ab!]{1,3}\\][ab*]{0,2}",
+            names in proptest::collection::vec("[abcé]{1,4}", 0..20),
+        ) {
+            let Ok(component) = Component::parse(pattern) else {
+                return Ok(());
+            };
+            let mut names: Vec<OsString> = names.into_iter().map(OsString::from).collect();
+            names.push(OsStr::from_bytes(b"a\xffb").to_owned());
+            names.sort_unstable();
+            let all: Vec<_> = names.iter().filter(|name| component.matches(name)).collect();
+            proptest::prop_assert_eq!(component.among(&names).collect::<Vec<_>>(), all);
+        }
     }
 
     #[test]
