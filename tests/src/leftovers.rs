@@ -10,17 +10,29 @@ use std::{
     },
 };
 
-use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
+use nix::{
+    errno::Errno,
+    sys::{
+        signal::kill,
+        stat::{Mode, umask},
+    },
+    unistd::Pid,
+};
 
 use crate::{cgroup, mounts};
 
 /// What the names of everything tests make begin with.
 pub const TEST_PREFIX: &str = "vipnat-test";
 
-/// A [`unique`] name with [`TEST_PREFIX`]; the first one in a process sweeps.
+/// A [`unique`] name with [`TEST_PREFIX`]; the first one in a process sweeps, and makes what a test finds
+/// independent of who started it.
 pub(crate) fn test_name() -> String {
     static SWEPT: Once = Once::new();
-    SWEPT.call_once(|| sweep(TEST_PREFIX));
+    SWEPT.call_once(|| {
+        sweep(TEST_PREFIX);
+        // What containers and other users are to read is made as if by anybody.
+        umask(Mode::from_bits_truncate(0o022));
+    });
     unique(TEST_PREFIX)
 }
 

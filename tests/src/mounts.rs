@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -15,7 +16,13 @@ pub(crate) const BPFFS: &str = "/sys/fs/bpf";
 
 /// Where cgroup v2 is mounted: `/sys/fs/cgroup`, or below it on hybrid systems.
 pub(crate) fn cgroup2() -> PathBuf {
-    mounted("cgroup2").next().expect("cgroup v2 is not mounted")
+    // The first may be hidden, or show a part only: the root has this number, and no type.
+    let is_root = |path: &PathBuf| {
+        path.metadata().is_ok_and(|root| root.ino() == 1)
+            && path.join("cgroup.procs").exists()
+            && !path.join("cgroup.type").exists()
+    };
+    mounted("cgroup2").find(is_root).expect("cgroup v2 is not mounted")
 }
 
 /// Mounts the bpffs if it is not. Tests run at once, and a second mount on top of the first would

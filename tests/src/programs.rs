@@ -24,13 +24,14 @@ pub fn program(name: &str) -> PathBuf {
         })
 }
 
-/// Copies a program, with its mode, so that it can be run at once: were it written by this process, a
+/// Copies a program where everybody may run it, so that it can be run at once: were it written by this process, a
 /// child of another thread that has not started its own program yet could still have it open, and
 /// "text file busy" be the answer.
 pub fn copy_program(from: &Path, to: &Path) {
-    let status = Command::new("cp").arg("--preserve=mode").args([from, to]).status();
-    let status = status.expect("start cp");
-    assert!(status.success(), "cp {} {}: {status}", from.display(), to.display());
+    // Whatever mask it was built with.
+    let status = Command::new("install").arg("--mode=0755").args([from, to]).status();
+    let status = status.expect("start install");
+    assert!(status.success(), "install {} {}: {status}", from.display(), to.display());
 }
 
 /// Where a program of the machine is: along PATH, or where Debian keeps administrators' tools.

@@ -242,6 +242,15 @@ fn exec_runs_in_the_cgroup_with_the_relationships() {
     let unknown = scene.vipnat.run(["exec", "--app", "nobody", "--", "true"]);
     assert_eq!(unknown.code(), Some(1));
     assert!(unknown.stderr.contains("no app \"nobody\""), "{unknown}");
+    // Also in a cgroup that is named, and without anything applied.
+    let cgroup = scene.app.cgroup.relative();
+    let unknown = ["exec", "--app", "nobody", "--cgroup", cgroup, "--", "true"];
+    let refused = scene.vipnat.run(unknown);
+    assert_eq!(refused.code(), Some(1), "{refused}");
+    assert!(refused.stderr.contains("no app \"nobody\" is applied; there are: shop"), "{refused}");
+    scene.vipnat.ok(["flush"]);
+    let refused = scene.vipnat.run(unknown);
+    assert!(refused.stderr.contains("nothing is applied; apply a table first"), "{refused}");
 }
 
 #[test]

@@ -114,20 +114,45 @@ fn text(cgroup: &str, backend: u8) -> String {
     text.replace("backends =", "on-backend-removed = \"kill\"\nbackends =")
 }
 
+/// What `systemd-analyze` says of the unit with these words replaced, on a machine that has another unit,
+/// with a mistake in it, which every start pulls in.
+fn analyzed(replaced: [(&str, &str); 2], arguments: &[&str]) -> Outcome {
+    let unit = replaced.iter().fold(
+        fs::read_to_string(packaging("vipnat.service")).unwrap(),
+        |unit, (old, new)| {
+            assert!(unit.contains(old), "{old} in {unit}");
+            unit.replace(old, new)
+        },
+    );
+    // Nothing but the unit and what all units depend on is to be looked at.
+    let directory = tempfile::tempdir().unwrap();
+    for target in ["sysinit", "basic", "shutdown", "multi-user"] {
+        let target = directory.path().join(format!("{target}.target"));
+        fs::write(target, "[Unit]\nDefaultDependencies=no\n").unwrap();
+    }
+    fs::write(directory.path().join("vipnat.service"), unit).unwrap();
+    // The machine's own units are in /run among others.
+    let plant = "mount -t tmpfs none /run && mkdir -p /run/systemd/system/sysinit.target.wants && \
+                 cd /run/systemd/system && printf '[Service]\nFortune=1\n' >foreign.service && \
+                 ln -s ../foreign.service sysinit.target.wants/ && cd \"$0\" && exec \"$@\" vipnat.service";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", plant]).arg(directory.path()).arg("systemd-analyze");
+    command.args(arguments).env("SYSTEMD_UNIT_PATH", directory.path());
+    outcome(command.env("SYSTEMD_GENERATOR_PATH", "/none"))
+}
+
 #[test]
 fn systemd_finds_nothing_wrong_with_the_unit() {
     // It looks for the program where the unit says.
-    let unit = fs::read_to_string(packaging("vipnat.service")).unwrap();
-    let unit = unit.replace("/usr/local/bin/vipnat", program("vipnat").to_str().unwrap());
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("vipnat.service");
-    fs::write(&file, unit).unwrap();
-    let verified = outcome(Command::new("systemd-analyze").arg("verify").arg(&file));
+    let program = program("vipnat");
+    let place = ("/usr/local/bin/vipnat", program.to_str().unwrap());
+    let verified = analyzed([place, ("Type=notify", "Type=notify")], &["verify"]);
     assert!(verified.status.success() && verified.stderr.is_empty(), "{verified}");
+    let wrong = analyzed([place, ("Type=notify", "Tpye=notify")], &["verify"]);
+    assert!(wrong.stderr.contains("Unknown key"), "this finds mistakes: {wrong}");
     // What is safe is 0, what is not is 100.
-    let mut security = Command::new("systemd-analyze");
-    security.args(["security", "--offline=true", "--threshold=15"]).arg(&file);
-    let security = outcome(&mut security);
+    let security = ["security", "--offline=true", "--threshold=15"];
+    let security = analyzed([place, ("Type=notify", "Type=notify")], &security);
     assert!(security.status.success(), "{security}");
 }
 
