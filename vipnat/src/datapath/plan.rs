@@ -43,14 +43,21 @@ impl Plan {
         let mut free = None;
         let mut cursors = None;
         let (mut kept, mut new_entries) = (0, 0);
+        let mut given = FixedBitSet::with_capacity(now.capacity.cursors as usize);
         for rule in rules {
             let head = VipKey::head(rule.scope, rule.vip.octets());
             let head = (head, now.entries.get(&head));
             let first = head.1.and_then(|range| now.slots_in(*range, &head.0)?.next());
-            let cursor = match first {
+            // Foreign hands may have written one that does not exist, where every connect would wait for a
+            // turn that never comes, or one that another VIP has.
+            let known = |slot: &Slot| {
+                slot.cursor < now.capacity.cursors && !given.contains(slot.cursor as usize)
+            };
+            let cursor = match first.filter(known) {
                 Some(slot) => slot.cursor,
                 None => cursors.get_or_insert_with(|| FreeCursors::new(now)).take()?,
             };
+            given.insert(cursor as usize);
             for key in rule.keys() {
                 let old = if key == head.0 { head.1 } else { now.entries.get(&key) };
                 if old.is_some() {
@@ -66,7 +73,7 @@ impl Plan {
                 let range = free.get_or_insert_with(|| FreeSlots::new(now)).take(count)?;
                 plan.slots.extend(indices(range).zip(rule.slots(key, cursor)));
                 plan.switches.push((key, range));
-                plan.retire(now, old);
+                plan.retire(now, &key, old);
             }
         }
         // What goes is removed after what comes, so it does not make room.
@@ -85,7 +92,7 @@ impl Plan {
             let gone = entries.filter(|(key, _)| scopes(key.scope) && !wanted.contains(key));
             for (key, range) in gone {
                 plan.removals.push(*key);
-                plan.retire(now, Some(range));
+                plan.retire(now, key, Some(range));
             }
         }
         plan.removals.sort_by_key(|key| (*key != VipKey::head(key.scope, key.vip), key.to_bytes()));
@@ -95,10 +102,12 @@ impl Plan {
         Ok(plan)
     }
 
-    fn retire(&mut self, now: &Snapshot, range: Option<&Range>) {
+    /// Only what is the entry's own: foreign hands may have let it lead to slots of others.
+    fn retire(&mut self, now: &Snapshot, key: &VipKey, range: Option<&Range>) {
         let slots = range.copied().into_iter().flat_map(indices);
         let slots = slots.filter_map(|index| Some((index, (*now.slots.get(index as usize)?)?)));
-        self.retired.extend(slots.map(retired));
+        let own = slots.filter(|(_, slot)| slot.owner == *key);
+        self.retired.extend(own.map(retired));
     }
 
     /// The same without taking anything away from some scopes.

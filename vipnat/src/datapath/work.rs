@@ -242,8 +242,7 @@ struct FreeScopes<'a> {
 
 impl<'a> FreeScopes<'a> {
     fn new(now: &'a Snapshot, attached: &'a [AttachedApp], last: u32) -> Self {
-        // 0 is "no app".
-        Self { now, attached, taken: None, next: last.wrapping_add(1).max(1) }
+        Self { now, attached, taken: None, next: last.checked_add(1).unwrap_or(1) }
     }
 
     fn take(&mut self) -> u32 {
@@ -253,10 +252,34 @@ impl<'a> FreeScopes<'a> {
             let attached = self.attached.iter().map(|app| app.scope);
             attached.chain(entries).chain(slots).collect()
         });
-        while taken.contains(&self.next) {
-            self.next += 1;
+        loop {
+            let scope = self.next;
+            // Only foreign hands can have written that the last number of all was given; then it goes on
+            // from the first. 0 is "no app".
+            self.next = scope.checked_add(1).unwrap_or(1);
+            if !taken.contains(&scope) {
+                return scope;
+            }
         }
-        self.next += 1;
-        self.next - 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datapath::capacity::Capacity;
+
+    #[test]
+    fn no_app_is_given_scope_0_whatever_the_last_one_was() {
+        let now = Snapshot::fresh(Capacity::MIN);
+        for (last, expected) in [
+            (0, [1, 2, 3]),
+            (7, [8, 9, 10]),
+            (u32::MAX - 2, [u32::MAX - 1, u32::MAX, 1]),
+            (u32::MAX, [1, 2, 3]),
+        ] {
+            let mut free = FreeScopes::new(&now, &[], last);
+            assert_eq!([(); 3].map(|()| free.take()), expected, "{last}");
+        }
     }
 }
