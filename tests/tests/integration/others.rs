@@ -1,10 +1,10 @@
 //! Others on the same hooks: programs of other tools, other vipnats, and links that nobody should have any
 //! more.
 
-use std::{fs, os::unix::fs::MetadataExt as _, path::PathBuf};
+use std::{fs, os::unix::fs::MetadataExt as _, path::PathBuf, process::Command};
 
 use vipnat_tests::{
-    App, Outcome, Vipnat,
+    App, Cgroup, Outcome, Vipnat,
     bpf::{self, Beside, HOOKS, Policy},
     outcome, state,
 };
@@ -120,7 +120,7 @@ fn a_program_that_wants_to_be_alone_is_named_with_the_cgroup_it_is_on() {
         }
         // What it says to do works.
         let line = format!("cgroup detach {} connect6 id {}", cgroup.display(), policy.id());
-        let detached = outcome(std::process::Command::new("bpftool").args(line.split(' ')));
+        let detached = outcome(Command::new("bpftool").args(line.split(' ')));
         assert!(detached.status.success(), "{detached}");
         let applied = family.apply(&[]);
         assert_eq!(applied.code(), Some(0), "{applied}");
@@ -265,4 +265,25 @@ fn two_links_of_one_hook_are_seen_and_made_one() {
     scene.apply_first(1);
     assert_eq!(bpf::attached(scene.app.cgroup.path()), 7);
     assert_eq!(state::dump(&scene.vipnat, &cgroups), fresh);
+}
+
+/// All links were once kept open while they were looked through.
+#[test]
+fn there_may_be_more_links_than_a_process_may_open() {
+    let family = Family::new();
+    let Family { scene, .. } = &family;
+    let first = Vipnat::new();
+    let elsewhere: Vec<_> = (0..10).map(|_| Cgroup::new()).collect();
+    let names: Vec<_> = (0..10).map(|number| format!("app{number}")).collect();
+    let apps = names.iter().zip(&elsewhere);
+    let apps: Vec<_> = apps.map(|(name, at)| (name.as_str(), at.relative(), "[]", "")).collect();
+    first.apply(&table(&apps));
+    // With a cgroup inside, so that all links of the machine are looked through.
+    let file = scene.vipnat.table(&scene.table(&list([0])));
+    let apply = scene.vipnat.command(["apply".as_ref(), file.as_os_str()]);
+    let mut limited = Command::new("prlimit");
+    limited.arg("--nofile=48").arg(apply.get_program()).args(apply.get_args());
+    let applied = outcome(&mut limited);
+    assert_eq!(applied.code(), Some(0), "{applied}");
+    assert_eq!(scene.who(), "0");
 }

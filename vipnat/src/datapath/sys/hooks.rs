@@ -64,7 +64,6 @@ fn detach(link: &OwnedFd) -> io::Result<()> {
 /// A link of any program to any cgroup.
 #[derive(Debug)]
 pub(in super::super) struct CgroupLink {
-    fd: OwnedFd,
     /// Its id.
     pub(in super::super) id: u32,
     /// The id of the program.
@@ -76,7 +75,7 @@ pub(in super::super) struct CgroupLink {
 impl CgroupLink {
     /// Detaches it, whoever has it open.
     pub(in super::super) fn detach(&self) -> io::Result<()> {
-        detach(&self.fd)
+        by_id(bpf_cmd::BPF_LINK_GET_FD_BY_ID, self.id)?.map_or(Ok(()), |link| detach(&link))
     }
 }
 
@@ -90,7 +89,7 @@ pub(in super::super) fn cgroup_links() -> io::Result<Vec<CgroupLink>> {
         if info.type_ == bpf_link_type::BPF_LINK_TYPE_CGROUP as u32 {
             // SAFETY: the kernel fills in this part of the union for links of this type.
             let cgroup = unsafe { info.__bindgen_anon_1.cgroup.cgroup_id };
-            links.push(CgroupLink { fd, id: info.id, program: info.prog_id, cgroup });
+            links.push(CgroupLink { id: info.id, program: info.prog_id, cgroup });
         }
         Ok(())
     })?;
