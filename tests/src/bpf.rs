@@ -14,6 +14,7 @@ use std::{
 
 /// Commands and layout of include/uapi/linux/bpf.h.
 const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_PROG_ATTACH: libc::c_long = 8;
 const BPF_PROG_DETACH: libc::c_long = 9;
@@ -155,6 +156,14 @@ pub fn link(program: &OwnedFd, cgroup: &Path, attach_type: u32) -> io::Result<Ow
     let mut link = Attr::default();
     link.u32(0, program.as_raw_fd() as u32).u32(4, cgroup.as_raw_fd() as u32);
     link.u32(8, attach_type).object(BPF_LINK_CREATE)
+}
+
+/// Pins an object.
+pub fn pin(object: &OwnedFd, at: &Path) {
+    let path = CString::new(at.as_os_str().as_bytes()).expect("a path");
+    let mut attr = Attr::default();
+    attr.u64(0, path.as_ptr() as u64).u32(8, object.as_raw_fd() as u32);
+    attr.call(BPF_OBJ_PIN).unwrap_or_else(|error| panic!("pin {}: {error}", at.display()));
 }
 
 /// How many programs are attached to a cgroup itself, at all hooks of vipnat together.

@@ -9,6 +9,7 @@ mod churn;
 mod confirm;
 mod connect;
 mod crash_points;
+mod damaged;
 mod datagrams;
 mod ending;
 mod ending_later;

@@ -15,6 +15,7 @@ use super::{
     error::{Error, Result},
     kernel::{self, Need},
     maps::Maps,
+    mend,
     object::{self, Condition},
     observe::Observed,
     others::Others,
@@ -129,6 +130,7 @@ impl Datapath {
         Capacity::of(desired).check()?;
         let dir = StateDir::create(&self.dir)?;
         let mut applied = Applied::default();
+        let mended = mend::pins(&dir)?;
         self.take_over(&dir, desired, &mut applied)?;
         let mut maps = Maps::open(dir.path())?;
         let interrupted = dir.is_changing()?;
@@ -195,10 +197,12 @@ impl Datapath {
             Change::Upgrade { .. } | Change::Grow { .. } => true,
             Change::Expect { .. } | Change::Repair => true,
         }));
+        let strays = work.strays;
         let gone = work.attach.into_iter().filter(|attach| vanished.contains(&attach.cgroup));
         let leave = gone.map(|attach| Change::Leave { app: attach.app, cgroup: Place::Gone });
         applied.changes.extend(leave);
         let done = failed.is_empty();
+        tidied |= mended || strays;
         applied.failed.extend(failed.into_values());
         applied.warnings.extend(work.unseen);
         if applied.changes.is_empty() && (tidied || done && work.plan != Plan::default()) {
@@ -306,7 +310,7 @@ impl Datapath {
             }
             other => other?,
         };
-        let repair = abandoned || work.plan != Plan::default();
+        let repair = abandoned || work.strays || work.plan != Plan::default();
         would_attach(&mut dry, work, &attached, &others)?;
         if dry.changes.is_empty() && dry.failed.is_empty() && repair {
             dry.changes.push(Change::Repair);

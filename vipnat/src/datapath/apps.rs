@@ -1,14 +1,17 @@
 //! Apps in the state directory: their links, and the switch that turns their translation on.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs::{self, File},
     io,
+    mem::swap,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
-use aya::programs::{CgroupAttachMode, links::FdLink};
+use aya::programs::{CgroupAttachMode, CgroupSockAddrAttachType as Hook, links::FdLink};
+use aya_obj::generated::bpf_attach_type;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::{
@@ -17,7 +20,7 @@ use super::{
     maps::Switch,
     object::{HOOKS, Programs, program},
     others::Held,
-    state_dir::{APPS, StateDir, detach, names, remove_tree},
+    state_dir::{APPS, StateDir, names, remove_tree, remove_tree_but},
     sys::{self, link_info},
 };
 
@@ -38,17 +41,21 @@ pub(super) struct PinnedApp {
     dir: PathBuf,
     /// The cgroups it has something on, by id, and whether by hand.
     cgroups: BTreeMap<u64, bool>,
+    /// Those for which there is a second directory, from foreign hands.
+    twice: BTreeSet<u64>,
 }
 
 impl PinnedApp {
     fn list(dir: PathBuf, scope: u32, name: String) -> Result<Self> {
-        let mut cgroups = BTreeMap::new();
-        for file in names(&dir)? {
+        let (mut cgroups, mut twice) = (BTreeMap::new(), BTreeSet::new());
+        for file in names(&dir).map_err(|error| error.unless_directory(|| foreign(&dir)))? {
             let (cgroup, by_hand) =
                 parse_links_name(&file).ok_or_else(|| foreign(&dir.join(&file)))?;
-            cgroups.insert(cgroup, by_hand);
+            if cgroups.insert(cgroup, by_hand).is_some() {
+                twice.insert(cgroup);
+            }
         }
-        Ok(Self { name, scope, dir, cgroups })
+        Ok(Self { name, scope, dir, cgroups, twice })
     }
 
     /// Whether it has something on this cgroup.
@@ -63,11 +70,23 @@ impl PinnedApp {
 
     /// Reads its links.
     pub(super) fn read(&self) -> Result<AttachedApp> {
-        let Self { name, scope, dir, cgroups: ids } = self;
+        let Self { name, scope, dir, cgroups: ids, twice } = self;
         let mut cgroups = BTreeMap::new();
+        let read = |cgroup: u64, by_hand: bool| {
+            let links = if by_hand { format!("{BY_HAND}{cgroup}") } else { cgroup.to_string() };
+            Links::read(dir.join(links), cgroup, by_hand)
+        };
         for (cgroup, by_hand) in ids {
-            let links = if *by_hand { format!("{BY_HAND}{cgroup}") } else { cgroup.to_string() };
-            cgroups.insert(*cgroup, Links::read(dir.join(links), *cgroup, *by_hand)?);
+            let mut links = read(*cgroup, *by_hand)?;
+            if twice.contains(cgroup) {
+                let mut other = read(*cgroup, !by_hand)?;
+                // The one with links counts.
+                if other.complete() {
+                    swap(&mut other, &mut links);
+                }
+                links.others.push(other.dir);
+            }
+            cgroups.insert(*cgroup, links);
         }
         Ok(AttachedApp { name: name.clone(), scope: *scope, dir: dir.clone(), cgroups })
     }
@@ -95,15 +114,16 @@ struct Links {
     pinned: bool,
     /// Whether `vipnat attach` made them: then no table has to name the cgroup.
     by_hand: bool,
-    /// Links of hooks that this build does not have. They lead where another build's maps say.
+    /// Links of hooks that this build does not have, which lead where another build's maps say, and a second
+    /// directory of this cgroup.
     others: Vec<PathBuf>,
 }
 
 impl Links {
     fn read(dir: PathBuf, cgroup: u64, by_hand: bool) -> Result<Self> {
         let mut programs = [None; HOOKS.len()];
-        for ((hook, _), program) in HOOKS.iter().zip(&mut programs) {
-            *program = attached_program(&dir.join(hook), cgroup)?;
+        for ((hook, kind), program) in HOOKS.iter().zip(&mut programs) {
+            *program = attached_program(&dir.join(hook), cgroup, *kind)?;
         }
         let ours = |name: &String| HOOKS.iter().any(|(hook, _)| hook == name);
         let (own, others): (Vec<_>, Vec<_>) = names(&dir)?.into_iter().partition(ours);
@@ -155,6 +175,12 @@ impl AttachedApp {
         self.cgroups.get(&cgroup).is_some_and(Links::complete)
     }
 
+    /// Whether its directory has the name that this build gives it. Otherwise foreign hands made it.
+    pub(super) fn is_at_home(&self) -> bool {
+        let name = dir_name(self.scope, &self.name);
+        self.scope != 0 && self.dir.file_name().is_some_and(|file| *file == *name)
+    }
+
     /// The cgroups it is translated in: with every hook attached, and switched on.
     pub(super) fn active(&self, switch: &Switch) -> Result<BTreeSet<u64>> {
         let mut active = BTreeSet::new();
@@ -174,6 +200,11 @@ impl AttachedApp {
     /// Whether it has links on this cgroup.
     pub(super) fn has_links_on(&self, cgroup: u64) -> bool {
         self.cgroups.contains_key(&cgroup)
+    }
+
+    /// The programs that its links run, by id.
+    pub(super) fn programs(&self) -> impl Iterator<Item = u32> {
+        self.cgroups.values().flat_map(|links| links.programs).flatten()
     }
 
     /// Its links on this cgroup, if it has a directory for them.
@@ -226,18 +257,35 @@ pub(super) fn list(dir: &StateDir) -> Result<Vec<PinnedApp>> {
     Ok(all)
 }
 
-/// An app by its name, whatever others there are.
-pub(super) fn find(dir: &StateDir, name: &str) -> Result<Option<AttachedApp>> {
+/// An app by its name, whatever others there are. Only foreign hands make several directories of one.
+pub(super) fn find(dir: &StateDir, name: &str) -> Result<Vec<AttachedApp>> {
     let apps = dir.path().join(APPS);
+    let mut all = Vec::new();
     for file in names(&apps)? {
         match parse_dir_name(&file) {
             Some((scope, found)) if found == name => {
-                return PinnedApp::list(apps.join(file), scope, found)?.read().map(Some);
+                all.push(PinnedApp::list(apps.join(file), scope, found)?.read()?);
             }
             _ => {}
         }
     }
-    Ok(None)
+    Ok(all)
+}
+
+/// The directories that count, by the names of their apps. There is one of each app, and one of each scope,
+/// unless foreign hands made more; then those with more links.
+pub(super) fn current(attached: &[AttachedApp]) -> HashMap<&str, &AttachedApp> {
+    let mut candidates: Vec<_> = attached.iter().filter(|app| app.is_at_home()).collect();
+    let whole = |app: &AttachedApp| app.cgroups.values().filter(|links| links.complete()).count();
+    candidates.sort_by_cached_key(|app| (Reverse(whole(app)), app.scope));
+    let mut scopes = HashSet::new();
+    let mut current = HashMap::new();
+    for app in candidates {
+        if !current.contains_key(app.name.as_str()) && scopes.insert(app.scope) {
+            current.insert(app.name.as_str(), app);
+        }
+    }
+    current
 }
 
 /// That there is no app of a name, with the names of those there are.
@@ -283,13 +331,17 @@ pub(super) fn read_one(
     Ok(Some(AttachedApp { name: name.to_owned(), scope, dir, cgroups }))
 }
 
-/// The program that a pinned link runs on this cgroup, by id.
-fn attached_program(pin: &Path, cgroup: u64) -> Result<Option<u32>> {
+/// The program that a pinned link runs at this hook of this cgroup, by id.
+fn attached_program(pin: &Path, cgroup: u64, hook: Hook) -> Result<Option<u32>> {
     match link_info(pin) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            Err(foreign(pin.parent().unwrap_or(pin)))
+        }
         other => {
             let info = other.attempt(|| format!("read {}", pin.display()))?;
-            Ok((info.cgroup == cgroup).then_some(info.program))
+            let hook = bpf_attach_type::from(hook) as u32;
+            Ok((info.cgroup == cgroup && info.hook == hook).then_some(info.program))
         }
     }
 }
@@ -346,15 +398,19 @@ pub(super) fn swap_programs(dir: &StateDir, apps: &[AttachedApp]) -> Result<usiz
 
 /// Removes the links on a cgroup that are of no hook of this build. Returns how many.
 fn remove_others(links: &Links) -> Result<usize> {
-    let id = |pin: &Path| link_info(pin).ok().map(|link| link.id);
-    for other in &links.others {
-        // Not if it is one of the others under a second name.
-        if !HOOKS.iter().any(|(hook, _)| id(&links.dir.join(hook)) == id(other)) {
-            detach(other)?;
-        }
-        fs::remove_file(other).attempt(|| format!("remove {}", other.display()))?;
+    if links.others.is_empty() {
+        return Ok(0);
     }
+    // They may be pinned under a second name.
+    let own = link_ids(&links.dir);
+    links.others.iter().try_for_each(|other| remove_tree_but(other, &own))?;
     Ok(links.others.len())
+}
+
+/// The ids of the links in a directory.
+fn link_ids(dir: &Path) -> Vec<u32> {
+    let pins = HOOKS.iter().map(|(hook, _)| dir.join(hook));
+    pins.filter_map(|pin| Some(link_info(&pin).ok()?.id)).collect()
 }
 
 /// Attaches an app to a cgroup and turns its translation on there. Links that are there stay as
@@ -380,7 +436,7 @@ pub(super) fn attach(
     switch.set(cgroup, app.scope)?;
     for (hook, kind) in HOOKS {
         let pin = links.join(hook);
-        if attached_program(&pin, cgroup)?.is_some() {
+        if attached_program(&pin, cgroup, kind)?.is_some() {
             continue;
         }
         let _ = fs::remove_file(&pin);
@@ -416,6 +472,21 @@ pub(super) fn release(switch: &Switch, app: &AttachedApp, cgroup: u64) -> Result
         switch.set(cgroup, 0)?;
     }
     remove_tree(&app.links(cgroup))
+}
+
+/// The same for a directory that is not to stay. What the cgroup's owner has pinned as well, which foreign
+/// hands may have done, stays attached.
+pub(super) fn release_stray(
+    switch: &Switch,
+    stray: &AttachedApp,
+    cgroup: u64,
+    owner: Option<&AttachedApp>,
+) -> Result<()> {
+    if switch.scope(cgroup)? == Some(stray.scope) {
+        switch.set(cgroup, 0)?;
+    }
+    let stay = owner.map_or(Vec::new(), |owner| link_ids(&owner.links(cgroup)));
+    remove_tree_but(&stray.links(cgroup), &stay)
 }
 
 /// Removes an app's links on cgroups that are gone.

@@ -73,7 +73,8 @@ pub(super) fn reserve_scopes(
     if highest > maps.layout()?.last_scope {
         maps.set_last_scope(highest)?;
     }
-    let known: BTreeSet<_> = attached.iter().map(|app| app.name.as_str()).collect();
+    let kept = attached.iter().filter(|app| work.keeps(app));
+    let known: BTreeSet<_> = kept.map(|app| app.name.as_str()).collect();
     let new = work.scopes.iter().filter(|(app, _)| !known.contains(app.as_str()));
     new.into_iter().try_for_each(|(app, scope)| apps::reserve(dir, *scope, app).map(drop))
 }
@@ -105,7 +106,7 @@ pub(super) fn carry_out(
     others: &Others<'_>,
     absent: Absent,
 ) -> Result<Done> {
-    let Work { plan, changes: _, attach, owners, scopes, unseen: _ } = work;
+    let Work { plan, changes: _, attach, owners, scopes: _, strays: _, unseen: _ } = work;
     if *plan != Plan::default() {
         dir.begin_change()?;
     }
@@ -113,7 +114,7 @@ pub(super) fn carry_out(
     write_lists(maps, plan)?;
     // One write for each cgroup makes it the new app's.
     let mut done = Done::default();
-    let mut owning = Owning::new(attached);
+    let mut owning = Owning::new(attached, work);
     for attach in attach {
         let Err(error) = attach_app(dir, maps, attach, &mut owning, owners, others) else {
             continue;
@@ -130,14 +131,24 @@ pub(super) fn carry_out(
     }
     let held = held_back(maps, attached, attach, &done.failed)?;
     let plan = plan.holding_back(now, |scope| held.contains(&scope));
+    let all = apps::read(dir)?.into_iter().filter(|app| !held.contains(&app.scope));
+    let all: Vec<_> = all.collect();
     let mut gone = Vec::new();
-    for app in apps::read(dir)?.into_iter().filter(|app| !held.contains(&app.scope)) {
-        for cgroup in app.cgroups().filter(|cgroup| owners.get(cgroup) != Some(&app.name)) {
-            apps::release(maps.cgroups(), &app, cgroup)?;
+    for app in &all {
+        if work.keeps(app) {
+            for cgroup in app.cgroups().filter(|cgroup| owners.get(cgroup) != Some(&app.name)) {
+                apps::release(maps.cgroups(), app, cgroup)?;
+            }
+            continue;
         }
-        if !scopes.contains_key(&app.name) {
-            gone.push(app);
+        for cgroup in app.cgroups() {
+            // Only if foreign hands made this directory.
+            let owner = owners.get(&cgroup).and_then(|owner| {
+                all.iter().find(|other| other.name == *owner && work.keeps(other))
+            });
+            apps::release_stray(maps.cgroups(), app, cgroup, owner)?;
         }
+        gone.push(app);
     }
     // A program that still has the scope that its cgroup had before must find its entries.
     if !attach.is_empty() && !plan.removals.is_empty() {
@@ -145,7 +156,7 @@ pub(super) fn carry_out(
     }
     remove_entries(maps, &plan)?;
     maps.write_slots(&plan.retired)?;
-    gone.iter().try_for_each(apps::remove)?;
+    gone.into_iter().try_for_each(apps::remove)?;
     done.held = held;
     Ok(done)
 }
@@ -188,19 +199,21 @@ struct Owner {
 }
 
 impl<'a> Owning<'a> {
-    fn new(attached: &'a [AttachedApp]) -> Self {
+    fn new(attached: &'a [AttachedApp], work: &Work) -> Self {
         let mut holders: HashMap<_, Vec<_>> = HashMap::new();
         for app in attached {
             app.cgroups().for_each(|cgroup| holders.entry(cgroup).or_default().push(app));
         }
-        let attached = attached.iter().map(|app| (app.name.as_str(), app)).collect();
+        let kept = attached.iter().filter(|app| work.keeps(app));
+        let attached = kept.map(|app| (app.name.as_str(), app)).collect();
         Self { attached, holders, apps: HashMap::new() }
     }
 
     /// Another app that has links on the cgroup.
     fn holder(&self, attach: &Attach) -> Option<&'a AttachedApp> {
         let mut holders = self.holders.get(&attach.cgroup)?.iter();
-        holders.find(|other| other.name != attach.app).copied()
+        let is_own = |app: &AttachedApp| app.name == attach.app && app.scope == attach.scope;
+        holders.find(|other| !is_own(other)).copied()
     }
 
     fn app(&mut self, dir: &StateDir, attach: &'a Attach) -> Result<&mut Owner> {

@@ -95,6 +95,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// Another error in place of that something is no directory.
+    pub(super) fn unless_directory(self, other: impl FnOnce() -> Self) -> Self {
+        match &self {
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotADirectory => other(),
+            _ => self,
+        }
+    }
+
     /// Whether it may be otherwise the next time: not what this kernel can't do at all.
     pub(super) fn may_pass(&self) -> bool {
         match self {

@@ -21,6 +21,7 @@ mod keep_up;
 mod kernel;
 mod listing;
 mod maps;
+mod mend;
 mod object;
 mod observe;
 mod others;
@@ -262,12 +263,12 @@ impl Datapath {
         let Some((dir, maps)) = self.open()? else {
             return Ok(flushed);
         };
-        let app = apps::find(&dir, name)?;
-        if let Some(app) = &app {
+        let apps = apps::find(&dir, name)?;
+        if !apps.is_empty() {
             flushed.found = true;
             let (now, _) = settle(&maps, true)?;
-            let plan = Plan::new(&now, &[], |scope| scope == app.scope)?;
-            apps::release_all(maps.cgroups(), app)?;
+            let plan = Plan::new(&now, &[], |scope| apps.iter().any(|app| app.scope == scope))?;
+            apps.iter().try_for_each(|app| apps::release_all(maps.cgroups(), app))?;
             dir.begin_change()?;
             remove_entries(&maps, &plan)?;
             maps.write_slots(&plan.retired)?;
@@ -287,7 +288,7 @@ impl Datapath {
             flushed.warn("forget which of its connections are to end", &error);
         }
         // Last, since without it nothing else is found under its name.
-        app.as_ref().map_or(Ok(()), apps::remove)?;
+        apps.iter().try_for_each(apps::remove)?;
         dir.is_still_there()?;
         Ok(flushed)
     }
@@ -303,7 +304,7 @@ impl Datapath {
             return Err(apps::unknown(None, name));
         };
         // Of one app alone, and so with the lock.
-        let Some(app) = apps::find(&dir, name)? else {
+        let Some(app) = apps::find(&dir, name)?.into_iter().next() else {
             return Err(apps::unknown(Some(&dir), name));
         };
         let active = app.active(maps.cgroups())?;

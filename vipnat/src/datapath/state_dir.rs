@@ -59,7 +59,7 @@ impl StateDir {
         Self::open_and(path, |path| match foreign(path)? {
             None => Ok(()),
             Some(other) => Err(Error::Unsupported(format!(
-                "{} is not vipnat's alone: it holds {other}; use a directory of its own for --bpffs",
+                "{} is not vipnat's alone: it holds {other}; remove that, or use a directory of its own for --bpffs",
                 path.display()
             ))),
         })
@@ -263,9 +263,18 @@ fn foreign(path: &Path) -> Result<Option<String>> {
 
 /// Removes a directory of pins, of which links are detached first; it is no error if it does not exist.
 pub(super) fn remove_tree(path: &Path) -> Result<()> {
+    remove_tree_but(path, &[])
+}
+
+/// The same, where some links, by id, stay attached: they are pinned elsewhere, too.
+pub(super) fn remove_tree_but(path: &Path, stay: &[u32]) -> Result<()> {
+    if path.exists() && !path.is_dir() {
+        detach_but(path, stay)?;
+        return fs::remove_file(path).attempt(|| format!("remove {}", path.display()));
+    }
     for name in names(path)? {
         let entry = path.join(name);
-        if entry.is_dir() { remove_tree(&entry)? } else { detach(&entry)? }
+        if entry.is_dir() { remove_tree_but(&entry, stay)? } else { detach_but(&entry, stay)? }
     }
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -275,9 +284,14 @@ pub(super) fn remove_tree(path: &Path) -> Result<()> {
     }
 }
 
+fn detach_but(pin: &Path, stay: &[u32]) -> Result<()> {
+    let stays = !stay.is_empty() && sys::link_info(pin).is_ok_and(|link| stay.contains(&link.id));
+    if stays { Ok(()) } else { detach(pin) }
+}
+
 /// Detaches a pin, if it is a link's. Unlinking it would leave that to a worker of the kernel, and to
 /// whoever has it open.
-pub(super) fn detach(pin: &Path) -> Result<()> {
+fn detach(pin: &Path) -> Result<()> {
     match sys::hooks::detach_pinned_link(pin) {
         // It went, or it is no link: the kernel says EINVAL of maps and programs, and of their kinds that
         // can't be pinned for reading alone.

@@ -209,6 +209,8 @@ pub(super) struct LinkInfo {
     pub(super) cgroup: u64,
     /// The id of the program.
     pub(super) program: u32,
+    /// The hook (`enum bpf_attach_type`).
+    pub(super) hook: u32,
 }
 
 /// What a pinned link connects.
@@ -219,8 +221,11 @@ pub(super) fn link_info(pin: &Path) -> io::Result<LinkInfo> {
     read_info(&link, &mut info)?;
     // SAFETY: the kernel filled in this part of the union if it is a cgroup link; it left zeroes
     // if the object is a smaller one, and any bits make a u64.
-    let cgroup = unsafe { info.__bindgen_anon_1.cgroup.cgroup_id };
-    Ok(LinkInfo { id: info.id, cgroup, program: info.prog_id })
+    let (cgroup, hook) = unsafe {
+        let link = info.__bindgen_anon_1.cgroup;
+        (link.cgroup_id, link.attach_type)
+    };
+    Ok(LinkInfo { id: info.id, cgroup, program: info.prog_id, hook })
 }
 
 /// The id of a pinned program.

@@ -1,7 +1,7 @@
 //! The difference between what is desired and what is there.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     path::{Path, PathBuf},
 };
 
@@ -9,7 +9,7 @@ use rustc_hash::FxHashSet;
 
 use super::{
     Change,
-    apps::AttachedApp,
+    apps::{self, AttachedApp},
     cgroup::{Paths, Place, Tree},
     desired::Desired,
     error::Result,
@@ -29,6 +29,8 @@ pub(super) struct Work {
     pub(super) owners: HashMap<u64, String>,
     /// The scope of every app there is to be.
     pub(super) scopes: BTreeMap<String, u32>,
+    /// Whether there are directories of apps that are no app's, which go.
+    pub(super) strays: bool,
     /// What stays as it is, because it is not in view.
     pub(super) unseen: Vec<String>,
 }
@@ -73,14 +75,15 @@ impl Work {
     pub(super) fn new(desired: &Desired, present: &Present<'_>) -> Result<Self> {
         let Present { maps, now, attached, last_scope, names: old, others } = *present;
         let Desired { apps, names: new } = desired;
-        let by_name: HashMap<_, _> = attached.iter().map(|app| (app.name.as_str(), app)).collect();
+        let by_name = apps::current(attached);
         let mut free = FreeScopes::new(now, attached, last_scope);
         let mut scopes = BTreeMap::new();
         let mut names: BTreeMap<u32, &str> =
             attached.iter().map(|app| (app.scope, app.name.as_str())).collect();
-        let gone = attached.iter().filter(|app| !apps.contains_key(&app.name));
+        let gone: BTreeSet<_> =
+            attached.iter().map(|app| &app.name).filter(|name| !apps.contains_key(*name)).collect();
         let mut changes: Vec<_> =
-            gone.map(|app| Change::Detach { app: app.name.clone() }).collect();
+            gone.into_iter().map(|name| Change::Detach { app: name.clone() }).collect();
         let mut rules = Vec::new();
         for (name, app) in apps {
             let existing = by_name.get(name.as_str());
@@ -128,7 +131,13 @@ impl Work {
                 new.relationships(&app, vip).or_else(|| old.relationships(&app, vip));
             Change::Vip { app, relationship, vip, old: from, new: to }
         }));
-        Ok(Self { plan, changes, attach, owners, scopes, unseen })
+        let strays = by_name.len() < attached.len();
+        Ok(Self { plan, changes, attach, owners, scopes, strays, unseen })
+    }
+
+    /// Whether a directory of an app is the one that it keeps.
+    pub(super) fn keeps(&self, app: &AttachedApp) -> bool {
+        self.scopes.get(&app.name) == Some(&app.scope) && app.is_at_home()
     }
 }
 

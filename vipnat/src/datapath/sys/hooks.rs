@@ -1,10 +1,13 @@
 //! Who is attached where: programs and links by number, and the programs on a hook of a cgroup.
 
 use std::{
-    ffi::{CStr, c_char},
-    io,
+    ffi::{CStr, CString, c_char},
+    fs, io,
     mem::zeroed,
-    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsRawFd as _, BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
     path::Path,
 };
 
@@ -61,7 +64,7 @@ fn detach(link: &OwnedFd) -> io::Result<()> {
     bpf(bpf_cmd::BPF_LINK_DETACH, &mut attr).map(drop)
 }
 
-/// A link of any program to any cgroup.
+/// A link of any program to any cgroup. It is not kept open: there may be more than a process may open.
 #[derive(Debug)]
 pub(in super::super) struct CgroupLink {
     /// Its id.
@@ -121,6 +124,27 @@ pub(in super::super) fn programs() -> io::Result<Vec<ProgramInfo>> {
         Ok(())
     })?;
     Ok(programs)
+}
+
+/// What is pinned as a program. If it is none, it has no name that a program of ours has.
+pub(in super::super) fn pinned_program(pin: &Path) -> io::Result<ProgramInfo> {
+    program_info(&open_pin(pin)?)
+}
+
+/// Pins a map, given by its id, in place of what is there.
+pub(in super::super) fn pin_map(id: u32, pin: &Path) -> io::Result<()> {
+    let map = by_id(bpf_cmd::BPF_MAP_GET_FD_BY_ID, id)?;
+    let map = map.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+    match fs::remove_file(pin) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let path = CString::new(pin.as_os_str().as_bytes())?;
+    // SAFETY: bpf_attr is plain data, for which zeroes are valid.
+    let mut attr: bpf_attr = unsafe { zeroed() };
+    attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    attr.__bindgen_anon_4.bpf_fd = map.as_raw_fd() as u32;
+    bpf(bpf_cmd::BPF_OBJ_PIN, &mut attr).map(drop)
 }
 
 fn program_info(program: &OwnedFd) -> io::Result<ProgramInfo> {
