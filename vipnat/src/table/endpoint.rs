@@ -6,7 +6,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error, MapAccess, SeqAccess, Visitor},
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use super::path::Path;
 
@@ -103,6 +103,15 @@ impl<'de> Visitor<'de> for JsonVisitor {
         Ok(value.into())
     }
 
+    /// The `toml` crate reads more than TOML promises.
+    fn visit_i128<E: Error>(self, value: i128) -> Result<Value, E> {
+        Number::from_i128(value).map(Value::from).ok_or_else(|| E::custom("number out of range"))
+    }
+
+    fn visit_u128<E: Error>(self, value: u128) -> Result<Value, E> {
+        Number::from_u128(value).map(Value::from).ok_or_else(|| E::custom("number out of range"))
+    }
+
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
         if !value.is_finite() {
             return Err(E::custom(format!("{value} is no JSON number")));
@@ -191,6 +200,14 @@ impl<'de> Visitor<'de> for PrivateVisitor {
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<Private, E> {
         JsonVisitor.visit_u64(value).map(Private::Written)
+    }
+
+    fn visit_i128<E: Error>(self, value: i128) -> Result<Private, E> {
+        JsonVisitor.visit_i128(value).map(Private::Written)
+    }
+
+    fn visit_u128<E: Error>(self, value: u128) -> Result<Private, E> {
+        JsonVisitor.visit_u128(value).map(Private::Written)
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Private, E> {

@@ -175,6 +175,8 @@ pub(super) fn not_read(path: &str, reason: &str, (line, column): (usize, usize))
     let reason = without_key(without_value(reason));
     let help = if reason.contains("duplicate") {
         "a key or table can stand only once; merge it with the other"
+    } else if reason.contains("overflowed") || reason.contains("out of range") {
+        "use a smaller number; in an endpoint, a table in JSON can have any"
     } else if reason.starts_with("unknown field") {
         "correct the key, or remove it"
     } else if reason.starts_with("missing field") {

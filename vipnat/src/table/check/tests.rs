@@ -445,6 +445,24 @@ fn numbers_and_objects_of_json_are_what_was_written() {
     assert!(error.contains("duplicate key"), "{error}");
 }
 
+/// One that was too large was repeated in the message, though endpoints may hold secrets.
+#[test]
+fn a_number_of_an_endpoint_in_toml_survives_or_is_refused_without_being_repeated() {
+    let toml = |number: &str| GOOD.replace("path = \"main\"", &format!("id = {number}"));
+    for number in ["9223372036854775808", "-12345678901234567890", "123456789012345678901234567890"]
+    {
+        let table = parse(&toml(number)).unwrap();
+        let endpoint = &table.apps["shop"].relationships["db"].endpoint;
+        assert_eq!(endpoint["id"].to_string(), number);
+    }
+    for number in ["1234567890123456789012345678901234567890123", "1e400"] {
+        let error = parse(&toml(number)).unwrap_err().to_string();
+        assert!(error.starts_with("t:20:50: apps.shop.relationships.db.endpoint.id: "), "{error}");
+        assert!(error.contains("a table in JSON can have any"), "{error}");
+        assert!(!error.contains(number), "{error}");
+    }
+}
+
 #[test]
 fn a_number_where_json_should_have_something_else_is_called_one() {
     for (json, expected) in [
