@@ -132,12 +132,14 @@ fn what_changes_while_links_are_read_is_told_as_it_was_or_as_it_is() {
     assert!(output.status.success(), "{}", output.status);
     let listed: Value = serde_json::from_slice(&output.stdout).unwrap();
     let apps = listed["apps"].as_array().unwrap();
-    let told: Vec<_> = apps.iter().map(|app| (&app["app"], &app["cgroups"])).collect();
-    let in_cgroup = |path| json!([{ "cgroup": path, "translating": true, "by-hand": false }]);
-    let (names, cgroups) = ([json!("blog"), json!("shop")], [in_cgroup(shop), in_cgroup(blog)]);
-    let [in_shop, in_blog] = &cgroups;
-    let as_it_was = [(&names[0], in_blog), (&names[1], in_shop)];
-    let as_it_is = [(&names[0], in_shop), (&names[1], in_blog)];
+    let told = apps.iter().map(|app| {
+        let cgroups = app["cgroups"].as_array().unwrap();
+        let cgroups = cgroups.iter().map(|cgroup| [&cgroup["cgroup"], &cgroup["translating"]]);
+        json!([app["app"], cgroups.collect::<Vec<_>>()])
+    });
+    let told: Vec<_> = told.collect();
+    let as_it_was = [json!(["blog", [[blog, true]]]), json!(["shop", [[shop, true]]])];
+    let as_it_is = [json!(["blog", [[shop, true]]]), json!(["shop", [[blog, true]]])];
     assert!(told == as_it_was || told == as_it_is, "{listed:#}");
 }
 
