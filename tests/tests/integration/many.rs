@@ -49,7 +49,7 @@ fn a_directory_is_read_once_however_many_apps_have_patterns_for_it() {
         (0..apps).map(app).collect()
     };
     let directory = format!("\"{}\"", cgroup.path().display());
-    let mut read = |apps| calls(&vipnat, &inside(apps), "openat", &directory);
+    let read = |apps| calls(&vipnat, &inside(apps), "openat", &directory);
     let (few, many) = (read(2), read(12));
     assert!(few > 0 && few == many, "{few} times for 2 apps, {many} for 12");
 }
