@@ -109,3 +109,14 @@ fn exported_rules_lead_a_shared_vip_once_and_are_imported_as_they_were() {
          [apps.shop.relationships.reporting]\nservice = \"replica\"\nvip = \"169.254.169.143\"\n";
     assert!(imported.ends_with(relationships), "{imported}");
 }
+
+#[test]
+fn the_example_is_a_good_table() {
+    let scene = Scene::new(0);
+    let file = scene.vipnat.table(include_str!("../../../examples/replicas.toml"));
+    let env = ["env".as_ref(), file.as_os_str(), "--app=shop".as_ref(), "--json".as_ref()];
+    let value: Value = serde_json::from_str(&scene.vipnat.ok(env)).unwrap();
+    assert_eq!(value["db"][0]["ip"], DB);
+    assert_eq!(value["db"][1]["ip"], value["reporting"][0]["ip"]);
+    assert_eq!(value["db"][1]["instance_ips"].as_array().unwrap().len(), 2);
+}
