@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
+    process::Command,
     thread::sleep,
     time::Duration,
 };
@@ -28,9 +29,19 @@ struct Traced {
 impl Traced {
     /// Follows a table. Only these system calls are written.
     fn start(scene: &Scene, text: &str, calls: &str) -> Self {
+        Self::start_in(&[], scene, text, calls)
+    }
+
+    /// The same, started by another program.
+    fn start_in(wrapper: &[&str], scene: &Scene, text: &str, calls: &str) -> Self {
         let file = scene.vipnat.table(text);
         let log = file.with_file_name("calls");
-        let run = scene.vipnat.command(["run".as_ref(), file.as_os_str()]);
+        let mut run = scene.vipnat.command(["run".as_ref(), file.as_os_str()]);
+        if let [program, arguments @ ..] = wrapper {
+            let mut wrapped = Command::new(program);
+            wrapped.args(arguments).arg(run.get_program()).args(run.get_args());
+            run = wrapped;
+        }
         let trace = format!("trace={calls}");
         let options = ["-D", "-qqq", "-o", log.to_str().unwrap(), "-e", &trace];
         let mut run = Following::start(strace(&run, &options));
@@ -107,33 +118,41 @@ fn a_cgroup_that_comes_or_goes_costs_no_look_at_other_apps_or_the_table_in_the_k
     assert_eq!(calls.into_iter().filter(others).collect::<Vec<_>>(), [""; 0]);
 }
 
-/// What a tenant makes below its own cgroup was walked through for each event, if anything was attached by
-/// hand.
+/// What a tenant makes below its own cgroup was walked through for each event, and in each look at
+/// everything, if anything was attached by hand.
 #[test]
 fn a_tenants_own_cgroups_are_not_looked_at_for_what_is_attached_by_hand() {
-    let scene = Scene::new(1);
-    let tenant = scene.app.cgroup.child("tenant");
-    let inner: Vec<_> = (0..50).map(|number| tenant.child(&format!("t{number}"))).collect();
-    let deep = inner[0].child("deep");
-    let hosts = Cgroup::new();
-    let container = hosts.child("container");
-    let text = table(&[("shop", "x", &list([0]), "")]).replace("cgroup = \"x\"\n", "");
-    scene.vipnat.apply(&text);
-    scene.vipnat.ok(["attach", "--app", "shop", "--cgroup", container.relative()]);
-    let mut traced = Traced::start(&scene, &text, "openat,statx,newfstatat,inotify_add_watch");
-    assert_eq!(traced.run.says_meanwhile(QUIET), [""; 0]);
-    traced.calls();
-    for _ in 0..20 {
-        drop(inner[1].child("one"));
-        drop(hosts.child("other"));
+    // With the right to find a cgroup by its id, and as the service, which has it not.
+    for wrapper in [&[][..], &["setpriv", "--bounding-set=-dac_read_search", "--inh-caps=-all"]] {
+        let scene = Scene::new(1);
+        let tenant = scene.app.cgroup.child("tenant");
+        let inner: Vec<_> = (0..50).map(|number| tenant.child(&format!("t{number}"))).collect();
+        let deep = inner[0].child("deep");
+        let hosts = Cgroup::new();
+        let container = hosts.child("container");
+        let text = table(&[("shop", "x", &list([0]), "")]).replace("cgroup = \"x\"\n", "");
+        scene.vipnat.apply(&text);
+        scene.vipnat.ok(["attach", "--app", "shop", "--cgroup", container.relative()]);
+        let calls = "openat,statx,newfstatat,inotify_add_watch";
+        let mut traced = Traced::start_in(wrapper, &scene, &text, calls);
+        assert_eq!(traced.run.says_meanwhile(QUIET), [""; 0]);
+        // The service has looked for it once.
+        traced.calls();
+        for _ in 0..20 {
+            drop(inner[1].child("one"));
+            drop(hosts.child("other"));
+        }
+        traced.run.signal(Signal::SIGHUP);
+        assert_eq!(traced.run.says_meanwhile(QUIET), [""; 0]);
+        let into = |call: &String| call.contains("/tenant");
+        assert_eq!(traced.calls().into_iter().filter(into).collect::<Vec<_>>(), [""; 0]);
+        drop(container);
+        traced.run.wait_for(|line| line.starts_with("- app shop in a cgroup that is gone"));
+        if wrapper.is_empty() {
+            assert_eq!(traced.calls().into_iter().filter(into).collect::<Vec<_>>(), [""; 0]);
+        }
+        drop(deep);
     }
-    assert_eq!(traced.run.says_meanwhile(QUIET), [""; 0]);
-    let into = |call: &String| call.contains("/tenant");
-    assert_eq!(traced.calls().into_iter().filter(into).collect::<Vec<_>>(), [""; 0]);
-    drop(container);
-    traced.run.wait_for(|line| line.starts_with("- app shop in a cgroup that is gone"));
-    assert_eq!(traced.calls().into_iter().filter(into).collect::<Vec<_>>(), [""; 0]);
-    drop(deep);
 }
 
 #[test]

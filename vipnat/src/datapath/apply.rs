@@ -80,7 +80,7 @@ impl Datapath {
         let Some(Observed { copied: (copied, names), apps, maps: _ }) = self.observe(copy)? else {
             return Ok(Desired::default());
         };
-        let paths = Paths::read(&self.tree()?);
+        let paths = Paths::of(&self.tree()?);
         Desired::of_kernel(&copied.snapshot()?, &apps, &paths, names)
     }
 

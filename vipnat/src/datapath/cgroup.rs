@@ -1,9 +1,11 @@
 //! Cgroups: which has which id, and where it is.
 
+mod by_id;
 mod process;
 mod tree;
 
 use std::{
+    cell::OnceCell,
     collections::{BTreeMap, HashMap},
     ffi::OsString,
     io,
@@ -11,6 +13,7 @@ use std::{
     rc::Rc,
 };
 
+use self::by_id::Found as FoundById;
 pub(super) use self::tree::Unseen;
 pub use self::{
     process::{enter, of_process},
@@ -109,17 +112,25 @@ pub(super) fn find(
     found
 }
 
-/// Where all cgroups are that are in view.
-#[derive(Debug, Default)]
+/// Where cgroups are, by their ids. The whole hierarchy is only walked through for one that can't be found
+/// otherwise: what others have in it may be a lot.
+#[derive(Debug)]
 pub(super) struct Paths {
-    below: HashMap<u64, PathBuf>,
-    /// Why there may be more.
-    pub(super) unseen: Vec<Unseen>,
+    /// `None` if nothing is in view.
+    tree: Option<Tree>,
+    walked: OnceCell<Walked>,
 }
 
-impl Paths {
-    /// Looks at the whole hierarchy.
-    pub(super) fn read(tree: &Tree) -> Self {
+/// What is in view of the whole hierarchy.
+#[derive(Debug, Default)]
+struct Walked {
+    below: HashMap<u64, PathBuf>,
+    /// Why there may be more.
+    unseen: Vec<Unseen>,
+}
+
+impl Walked {
+    fn through(tree: &Tree) -> Self {
         let mut paths = Self::default();
         let mut rest = vec![PathBuf::new()];
         while let Some(below) = rest.pop() {
@@ -141,19 +152,44 @@ impl Paths {
         }
         paths
     }
+}
+
+impl Paths {
+    /// Those of a hierarchy.
+    pub(super) fn of(tree: &Tree) -> Self {
+        Self { tree: Some(tree.clone()), walked: OnceCell::new() }
+    }
 
     /// Nothing is in view.
     pub(super) fn unseen(error: &Error) -> Self {
-        Self { below: HashMap::new(), unseen: vec![Unseen::from(error)] }
+        let walked = Walked { below: HashMap::new(), unseen: vec![Unseen::from(error)] };
+        Self { tree: None, walked: walked.into() }
+    }
+
+    /// Why one that was asked for is not in view, if there was any.
+    pub(super) fn reason(&self) -> Option<&Unseen> {
+        self.walked.get()?.unseen.first()
     }
 
     /// Where a cgroup is. `gone`: whether links say that it is gone. A cgroup is never moved, so one that is
     /// nowhere in the whole hierarchy is gone, whatever its links say: these name it for a moment after it
     /// was removed.
     pub(super) fn place(&self, id: u64, gone: bool) -> Place {
-        match self.below.get(&id) {
-            Some(path) => Place::At(path.clone()),
-            None if self.unseen.is_empty() || gone => Place::Gone,
+        match self.tree.as_ref().map(|tree| tree.find_by_id(id)) {
+            Some(FoundById::At(path)) => return Place::At(path),
+            Some(FoundById::Nowhere) => return Place::Gone,
+            Some(FoundById::Unknown) if gone => return Place::Gone,
+            Some(FoundById::Unknown) | None => {}
+        }
+        let tree = self.tree.as_ref();
+        let walk = || tree.map(Walked::through).unwrap_or_default();
+        let Walked { below, unseen } = self.walked.get_or_init(walk);
+        match below.get(&id) {
+            Some(path) => {
+                tree.inspect(|tree| tree.remember(id, path));
+                Place::At(path.clone())
+            }
+            None if unseen.is_empty() || gone => Place::Gone,
             None => Place::Unseen(id),
         }
     }
@@ -214,11 +250,12 @@ mod tests {
     #[test]
     fn what_can_not_be_seen_is_not_gone() {
         let below = HashMap::from([(7, PathBuf::from("shop"))]);
-        let whole = Paths { below: below.clone(), unseen: Vec::new() };
+        let walked = |below, unseen| Paths { tree: None, walked: Walked { below, unseen }.into() };
+        let whole = walked(below.clone(), Vec::new());
         assert_eq!(whole.place(7, false), Place::At("shop".into()));
         assert_eq!(whole.place(8, false), Place::Gone, "the link names it for a moment more");
         let unseen = vec![Unseen::from(&Error::Refused("hidden".to_owned()))];
-        let part = Paths { below, unseen };
+        let part = walked(below, unseen);
         assert_eq!(part.place(8, false), Place::Unseen(8));
         assert_eq!(part.place(8, true), Place::Gone, "the link says so");
     }

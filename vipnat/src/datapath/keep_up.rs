@@ -283,7 +283,7 @@ impl Datapath {
         if cgroups.is_empty() {
             return Ok(HashMap::new());
         }
-        let paths = Paths::read(&self.tree()?);
+        let paths = Paths::of(&self.tree()?);
         let place = |id: &u64| Some((*id, paths.place(*id, false).path()?.to_owned()));
         Ok(cgroups.iter().filter_map(place).collect())
     }

@@ -136,7 +136,7 @@ impl Listing {
         let mut apps: Vec<_> = seen.into_iter().map(app).collect();
         apps.sort_by(|a, b| a.name.cmp(&b.name));
         let now = maps.snapshot()?;
-        let unseen = paths.unseen.first().map(ToString::to_string);
+        let unseen = paths.reason().map(ToString::to_string);
         Ok(Self { apps, counters, unseen, by_app: ByApp::new(&now), now, cursors, names })
     }
 

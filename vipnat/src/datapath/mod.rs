@@ -310,7 +310,7 @@ impl Datapath {
         let active = app.active(maps.cgroups())?;
         drop(dir);
         let tree = self.tree()?;
-        let paths = Paths::read(&tree);
+        let paths = Paths::of(&tree);
         let path = |id: &u64| Some(tree.mount().join(app.place(*id, &paths).path()?));
         let mut living: Vec<_> = active.iter().filter_map(path).collect();
         living.sort();
@@ -329,7 +329,7 @@ impl Datapath {
             Some(observed) => {
                 let tree = self.tree();
                 let paths =
-                    tree.map_or_else(|error| Paths::unseen(&error), |tree| Paths::read(&tree));
+                    tree.map_or_else(|error| Paths::unseen(&error), |tree| Paths::of(&tree));
                 Listing::new(observed, &paths)
             }
         }

@@ -83,7 +83,7 @@ impl Datapath {
         match read() {
             Ok((now, maps)) => {
                 let names = Record::load(&self.dir);
-                let paths = Paths::read(&self.tree()?);
+                let paths = Paths::of(&self.tree()?);
                 let seen = |app: &AttachedApp| Seen::new(app.clone(), &maps);
                 let seen: Vec<_> = attached.iter().map(seen).collect::<Result<_>>()?;
                 let content = Desired::of_kernel(&now, &seen, &paths, names)?;

@@ -159,12 +159,12 @@ struct Seen<'a> {
 
 impl Seen<'_> {
     fn paths(&mut self) -> &Paths {
-        self.paths.get_or_insert_with(|| Paths::read(self.tree))
+        self.paths.get_or_insert_with(|| Paths::of(self.tree))
     }
 
     /// Why a cgroup stays attached that is not in view.
     fn stays(&mut self, app: &str, cgroup: u64) -> String {
-        let reason = self.paths().unseen.first().map(ToString::to_string).unwrap_or_default();
+        let reason = self.paths().reason().map(ToString::to_string).unwrap_or_default();
         format!(
             "app {app:?} stays attached to the cgroup whose id is {cgroup}, which is not in view: \
              {reason}"

@@ -10,12 +10,14 @@ use std::{
     mem::zeroed,
     os::unix::ffi::{OsStrExt as _, OsStringExt as _},
     path::{Component, Path, PathBuf},
+    sync::Arc,
 };
 
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
 use super::{
     super::error::{Attempt as _, Error, Result},
+    by_id::{ById, Found},
     present,
 };
 
@@ -27,11 +29,13 @@ const ROOT: u64 = 1;
 const MACHINES_NAMESPACE: &str = "cgroup:[4026531835]";
 
 /// The whole cgroup v2 hierarchy, seen through one mount.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Tree {
     mount: PathBuf,
     /// The mounts in which a path means what it says: this one, and those of a part of it on itself.
     trusted: BTreeSet<u64>,
+    /// Where cgroups were found by their ids.
+    ids: Arc<ById>,
 }
 
 /// Why nothing can be said of what is in a part of the hierarchy.
@@ -99,14 +103,14 @@ impl Tree {
                 && other.root.starts_with(&root.root)
         };
         let trusted = mounts.iter().filter(onto_itself).map(|mount| mount.id).collect();
-        Self { mount: root.point.clone(), trusted }
+        Self { mount: root.point.clone(), trusted, ids: Arc::default() }
     }
 
     /// A directory that stands for the hierarchy.
     #[cfg(test)]
     pub(in super::super) fn of_test(mount: &Path) -> Self {
         let seen = status(mount).unwrap();
-        Self { mount: mount.to_owned(), trusted: [seen.mount].into() }
+        Self { mount: mount.to_owned(), trusted: [seen.mount].into(), ids: Arc::default() }
     }
 
     /// Where it is mounted.
@@ -175,6 +179,16 @@ impl Tree {
             }
         }
         Ok(found)
+    }
+
+    /// Where the cgroup with this id is.
+    pub(super) fn find_by_id(&self, id: u64) -> Found {
+        self.ids.find(&self.mount, id, |below| self.id_of(below) == Ok(Some(id)))
+    }
+
+    /// Remembers that.
+    pub(super) fn remember(&self, id: u64, below: &Path) {
+        self.ids.remember(id, below);
     }
 
     /// The names of the directories right below a cgroup; none if it is gone.
