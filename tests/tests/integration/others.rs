@@ -287,3 +287,41 @@ fn there_may_be_more_links_than_a_process_may_open() {
     assert_eq!(applied.code(), Some(0), "{applied}");
     assert_eq!(scene.who(), "0");
 }
+
+/// As user 0 with these capabilities alone.
+fn limited(family: &Family, capabilities: &str) -> Outcome {
+    let file = family.scene.vipnat.table(&family.table());
+    let apply = family.scene.vipnat.command(["apply".as_ref(), file.as_os_str()]);
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "--inh-caps"].map(|set| format!("{set}=-all{capabilities}")));
+    outcome(command.arg(apply.get_program()).args(apply.get_args()))
+}
+
+/// What the service has: it sees no names, but flags, and other vipnats by their pins.
+#[test]
+fn with_cap_net_admin_alone_policies_and_other_vipnats_are_still_seen() {
+    let family = Family::new();
+    let Family { scene, child, .. } = &family;
+    let service = ",+bpf,+perfmon,+net_admin";
+    let policy = Policy::attach(scene.app.cgroup.path(), "connect4", Beside::Override);
+    let refused = limited(&family, service);
+    assert_eq!(refused.code(), Some(1), "{refused}");
+    let said = format!("would switch off program {}, which", policy.id());
+    assert!(refused.stderr.contains(&said), "{said}: {refused}");
+    drop(policy);
+
+    let first = Vipnat::new();
+    first.apply(&table(&[("first", child.cgroup.relative(), &list([0]), "")]));
+    let refused = limited(&family, service);
+    assert_eq!(refused.code(), Some(1), "{refused}");
+    let who = format!("vipnat --bpffs {} list", first.bpffs().display());
+    assert!(refused.stderr.contains(&who), "{who}: {refused}");
+    first.ok(["flush"]);
+    assert_eq!(limited(&family, service).code(), Some(0));
+
+    // Without it nothing is seen, and everything is done as it was before.
+    scene.vipnat.ok(["flush", "--app", "child"]);
+    let applied = limited(&family, ",+bpf");
+    assert_eq!(applied.code(), Some(0), "{applied}");
+    assert_eq!(banner(&child.probe(&format!("tcp {DB}:{PORT}"))), "0");
+}
