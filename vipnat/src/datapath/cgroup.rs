@@ -7,7 +7,6 @@ mod tree;
 use std::{
     cell::OnceCell,
     collections::{BTreeMap, HashMap},
-    ffi::OsString,
     io,
     path::{Path, PathBuf},
     rc::Rc,
@@ -20,7 +19,7 @@ pub use self::{
     tree::Tree,
 };
 use super::error::Error;
-use crate::table::{Cgroups, Component};
+use crate::table::{self, Cgroups, Component};
 
 /// Where a cgroup is that an app has links on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,7 +54,7 @@ pub(super) struct Found {
 /// Names in directories, each of which is read once, however many apps have patterns for it.
 pub(super) struct Names<'a> {
     tree: &'a Tree,
-    read: HashMap<PathBuf, Result<Rc<[OsString]>, Unseen>>,
+    read: HashMap<PathBuf, Result<Rc<table::Names>, Unseen>>,
 }
 
 impl<'a> Names<'a> {
@@ -64,11 +63,11 @@ impl<'a> Names<'a> {
         Self { tree, read: HashMap::new() }
     }
 
-    fn right_below(&mut self, path: &Path) -> Result<Rc<[OsString]>, Unseen> {
+    fn right_below(&mut self, path: &Path) -> Result<Rc<table::Names>, Unseen> {
         if let Some(known) = self.read.get(path) {
             return known.clone();
         }
-        let names = self.tree.names(path).map(Rc::from);
+        let names = self.tree.names(path).map(|names| Rc::new(table::Names::from(names)));
         self.read.insert(path.to_owned(), names.clone());
         names
     }
@@ -92,7 +91,8 @@ pub(super) fn find(
                 Component::Name(name) => next.push(below.join(name)),
                 Component::Pattern(_) => match names.right_below(&below) {
                     Ok(names) => {
-                        next.extend(component.among(&names).map(|name| below.join(name)));
+                        let matching = component.among(&names).into_iter();
+                        next.extend(matching.map(|name| below.join(name)));
                     }
                     Err(unseen) => found.unseen.push(unseen),
                 },
@@ -223,7 +223,7 @@ mod tests {
         fs::write(mount.path().join("lxc/shop-file"), "").unwrap();
         let look = |text: &str| {
             let table = format!("[apps.a]\ncgroup = \"{text}\"");
-            let table = crate::table::Table::parse(table.as_bytes(), "table", mount.path());
+            let table = table::Table::parse(table.as_bytes(), "table", mount.path());
             let cgroups = table.unwrap().apps["a"].cgroup.clone().unwrap();
             let mut visited = Vec::new();
             let found = find(&mut Names::of(&Tree::of_test(mount.path())), &cgroups, |path| {

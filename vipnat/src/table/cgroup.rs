@@ -63,6 +63,27 @@ impl Cgroups {
     }
 }
 
+/// Names of cgroups in one directory, for [`Component::among`].
+#[derive(Debug)]
+pub struct Names {
+    sorted: Vec<OsString>,
+    /// Their places in the order of their last bytes.
+    by_end: Vec<usize>,
+}
+
+impl From<Vec<OsString>> for Names {
+    fn from(mut sorted: Vec<OsString>) -> Self {
+        sorted.sort_unstable();
+        let mut by_end: Vec<_> = (0..sorted.len()).collect();
+        by_end.sort_unstable_by(|a, b| backwards(&sorted[*a]).cmp(backwards(&sorted[*b])));
+        Self { sorted, by_end }
+    }
+}
+
+fn backwards(name: &OsString) -> impl Iterator<Item = &u8> {
+    name.as_bytes().iter().rev()
+}
+
 /// As it stands in the table.
 impl fmt::Display for Cgroups {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -80,17 +101,25 @@ impl Component {
         }
     }
 
-    /// Those of some names, which are sorted, that a cgroup may have.
+    /// Those of some names that a cgroup may have.
     ///
     /// To compare a name with a pattern takes long, and thousands of patterns may look into one directory of
     /// thousands of names. So only names that begin and end as the pattern does are compared with it.
-    pub fn among<'a>(&'a self, sorted: &'a [OsString]) -> impl Iterator<Item = &'a OsString> {
+    pub fn among<'a>(&self, names: &'a Names) -> Vec<&'a OsString> {
         let (start, end) = self.ends();
-        let first = sorted.partition_point(|name| name.as_bytes() < start);
-        sorted[first..]
-            .iter()
-            .take_while(move |name| name.as_bytes().starts_with(start))
-            .filter(move |name| name.as_bytes().ends_with(end) && self.matches(name))
+        let Names { sorted, by_end } = names;
+        let all: Vec<_> = if start.is_empty() && !end.is_empty() {
+            let ends_before = |at: &usize| backwards(&sorted[*at]).lt(end.iter().rev());
+            let first = by_end.partition_point(ends_before);
+            let names = by_end[first..].iter().map(|at| &sorted[*at]);
+            names.take_while(|name| name.as_bytes().ends_with(end)).collect()
+        } else {
+            let first = sorted.partition_point(|name| name.as_bytes() < start);
+            let names = sorted[first..].iter();
+            let names = names.take_while(|name| name.as_bytes().starts_with(start));
+            names.filter(|name| name.as_bytes().ends_with(end)).collect()
+        };
+        all.into_iter().filter(|name| self.matches(name)).collect()
     }
 
     /// How all names begin and end that match.
@@ -174,7 +203,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn names_among_others_are_those_that_match(
-            pattern in "[ab*?é]{1,4}|[a-c]?\\[[ab!]{1,3}\\][ab*]{0,2}",
+            pattern in "[ab*?é]{1,4}|\\*[abcé]{1,2}|[a-c]?\\[[ab!]{1,3}\\][ab*]{0,2}",
             names in proptest::collection::vec("[abcé]{1,4}", 0..20),
         ) {
             let Ok(component) = Component::parse(pattern) else {
@@ -184,7 +213,10 @@ mod tests {
             names.push(OsStr::from_bytes(b"a\xffb").to_owned());
             names.sort_unstable();
             let all: Vec<_> = names.iter().filter(|name| component.matches(name)).collect();
-            proptest::prop_assert_eq!(component.among(&names).collect::<Vec<_>>(), all);
+            let sorted = Names::from(names.clone());
+            let mut found = component.among(&sorted);
+            found.sort_unstable();
+            proptest::prop_assert_eq!(found, all);
         }
     }
 

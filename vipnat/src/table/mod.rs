@@ -30,7 +30,7 @@ use vipnat_common::Protocol;
 use self::locate::locate;
 pub use self::{
     by_name::ByName,
-    cgroup::{Cgroups, Component},
+    cgroup::{Cgroups, Component, Names},
     cgroup_index::{CgroupIndex, Owner, Position},
     check::check_name,
     error::{Problem, TableError},
