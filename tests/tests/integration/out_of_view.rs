@@ -115,14 +115,20 @@ fn living_cgroups_outside_of_an_own_cgroup_namespace_stay_attached() {
     let (scene, containers) = with_containers();
     let file = scene.vipnat.table(&text(&scene));
     let script = "umount -l $1 2>/dev/null || mount -t tmpfs none $1; mount -t cgroup2 none $1";
-    let command = after(&scene, script, &["apply".as_ref(), file.as_os_str()]);
-    let mut inside = Command::new("unshare");
-    inside.arg("--cgroup").arg(command.get_program()).args(command.get_args());
-    let refused = outcome(inside.in_cgroup(&containers[0].cgroup));
-    assert_eq!(refused.code(), Some(1), "{refused}");
-    assert!(refused.stderr.contains("this is a cgroup namespace"), "{refused}");
-    assert_eq!(refused.stdout, "", "{refused}");
-    all_are_translated(&containers);
+    // What is `other` there is `shop-1/other` to the machine.
+    let other = containers[0].cgroup.child("other");
+    let attach = ["attach", "--app", "manual", "--cgroup", "other"].map(OsStr::new);
+    for arguments in [&["apply".as_ref(), file.as_os_str()][..], &attach] {
+        let command = after(&scene, script, arguments);
+        let mut inside = Command::new("unshare");
+        inside.arg("--cgroup").arg(command.get_program()).args(command.get_args());
+        let refused = outcome(inside.in_cgroup(&containers[0].cgroup));
+        assert_eq!(refused.code(), Some(1), "{refused}");
+        assert!(refused.stderr.contains("this is a cgroup namespace"), "{refused}");
+        assert_eq!(refused.stdout, "", "{refused}");
+        all_are_translated(&containers);
+    }
+    drop(other);
 }
 
 #[test]
