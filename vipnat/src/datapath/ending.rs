@@ -5,18 +5,17 @@
 //! the lock is taken for a moment in each, to see whether it is still to be ended, and at last to take out of
 //! the notes what was done. All apps are ended in the same looks.
 
+mod passes;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    io,
-    net::Ipv4Addr,
-    path::PathBuf,
-    thread,
+    collections::{BTreeSet, HashMap},
+    io, thread,
     time::{Duration, SystemTime},
 };
 
 use rustc_hash::FxHashMap;
-use vipnat_common::Note;
 
+use self::passes::{Current, Due, Ending};
 use super::{
     Applied, Datapath,
     apps::AttachedApp,
@@ -26,7 +25,7 @@ use super::{
     error::{Attempt as _, Error, Result},
     kernel::{self, Need},
     maps::Maps,
-    sockets::{Connection, End, Search},
+    sockets::Search,
     state_dir::StateDir,
     work::Work,
 };
@@ -377,94 +376,6 @@ impl Datapath {
 fn rules_now(dir: &StateDir, maps: &Maps, drains: &Drains) -> Result<Rules> {
     let now = if dir.is_changing()? { maps.snapshot()? } else { maps.snapshot_of_slots()? };
     Ok(now.rules_of(drains.vips()))
-}
-
-/// What is to be ended, to be found by what sockets have noted.
-struct Due {
-    drains: Vec<Drain>,
-    places: FxHashMap<(u32, Ipv4Addr), Vec<usize>>,
-}
-
-impl Due {
-    fn new(drains: Vec<Drain>) -> Self {
-        let mut places: FxHashMap<_, Vec<_>> = FxHashMap::default();
-        for (place, Drain { departed, .. }) in drains.iter().enumerate() {
-            places.entry((departed.scope, departed.vip)).or_default().push(place);
-        }
-        Self { drains, places }
-    }
-
-    /// The cgroups of some of it.
-    fn cgroups(&self, places: impl Iterator<Item = usize>) -> Vec<PathBuf> {
-        let places: BTreeSet<_> = places.collect();
-        let mut seen = BTreeSet::new();
-        let all = places.into_iter().flat_map(|place| &self.drains[place].cgroups);
-        all.filter(|cgroup| seen.insert(*cgroup)).cloned().collect()
-    }
-}
-
-/// What counts at one moment.
-struct Current {
-    is_due: Vec<bool>,
-    rules: Rules,
-}
-
-impl Current {
-    /// Which backend a noted socket was given.
-    fn place(&self, due: &Due, note: &Note) -> Option<usize> {
-        let places = due.places.get(&(note.scope, note.vip.into()))?;
-        places.iter().copied().find(|place| {
-            self.is_due[*place] && due.drains[*place].departed.was_given(note, &self.rules)
-        })
-    }
-}
-
-/// What came of it so far, by the places of what is due.
-#[derive(Default)]
-struct Ending {
-    /// How many connections were ended.
-    counts: Vec<usize>,
-    /// How many were there in the last pass and stay, and why.
-    stay: BTreeMap<(usize, String), usize>,
-    /// What is to be tried again later.
-    again: BTreeSet<usize>,
-    errors: BTreeSet<String>,
-}
-
-impl Ending {
-    /// Ends connections. Returns how many it ended.
-    fn pass(&mut self, search: &Search, connections: &[(usize, &Connection)]) -> usize {
-        let mut ended = 0;
-        self.stay.clear();
-        for (place, connection) in connections {
-            let why = match search.end(connection) {
-                Ok(End::Ended) => {
-                    self.counts[*place] += 1;
-                    ended += 1;
-                    continue;
-                }
-                Ok(End::Stays(why)) => why,
-                Ok(End::NotFound) => {
-                    "the kernel does not find them by their addresses, which other sockets may have, too"
-                        .to_owned()
-                }
-                // What keeps one from being ended keeps no other.
-                Err(error) => {
-                    self.failed([*place], error);
-                    continue;
-                }
-            };
-            *self.stay.entry((*place, why)).or_default() += 1;
-        }
-        ended
-    }
-
-    fn failed(&mut self, places: impl IntoIterator<Item = usize>, error: Error) {
-        if error.may_pass() {
-            self.again.extend(places);
-        }
-        self.errors.insert(uncertain(error));
-    }
 }
 
 fn uncertain(error: Error) -> String {
