@@ -9,7 +9,7 @@ mod owner;
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::{self, File},
     io,
     os::{fd::AsFd as _, unix::fs::MetadataExt as _},
@@ -56,6 +56,8 @@ pub(super) struct Others<'a> {
     owners: Owners,
     /// Cgroups above those that were looked at; `None` if the kernel does not tell.
     above: RefCell<HashMap<PathBuf, Option<OnCgroup>>>,
+    /// Cgroups that were found to be [`Others::is_alone`]: an apply compares more than once.
+    alone: RefCell<HashSet<PathBuf>>,
     /// The cgroups with links of other vipnats, by id, and the program of one.
     foreign: OnceCell<HashMap<u64, u32>>,
     /// Until when to wait for links that nobody holds any more.
@@ -70,6 +72,7 @@ impl<'a> Others<'a> {
             override_inherited,
             owners: Owners::new(state),
             above: RefCell::default(),
+            alone: RefCell::default(),
             foreign: OnceCell::new(),
             deadline: Cell::new(None),
         }
@@ -83,6 +86,9 @@ impl<'a> Others<'a> {
     /// Whether each hook of a cgroup that has all links runs one program of vipnat, and none above it runs
     /// another vipnat's. Without CAP_NET_ADMIN nothing else is known.
     pub(super) fn is_alone(&self, path: &Path, held: Held<'_>) -> Result<bool> {
+        if self.alone.borrow().contains(path) {
+            return Ok(true);
+        }
         self.owners.are_ours(&held.programs);
         let Some(own) = on_cgroup(path)? else {
             return Ok(true);
@@ -103,6 +109,7 @@ impl<'a> Others<'a> {
                 }
             }
         }
+        self.alone.borrow_mut().insert(path.to_owned());
         Ok(true)
     }
 
