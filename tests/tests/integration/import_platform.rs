@@ -131,6 +131,29 @@ fn what_cannot_be_imported_can_be_skipped_and_keeps_secrets_too() {
 }
 
 #[test]
+fn what_is_skipped_is_told_on_lines_of_its_own_and_whole() {
+    let scene = Scene::new(0);
+    let many: Vec<_> = (0..30).map(|i| format!(r#""my db {i:02}": [{{}}]"#)).collect();
+    let value = format!(
+        r#"{{"db": [{{"ip": "169.254.1.2", "instance_ips": ["{}"]}}],
+{}}}"#,
+        ip(0),
+        many.join(",\n")
+    );
+    let imported = import(&scene, &value, &["--skip-unsupported"]);
+    assert_eq!(imported.code(), Some(0), "{imported}");
+    let lines: Vec<_> = imported.stderr.lines().collect();
+    let beginning = |i| if i == 0 { "vipnat: skipped: " } else { "" };
+    for (i, two) in lines[..40].chunks(2).enumerate() {
+        let line =
+            format!("{}standard input:{}:13: my db {i:02}: white space", beginning(i), i + 2);
+        assert!(two[0].starts_with(&line), "{line} in {imported}");
+        assert!(two[1].starts_with("    ") && !two[1].contains("\\n"), "{imported}");
+    }
+    assert_eq!(lines[40..], ["standard input: and 10 more problems"], "{imported}");
+}
+
+#[test]
 fn a_password_stays_in_the_table() {
     let scene = Scene::new(1);
     let endpoint = format!("endpoint = {{ password = \"{SECRET}\" }}");

@@ -243,7 +243,7 @@ fn rules_and_values_are_printed_harmlessly() {
     }] });
     for value in damaged(&value) {
         let file = file(&vipnat, OsStr::new("value"), value.to_string().as_bytes());
-        for more in [&[][..], &["--json"]] {
+        for more in [&[][..], &["--json"], &["--skip-unsupported"]] {
             let mut arguments = vec!["import", "platform", "--app", "a", "--cgroup", "c"];
             arguments.extend(more);
             arguments.push(file.to_str().unwrap());

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::Common;
 use crate::{
-    cli::{name_of, read_input, warn},
+    cli::{complain, name_of, read_input, warn},
     table::{Table, Unsupported},
 };
 
@@ -27,7 +27,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let mut imported =
         Table::from_platform_relationships(&value, &name, &common.app, app, unsupported)?;
     if let Some(skipped) = &imported.skipped {
-        warn(&format!("skipped: {skipped}"));
+        // Several lines, in which all that is not vipnat's own is printable already.
+        complain(&format!("skipped: {skipped}"));
     }
     if !common.json {
         imported.leave_out_nulls();
