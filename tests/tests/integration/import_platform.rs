@@ -154,6 +154,27 @@ fn what_is_skipped_is_told_on_lines_of_its_own_and_whole() {
 }
 
 #[test]
+fn a_value_of_which_nothing_is_left_makes_no_table() {
+    let scene = Scene::new(0);
+    for value in [
+        r#"{"metadata": [{"ip": "169.254.169.254"}]}"#,
+        r#"{"my db": [{"ip": "169.254.1.2"}], "db": null}"#,
+    ] {
+        for more in [&["--skip-unsupported"][..], &["--skip-unsupported", "--json"]] {
+            let imported = import(&scene, value, more);
+            assert_eq!((imported.code(), imported.stdout.as_str()), (Some(2), ""), "{imported}");
+            for what in ["vipnat: skipped: ", "vipnat: standard input: nothing is left", "\"shop\""]
+            {
+                assert!(imported.stderr.contains(what), "{what} in {imported}");
+            }
+        }
+    }
+    // Nothing was skipped: the application has no relationships.
+    let empty = import(&scene, "{}", &["--skip-unsupported"]);
+    assert_eq!((empty.code(), empty.stderr.as_str()), (Some(0), ""), "{empty}");
+}
+
+#[test]
 fn a_password_stays_in_the_table() {
     let scene = Scene::new(1);
     let endpoint = format!("endpoint = {{ password = \"{SECRET}\" }}");

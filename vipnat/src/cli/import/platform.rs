@@ -4,8 +4,9 @@ use anyhow::Result;
 
 use super::Common;
 use crate::{
-    cli::{complain, name_of, read_input, warn},
+    cli::{InvalidInput, complain, name_of, read_input, warn},
     table::{Table, Unsupported},
+    text::quoted,
 };
 
 /// Arguments of `import platform`.
@@ -35,6 +36,17 @@ pub(super) fn run(args: &Args) -> Result<()> {
     }
     for note in &imported.notes {
         warn(&format!("{name}: {note}"));
+    }
+    // Applied, such a table would take all VIPs away. A value that is empty itself says just that.
+    let nothing_left = imported.table.apps.values().all(|app| app.relationships.is_empty());
+    if imported.skipped.is_some() && nothing_left {
+        return Err(InvalidInput(format!(
+            "{name}: nothing is left of the value, since a table can represent none of its endpoints\n    \
+             correct what was skipped; no table is printed, as one without relationships would take \
+             the VIPs of app {} away",
+            quoted(&common.app)
+        ))
+        .into());
     }
     common.print(&imported.table)
 }
