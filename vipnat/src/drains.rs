@@ -45,6 +45,9 @@ pub struct Drain {
     /// They are to end as soon as the change that took the backend away is confirmed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub on_trial: bool,
+    /// That failed, and is tried again when it is due, or with the next change before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub again: bool,
 }
 
 /// The file.
@@ -234,13 +237,25 @@ impl Drains {
     }
 
     /// Takes these out, if they are there.
-    pub fn take_out(&mut self, done: &[Drain]) {
-        let done = Self::of(done);
+    pub fn take_out<'a>(&mut self, done: impl Iterator<Item = &'a Drain>) {
+        let done = Self(done.cloned().collect());
         let done = done.by_vip();
         self.0.retain(|drain| {
             let same = done.get(&(drain.departed.scope, drain.departed.vip));
             !same.is_some_and(|same| same.contains(&drain))
         });
+    }
+
+    /// These failed and are due again at another time, if they are still there.
+    pub fn try_again<'a>(&mut self, failed: impl Iterator<Item = &'a Drain>, due: u64) {
+        let failed = Self(failed.cloned().collect());
+        let failed = failed.by_vip();
+        for drain in &mut self.0 {
+            let same = failed.get(&(drain.departed.scope, drain.departed.vip));
+            if same.is_some_and(|same| same.contains(&&*drain)) {
+                (drain.due, drain.again) = (due, true);
+            }
+        }
     }
 
     /// Drops those whose backend is back, by the rules of their VIPs.
@@ -256,6 +271,11 @@ impl Drains {
     /// Takes those out that are due; `now` is in seconds since the machine started.
     pub fn due(&mut self, now: u64) -> Vec<Drain> {
         self.0.extract_if(.., |drain| drain.due <= now).collect()
+    }
+
+    /// The same, and what failed before.
+    pub fn due_or_failed(&mut self, now: u64) -> Vec<Drain> {
+        self.0.extract_if(.., |drain| drain.again || drain.due <= now).collect()
     }
 
     /// How long it takes until the next one is due; `None` if there is none.
@@ -286,7 +306,13 @@ mod tests {
         let vip = Ipv4Addr::new(169, 254, 37, 209);
         let departed =
             Departed { app: "shop".to_owned(), relationship: None, scope: 1, vip, backend };
-        Drain { departed, cgroups: vec!["/sys/fs/cgroup/shop".into()], due, on_trial: false }
+        Drain {
+            departed,
+            cgroups: vec!["/sys/fs/cgroup/shop".into()],
+            due,
+            on_trial: false,
+            again: false,
+        }
     }
 
     #[test]

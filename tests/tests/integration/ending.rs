@@ -202,6 +202,44 @@ fn connections_of_all_apps_are_ended_in_the_same_looks_at_all_sockets() {
     assert_eq!(calls.matches("sendto(").count(), APPS, "nothing but what is to be ended");
 }
 
+/// What the kernel has no memory for at one moment it may have at the next.
+#[test]
+fn what_could_not_be_ended_for_lack_of_memory_is_named_and_the_next_apply_ends_it() {
+    let scene = Scene::new(2);
+    let (v4, _) = db();
+    scene.vipnat.apply(&shop(&scene, [0], KILL));
+    let mut sockets = Sockets::of(&scene.app);
+    let log = scene.vipnat.table("").with_file_name("strace");
+    let log_name = log.display().to_string();
+    let traced = |inject: &[&str]| {
+        let file = scene.vipnat.table(&shop(&scene, [1], KILL));
+        let apply = scene.vipnat.command(["apply".as_ref(), file.as_os_str()]);
+        let options = [&["-o", &log_name, "-e", "trace=bpf"], inject].concat();
+        outcome(&mut strace(&apply, &options))
+    };
+    connect(&mut sockets, "a", "tcp4", &v4, 0);
+    let applied = traced(&[]);
+    assert!(applied.stdout.contains("ended 1 connection"), "{applied}");
+    let calls = fs::read_to_string(&log).expect("read the log of strace");
+    let before = calls.lines().take_while(|line| !line.contains("\"list_flows\"")).count();
+
+    scene.vipnat.apply(&shop(&scene, [0], KILL));
+    connect(&mut sockets, "b", "tcp4", &v4, 0);
+    let applied = traced(&["-e", &format!("inject=bpf:error=ENOMEM:when={}+", before + 1)]);
+    assert_eq!(applied.code(), Some(0), "{applied}");
+    let says = format!(
+        "could not end connections to removed backends of 1 VIP (app \"shop\": db {DB} to {}",
+        ip(0)
+    );
+    assert!(applied.stderr.contains(&says), "{applied}");
+    assert!(applied.stderr.contains(&format!("ss --kill dst {}", ip(0))), "{applied}");
+    assert!(works(&mut sockets, "b"), "{applied}");
+    let printed = scene.vipnat.apply(&shop(&scene, [1], KILL));
+    assert_eq!(printed, format!("x shop db {DB}: ended 1 connection to {}\n", ip(0)));
+    assert_eq!(sockets.call("recv b"), "ECONNABORTED");
+    assert_eq!(scene.vipnat.apply(&shop(&scene, [1], KILL)), "nothing to change\n");
+}
+
 /// A client of which each thread goes where it likes: into a cgroup, a network namespace, and back. It says
 /// what came of a connect, and later of a read.
 const THREADS: &str = r#"

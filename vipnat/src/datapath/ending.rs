@@ -22,7 +22,7 @@ use super::{
     carry_out::wait,
     departed::{Departed, Rules, departed, unknown},
     desired::Desired,
-    error::{Attempt as _, Error, Result},
+    error::{Attempt as _, Result},
     kernel::{self, Need},
     maps::Maps,
     sockets::Search,
@@ -180,7 +180,7 @@ impl Datapath {
                 app.into_iter().flat_map(|app| app.cgroups.values()).collect();
             let cgroups = cgroups.into_iter().map(|path| mount.join(path)).collect();
             let on_trial = !trial.is_zero() && policy == OnBackendRemoved::Kill;
-            let drain = Drain { departed, cgroups, due, on_trial };
+            let drain = Drain { departed, cgroups, due, on_trial, again: false };
             if policy != OnBackendRemoved::Kill {
                 later.push(drain.clone());
             }
@@ -206,7 +206,7 @@ impl Datapath {
             later.retain(|drain| !drain.departed.is_back(&rules));
             kept = self.keep(&drains, &clock, warnings) && kept;
         }
-        Ok(Left { due: drains.due(clock.seconds()), later, kept })
+        Ok(Left { due: drains.due_or_failed(clock.seconds()), later, kept })
     }
 
     /// Ends that. No other command has to wait for it.
@@ -218,7 +218,11 @@ impl Datapath {
         if !later.is_empty() {
             match self.count(later) {
                 Ok(draining) => applied.draining = draining,
-                Err(error) => applied.warnings.push(uncertain(error)),
+                Err(error) => {
+                    let error = anyhow::Error::from(error);
+                    let warning = format!("cannot count the connections that drain: {error:#}");
+                    applied.warnings.push(warning);
+                }
             }
         }
     }
@@ -241,12 +245,14 @@ impl Datapath {
         warnings: &mut Vec<String>,
     ) -> (Vec<Connections>, Option<Duration>) {
         let due = Due::new(due);
-        let mut ending = Ending { counts: vec![0; due.drains.len()], ..Ending::default() };
+        let mut ending = Ending::of(due.drains.len());
         let ended = wait().and_then(|()| self.end_in_passes(&due, kept, &mut ending));
         if let Err(error) = ended {
             ending.failed(0..due.drains.len(), error);
         }
-        let Ending { counts, stay, again, errors } = ending;
+        let again = ending.again();
+        let failures = ending.warnings(&due, kept);
+        let Ending { counts, stay, .. } = ending;
         warnings.extend(stay.into_iter().map(|((place, why), count)| {
             let Departed { app, relationship, vip, backend, scope: _ } =
                 &due.drains[place].departed;
@@ -257,11 +263,12 @@ impl Datapath {
                 backend.ip
             )
         }));
-        warnings.extend(errors);
+        warnings.extend(failures);
         let next = match self.take_out(if kept { &due.drains } else { &[] }, &again, warnings) {
             Ok(next) => next,
             Err(error) => {
-                warnings.push(uncertain(error));
+                let error = anyhow::Error::from(error);
+                warnings.push(format!("{error:#}; the next `vipnat apply` looks for them again"));
                 None
             }
         };
@@ -343,10 +350,10 @@ impl Datapath {
         };
         let clock = clock()?;
         let mut drains = Drains::take(&self.dir, &clock, warnings);
-        drains.take_out(done);
-        let due = clock.seconds() + AGAIN;
-        let again = again.iter().filter_map(|place| done.get(*place));
-        again.for_each(|drain| drains.push(Drain { due, ..drain.clone() }));
+        let (again, done): (Vec<_>, Vec<_>) =
+            done.iter().enumerate().partition(|(place, _)| again.contains(place));
+        drains.take_out(done.into_iter().map(|(_, drain)| drain));
+        drains.try_again(again.into_iter().map(|(_, drain)| drain), clock.seconds() + AGAIN);
         let saved = drains.save(&self.dir, &clock);
         saved.attempt(|| "note which connections have ended".to_owned())?;
         Ok(drains.next(clock.seconds()))
@@ -376,11 +383,6 @@ impl Datapath {
 fn rules_now(dir: &StateDir, maps: &Maps, drains: &Drains) -> Result<Rules> {
     let now = if dir.is_changing()? { maps.snapshot()? } else { maps.snapshot_of_slots()? };
     Ok(now.rules_of(drains.vips()))
-}
-
-fn uncertain(error: Error) -> String {
-    let error = anyhow::Error::from(error);
-    format!("could not end connections to removed backends: {error:#}")
 }
 
 /// The apps that get the cgroup of one that goes.

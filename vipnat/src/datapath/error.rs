@@ -105,10 +105,7 @@ impl Error {
 
     /// Whether it may be otherwise the next time: not what this kernel can't do at all.
     pub(super) fn may_pass(&self) -> bool {
-        match self {
-            Self::Io { source, .. } => source.kind() != io::ErrorKind::Unsupported,
-            _ => false,
-        }
+        !matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::Unsupported)
     }
 
     /// Whether a map is missing, is another one than expected, or holds what it should not.
