@@ -28,6 +28,10 @@ const LONGEST: usize = 2000;
 /// How much of a longer one is shown at each end.
 const END: usize = 400;
 
+/// Words in the keys of what is secret.
+const SECRET: [&str; 8] =
+    ["password", "passwd", "passphrase", "pwd", "secret", "token", "credential", "private_key"];
+
 /// The longest value of a table that is repeated in a message, in characters.
 const LONGEST_VALUE: usize = 100;
 
@@ -59,7 +63,7 @@ pub(crate) fn shown_lines(text: &str) -> Cow<'_, str> {
 }
 
 /// A value in quotes, for a message that says what is wrong with it. One that looks like a connection
-/// string is not repeated, since passwords are in these.
+/// string with a password is not repeated.
 pub(crate) fn quoted(value: &str) -> String {
     if may_be_secret(value) {
         return "this text (not repeated, since it may hold a password)".to_owned();
@@ -72,9 +76,27 @@ pub(crate) fn quoted(value: &str) -> String {
     }
 }
 
-/// Whether a text looks like a connection string: a URL, or `user:password@host`, or `password=…`.
+/// A name on one line, as it may be printed: `…` for a connection string that stands where a name belongs.
+pub(crate) fn shown_key(key: &str) -> Cow<'_, str> {
+    if may_be_secret(key) { "…".into() } else { shown(key) }
+}
+
+/// Whether a text looks as if it held a password: `user:password@host`, in a URL or not, or
+/// `password=…`. Other texts with `@` or `=`, such as `container@shop.service`, are names.
 pub(crate) fn may_be_secret(text: &str) -> bool {
-    text.contains(['@', '=']) || text.contains("://")
+    let user = text.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'));
+    let of_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+    let named = |(end, _): (usize, &str)| {
+        let before = text[..end].trim_end_matches(|c| !of_word(c));
+        before.rsplit(|c| !of_word(c)).next().is_some_and(names_a_secret)
+    };
+    user || text.match_indices(['=', ':']).any(named)
+}
+
+/// Whether the value of such a key is a secret.
+pub(crate) fn names_a_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    key == "pass" || SECRET.iter().any(|word| key.contains(word))
 }
 
 /// Whether a text is seen as what it is.
@@ -202,11 +224,44 @@ mod tests {
 
     #[test]
     fn a_connection_string_is_not_repeated() {
-        for secret in ["pgsql://main:s3cret@db", "main:s3cret@db.internal", "password=s3cret"] {
-            assert!(!quoted(secret).contains("s3cret"), "{}", quoted(secret));
+        for secret in [
+            "pgsql://main:s3cret@db",
+            "redis://:s3cret@db/0",
+            "main:s3cret@db.internal",
+            "main:s3@cret@db:5432",
+            "password=s3cret",
+            "host=db PASSWORD = s3cret",
+            "host=db;Pwd=s3cret",
+            "https://db/?auth_token=s3cret",
+            "jdbc:db://db?user=main&db-secret=s3cret",
+            "{\"password\": \"s3cret\"}",
+            "pass=s3cret",
+        ] {
+            let said = quoted(secret);
+            assert!(!said.contains("s3cret") && !said.contains("cret@"), "{said}");
+            assert_eq!(shown_key(secret), "…");
         }
         assert_eq!(quoted("postgre"), "\"postgre\"");
         assert_eq!(quoted("a\"\n\u{3164}"), "\"a\\\"\\n\\u{3164}\"");
+    }
+
+    /// They were, if there was any `@`, `=` or `://` in them.
+    #[test]
+    fn names_that_hold_no_password_are_repeated() {
+        for name in [
+            "container@shop.service",
+            "shop@prod",
+            "a=b",
+            "@",
+            "main@db:5432",
+            "http://db.internal/x",
+            "tokens",
+            "bypass=1",
+            "system.slice/container@shop.service:7",
+        ] {
+            assert_eq!(quoted(name), format!("{name:?}"));
+            assert_eq!(shown_key(name), name);
+        }
     }
 
     proptest! {

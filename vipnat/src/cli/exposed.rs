@@ -9,11 +9,7 @@ use std::{
 use serde_json::Value;
 
 use super::name_of;
-use crate::table::Table;
-
-/// Words in the keys under which endpoints have what is secret.
-const SECRET: [&str; 7] =
-    ["password", "passwd", "passphrase", "secret", "token", "credential", "private_key"];
+use crate::{table::Table, text::names_a_secret};
 
 /// What to say about a table with passwords whose file others than its owner can read.
 pub(super) fn exposed(file: &Path, table: &Table) -> Option<String> {
@@ -36,9 +32,7 @@ pub(super) fn exposed(file: &Path, table: &Table) -> Option<String> {
 fn has_secret(key: &str, value: &Value) -> bool {
     match value {
         Value::String(text) => {
-            let key = key.to_ascii_lowercase();
-            let named = key == "pass" || SECRET.iter().any(|word| key.contains(word));
-            !text.is_empty() && (named || text.contains("://") && text.contains("@"))
+            !text.is_empty() && (names_a_secret(key) || text.contains("://") && text.contains("@"))
         }
         Value::Array(list) => list.iter().any(|value| has_secret(key, value)),
         Value::Object(object) => object.iter().any(|(key, value)| has_secret(key, value)),

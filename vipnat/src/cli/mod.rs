@@ -32,7 +32,7 @@ use crate::{
     running::Running,
     state_path,
     table::{Table, TableError},
-    text::{quoted, shown, shown_lines, shown_name},
+    text::{quoted, shown, shown_key, shown_lines, shown_name},
     waits::may_hang,
 };
 
@@ -290,7 +290,7 @@ fn cgroup_mount() -> PathBuf {
 /// An app of a table, or an error that names those there are.
 fn app_of<'a>(table: &'a Table, name: &str, file: &Path) -> Result<&'a crate::table::App> {
     table.apps.get(name).ok_or_else(|| {
-        let known: Vec<_> = table.apps.keys().map(String::as_str).collect();
+        let known: Vec<_> = table.apps.keys().map(|name| shown_key(name)).collect();
         let known = known.join(", ");
         InvalidInput(format!("{}: no app {}; it has: {known}", name_of(file), quoted(name))).into()
     })

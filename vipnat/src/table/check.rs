@@ -27,7 +27,7 @@ use super::{
     well_known::well_known,
     write,
 };
-use crate::text::{is_printable, may_be_secret, quoted};
+use crate::text::{is_printable, may_be_secret, quoted, shown_key};
 
 /// Longest name in bytes. App names become file names on bpffs, where a byte can take three.
 pub(super) const MAX_NAME: usize = 63;
@@ -117,7 +117,8 @@ impl<'a> Services<'a> {
         let named =
             services.iter().map(|(name, service)| (name.as_str(), (name.as_str().into(), service)));
         let named = named.collect();
-        let known: Vec<_> = services.keys().take(MAX_KNOWN).map(String::as_str).collect();
+        let known = services.keys().take(MAX_KNOWN);
+        let known: Vec<_> = known.map(|name| shown_key(name)).collect();
         let more = if services.len() > MAX_KNOWN { ", …" } else { "" };
         let instead = match known.as_slice() {
             [] => String::new(),

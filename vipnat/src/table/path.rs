@@ -1,8 +1,8 @@
 //! Key paths: how a table's objects are named in messages.
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
-use crate::text::{may_be_secret, shown};
+use crate::text::shown_key;
 
 /// A path on the way down through a table. Only what is wrong needs one that lasts, so this one
 /// lies on the stack, each step beside the function that took it, and costs nothing.
@@ -84,9 +84,4 @@ impl fmt::Display for Path {
         }
         Ok(())
     }
-}
-
-/// A key as it may be printed: a connection string may stand where a name belongs.
-fn shown_key(key: &str) -> Cow<'_, str> {
-    if may_be_secret(key) { "…".into() } else { shown(key) }
 }

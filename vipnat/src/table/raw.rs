@@ -167,6 +167,7 @@ pub(super) fn not_read(path: &str, reason: &str, (line, column): (usize, usize))
     let words = [
         ("type: sequence", "type: a list"),
         ("type: map", "type: a table"),
+        ("type: number", "type: a number"),
         ("a sequence", "a list"),
         ("a map", "a table"),
         ("i64", "a whole number"),
@@ -194,16 +195,22 @@ pub(super) fn not_read(path: &str, reason: &str, (line, column): (usize, usize))
         .at(line, column)
 }
 
-/// A reason without the text that it is about: that may be a connection string with its password,
-/// at a place where none belongs.
+/// A reason without the value that it is about: that may be a connection string with its password, or a
+/// password of digits, at a place where none belongs.
 fn without_value(reason: String) -> String {
-    let (kind, expected) = ("string \"", "\", expected ");
-    match (reason.find(kind), reason.rfind(expected)) {
-        (Some(start), Some(end)) if start < end => {
-            format!("{}a string{}", &reason[..start], &reason[end + 1..])
+    for (kind, expected, what) in [
+        ("string \"", "\", expected ", "a string"),
+        ("integer `", "`, expected ", "a number"),
+        ("floating point `", "`, expected ", "a number"),
+        ("boolean `", "`, expected ", "a boolean"),
+    ] {
+        if let (Some(start), Some(end)) = (reason.find(kind), reason.rfind(expected))
+            && start < end
+        {
+            return format!("{}{what}{}", &reason[..start], &reason[end + 1..]);
         }
-        _ => reason,
     }
+    reason
 }
 
 /// A reason without the key that it is about, if that looks like a connection string.

@@ -229,7 +229,7 @@ fn refusals_name_place_object_and_reason() {
         (
             "backends = []",
             "backends = 7",
-            "services.empty.backends: invalid type: integer `7`, expected a",
+            "services.empty.backends: invalid type: a number, expected a",
         ),
         (
             "[services.empty]\nbackends = []",
@@ -357,7 +357,7 @@ fn mistakes_in_one_of_several_endpoints_have_its_place() {
     }
     for (endpoints, expected) in [
         ("[]", "apps.a.relationships.r: a relationship without an endpoint"),
-        ("[7]", "apps.a.relationships.r[0]: invalid type: integer `7`, expected a table with"),
+        ("[7]", "apps.a.relationships.r[0]: invalid type: a number, expected a table with"),
         ("[[\"s\"]]", "apps.a.relationships.r[0]: invalid type: a list, expected a table with"),
         ("[{}]", "apps.a.relationships.r[0]: missing field `service`"),
         (
@@ -472,9 +472,9 @@ fn a_number_where_json_should_have_something_else_is_called_one() {
         (r#"{"apps": {"a": {"relationships": {"r": N}}}}"#, "expected a table with `service`, or"),
         (r#"{"apps": {"a": {"relationships": {"r": [N]}}}}"#, "expected a table with `service`"),
     ] {
-        for (number, kind) in [("7", "integer `7`"), ("1.5", "number"), ("1e999", "number")] {
+        for number in ["7", "1.5", "1e999"] {
             let error = parse(&json.replace('N', number)).unwrap_err().to_string();
-            let expected = format!("invalid type: {kind}, {expected}");
+            let expected = format!("invalid type: a number, {expected}");
             assert!(error.contains(&expected), "{error}\nexpected: {expected}");
             assert!(!error.contains("private"), "{error}");
         }

@@ -60,6 +60,46 @@ fn a_connection_string_in_the_wrong_place_is_not_repeated() {
     }
 }
 
+/// The list of services that there are once was, in a message about one that there is not; and so was a
+/// number.
+#[test]
+fn what_looks_like_a_password_is_not_repeated_beside_the_mistake() {
+    let url = format!("pgsql://main:{SECRET}@db");
+    for (part, with, said) in [
+        ("services.empty]", format!("services.\"{url}\"]"), "or use one that exists: …, postgres"),
+        ("\"247.221.80.71\"", "12345678".to_owned(), "a number, expected an IPv4"),
+        ("service = \"redis\"", "service = 12345678".to_owned(), "a number, expected a string"),
+        ("port = 6379", "port = 12345678.5".to_owned(), "a number, expected a whole number"),
+        ("port = 6379", "port = true".to_owned(), "a boolean, expected a whole number"),
+    ] {
+        let text =
+            GOOD.replacen(part, &with, 1).replacen("service = \"postgres\"", "service = \"x\"", 1);
+        assert!(text.contains(&with), "{part}");
+        for json in [false, true] {
+            let text =
+                if json { value_to_json(&toml::from_str(&text).unwrap()) } else { text.clone() };
+            let error = parse(&text).unwrap_err().to_string();
+            assert!(error.contains(said), "{said} in {error}");
+            assert!(!error.contains(SECRET) && !error.contains("12345678"), "{error}");
+        }
+    }
+}
+
+/// Any `@` or `=` once hid it, and the message did not say which app it was about.
+#[test]
+fn a_name_that_holds_no_password_is_said() {
+    for name in ["container@shop.service", "shop@prod", "a=b"] {
+        let text = GOOD
+            .replace("[apps.shop", &format!("[apps.{name:?}"))
+            .replace("cgroup = \"shop.slice/shop\"", &format!("cgroup = \"../{name}\""));
+        let error = parse(&text).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!(": apps.{name}.cgroup: cgroup \"../{name}\" is")),
+            "{error}"
+        );
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn no_damage_makes_an_error_tell_a_secret(
