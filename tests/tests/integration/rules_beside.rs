@@ -69,7 +69,6 @@ fn ping_works_beside_vipnat_while_translated_connections_are_not_tracked() {
         assert_ne!(before, scene.who(), "{loader:?}: vipnat gives the turns");
         // Nor is what has nothing to do with VIPs.
         banner(&scene.app.probe(&format!("tcp {}:{PORT}", ip(0))));
-        scene.app.probe("udp 169.254.169.254:53");
         for protocol in ["tcp", "udp"] {
             assert_eq!(tracked(host, protocol), "", "{loader:?}");
         }
@@ -239,6 +238,85 @@ fn processes_outside_the_cgroup_reach_vips_and_hear_the_vip() {
 }
 
 #[test]
+fn connections_live_on_when_rules_of_another_table_are_loaded() {
+    let scene = scene(2);
+    let [old, new] = [0, 1].map(|number| scene.table(&list([number])));
+    let others = [
+        ("another backend", new.clone()),
+        ("no backends", scene.table("[]")),
+        ("another VIP", new.replace(".db]", ".cache]")),
+    ];
+    for loader in Loader::ALL {
+        for (what, other) in &others {
+            load(&scene, loader, &old);
+            let mut sockets = outsider(&scene);
+            for kind in ["tcp", "udp"] {
+                sockets.call(&format!("socket {kind} {kind}4"));
+                assert_eq!(sockets.call(&format!("connect {kind} {DB}:{PORT}")), "0");
+            }
+            assert_eq!(sockets.call("recv tcp"), "\"0\\n\"", "{loader:?}");
+            for round in ["before", "after"] {
+                assert_eq!(sockets.call("ask tcp"), "\"0\\n\"", "{loader:?}, {round} {what}");
+                assert_eq!(sockets.call("send udp ?"), "1");
+                assert_eq!(sockets.call("recv udp"), "\"0\"", "{loader:?}, {round} {what}");
+                load(&scene, loader, other);
+            }
+            clear(&scene, loader);
+            succeeds(scene.app.host.command("conntrack").arg("-F"), "");
+        }
+    }
+}
+
+#[test]
+fn translations_of_others_inside_the_container_and_for_addresses_of_clouds_work_beside_these_rules()
+{
+    const CREDENTIALS: &str = "169.254.170.2";
+    const DNS: &str = "127.0.0.11";
+    let scene = scene(2);
+    let table = scene.table(&list([0]));
+    scene.vipnat.apply(&table);
+    let at = |port| SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+    let _agent = Backend::start(&scene.app.host, at(51_679), "agent");
+    let dns = SocketAddrV4::new(DNS.parse().expect("an address"), 33_333);
+    let _dns = Backend::start(&scene.app.host, dns, "dns");
+    let mut others = String::new();
+    for protocol in ["tcp", "udp"] {
+        let output = format!("-A OUTPUT -p {protocol} -m {protocol}");
+        others +=
+            &format!("{output} -d {CREDENTIALS}/32 --dport 80 -j REDIRECT --to-ports 51679\n");
+        others += &format!("{output} -d {DNS}/32 --dport 53 -j DNAT --to-destination {dns}\n");
+        // And one that leaves the container.
+        let elsewhere = format!("--dport 80 -j DNAT --to-destination {}:{PORT}", ip(1));
+        others += &format!("{output} -d 169.254.169.254/32 {elsewhere}\n");
+    }
+    let others = format!("*nat\n{others}COMMIT\n");
+    for loader in Loader::ALL {
+        let theirs = if loader == Loader::Nft { Loader::NftIptables } else { loader };
+        theirs.load(&scene, &others, &[]);
+        let beside = if loader == Loader::Nft { &[][..] } else { &["--noflush"] };
+        loader.load(&scene, &exported(&scene, loader, &table, BESIDE), beside);
+        let to = [(CREDENTIALS, 80, "agent"), (DNS, 53, "dns"), ("169.254.169.254", 80, "1")];
+        for (address, port, who) in to {
+            for protocol in ["tcp", "udp"] {
+                let report = scene.app.probe(&format!("{protocol} {address}:{port}"));
+                assert!(report.ok, "{loader:?}, {protocol} {address}: {report:?}");
+                assert_eq!(report.banner(), who, "{loader:?}, {protocol} {address}");
+            }
+        }
+        assert_eq!(scene.who(), "0");
+        assert!(ping(&scene, DB).status.success(), "{loader:?}");
+        theirs.load(&scene, "*nat\nCOMMIT\n", &[]);
+        if loader != theirs {
+            succeeds(scene.app.host.command("nft").args(["delete", "table", "ip", "vipnat"]), "");
+        } else {
+            theirs.load(&scene, "*raw\nCOMMIT\n", &[]);
+            theirs.load(&scene, "*filter\nCOMMIT\n", &[]);
+        }
+        succeeds(scene.app.host.command("conntrack").arg("-F"), "");
+    }
+}
+
+#[test]
 fn translated_sockets_work_with_the_ports_that_the_rules_give() {
     let scene = scene(1);
     let table = scene.table(&list([0]));
@@ -384,7 +462,7 @@ fn key(host: &NetNs, verb: &str, input: &str) -> String {
 }
 
 #[test]
-fn the_name_that_the_option_had_before_still_works_and_says_what_is_new() {
+fn the_name_that_the_option_had_before_still_works_and_both_say_what_they_cost() {
     let scene = scene(0);
     let file = scene.vipnat.table(&scene.table(&list([0])));
     for format in ["iptables", "nft"] {
@@ -393,6 +471,8 @@ fn the_name_that_the_option_had_before_still_works_and_says_what_is_new() {
         let before = outcome(scene.vipnat.command(arguments).arg("--only-other-protocols"));
         assert_eq!((now.code(), now.stderr.as_str()), (Some(0), ""), "{now}");
         assert_eq!((before.code(), &before.stdout), (Some(0), &now.stdout), "{before}");
+        let header: Vec<_> = now.stdout.lines().take_while(|line| line.starts_with('#')).collect();
+        assert!(header.concat().contains("NAT and stateful rules of others"), "{header:?}");
         assert!(before.stderr.contains("is now --beside-vipnat"), "{before}");
     }
 }

@@ -18,7 +18,7 @@ pub(super) struct Args {
     #[arg(long)]
     app: String,
     /// Rules to use beside vipnat, for packets that no hook reaches: ping, SCTP, raw sockets, the kernel's
-    /// own sockets (VXLAN, NFS), processes outside the app's cgroups. Keep all else untracked.
+    /// own sockets (VXLAN, NFS), processes outside the app's cgroups. The rest stays untracked.
     #[arg(long)]
     beside_vipnat: bool,
     /// What it was called when it left TCP and UDP alone.
@@ -33,6 +33,13 @@ enum Format {
     /// For `nft -f`.
     Nft,
 }
+
+/// What rules beside vipnat cost, for whoever reads them.
+const BESIDE: &str = "\
+# They take TCP and UDP out of connection tracking, but for lo, 169.254.0.0/16 and what comes to ports
+# 914-952 and 61000-65535. NAT and stateful rules of others (DNAT, MASQUERADE, --ctstate, ct state) do not
+# work in this network namespace for what is taken out. See docs/rules.md, \"Beside vipnat\".
+";
 
 pub(super) fn run(args: &Args) -> Result<()> {
     let Args { format, table: file, app: name, beside_vipnat, only_other_protocols } = args;
@@ -53,5 +60,9 @@ pub(super) fn run(args: &Args) -> Result<()> {
         Format::Iptables => rules::iptables(&table, app, packets),
         Format::Nft => rules::nft(&table, app, packets),
     };
-    super::print_data(&format!("# vipnat: the rules of app {name}\n{rules}"))
+    let price = match packets {
+        Packets::TcpAndUdp => "",
+        Packets::Unreached => BESIDE,
+    };
+    super::print_data(&format!("# vipnat: the rules of app {name}\n{price}{rules}"))
 }

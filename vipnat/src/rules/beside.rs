@@ -4,9 +4,8 @@
 //! and the rules track it. Its answer comes from a backend, like the answers to all translated sockets. So
 //! the rules give what they translate a source port that sockets rarely have, and know the answer by it.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
-
-use super::Entry;
+/// Where VIPs are. All of it is tracked, also what is no VIP, or none any more.
+pub(super) const VIPS: &str = "169.254.0.0/16";
 
 /// Ports from the first to the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,18 +31,6 @@ impl Ports {
         let Self(first, last) = self;
         format!("{first}{separator}{last}")
     }
-}
-
-/// The VIPs that have backends.
-pub(super) fn vips(entries: &[Entry<'_>]) -> BTreeSet<Ipv4Addr> {
-    let served = entries.iter().filter(|entry| !entry.service.backends.is_empty());
-    served.map(Entry::vip).collect()
-}
-
-/// Where answers come from.
-pub(super) fn backends(entries: &[Entry<'_>]) -> BTreeSet<Ipv4Addr> {
-    let backends = entries.iter().flat_map(|entry| &entry.service.backends);
-    backends.map(|backend| backend.ip).collect()
 }
 
 #[cfg(test)]

@@ -5,7 +5,10 @@
 
 use std::fmt;
 
-use super::{Entry, Packets, beside};
+use super::{
+    Entry, Packets,
+    beside::{self, VIPS},
+};
 use crate::table::{App, Backend, Select, Service, Table};
 
 /// The chain that OUTPUT leads to where rules do the work of vipnat. The names of all others begin with it, so that one can tell
@@ -27,44 +30,32 @@ pub fn iptables(table: &Table, app: &App, packets: Packets) -> String {
     let entries = Entry::all(table, app);
     let mut text = String::new();
     if packets == Packets::Unreached {
-        text += &untracked(&entries).to_string();
+        text += &untracked().to_string();
     }
     text += &nat(&entries, packets).to_string();
     text += &filter(&entries, packets).to_string();
     text
 }
 
-/// Keeps all but packets to VIPs and what may be an answer to them out of connection tracking, which any
-/// rule of the nat table turns on. Nearly all packets of translated sockets leave at one of the first rules.
-fn untracked(entries: &[Entry<'_>]) -> Rules {
-    const VIPS: &str = "VIPNAT-VIPS";
-    const ANSWERS: &str = "VIPNAT-ANSWERS";
+/// Keeps TCP and UDP out of connection tracking, which any rule of the nat table turns on, but for what
+/// goes to 169.254.0.0/16 and what may be an answer to it. None of this depends on the table, so a
+/// connection that was translated stays so when rules of another table take the place of these.
+fn untracked() -> Rules {
     const UNTRACKED: &str = "VIPNAT-UNTRACKED";
 
     let mut raw = Rules::empty("raw");
-    [VIPS, ANSWERS, UNTRACKED].iter().for_each(|chain| raw.chain(chain));
-    raw.rule("PREROUTING", &format!("-j {ANSWERS}"));
-    // A backend in the container answers through OUTPUT.
-    raw.rule("OUTPUT", &format!("! -d 169.254.0.0/16 -g {ANSWERS}"));
-    raw.rule("OUTPUT", &format!("-j {VIPS}"));
-    // What is untracked goes on with the next rule all the same, so it is sent to the end of a chain.
+    raw.chain(UNTRACKED);
+    // What stays in the container has no rules of the way out, but maybe NAT of others. What is
+    // untracked goes on with the next rule all the same, so it is sent to the end of a chain.
     for ports in beside::OF_OTHERS {
         for protocol in ["tcp", "udp"] {
-            let ports = ports.with(':');
-            let rule = format!("-p {protocol} -m {protocol} --dport {ports} -g {UNTRACKED}");
-            raw.rule(ANSWERS, &rule);
+            let to = format!("-p {protocol} -m {protocol} --dport {}", ports.with(':'));
+            raw.rule("PREROUTING", &format!("! -s {VIPS} ! -i lo {to} -g {UNTRACKED}"));
         }
     }
-    // A router on the way may answer too.
-    raw.rule(ANSWERS, "-p icmp -j RETURN");
-    for backend in beside::backends(entries) {
-        raw.rule(ANSWERS, &format!("-s {backend}/32 -j RETURN"));
+    for protocol in ["tcp", "udp"] {
+        raw.rule("OUTPUT", &format!("! -d {VIPS} ! -o lo -p {protocol} -g {UNTRACKED}"));
     }
-    raw.rule(ANSWERS, "-j CT --notrack");
-    for vip in beside::vips(entries) {
-        raw.rule(VIPS, &format!("-d {vip}/32 -j RETURN"));
-    }
-    raw.rule(VIPS, "-j CT --notrack");
     raw.rule(UNTRACKED, "-j CT --notrack");
     raw
 }
@@ -144,7 +135,7 @@ impl Rules {
         const PORTS: &str = "VIPNAT-PORTS";
 
         self.chain(PORTS);
-        let translated = "-m conntrack --ctstate DNAT --ctorigdst 169.254.0.0/16";
+        let translated = format!("-m conntrack --ctstate DNAT --ctorigdst {VIPS}");
         self.rule("POSTROUTING", &format!("{translated} -j {PORTS}"));
         let (privileged, low, high) =
             (beside::PRIVILEGED.with(':'), beside::LOW.with('-'), beside::HIGH.with('-'));

@@ -26,7 +26,7 @@ pub enum Packets {
     /// TCP and UDP, which vipnat translates: the rules are used instead of it.
     TcpAndUdp,
     /// Those that no hook of vipnat reached, whatever their protocol: the rules are used beside it. All
-    /// others stay as they are, and out of connection tracking.
+    /// others stay as they are, and TCP and UDP on the way out of the container untracked.
     Unreached,
 }
 

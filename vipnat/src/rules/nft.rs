@@ -3,9 +3,10 @@
 //! A map finds the chain of a VIP at once, however many there are, for TCP and UDP the same. A number
 //! generator there chooses the backend, so both count the same turns.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
-
-use super::{Entry, Packets, beside};
+use super::{
+    Entry, Packets,
+    beside::{self, VIPS},
+};
 use crate::table::{App, Backend, Select, Service, Table};
 
 /// The rules of an app of `table` as input of `nft -f`: a table of their own, replaced as a whole.
@@ -17,7 +18,7 @@ pub fn nft(table: &Table, app: &App, packets: Packets) -> String {
     let entries = Entry::all(table, app);
     let mut chains = Chains { packets, text: String::new() };
     if packets == Packets::Unreached {
-        chains.untracked(&entries);
+        chains.untracked();
         chains.source_ports();
     }
     let (refused, served): (Vec<_>, Vec<_>) =
@@ -86,28 +87,25 @@ impl Chains {
         self.text += "  }\n";
     }
 
-    /// Keeps all but packets to VIPs and what may be an answer to them out of connection tracking, which
-    /// any NAT rule turns on. Nearly all packets of translated sockets leave at one of the first rules.
-    fn untracked(&mut self, entries: &[Entry<'_>]) {
-        let one_of = |key: &str, addresses: BTreeSet<Ipv4Addr>| {
-            let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-            (!addresses.is_empty()).then(|| format!("{key} {} return", list(addresses)))
-        };
-        let mut answers: Vec<_> = beside::OF_OTHERS
-            .map(|ports| format!("{WITH_PORTS} th dport {} notrack return", ports.with('-')))
-            .into();
-        // A router on the way may answer too.
-        answers.push("meta l4proto icmp return".to_owned());
-        answers.extend(one_of("ip saddr", beside::backends(entries)));
-        answers.push("notrack".to_owned());
-        self.add("answers", answers);
-
+    /// Keeps TCP and UDP out of connection tracking, which any NAT rule turns on, but for what goes to
+    /// 169.254.0.0/16 and what may be an answer to it. None of this depends on the table, so a connection
+    /// that was translated stays so when rules of another table take the place of these.
+    fn untracked(&mut self) {
         let hook = |name| format!("type filter hook {name} priority -300; policy accept;");
-        self.add("untracked-prerouting", [hook("prerouting"), "goto answers".to_owned()]);
-        // A backend in the container answers through output.
-        let mut output = vec![hook("output"), "ip daddr != 169.254.0.0/16 goto answers".to_owned()];
-        output.extend(one_of("ip daddr", beside::vips(entries)));
-        output.push("notrack".to_owned());
+        // What stays in the container has no rules of the way out, but maybe NAT of others.
+        let mut answers =
+            vec![hook("prerouting"), "iif lo return".to_owned(), format!("ip saddr {VIPS} return")];
+        answers.extend(
+            beside::OF_OTHERS
+                .map(|ports| format!("{WITH_PORTS} th dport {} notrack return", ports.with('-'))),
+        );
+        self.add("untracked-prerouting", answers);
+        let output = [
+            hook("output"),
+            "oif lo return".to_owned(),
+            format!("ip daddr {VIPS} return"),
+            format!("{WITH_PORTS} notrack"),
+        ];
         self.add("untracked-output", output);
     }
 
@@ -121,8 +119,8 @@ impl Chains {
         ];
         self.add("source-ports", choose);
         let hook = "type nat hook postrouting priority 100; policy accept;".to_owned();
-        let translated = "ct status dnat ct original ip daddr 169.254.0.0/16 goto source-ports";
-        self.add("postrouting", [hook, translated.to_owned()]);
+        let translated = format!("ct status dnat ct original ip daddr {VIPS} goto source-ports");
+        self.add("postrouting", [hook, translated]);
     }
 
     /// The chain of a VIP that has backends.
