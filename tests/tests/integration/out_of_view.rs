@@ -237,6 +237,22 @@ fn run_sees_that_its_view_was_hidden_and_keeps_what_it_no_longer_sees() {
 }
 
 #[test]
+fn run_is_not_deceived_by_a_mount_that_has_the_number_of_the_one_before() {
+    let (scene, containers) = with_containers();
+    let file = scene.vipnat.table(&text(&scene));
+    let mut run = Following::start(after(&scene, ":", &["run".as_ref(), file.as_os_str()]));
+    run.wait_for(|line| line.starts_with("following "));
+    // The kernel gives the lowest number that is free; a few more, since others mount as well.
+    let instead =
+        "umount -l $0; mount -t tmpfs none $0; mount -t tmpfs none $0; mount -t tmpfs none $0";
+    inside(&run, &["sh", "-ec", instead], mount(&scene));
+    run.signal(Signal::SIGHUP);
+    run.wait_for(|line| line.contains("cgroup v2 is not mounted"));
+    assert!(!run.has_said(|line| line.starts_with("- ")));
+    all_are_translated(&containers);
+}
+
+#[test]
 fn attach_by_a_process_takes_only_a_cgroup_that_proves_to_hold_it() {
     let scene = Scene::new(1);
     let (name, text) = (scene.app.cgroup.relative().to_owned(), text(&scene));

@@ -37,7 +37,7 @@ impl Datapath {
                 tree.mount().display()
             ));
         };
-        let found = tree.id_of(below)?;
+        let found = tree.id(below)?;
         let Some(cgroup) = found else {
             return refused(format!("cgroup {} does not exist", path.display()));
         };

@@ -300,5 +300,5 @@ impl Datapath {
 
 /// An error if it can't be told: what is not in view is not gone.
 fn id_of(tree: &Tree, below: &Path) -> Result<Option<u64>> {
-    Ok(tree.id_of(below)?)
+    Ok(tree.id(below)?)
 }

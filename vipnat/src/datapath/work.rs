@@ -62,7 +62,7 @@ impl Attach {
     /// Whether the cgroup is still there, for all that can be told.
     pub(super) fn is_there(&self, tree: &Tree) -> bool {
         let below = tree.below(&self.path).unwrap_or(Path::new(""));
-        tree.id_of(below).map_or(true, |found| found == Some(self.cgroup))
+        tree.id(below).map_or(true, |found| found == Some(self.cgroup))
     }
 }
 

@@ -50,8 +50,14 @@ struct Handle {
 }
 
 impl ById {
-    /// Where a cgroup is in the hierarchy that is mounted here. `is_at` says whether it is at a path below.
-    pub(super) fn find(&self, mount: &Path, id: u64, is_at: impl Fn(&Path) -> bool) -> Found {
+    /// Where a cgroup is in a hierarchy, whose root this opens, if it can be seen. `is_at` says whether it is
+    /// at a path below.
+    pub(super) fn find(
+        &self,
+        root: impl FnOnce() -> Option<File>,
+        id: u64,
+        is_at: impl Fn(&Path) -> bool,
+    ) -> Found {
         let known = self.known().get(&id).cloned();
         if let Some(below) = known {
             if is_at(&below) {
@@ -62,7 +68,10 @@ impl ById {
         if self.walks.load(Relaxed) {
             return Found::Unknown;
         }
-        match by_handle(mount, id) {
+        let Some(root) = root() else {
+            return Found::Unknown;
+        };
+        match by_handle(&root, id) {
             Ok(Some(below)) if is_at(&below) => {
                 self.known().insert(id, below.clone());
                 Found::At(below)
@@ -87,12 +96,11 @@ impl ById {
     }
 }
 
-/// The path of a cgroup below the mount; `None` if there is none with this id.
-fn by_handle(mount: &Path, id: u64) -> io::Result<Option<PathBuf>> {
-    let mount = File::open(mount)?;
-    let Some(found) = open_by_handle(&mount, id)? else {
+/// The path of a cgroup below the root; `None` if there is none with this id.
+fn by_handle(mount: &File, id: u64) -> io::Result<Option<PathBuf>> {
+    let Some(found) = open_by_handle(mount, id)? else {
         // Which counts only where one that is there is found.
-        let root = open_by_handle(&mount, mount.metadata()?.ino())?;
+        let root = open_by_handle(mount, mount.metadata()?.ino())?;
         return root.map(|_| None).ok_or_else(|| io::ErrorKind::Unsupported.into());
     };
     let path = |fd: libc::c_int| fs::read_link(format!("/proc/self/fd/{fd}"));
@@ -133,9 +141,11 @@ mod tests {
         fs::create_dir(&dir).unwrap();
         let id = fs::metadata(&dir).unwrap().ino();
         let find = |ids: &ById| {
-            ids.find(mount.path(), id, |below| {
-                fs::metadata(mount.path().join(below)).is_ok_and(|found| found.ino() == id)
-            })
+            ids.find(
+                || File::open(mount.path()).ok(),
+                id,
+                |below| fs::metadata(mount.path().join(below)).is_ok_and(|found| found.ino() == id),
+            )
         };
         assert_eq!(find(&ids), Found::Unknown);
         ids.remember(id, Path::new("a"));

@@ -33,7 +33,7 @@ pub fn of_process(tree: &Tree, pid: u32) -> Result<PathBuf> {
         ))
     })?;
     let path = tree.mount().join(below);
-    if !tree.id_of(below).is_ok_and(|id| id.is_some()) || !holds(&path, pid) {
+    if !tree.id(below).is_ok_and(|id| id.is_some()) || !holds(&path, pid) {
         return Err(Error::Refused(format!(
             "process {pid} is not in the cgroup {}, although {file} says so: it moved, or cgroups or \
              processes are seen from another namespace here{}",
@@ -55,7 +55,7 @@ pub fn enter(tree: &Tree, path: &Path) -> Result<()> {
     let Some(below) = tree.below(path) else {
         return refused(format!("it is not below the cgroup v2 mount {}", tree.mount().display()));
     };
-    match tree.id_of(below) {
+    match tree.id(below) {
         Ok(Some(_)) => {}
         Ok(None) => return refused("there is no such cgroup".to_owned()),
         Err(unseen) => return refused(unseen.to_string()),

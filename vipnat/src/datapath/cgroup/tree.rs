@@ -1,19 +1,32 @@
 //! The cgroup v2 hierarchy as this process can see it, and the proof that it is all of it.
 //!
 //! That a path is not found means that there is no such cgroup only if the whole hierarchy is in view: a
-//! mount point may be hidden by another mount, show a part only, or be that of a cgroup namespace.
+//! mount point may be hidden by another mount, show a part only, or be that of a cgroup namespace. Mounts come
+//! and go while we look. So each look goes down from a directory that proves to be the root, and says of
+//! what was opened, not of a path, in which mount it is.
 
 use std::{
     collections::BTreeSet,
-    ffi::{CString, OsString},
-    fmt, fs, io,
+    ffi::OsString,
+    fmt,
+    fs::{self, File, OpenOptions},
+    io,
     mem::zeroed,
-    os::unix::ffi::{OsStrExt as _, OsStringExt as _},
+    os::{
+        fd::{AsFd, AsRawFd as _, OwnedFd},
+        unix::{ffi::OsStringExt as _, fs::OpenOptionsExt as _},
+    },
     path::{Component, Path, PathBuf},
     sync::Arc,
 };
 
-use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+use nix::{
+    fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2},
+    sys::{
+        stat::Mode,
+        statfs::{CGROUP2_SUPER_MAGIC, fstatfs},
+    },
+};
 
 use super::{
     super::error::{Attempt as _, Error, Result},
@@ -32,6 +45,8 @@ const MACHINES_NAMESPACE: &str = "cgroup:[4026531835]";
 #[derive(Clone, Debug)]
 pub struct Tree {
     mount: PathBuf,
+    /// What is there.
+    root: Status,
     /// The mounts in which a path means what it says: this one, and those of a part of it on itself.
     trusted: BTreeSet<u64>,
     /// Where cgroups were found by their ids.
@@ -76,12 +91,22 @@ impl Tree {
         let mounts = parse(&text);
         let mut reasons = Vec::new();
         for mount in mounts.iter().filter(|mount| mount.kind == b"cgroup2") {
-            let magic = statfs(&mount.point).map(|found| found.filesystem_type());
-            let is_cgroup2 = magic.is_ok_and(|magic| magic == CGROUP2_SUPER_MAGIC);
-            match mount.doubt(&mounts, status(&mount.point), is_cgroup2) {
-                None => return Ok(Self::at(mount, &mounts)),
-                Some(reason) => reasons.push(format!("{}: {reason}", mount.point.display())),
-            }
+            let looked = open(&mount.point)
+                .and_then(|opened| Ok((status(&opened, libc::STATX_MNT_ID)?, opened)));
+            let (seen, opened) = match looked {
+                Ok((seen, opened)) => (Ok(seen), Some(opened)),
+                Err(error) => (Err(error), None),
+            };
+            let magic = |opened| fstatfs(opened).map(|found| found.filesystem_type());
+            let is_cgroup2 = opened.as_ref().is_some_and(|it| magic(it) == Ok(CGROUP2_SUPER_MAGIC));
+            let doubt = match (mount.doubt(&mounts, seen, is_cgroup2), opened) {
+                (None, Some(opened)) => match Self::at(mount, &mounts, &opened) {
+                    Ok(tree) => return Ok(tree),
+                    Err(error) => format!("cannot be read: {error}"),
+                },
+                (doubt, _) => doubt.unwrap_or_default(),
+            };
+            reasons.push(format!("{}: {doubt}", mount.point.display()));
         }
         Err(Error::Unsupported(if reasons.is_empty() {
             "cgroup v2 is not mounted; mount it: mount -t cgroup2 none /sys/fs/cgroup".to_owned()
@@ -95,22 +120,23 @@ impl Tree {
         }))
     }
 
-    fn at(root: &Mount, mounts: &[Mount]) -> Self {
-        let onto_itself = |other: &&Mount| {
-            let part = other.root.strip_prefix(&root.root).unwrap_or(Path::new(""));
-            other.device == root.device
-                && root.point.join(part) == other.point
-                && other.root.starts_with(&root.root)
+    fn at(mount: &Mount, mounts: &[Mount], opened: &File) -> io::Result<Self> {
+        let root = seen(opened)?;
+        let part = |part: &Mount| {
+            let opened = open(&part.point).ok()?;
+            let is_it = status(&opened, libc::STATX_MNT_ID).ok()?.mount == part.id;
+            seen(&opened).ok().filter(|_| is_it).map(|seen| seen.mount)
         };
-        let trusted = mounts.iter().filter(onto_itself).map(|mount| mount.id).collect();
-        Self { mount: root.point.clone(), trusted, ids: Arc::default() }
+        let mut trusted: BTreeSet<_> = mount.parts(mounts).filter_map(part).collect();
+        trusted.insert(root.mount);
+        Ok(Self { mount: mount.point.clone(), root, trusted, ids: Arc::default() })
     }
 
     /// A directory that stands for the hierarchy.
     #[cfg(test)]
     pub(in super::super) fn of_test(mount: &Path) -> Self {
-        let seen = status(mount).unwrap();
-        Self { mount: mount.to_owned(), trusted: [seen.mount].into(), ids: Arc::default() }
+        let root = seen(&open(mount).unwrap()).unwrap();
+        Self { mount: mount.to_owned(), root, trusted: [root.mount].into(), ids: Arc::default() }
     }
 
     /// Where it is mounted.
@@ -138,52 +164,76 @@ impl Tree {
 
     /// Whether that still shows it.
     pub(in super::super) fn is_current(&self) -> bool {
-        status(&self.mount).is_ok_and(|seen| seen.inode == ROOT && self.trusts(&seen))
+        self.root().is_ok()
+    }
+
+    /// Opens the root of the hierarchy.
+    fn root(&self) -> Look<File> {
+        let opened = open(&self.mount).and_then(|root| Ok((seen(&root)?, root)));
+        match opened {
+            Ok((seen, root)) if seen == self.root => Ok(root),
+            Ok(_) => Err(hidden(&self.mount)),
+            Err(error) => Err(unreadable(&self.mount, &error)),
+        }
     }
 
     fn trusts(&self, seen: &Status) -> bool {
-        self.trusted.contains(&seen.mount)
+        seen.device == self.root.device && self.trusted.contains(&seen.mount)
     }
 
-    /// The id of a cgroup, which is the inode number of its directory; `None` if there is none. The one
-    /// above it was seen already.
+    /// Opens a cgroup; `None` if there is none, for certain.
+    fn open(&self, below: &Path) -> Look<Option<(OwnedFd, Status)>> {
+        let mut dir = OwnedFd::from(self.root()?);
+        // Where no mount is on the way, one call is enough: it crosses none.
+        let resolve = ResolveFlag::RESOLVE_BENEATH
+            | ResolveFlag::RESOLVE_NO_SYMLINKS
+            | ResolveFlag::RESOLVE_NO_XDEV;
+        let how = OpenHow::new().flags(LOOK).resolve(resolve);
+        let whole = if below == Path::new("") { Path::new(".") } else { below };
+        match openat2(&dir, whole, how) {
+            Ok(found) => {
+                let seen =
+                    seen(&found).map_err(|error| unreadable(&self.mount.join(below), &error))?;
+                return Ok(seen.is_directory.then_some((found, seen)));
+            }
+            Err(error) => {
+                if let Ok(None) = present::<()>(Err(error.into())) {
+                    return Ok(None);
+                }
+            }
+        }
+        let (mut path, mut found) = (self.mount.clone(), self.root);
+        for name in below {
+            path.push(name);
+            let opened = openat(&dir, name, LOOK, Mode::empty()).map_err(io::Error::from);
+            let opened = opened.and_then(|inner| Ok((seen(&inner)?, inner)));
+            let Some((seen, inner)) = present(opened).map_err(|error| unreadable(&path, &error))?
+            else {
+                return Ok(None);
+            };
+            if !self.trusts(&seen) {
+                return Err(hidden(&path));
+            }
+            if !seen.is_directory {
+                return Ok(None);
+            }
+            (dir, found) = (inner, seen);
+        }
+        Ok(Some((dir, found)))
+    }
+
+    /// The id of a cgroup, which is the inode number of its directory; `None` if there is none.
     ///
     /// # Errors
     ///
     /// If it can't be told whether there is one.
     pub(in super::super) fn id(&self, below: &Path) -> Look<Option<u64>> {
-        let path = self.mount.join(below);
-        let found = present(status(&path)).map_err(|error| unreadable(&path, &error))?;
-        match found {
-            Some(seen) if !self.trusts(&seen) => Err(Unseen(format!(
-                "{0} is hidden by another mount; unmount that: umount {0}",
-                path.display()
-            ))),
-            Some(seen) if seen.is_directory => Ok(Some(seen.inode)),
-            _ => Ok(None),
-        }
-    }
-
-    /// The same of a cgroup of which nothing was seen yet.
-    ///
-    /// # Errors
-    ///
-    /// If it can't be told whether there is one.
-    pub(in super::super) fn id_of(&self, below: &Path) -> Look<Option<u64>> {
-        let mut found = Some(ROOT);
-        let outer: Vec<_> = below.ancestors().collect();
-        for below in outer.into_iter().rev() {
-            found = self.id(below)?;
-            if found.is_none() {
-                break;
-            }
-        }
-        Ok(found)
+        Ok(self.open(below)?.map(|(_, seen)| seen.inode))
     }
 
     /// Where the cgroup with this id is.
     pub(super) fn find_by_id(&self, id: u64) -> Found {
-        self.ids.find(&self.mount, id, |below| self.id_of(below) == Ok(Some(id)))
+        self.ids.find(|| self.root().ok(), id, |below| self.id(below) == Ok(Some(id)))
     }
 
     /// Remembers that.
@@ -197,10 +247,13 @@ impl Tree {
     ///
     /// If they can't be read.
     pub(in super::super) fn names(&self, below: &Path) -> Look<Vec<OsString>> {
-        let path = self.mount.join(below);
+        let Some((dir, _)) = self.open(below)? else {
+            return Ok(Vec::new());
+        };
         let read = || -> io::Result<_> {
             let mut names = Vec::new();
-            for entry in fs::read_dir(&path)? {
+            // That very directory, whatever is mounted there by now.
+            for entry in fs::read_dir(format!("/proc/self/fd/{}", dir.as_raw_fd()))? {
                 let entry = entry?;
                 if entry.file_type()?.is_dir() {
                     names.push(entry.file_name());
@@ -208,11 +261,17 @@ impl Tree {
             }
             Ok(names)
         };
-        let names = present(read()).map_err(|error| unreadable(&path, &error))?;
+        let unreadable = |error| unreadable(&self.mount.join(below), &error);
+        let names = present(read()).map_err(unreadable)?;
         let mut names = names.unwrap_or_default();
         names.sort_unstable();
         Ok(names)
     }
+}
+
+fn hidden(path: &Path) -> Unseen {
+    let path = path.display();
+    Unseen(format!("{path} is hidden by another mount; unmount that: umount {path}"))
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Unseen {
@@ -231,6 +290,16 @@ struct Mount {
 }
 
 impl Mount {
+    /// The mounts of a part of it on itself, and it.
+    fn parts<'a>(&'a self, mounts: &'a [Self]) -> impl Iterator<Item = &'a Self> {
+        mounts.iter().filter(|other| {
+            let part = other.root.strip_prefix(&self.root).unwrap_or(Path::new(""));
+            other.device == self.device
+                && self.point.join(part) == other.point
+                && other.root.starts_with(&self.root)
+        })
+    }
+
     /// Why what is seen at its mount point is not the root of the hierarchy, if it is not.
     fn doubt(&self, mounts: &[Self], seen: io::Result<Status>, is_cgroup2: bool) -> Option<String> {
         let seen = match seen {
@@ -252,32 +321,53 @@ impl Mount {
     }
 }
 
-/// What is seen at a path.
+/// How a directory is opened to be looked at. A link is not followed: no cgroup is one.
+const LOOK: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+/// Asks for a number of the mount that is never given again (`STATX_MNT_ID_UNIQUE`, kernel 6.8).
+const UNIQUE: libc::c_uint = 0x4000;
+
+/// What was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Status {
-    /// The mount it is in.
+    /// The file system, by its device number. Every hierarchy has its own.
+    device: (u32, u32),
+    /// The mount it is in. The kernel gives the number of one that went to the next that comes, unless it
+    /// knows of unique ones.
     mount: u64,
     inode: u64,
     is_directory: bool,
 }
 
-/// What is at a path. A link is not followed: no cgroup is one.
-fn status(path: &Path) -> io::Result<Status> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT;
-    let mask = libc::STATX_TYPE | libc::STATX_INO | libc::STATX_MNT_ID;
+/// Opens a directory by its whole path.
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(path)
+}
+
+/// What was opened, with the best number of its mount that the kernel has.
+fn seen(opened: &impl AsFd) -> io::Result<Status> {
+    status(opened, libc::STATX_MNT_ID | UNIQUE)
+}
+
+/// What was opened, with a number of its mount.
+fn status(opened: &impl AsFd, number: libc::c_uint) -> io::Result<Status> {
+    let mask = libc::STATX_TYPE | libc::STATX_INO | number;
     // SAFETY: plain data, for which zeroes are valid.
     let mut found: libc::statx = unsafe { zeroed() };
+    let opened = opened.as_fd().as_raw_fd();
     // SAFETY: the path ends in a zero, and the kernel writes no more than this structure.
-    let result = unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, mask, &raw mut found) };
+    let result =
+        unsafe { libc::statx(opened, c"".as_ptr(), libc::AT_EMPTY_PATH, mask, &raw mut found) };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
     // Kernel 5.8.
-    if found.stx_mask & libc::STATX_MNT_ID == 0 {
+    if found.stx_mask & number == 0 {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel names no mounts"));
     }
     let is_directory = u32::from(found.stx_mode) & libc::S_IFMT == libc::S_IFDIR;
-    Ok(Status { mount: found.stx_mnt_id, inode: found.stx_ino, is_directory })
+    let device = (found.stx_dev_major, found.stx_dev_minor);
+    Ok(Status { device, mount: found.stx_mnt_id, inode: found.stx_ino, is_directory })
 }
 
 /// The lines of /proc/self/mountinfo (`show_mountinfo` in fs/proc_namespace.c).
@@ -312,6 +402,11 @@ fn unescaped(field: &[u8]) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use nix::{
+        mount::{MsFlags, mount, umount},
+        sched::{CloneFlags, unshare},
+    };
+
     use super::*;
 
     /// What `find` makes of mounts, each seen as its last line says: mount id and inode number there.
@@ -320,7 +415,7 @@ mod tests {
         let cgroups = mounts.iter().filter(|mount| mount.kind == b"cgroup2");
         let mut doubts = Vec::new();
         for (of, (mount, inode)) in cgroups.zip(seen) {
-            let seen = Status { mount: *mount, inode: *inode, is_directory: true };
+            let seen = Status { device: (0, 38), mount: *mount, inode: *inode, is_directory: true };
             match of.doubt(&mounts, Ok(seen), true) {
                 None => return Ok(of.point.display().to_string()),
                 Some(doubt) => doubts.push(doubt),
@@ -368,6 +463,55 @@ mod tests {
                     43 41 0:38 /a /cg/c rw - cgroup2 cgroup2 rw\n\
                     44 41 0:40 / /cg/d rw - tmpfs none rw\n";
         let mounts = parse(text.as_bytes());
-        assert_eq!(Tree::at(&mounts[0], &mounts).trusted, [41, 42].into());
+        let parts: Vec<_> = mounts[0].parts(&mounts).map(|mount| mount.id).collect();
+        assert_eq!(parts, [41, 42]);
+    }
+
+    #[test]
+    fn a_mount_with_the_number_of_one_that_went_is_not_taken_for_it() {
+        let mount = tempfile::tempdir().unwrap();
+        let tree = Tree::of_test(mount.path());
+        assert!(tree.trusts(&tree.root));
+        let other = Status { device: (0, u32::MAX), ..tree.root };
+        assert!(!tree.trusts(&other), "all else is the same, and so is a root's inode number");
+        let tree = Tree { root: other, ..tree };
+        assert!(!tree.is_current());
+        assert!(tree.id(Path::new("a")).is_err(), "whatever is there, it is no cgroup");
+        assert!(tree.names(Path::new("")).is_err());
+    }
+
+    #[test]
+    fn what_is_not_in_a_mount_that_hides_a_part_may_be_below_it() {
+        // Nobody else is to see these mounts; only root can make them.
+        let alone = || unshare(CloneFlags::CLONE_NEWNS);
+        let look = move || {
+            if alone().is_err() {
+                return;
+            }
+            let none = None::<&str>;
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+            let root = tempfile::tempdir().unwrap();
+            let below = root.path().join("a");
+            fs::create_dir_all(below.join("b/c")).unwrap();
+            let tree = Tree::of_test(root.path());
+            let paths = ["a/b", "a/b/c", "a/none", "a/none/c"].map(Path::new);
+            let known = paths.map(|path| tree.id(path));
+            assert!(known[..2].iter().all(|id| matches!(id, Ok(Some(_)))), "{known:?}");
+            assert_eq!(known[2..], [Ok(None), Ok(None)]);
+            for (point, inside) in [(&below, ""), (&below, "b"), (&root.path().to_owned(), "a")] {
+                mount(Some("none"), point, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+                fs::create_dir_all(point.join(inside)).unwrap();
+                let said = format!("{} is hidden by another mount", point.display());
+                for path in paths {
+                    let unseen = tree.id(path).unwrap_err().to_string();
+                    assert!(unseen.starts_with(&said), "{unseen}");
+                    let unseen = tree.names(path).unwrap_err().to_string();
+                    assert!(unseen.starts_with(&said), "{unseen}");
+                }
+                umount(point).unwrap();
+                assert_eq!(paths.map(|path| tree.id(path)), known);
+            }
+        };
+        std::thread::spawn(look).join().unwrap();
     }
 }
