@@ -5,7 +5,10 @@ use std::{
     ffi::OsStr,
     fs::{self, Permissions},
     iter,
-    os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{MetadataExt as _, PermissionsExt as _},
+    },
     path::Path,
     process::Command,
 };
@@ -242,14 +245,68 @@ fn run_is_not_deceived_by_a_mount_that_has_the_number_of_the_one_before() {
     let file = scene.vipnat.table(&text(&scene));
     let mut run = Following::start(after(&scene, ":", &["run".as_ref(), file.as_os_str()]));
     run.wait_for(|line| line.starts_with("following "));
-    // The kernel gives the lowest number that is free; a few more, since others mount as well.
-    let instead =
-        "umount -l $0; mount -t tmpfs none $0; mount -t tmpfs none $0; mount -t tmpfs none $0";
+    // The kernel gives the lowest number that is free.
+    let instead = "umount -l $0; mount -t tmpfs none $0";
     inside(&run, &["sh", "-ec", instead], mount(&scene));
     run.signal(Signal::SIGHUP);
     run.wait_for(|line| line.contains("cgroup v2 is not mounted"));
     assert!(!run.has_said(|line| line.starts_with("- ")));
     all_are_translated(&containers);
+}
+
+/// Detaches what an app has on a cgroup, as the death of the cgroup does. The pins stay.
+fn detach_links(scene: &Scene, container: &App) {
+    let id = fs::metadata(container.cgroup.path()).unwrap().ino();
+    let apps = fs::read_dir(scene.vipnat.bpffs().join("apps")).unwrap();
+    let mut links = apps.flat_map(|app| {
+        let app = app.unwrap().path();
+        [app.join(format!("+{id}")), app.join(id.to_string())]
+    });
+    let links = links.find(|links| links.exists()).unwrap();
+    for pin in fs::read_dir(links).unwrap() {
+        let mut detach = Command::new("bpftool");
+        let done = outcome(detach.args(["link", "detach", "pinned"]).arg(pin.unwrap().path()));
+        assert!(done.status.success(), "{done}");
+    }
+}
+
+#[test]
+fn a_living_cgroup_whose_links_were_detached_is_not_gone() {
+    let (scene, containers) = with_containers();
+    let (name, text) = (scene.app.cgroup.relative(), text(&scene));
+    let probe = format!("tcp {DB}:{PORT}");
+    containers.iter().for_each(|container| detach_links(&scene, container));
+    assert_eq!(containers[1].probe(&probe).error(), "ENETUNREACH");
+    // Hidden, it is not in view.
+    let file = scene.vipnat.table(&text.replace("cgroup = ", "# "));
+    let script = format!("NAME={name}; mount -t tmpfs none $1/$NAME");
+    let hidden = run_after(&scene, &script, &["list".as_ref()]);
+    assert!(hidden.stdout.contains("which is not in view"), "{hidden}");
+    assert!(!hidden.stdout.contains("gone"), "{hidden}");
+    let hidden =
+        run_after(&scene, &script, &["apply".as_ref(), "--dry-run".as_ref(), file.as_os_str()]);
+    assert!(hidden.stderr.contains("app \"manual\" stays attached"), "{hidden}");
+    assert!(!hidden.stdout.contains("gone"), "{hidden}");
+    // Another one that is attached to its app takes nothing from it.
+    let other = scene.app.cgroup.child("manual-2");
+    scene.vipnat.ok(["attach", "--app", "manual", "--cgroup", other.relative()]);
+    let applied = scene.vipnat.apply(&text);
+    for (app, container) in iter::zip(["shop", "manual"], &containers) {
+        let said = format!("+ app {app} in cgroup {}\n", container.cgroup.relative());
+        assert!(applied.contains(&said), "{applied}");
+    }
+    all_are_translated(&containers);
+    // Of one that is gone, it takes what is left.
+    let pins = || {
+        let apps = fs::read_dir(scene.vipnat.bpffs().join("apps")).unwrap();
+        apps.map(|app| fs::read_dir(app.unwrap().path()).unwrap().count()).sum::<usize>()
+    };
+    assert_eq!(pins(), 3);
+    detach_links(&scene, &App { host: scene.app.host.clone(), cgroup: other });
+    let third = scene.app.cgroup.child("manual-3");
+    scene.vipnat.ok(["attach", "--app", "manual", "--cgroup", third.relative()]);
+    assert_eq!(pins(), 3);
+    assert_eq!(scene.vipnat.apply(&text), "nothing to change\n");
 }
 
 #[test]

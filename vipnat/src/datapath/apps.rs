@@ -110,7 +110,7 @@ struct Links {
     dir: PathBuf,
     /// The program that each hook runs there; `None` if it is not attached, or the cgroup is gone.
     programs: [Option<u32>; HOOKS.len()],
-    /// Whether there is any pin of these, which could say that the cgroup is gone.
+    /// Whether there is any pin of these.
     pinned: bool,
     /// Whether `vipnat attach` made them: then no table has to name the cgroup.
     by_hand: bool,
@@ -135,7 +135,8 @@ impl Links {
         self.programs.iter().all(Option::is_some)
     }
 
-    /// Whether they say that the cgroup is gone.
+    /// Whether they are attached to nothing. Then the cgroup may be gone; or somebody detached them, which
+    /// looks the same.
     fn orphaned(&self) -> bool {
         self.pinned && self.programs.iter().all(Option::is_none)
     }
@@ -152,12 +153,6 @@ impl AttachedApp {
     pub(super) fn by_hand(&self) -> impl Iterator<Item = u64> {
         let by_hand = self.cgroups.iter().filter(|(_, links)| links.by_hand);
         by_hand.map(|(cgroup, _)| *cgroup)
-    }
-
-    /// Where a cgroup is that it has links on.
-    pub(super) fn place(&self, cgroup: u64, paths: &Paths) -> Place {
-        let gone = self.cgroups.get(&cgroup).is_none_or(Links::orphaned);
-        paths.place(cgroup, gone)
     }
 
     /// Whether this cgroup was attached by hand.
@@ -489,9 +484,13 @@ pub(super) fn release_stray(
     remove_tree_but(&stray.links(cgroup), &stay)
 }
 
-/// Removes an app's links on cgroups that are gone.
-pub(super) fn release_gone(switch: &Switch, app: &AttachedApp) -> Result<()> {
-    let gone = app.cgroups.iter().filter(|(_, links)| links.orphaned());
+/// Removes an app's links on cgroups that are gone, of which only those are looked for whose links are
+/// attached to nothing.
+pub(super) fn release_gone(switch: &Switch, app: &AttachedApp, paths: &Paths) -> Result<()> {
+    let gone = app
+        .cgroups
+        .iter()
+        .filter(|(cgroup, links)| links.orphaned() && paths.place(**cgroup) == Place::Gone);
     gone.map(|(cgroup, _)| *cgroup).try_for_each(|cgroup| release(switch, app, cgroup))
 }
 

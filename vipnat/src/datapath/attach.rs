@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{
     Attached, Datapath, apps,
+    cgroup::Paths,
     error::{Error, Result},
     kernel::{self, Need},
     maps::Switch,
@@ -72,7 +73,7 @@ impl Datapath {
             }
         }
         // Containers come and go, and nobody may ever apply again.
-        apps::release_gone(&switch, app)?;
+        apps::release_gone(&switch, app, &Paths::of(&tree))?;
         let holder = match holder {
             Some(holder) => apps::read_one(&dir, holder.scope, &holder.name, cgroup)?,
             None => None,

@@ -171,14 +171,13 @@ impl Paths {
         self.walked.get()?.unseen.first()
     }
 
-    /// Where a cgroup is. `gone`: whether links say that it is gone. A cgroup is never moved, so one that is
-    /// nowhere in the whole hierarchy is gone, whatever its links say: these name it for a moment after it
-    /// was removed.
-    pub(super) fn place(&self, id: u64, gone: bool) -> Place {
+    /// Where a cgroup is. A cgroup is never moved, so one that is nowhere in the whole hierarchy is gone,
+    /// whatever its links say: these name it for a moment after it was removed, and name none if somebody
+    /// detached them from one that lives.
+    pub(super) fn place(&self, id: u64) -> Place {
         match self.tree.as_ref().map(|tree| tree.find_by_id(id)) {
             Some(FoundById::At(path)) => return Place::At(path),
             Some(FoundById::Nowhere) => return Place::Gone,
-            Some(FoundById::Unknown) if gone => return Place::Gone,
             Some(FoundById::Unknown) | None => {}
         }
         let tree = self.tree.as_ref();
@@ -189,7 +188,7 @@ impl Paths {
                 tree.inspect(|tree| tree.remember(id, path));
                 Place::At(path.clone())
             }
-            None if unseen.is_empty() || gone => Place::Gone,
+            None if unseen.is_empty() => Place::Gone,
             None => Place::Unseen(id),
         }
     }
@@ -252,11 +251,10 @@ mod tests {
         let below = HashMap::from([(7, PathBuf::from("shop"))]);
         let walked = |below, unseen| Paths { tree: None, walked: Walked { below, unseen }.into() };
         let whole = walked(below.clone(), Vec::new());
-        assert_eq!(whole.place(7, false), Place::At("shop".into()));
-        assert_eq!(whole.place(8, false), Place::Gone, "the link names it for a moment more");
+        assert_eq!(whole.place(7), Place::At("shop".into()));
+        assert_eq!(whole.place(8), Place::Gone, "the link names it for a moment more");
         let unseen = vec![Unseen::from(&Error::Refused("hidden".to_owned()))];
         let part = walked(below, unseen);
-        assert_eq!(part.place(8, false), Place::Unseen(8));
-        assert_eq!(part.place(8, true), Place::Gone, "the link says so");
+        assert_eq!(part.place(8), Place::Unseen(8), "whatever the link says");
     }
 }

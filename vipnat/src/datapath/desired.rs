@@ -154,7 +154,7 @@ impl Desired {
             let rules = by_app.rules_of(app.scope, now).collect();
             let (mut cgroups, mut has_unseen) = (BTreeMap::new(), false);
             for id in active {
-                match app.place(*id, paths) {
+                match paths.place(*id) {
                     Place::At(path) => drop(cgroups.insert(*id, path)),
                     Place::Unseen(_) => has_unseen = true,
                     Place::Gone => {}

@@ -284,7 +284,7 @@ impl Datapath {
             return Ok(HashMap::new());
         }
         let paths = Paths::of(&self.tree()?);
-        let place = |id: &u64| Some((*id, paths.place(*id, false).path()?.to_owned()));
+        let place = |id: &u64| Some((*id, paths.place(*id).path()?.to_owned()));
         Ok(cgroups.iter().filter_map(place).collect())
     }
 

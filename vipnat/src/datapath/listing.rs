@@ -124,7 +124,7 @@ impl Listing {
             let by_hand: Vec<_> = app.by_hand().collect();
             let cgroup = |id| ListedCgroup {
                 id,
-                place: app.place(id, paths),
+                place: paths.place(id),
                 translating: active.contains(&id),
                 // They are sorted.
                 by_hand: by_hand.binary_search(&id).is_ok(),

@@ -311,7 +311,7 @@ impl Datapath {
         drop(dir);
         let tree = self.tree()?;
         let paths = Paths::of(&tree);
-        let path = |id: &u64| Some(tree.mount().join(app.place(*id, &paths).path()?));
+        let path = |id: &u64| Some(tree.mount().join(paths.place(*id).path()?));
         let mut living: Vec<_> = active.iter().filter_map(path).collect();
         living.sort();
         Ok(living)

@@ -193,7 +193,7 @@ fn claims<'a>(
             continue;
         };
         for cgroup in app.by_hand() {
-            let below = match app.place(cgroup, seen.paths()) {
+            let below = match seen.paths().place(cgroup) {
                 Place::At(below) => Some(below),
                 Place::Unseen(_) => None,
                 Place::Gone => continue,
@@ -205,7 +205,7 @@ fn claims<'a>(
         }
         for cgroup in app.cgroups().filter(|_| wanted.has_unseen) {
             if !claims.contains_key(&cgroup)
-                && matches!(app.place(cgroup, seen.paths()), Place::Unseen(_))
+                && matches!(seen.paths().place(cgroup), Place::Unseen(_))
             {
                 let (app, below) = (app.name.as_str(), None);
                 claims.insert(cgroup, Claim { app, cgroup, below, named: false, by_hand: false });
@@ -233,7 +233,7 @@ fn left_cgroups(
     let mut left = Vec::new();
     for app in attached.iter().filter(|app| desired.apps.contains_key(&app.name)) {
         for cgroup in app.cgroups().filter(|cgroup| !owners.contains_key(cgroup)) {
-            let cgroup = app.place(cgroup, seen.paths());
+            let cgroup = seen.paths().place(cgroup);
             left.push(Change::Leave { app: app.name.clone(), cgroup });
         }
     }
