@@ -10,8 +10,10 @@
 mod paths;
 
 use std::{
-    collections::HashMap,
-    fs, io,
+    collections::HashSet,
+    fs,
+    hash::{BuildHasher as _, Hasher as _, RandomState},
+    io,
     net::Ipv4Addr,
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -34,6 +36,9 @@ pub struct Drains(Vec<Drain>);
 /// A backend whose connections are to be ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drain {
+    /// Which one it is: a backend may leave, come back and leave again while the first one's connections end.
+    #[serde(default)]
+    pub id: Id,
     /// Whose, and which.
     #[serde(flatten)]
     pub departed: Departed,
@@ -48,6 +53,17 @@ pub struct Drain {
     /// That failed, and is tried again when it is due, or with the next change before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub again: bool,
+}
+
+/// Never given twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Id(u64);
+
+impl Default for Id {
+    /// Another one each time, whichever process asks: the keys of its hash are random.
+    fn default() -> Self {
+        Self(RandomState::new().build_hasher().finish())
+    }
 }
 
 /// The file.
@@ -226,35 +242,20 @@ impl Drains {
         Self(drains.to_vec())
     }
 
-    /// All of them, by app and VIP.
-    pub fn by_vip(&self) -> HashMap<(u32, Ipv4Addr), Vec<&Drain>> {
-        let mut by_vip: HashMap<_, Vec<_>> = HashMap::new();
-        for drain in &self.0 {
-            let Departed { scope, vip, .. } = drain.departed;
-            by_vip.entry((scope, vip)).or_default().push(drain);
-        }
-        by_vip
+    /// Which ones they are.
+    pub fn ids(&self) -> HashSet<Id> {
+        self.0.iter().map(|drain| drain.id).collect()
     }
 
-    /// Takes these out, if they are there.
-    pub fn take_out<'a>(&mut self, done: impl Iterator<Item = &'a Drain>) {
-        let done = Self(done.cloned().collect());
-        let done = done.by_vip();
-        self.0.retain(|drain| {
-            let same = done.get(&(drain.departed.scope, drain.departed.vip));
-            !same.is_some_and(|same| same.contains(&drain))
-        });
+    /// Takes these out, if they are still there.
+    pub fn take_out(&mut self, done: &HashSet<Id>) {
+        self.0.retain(|drain| !done.contains(&drain.id));
     }
 
     /// These failed and are due again at another time, if they are still there.
-    pub fn try_again<'a>(&mut self, failed: impl Iterator<Item = &'a Drain>, due: u64) {
-        let failed = Self(failed.cloned().collect());
-        let failed = failed.by_vip();
-        for drain in &mut self.0 {
-            let same = failed.get(&(drain.departed.scope, drain.departed.vip));
-            if same.is_some_and(|same| same.contains(&&*drain)) {
-                (drain.due, drain.again) = (due, true);
-            }
+    pub fn try_again(&mut self, failed: &HashSet<Id>, due: u64) {
+        for drain in self.0.iter_mut().filter(|drain| failed.contains(&drain.id)) {
+            (drain.due, drain.again) = (due, true);
         }
     }
 
@@ -306,13 +307,8 @@ mod tests {
         let vip = Ipv4Addr::new(169, 254, 37, 209);
         let departed =
             Departed { app: "shop".to_owned(), relationship: None, scope: 1, vip, backend };
-        Drain {
-            departed,
-            cgroups: vec!["/sys/fs/cgroup/shop".into()],
-            due,
-            on_trial: false,
-            again: false,
-        }
+        let cgroups = vec!["/sys/fs/cgroup/shop".into()];
+        Drain { id: Id(number.into()), departed, cgroups, due, on_trial: false, again: false }
     }
 
     #[test]
@@ -333,6 +329,33 @@ mod tests {
         assert_eq!(drains, Drains(vec![drain(2, 100)]));
     }
 
+    /// All that others do between the two moments in which one command has the lock.
+    #[test]
+    fn a_backend_that_left_came_back_and_left_again_is_not_taken_for_the_one_that_is_done() {
+        let again = Drain { id: Id::default(), ..drain(1, 0) };
+        let done = Drains(vec![drain(1, 0)]).ids();
+        let mut drains = Drains(vec![again.clone()]);
+        drains.take_out(&done);
+        assert_eq!(drains, Drains(vec![again.clone()]));
+        // Nor is what others cancelled meanwhile put back.
+        drains.try_again(&done, 30);
+        assert_eq!(drains, Drains(vec![again.clone()]));
+        drains.try_again(&Drains(vec![again.clone()]).ids(), 30);
+        assert_eq!(drains, Drains(vec![Drain { due: 30, again: true, ..again.clone() }]));
+        assert!(drains.due(29).is_empty());
+        drains.take_out(&Drains(vec![again]).ids());
+        assert!(drains.is_empty());
+    }
+
+    #[test]
+    fn what_an_earlier_build_noted_without_an_id_gets_one() {
+        let mut value = serde_json::to_value(drain(1, 100)).unwrap();
+        value.as_object_mut().unwrap().remove("id");
+        let read = || serde_json::from_value::<Drain>(value.clone()).unwrap();
+        let (one, other) = (read(), read());
+        assert!(one.id != other.id && one.departed == other.departed);
+    }
+
     fn clock(since_boot: u64, wall: u64) -> Clock {
         Clock {
             boot: "this start".to_owned(),
@@ -345,7 +368,7 @@ mod tests {
     fn the_file_is_readable_to_people_and_reads_back() {
         let file = File { boot: "this start".to_owned(), drains: vec![drain(1, 100)] };
         let text = serde_json::to_string(&file).unwrap();
-        let expected = r#"{"boot":"this start","drains":[{"app":"shop","relationship":null,"scope":1,"vip":"169.254.37.209","ip":"240.0.0.1","port":0,"cgroups":["/sys/fs/cgroup/shop"],"due":100}]}"#;
+        let expected = r#"{"boot":"this start","drains":[{"id":1,"app":"shop","relationship":null,"scope":1,"vip":"169.254.37.209","ip":"240.0.0.1","port":0,"cgroups":["/sys/fs/cgroup/shop"],"due":100}]}"#;
         assert_eq!(text, expected);
         let read = Drains::parse(text.as_bytes(), &clock(1, 1)).unwrap();
         assert_eq!(read, (Drains(vec![drain(1, 100)]), None));

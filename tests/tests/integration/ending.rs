@@ -12,6 +12,7 @@ use std::{
 };
 
 use nix::{
+    fcntl::{Flock, FlockArg},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -200,6 +201,50 @@ fn connections_of_all_apps_are_ended_in_the_same_looks_at_all_sockets() {
     let looks = calls.matches("BPF_ITER_CREATE").count();
     assert!((1..=6).contains(&looks), "{looks} looks for {APPS} apps");
     assert_eq!(calls.matches("sendto(").count(), APPS, "nothing but what is to be ended");
+}
+
+/// The note of the second departure is like that of the first.
+#[test]
+fn a_backend_that_leaves_again_meanwhile_is_not_forgotten_with_its_first_departure() {
+    let scene = Scene::new(2);
+    let (v4, _) = db();
+    let (mut locks, mut noted) = (0, 0);
+    loop {
+        scene.vipnat.apply(&shop(&scene, [0], KILL));
+        let mut sockets = Sockets::of(&scene.app);
+        connect(&mut sockets, "a", "tcp4", &v4, 0);
+        let stopped = Ending::stopped(&scene, &shop(&scene, [1], KILL), "flock", locks + 1);
+        let Some(ending) = stopped else {
+            break;
+        };
+        locks += 1;
+        let drains = scene.vipnat.beside("drains.json");
+        let between =
+            drains.exists() && Flock::lock(open(&scene), FlockArg::LockExclusiveNonblock).is_ok();
+        if between {
+            scene.vipnat.apply(&shop(&scene, [0], KILL));
+            connect(&mut sockets, "b", "tcp4", &v4, 0);
+            // It notes that, and has no time to end it.
+            let file = scene.vipnat.table(&shop(&scene, [1], KILL));
+            let apply = scene.vipnat.command(["apply".as_ref(), file.as_os_str()]);
+            let options = ["-e", "trace=sendto", "-e", "inject=sendto:signal=KILL:when=1"];
+            let killed = outcome(&mut strace(&apply, &options));
+            assert!(!killed.status.success(), "{killed}");
+            noted += 1;
+        }
+        let applied = ending.go_on();
+        assert_eq!(applied.code(), Some(0), "{applied}");
+        scene.vipnat.apply(&shop(&scene, [1], KILL));
+        assert_eq!(sockets.call("recv a"), "ECONNABORTED", "at lock {locks}: {applied}");
+        if between {
+            assert_eq!(sockets.call("recv b"), "ECONNABORTED", "at lock {locks}: {applied}");
+        }
+    }
+    assert!(noted > 1, "{noted} of {locks}");
+}
+
+fn open(scene: &Scene) -> fs::File {
+    fs::File::open(scene.vipnat.bpffs()).expect("open the state directory")
 }
 
 /// What the kernel has no memory for at one moment it may have at the next.

@@ -30,7 +30,7 @@ use super::{
     work::Work,
 };
 use crate::{
-    drains::{Clock, Drain, Drains},
+    drains::{Clock, Drain, Drains, Id},
     record::{self, Record},
     table::OnBackendRemoved,
 };
@@ -180,7 +180,7 @@ impl Datapath {
                 app.into_iter().flat_map(|app| app.cgroups.values()).collect();
             let cgroups = cgroups.into_iter().map(|path| mount.join(path)).collect();
             let on_trial = !trial.is_zero() && policy == OnBackendRemoved::Kill;
-            let drain = Drain { departed, cgroups, due, on_trial, again: false };
+            let drain = Drain { id: Id::default(), departed, cgroups, due, on_trial, again: false };
             if policy != OnBackendRemoved::Kill {
                 later.push(drain.clone());
             }
@@ -328,11 +328,8 @@ impl Datapath {
             Drains::of(&due.drains)
         };
         let rules = rules_now(&dir, &maps, &noted)?;
-        let noted = noted.by_vip();
-        let is_due = |drain: &Drain| {
-            let same = noted.get(&(drain.departed.scope, drain.departed.vip));
-            same.is_some_and(|same| same.contains(&drain)) && !drain.departed.is_back(&rules)
-        };
+        let noted = noted.ids();
+        let is_due = |drain: &Drain| noted.contains(&drain.id) && !drain.departed.is_back(&rules);
         let is_due = due.drains.iter().map(is_due).collect();
         Ok(Some(Current { is_due, rules }))
     }
@@ -350,10 +347,12 @@ impl Datapath {
         };
         let clock = clock()?;
         let mut drains = Drains::take(&self.dir, &clock, warnings);
-        let (again, done): (Vec<_>, Vec<_>) =
-            done.iter().enumerate().partition(|(place, _)| again.contains(place));
-        drains.take_out(done.into_iter().map(|(_, drain)| drain));
-        drains.try_again(again.into_iter().map(|(_, drain)| drain), clock.seconds() + AGAIN);
+        let of = |failed| {
+            let all = done.iter().enumerate();
+            all.filter(move |(place, _)| again.contains(place) == failed).map(|(_, drain)| drain.id)
+        };
+        drains.take_out(&of(false).collect());
+        drains.try_again(&of(true).collect(), clock.seconds() + AGAIN);
         let saved = drains.save(&self.dir, &clock);
         saved.attempt(|| "note which connections have ended".to_owned())?;
         Ok(drains.next(clock.seconds()))

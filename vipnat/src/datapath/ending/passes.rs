@@ -183,7 +183,7 @@ mod tests {
     use std::io;
 
     use super::*;
-    use crate::datapath::Turn;
+    use crate::{datapath::Turn, drains::Id};
 
     fn due(vips: u8) -> Due {
         let drain = |number| {
@@ -194,7 +194,8 @@ mod tests {
                 vip: Ipv4Addr::new(169, 254, 0, number),
                 backend: Turn { ip: Ipv4Addr::new(240, 0, 0, 1), port: 0 },
             };
-            Drain { departed, cgroups: Vec::new(), due: 0, on_trial: false, again: false }
+            let cgroups = Vec::new();
+            Drain { id: Id::default(), departed, cgroups, due: 0, on_trial: false, again: false }
         };
         Due::new((0..vips).map(drain).collect())
     }
