@@ -117,7 +117,8 @@ pub fn main() -> ExitCode {
     if !matches!(verb, Verb::Run(_)) {
         keep_memory();
     }
-    let bpffs = state_directory(bpffs);
+    let changes = matches!(verb, Verb::Apply(_) | Verb::Run(_) | Verb::Attach(_) | Verb::Flush(_));
+    let bpffs = state_directory(bpffs, changes);
     let result = match verb {
         Verb::Check(args) => check::run(&args),
         Verb::Apply(args) => apply::run(&args, &bpffs),
@@ -143,11 +144,13 @@ pub fn main() -> ExitCode {
 }
 
 /// The one name of a state directory, by which other commands know it as well, whatever path they are
-/// given. What an earlier vipnat kept under another name is taken over.
-fn state_directory(given: PathBuf) -> PathBuf {
+/// given. What an earlier vipnat kept under another name is taken over by commands that change anything.
+fn state_directory(given: PathBuf, changes: bool) -> PathBuf {
     match state_path::canonical(&given) {
         Ok(path) => {
-            record::adopt(&given, &path);
+            if changes {
+                record::adopt(&given, &path);
+            }
             path
         }
         // Whatever is wrong with it, the command finds out, and says so.
