@@ -254,6 +254,32 @@ fn run_is_not_deceived_by_a_mount_that_has_the_number_of_the_one_before() {
     all_are_translated(&containers);
 }
 
+#[test]
+fn what_a_table_may_still_mean_stays_attached_while_it_is_hidden() {
+    let (scene, containers) = with_containers();
+    let name = scene.app.cgroup.relative();
+    let script = format!("NAME={name}; mount -t tmpfs none $1/$NAME/shop-1");
+    let apply = |cgroup: &str| {
+        let pattern = format!("cgroup = \"{name}/shop-*\"");
+        let text = text(&scene).replace(&pattern, &format!("cgroup = \"{name}/{cgroup}\""));
+        let file = scene.vipnat.table(&text);
+        let applied = run_after(&scene, &script, &["apply".as_ref(), file.as_os_str()]);
+        assert!(applied.status.success(), "{applied}");
+        applied
+    };
+    // Whatever was seen of it when the pattern was looked for, it can't be seen when it is to go.
+    let applied = apply("*-2");
+    assert!(applied.stderr.contains("app \"shop\" stays attached to the cgroup"), "{applied}");
+    assert!(!applied.stdout.contains("- app"), "{applied}");
+    all_are_translated(&containers);
+    // A path that is found is no other cgroup.
+    let other = scene.app.cgroup.child("other");
+    let applied = apply("other");
+    assert!(applied.stdout.contains("- app shop in the cgroup whose id is "), "{applied}");
+    assert_eq!(containers[0].probe(&format!("tcp {DB}:{PORT}")).error(), "ENETUNREACH");
+    drop(other);
+}
+
 /// Detaches what an app has on a cgroup, as the death of the cgroup does. The pins stay.
 fn detach_links(scene: &Scene, container: &App) {
     let id = fs::metadata(container.cgroup.path()).unwrap().ino();

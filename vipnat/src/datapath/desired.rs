@@ -38,8 +38,9 @@ pub(super) struct DesiredApp {
     pub(super) named: BTreeSet<u64>,
     /// Those that are the app's by hand, whatever patterns say.
     pub(super) by_hand: BTreeSet<u64>,
-    /// It may have more, which are not in view: what is attached and not in view stays so.
-    pub(super) has_unseen: bool,
+    /// It may have more, which are not in view: what is attached and not in view stays so. Also if all that
+    /// was looked at was in view, since that may have changed after.
+    pub(super) may_have_unseen: bool,
 }
 
 impl Desired {
@@ -61,12 +62,13 @@ impl Desired {
         let mut names = Names::of(tree);
         for (name, app) in &table.apps {
             let mut found = BTreeMap::new();
-            let mut has_unseen = false;
+            let mut may_have_unseen = false;
             if let Some(cgroups) = &app.cgroup {
                 let looked = cgroup::find(&mut names, cgroups, |_| {});
                 found = looked.cgroups;
+                // A path means no other one than that which was found.
+                may_have_unseen = cgroups.path().is_none() || found.is_empty();
                 if let Some(unseen) = looked.unseen.first() {
-                    has_unseen = true;
                     let (app, reason) = (name.clone(), unseen.to_string());
                     troubles.push(Error::Unseen { app, cgroups: cgroups.to_string(), reason });
                 } else if let Some(path) = cgroups.path()
@@ -97,7 +99,7 @@ impl Desired {
                 wanted.named = found.keys().copied().collect();
             }
             wanted.cgroups = found;
-            wanted.has_unseen = has_unseen;
+            wanted.may_have_unseen = may_have_unseen;
         }
         if !missing.is_empty() {
             return Err(Error::NoCgroup { missing });
@@ -152,17 +154,17 @@ impl Desired {
         let by_app = ByApp::new(now);
         for Seen { app, active } in seen {
             let rules = by_app.rules_of(app.scope, now).collect();
-            let (mut cgroups, mut has_unseen) = (BTreeMap::new(), false);
+            let (mut cgroups, mut may_have_unseen) = (BTreeMap::new(), false);
             for id in active {
                 match paths.place(*id) {
                     Place::At(path) => drop(cgroups.insert(*id, path)),
-                    Place::Unseen(_) => has_unseen = true,
+                    Place::Unseen(_) => may_have_unseen = true,
                     Place::Gone => {}
                 }
             }
             let named = cgroups.keys().copied().collect();
             let by_hand = app.by_hand().collect();
-            let app_now = DesiredApp { rules, cgroups, named, by_hand, has_unseen };
+            let app_now = DesiredApp { rules, cgroups, named, by_hand, may_have_unseen };
             apps.insert(app.name.clone(), app_now);
         }
         Ok(Self { apps, names })

@@ -203,7 +203,7 @@ fn claims<'a>(
                 claims.insert(cgroup, claim);
             }
         }
-        for cgroup in app.cgroups().filter(|_| wanted.has_unseen) {
+        for cgroup in app.cgroups().filter(|_| wanted.may_have_unseen) {
             if !claims.contains_key(&cgroup)
                 && matches!(seen.paths().place(cgroup), Place::Unseen(_))
             {
