@@ -1,8 +1,11 @@
 //! What is noted to be ended later: by which clock, and what if the note can't be read.
 
 use std::{
+    collections::HashSet,
+    ffi::OsStr,
     fs,
-    process::Command,
+    io::Write as _,
+    process::{Command, Stdio},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -149,4 +152,65 @@ fn a_record_of_names_that_can_not_be_read_is_not_taken_for_the_policy_to_keep_co
     let said = removed(&|| fs::remove_file(&names).expect("remove"));
     assert!(said.contains("connections of 1 VIPs that lose backends"), "{said}");
     assert_eq!(removed(&|| {}), "");
+}
+
+/// Reads what strace says of one thread: whether each change of the notes was made with the lock. Returns how
+/// many there were.
+fn changes_under_the_lock(log: &str) -> usize {
+    let (mut locked, mut changes) = (HashSet::new(), 0);
+    for line in log.lines() {
+        let Some((call, rest)) = line.split_once(' ').and_then(|it| it.1.trim().split_once('('))
+        else {
+            continue;
+        };
+        let descriptor = rest.split([',', ')']).next().unwrap_or_default().to_owned();
+        match call {
+            "flock" if rest.contains("LOCK_EX") && rest.ends_with("= 0") => {
+                locked.insert(descriptor);
+            }
+            "flock" | "close" if !rest.contains("LOCK_EX") => {
+                locked.remove(&descriptor);
+            }
+            "rename" | "renameat2" | "unlink" | "unlinkat" if rest.contains("drains.json\"") => {
+                assert!(!locked.is_empty(), "without the lock: {line}\n{log}");
+                changes += 1;
+            }
+            _ => {}
+        }
+    }
+    changes
+}
+
+#[test]
+fn nothing_changes_what_is_noted_without_the_lock() {
+    let scene = Scene::new(2);
+    let file = scene.vipnat.table("");
+    let log = file.with_file_name("strace");
+    let log_name = log.display().to_string();
+    let calls = "trace=flock,close,rename,renameat2,unlink,unlinkat";
+    let traced = |arguments: &[&str], answer: &str, table: &str| {
+        let file = scene.vipnat.table(table);
+        let arguments: Vec<_> =
+            arguments.iter().map(OsStr::new).chain([file.as_os_str()]).collect();
+        let arguments =
+            if answer == "alone" { &arguments[..arguments.len() - 1] } else { &arguments };
+        let command = scene.vipnat.command(arguments.iter().copied());
+        let mut strace = strace(&command, &["-o", &log_name, "-e", calls]);
+        let mut child = strace.stdin(Stdio::piped()).spawn().expect("start strace");
+        let mut input = child.stdin.take().expect("stdin is piped");
+        // It may end before it asks.
+        let _ = input.write_all(answer.as_bytes());
+        drop(input);
+        child.wait().expect("wait for strace");
+        changes_under_the_lock(&fs::read_to_string(&log).expect("read the log of strace"))
+    };
+    let (before, after) = (shop(&scene, [0], KILL), shop(&scene, [1], KILL));
+    scene.vipnat.apply(&before);
+    let confirm = ["apply", "--confirm-timeout", "30s"];
+    assert!(traced(&confirm, "n\n", &after) > 1, "noted, and forgotten");
+    assert!(traced(&confirm, "y\n", &after) > 1, "noted, and done");
+    assert!(traced(&["apply"], "", &before) > 1);
+    scene.vipnat.apply(&shop(&scene, [0], DRAIN));
+    scene.vipnat.apply(&shop(&scene, [1], DRAIN));
+    assert!(traced(&["flush", "--app", "shop"], "alone", "") > 0);
 }

@@ -27,6 +27,9 @@ use super::{
 };
 use crate::{record::Record, table::Table};
 
+/// Looks at the cgroups of a table once more; nothing for what has none.
+type Again<'a> = &'a mut dyn FnMut() -> Result<Option<Desired>>;
+
 impl Datapath {
     /// Makes the kernel match the table. Translation goes on when the process ends.
     ///
@@ -42,8 +45,13 @@ impl Datapath {
     /// that could not be attached are no error but in [`Applied::failed`].
     pub fn apply(&self, table: &Table, absent: Absent) -> Result<Applied> {
         kernel::check(object::need(&self.dir))?;
-        let (desired, contested) = self.desired(table, absent)?;
-        let mut applied = self.make(&desired, absent, Duration::ZERO)?;
+        let (desired, mut contested) = self.desired(table, absent)?;
+        let mut again = || {
+            let (desired, now) = self.desired(table, absent)?;
+            contested = now;
+            Ok(Some(desired))
+        };
+        let mut applied = self.make(&desired, absent, Duration::ZERO, &mut again)?;
         applied.failed.extend(contested);
         Ok(applied)
     }
@@ -57,7 +65,8 @@ impl Datapath {
     pub fn apply_on_trial(&self, table: &Table, time: Duration) -> Result<Applied> {
         kernel::check(object::need(&self.dir))?;
         let (desired, _) = self.desired(table, Absent::Refuse)?;
-        self.make(&desired, Absent::Refuse, time)
+        let mut again = || Ok(Some(self.desired(table, Absent::Refuse)?.0));
+        self.make(&desired, Absent::Refuse, time, &mut again)
     }
 
     /// What a table says, and what is not as it says, which is an error where a missing cgroup is.
@@ -106,7 +115,7 @@ impl Datapath {
         }
         // The way back does not depend on it.
         let forgotten = self.forget_drains_of(before);
-        let mut applied = self.make(before, Absent::Await, Duration::ZERO)?;
+        let mut applied = self.make(before, Absent::Await, Duration::ZERO, &mut || Ok(None))?;
         if let Err(error) = forgotten {
             applied.warnings.push(format!("cannot forget which connections are to end: {error}"));
         }
@@ -114,8 +123,14 @@ impl Datapath {
     }
 
     /// Makes the kernel do what is desired, and ends what is to be ended then.
-    fn make(&self, desired: &Desired, absent: Absent, trial: Duration) -> Result<Applied> {
-        let (mut applied, left) = self.change(desired, absent, trial)?;
+    fn make(
+        &self,
+        desired: &Desired,
+        absent: Absent,
+        trial: Duration,
+        again: Again<'_>,
+    ) -> Result<Applied> {
+        let (mut applied, left) = self.change(desired, absent, trial, again)?;
         self.end_left(left, &mut applied);
         Ok(applied)
     }
@@ -126,6 +141,7 @@ impl Datapath {
         desired: &Desired,
         absent: Absent,
         trial: Duration,
+        again: Again<'_>,
     ) -> Result<(Applied, Left)> {
         Capacity::of(desired).check()?;
         let dir = StateDir::create(&self.dir)?;
@@ -147,29 +163,36 @@ impl Datapath {
         if apps::swap_programs(&dir, &attached)? > 0 && applied.changes.is_empty() {
             applied.changes.push(Change::Upgrade { layout: None });
         }
-        let compare = |maps: &Maps, now: &Snapshot| {
+        let compare = |desired: &Desired, maps: &Maps, now: &Snapshot| {
             Work::new(desired, &self.describe(Some(maps), now, &attached, &names, &others)?)
         };
-        let mut work = compare(&maps, &now);
+        let mut work = compare(desired, &maps, &now);
         // That there is nothing to change is only said after a look at everything.
         if !interrupted && work.as_ref().is_ok_and(|work| work.plan == Plan::default()) {
             (now, tidied) = settle(&maps, true)?;
-            work = compare(&maps, &now);
+            work = compare(desired, &maps, &now);
         }
         // What is retired takes two steps to be free.
         while matches!(work, Err(Error::Full { .. })) && reclaim(&maps, &mut now)? {
-            work = compare(&maps, &now);
+            work = compare(desired, &maps, &now);
         }
         if matches!(work, Err(Error::Full { .. })) {
-            let capacity = larger(&now, desired, |now| compare(&maps, now))?;
+            let capacity = larger(&now, desired, |now| compare(desired, &maps, now))?;
             self.migrate(&dir, desired, capacity, &attached, &mut applied.warnings)?;
             applied.changes.push(capacity.into());
             apps::swap_programs(&dir, &attached)?;
             maps = Maps::open(dir.path())?;
             now = maps.snapshot()?;
-            work = compare(&maps, &now);
+            work = compare(desired, &maps, &now);
         }
-        let work = work?;
+        let mut work = work?;
+        // The lock may have taken long. What others attached since the table's cgroups were looked for may be
+        // the table's as well; from now on nobody attaches anything.
+        let later = if work.releases() { again()? } else { None };
+        let desired = later.as_ref().unwrap_or(desired);
+        if later.is_some() {
+            work = compare(desired, &maps, &now)?;
+        }
 
         let leaving =
             self.leaving(desired, &work, &attached, &names, trial, &mut applied.warnings)?;

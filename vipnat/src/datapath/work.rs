@@ -135,6 +135,15 @@ impl Work {
         Ok(Self { plan, changes, attach, owners, scopes, strays, unseen })
     }
 
+    /// Whether an app is to leave a cgroup that is there, for all that can be told.
+    pub(super) fn releases(&self) -> bool {
+        self.changes.iter().any(|change| match change {
+            Change::Leave { cgroup, .. } => *cgroup != Place::Gone,
+            Change::Detach { .. } => true,
+            _ => false,
+        })
+    }
+
     /// Whether a directory of an app is the one that it keeps.
     pub(super) fn keeps(&self, app: &AttachedApp) -> bool {
         self.scopes.get(&app.name) == Some(&app.scope) && app.is_at_home()
