@@ -48,7 +48,8 @@ fn table() -> impl Strategy<Value = Value> {
     let relationship = (any::<prop::sample::Index>(), any::<u8>(), port, protocol);
     let services = prop::collection::hash_map(name(), service(), 1..5);
     let relationships = prop::collection::hash_map(name(), relationship, 1..6);
-    (services, relationships).prop_map(|(services, relationships)| {
+    let lists = vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..4);
+    (services, relationships, lists).prop_map(|(services, relationships, lists)| {
         let names: Vec<_> = services.keys().collect();
         let relationships =
             (1..=99).zip(relationships).map(|(i, (name, (service, vip, port, protocol)))| {
@@ -61,12 +62,36 @@ fn table() -> impl Strategy<Value = Value> {
                 });
                 (name, relationship)
             });
-        let relationships: serde_json::Map<_, _> = relationships.collect();
+        let relationships = shared(relationships.collect(), lists);
         json!({
             "services": services,
             "apps": { "shop": { "cgroup": "x", "relationships": relationships } },
         })
     })
+}
+
+/// The same with pairs of these: to the first comes the second one as a further endpoint, so that both
+/// have its VIP.
+fn shared(
+    mut relationships: serde_json::Map<String, Value>,
+    lists: Vec<(prop::sample::Index, prop::sample::Index)>,
+) -> serde_json::Map<String, Value> {
+    let alone = relationships.clone();
+    let names: Vec<_> = alone.keys().collect();
+    for (to, from) in lists {
+        let (to, from) = (to.get(&names), from.get(&names));
+        let endpoints = &mut relationships[*to];
+        if !endpoints.is_array() {
+            *endpoints = json!([endpoints.take()]);
+        }
+        let endpoints = endpoints.as_array_mut().expect("a list");
+        if !endpoints.contains(&alone[*from]) {
+            // In front or behind, so that the order is not that of the VIPs.
+            let place = if from < to { 0 } else { endpoints.len() };
+            endpoints.insert(place, alone[*from].clone());
+        }
+    }
+    relationships
 }
 
 /// A table without what rules can't say, written as vipnat writes tables:
@@ -77,12 +102,21 @@ fn table() -> impl Strategy<Value = Value> {
 /// - values that are the default.
 fn as_rules_say(mut table: Value) -> Value {
     let mut used = Vec::new();
-    for relationship in table["apps"]["shop"]["relationships"].as_object_mut().unwrap().values_mut()
-    {
-        let relationship = relationship.as_object_mut().unwrap();
-        relationship.remove("endpoint");
-        relationship.retain(|_, value| !value.is_null());
-        used.push(relationship["service"].as_str().unwrap().to_owned());
+    for endpoints in table["apps"]["shop"]["relationships"].as_object_mut().unwrap().values_mut() {
+        // A list of one is written as that one.
+        if let Some([endpoint]) = endpoints.as_array().map(Vec::as_slice) {
+            *endpoints = endpoint.clone();
+        }
+        let all = match endpoints {
+            Value::Array(all) => all.as_mut_slice(),
+            one => std::slice::from_mut(one),
+        };
+        for endpoint in all {
+            let endpoint = endpoint.as_object_mut().unwrap();
+            endpoint.remove("endpoint");
+            endpoint.retain(|_, value| !value.is_null());
+            used.push(endpoint["service"].as_str().unwrap().to_owned());
+        }
     }
     let services = table["services"].as_object_mut().unwrap();
     services.retain(|name, _| used.contains(name));
@@ -174,5 +208,23 @@ fn without_null(value: &Value) -> Value {
         }
         Value::Array(values) => values.iter().map(without_null).collect(),
         value => value.clone(),
+    }
+}
+
+#[test]
+fn the_longest_names_and_a_place_behind_them_have_room_in_comments() {
+    let scene = Scene::new(0);
+    let [name, one, other] = ["n", "a", "b"].map(|letter| letter.repeat(63));
+    let table = json!({
+        "services": { &one: { "backends": ["240.0.0.1"] }, &other: { "backends": ["240.0.0.2"] } },
+        "apps": { "shop": { "cgroup": "x", "relationships": { &name: [
+            { "service": one, "vip": "169.254.1.2" },
+            { "service": other, "vip": "169.254.1.1" },
+        ] } } },
+    });
+    for loader in Loader::ALL {
+        let rules = exported(&scene, loader, &table.to_string(), &[]);
+        loader.load(&scene, &rules, &[]);
+        assert!(loader.saved(&scene.app.host).contains(&format!("{name}[1]: bbb")), "{loader:?}");
     }
 }

@@ -4,7 +4,7 @@
 //! generator there chooses the backend, so both count the same turns.
 
 use super::{
-    Entry, Packets,
+    Entry, MAX_COMMENT, Packets,
     beside::{self, VIPS},
 };
 use crate::table::{App, Backend, Select, Service, Table};
@@ -204,7 +204,9 @@ fn list(elements: impl IntoIterator<Item = String>) -> String {
     format!("{{ {} }}", elements.join(", "))
 }
 
-/// The names of an entry. nft has no way to write a quotation mark.
+/// The names of an entry, as much as nft takes. It has no way to write a quotation mark.
 fn comment(entry: &Entry<'_>) -> String {
-    format!(" comment \"{}\"", entry.names().replace('"', "'"))
+    let names = entry.names();
+    let names = &names[..names.floor_char_boundary(MAX_COMMENT)];
+    format!(" comment \"{}\"", names.replace('"', "'"))
 }

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::save::{Prefix, Protocol, Rule, Statistic};
 use crate::{
-    rules::iptables::COMMENT,
+    rules::{Name, iptables::COMMENT},
     table::{is_reserved, never_a_vip},
 };
 
@@ -20,8 +20,8 @@ pub(super) struct Conditions {
     /// With the line of the rule that counts.
     pub(super) statistic: Option<(Statistic, usize)>,
     pub(super) foreign: Vec<String>,
-    /// The relationships and their services, if a comment of vipnat tells.
-    pub(super) names: Vec<(String, String)>,
+    /// The endpoints and their services, if a comment of vipnat tells.
+    pub(super) names: Vec<Name>,
     /// The place of the backend in its service, if a comment of vipnat tells.
     pub(super) number: Option<usize>,
 }
@@ -143,10 +143,10 @@ impl Conditions {
 }
 
 /// The names in a comment of [`iptables`](crate::rules::iptables).
-fn names(comment: &str) -> Vec<(String, String)> {
+fn names(comment: &str) -> Vec<Name> {
     let words: Vec<_> = comment.strip_prefix(COMMENT).unwrap_or_default().split(' ').collect();
     let pair = |pair: &[&str]| match pair {
-        [name, service] => Some((name.strip_suffix(':')?.to_owned(), (*service).to_owned())),
+        [label, service] => Name::parse(label, service),
         _ => None,
     };
     words.chunks(2).map(pair).collect::<Option<_>>().unwrap_or_default()

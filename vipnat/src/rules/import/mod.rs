@@ -22,6 +22,7 @@ use self::{
     walk::{End, Found, Leaf},
 };
 use crate::{
+    rules::Name,
     table::{ByName, OnBackendRemoved, Relationship, Select, Service, UdpPinning, check_name},
     text::shown,
 };
@@ -96,8 +97,9 @@ pub fn import(text: &str) -> Import {
         import.vip(vip, &leaves, &mut named);
     }
     for (name, mut endpoints) in named {
-        // The order in which rules have them is that of the list.
-        endpoints.sort_by_key(|endpoint| endpoint.line);
+        // Comments tell the place in the list, but for those of old versions, where the order of the rules
+        // is that of the list unless endpoints share VIPs with others.
+        endpoints.sort_by_key(|endpoint| (endpoint.place, endpoint.line));
         for Endpoint { relationship, .. } in endpoints {
             import.relationships.push(&name, relationship);
         }
@@ -112,6 +114,8 @@ type Relationships = BTreeMap<String, Vec<Endpoint>>;
 
 /// One endpoint.
 struct Endpoint {
+    /// Its place in the list of its relationship, if a comment tells.
+    place: usize,
     /// The line of its first rule.
     line: usize,
     /// Whether its name is one that the VIP gave.
@@ -158,15 +162,18 @@ impl Import {
         let first = leaves[0];
         self.notes.extend(remarks.into_iter().map(|remark| Remark::of(first, remark, "")));
         let port = port.and_then(NonZeroU16::new);
-        let good =
-            |(name, service): &(String, String)| check_name(name).and(check_name(service)).is_ok();
+        let good = |name: &Name| check_name(&name.name).and(check_name(&name.service)).is_ok();
         let names = &first.conditions.names;
         let known = if names.iter().all(good) { names.as_slice() } else { &[] };
-        let mut pairs: Vec<_> = known.iter().cloned().map(|(a, b)| (Some(a), Some(b))).collect();
-        if pairs.is_empty() {
-            pairs.push((None, None));
+        let mut names: Vec<_> = known
+            .iter()
+            .cloned()
+            .map(|Name { name, place, service }| (Some(name), place, Some(service)))
+            .collect();
+        if names.is_empty() {
+            names.push((None, 0, None));
         }
-        for (name, service_name) in pairs {
+        for (name, place, service_name) in names {
             let is_other = |name: &String| named.get(name).is_none_or(|all| !all[0].invented);
             let known = name.filter(is_other);
             let is_invented = known.is_none();
@@ -176,7 +183,7 @@ impl Import {
             let relationship =
                 Relationship { service, vip, port, protocol, instance_ips: true, endpoint };
             let (line, invented) = (first.rule.line, is_invented);
-            named.entry(name).or_default().push(Endpoint { line, invented, relationship });
+            named.entry(name).or_default().push(Endpoint { place, line, invented, relationship });
         }
     }
 

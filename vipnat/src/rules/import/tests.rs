@@ -391,6 +391,31 @@ fn an_export_is_imported_as_it_was() {
 }
 
 #[test]
+fn endpoints_keep_their_order_where_another_relationship_has_the_vip_of_one() {
+    let text = r#"
+        services.primary.backends = ["247.0.0.1"]
+        services.replica.backends = ["247.0.0.2"]
+        [apps.shop]
+        cgroup = "shop"
+        relationships.admin = { service = "replica", vip = "169.254.1.2" }
+        relationships.db = [
+            { service = "primary", vip = "169.254.1.1" },
+            { service = "replica", vip = "169.254.1.2" },
+            { service = "primary", vip = "169.254.0.9" },
+        ]
+    "#;
+    let table = Table::parse(text.as_bytes(), "table", Path::new("/sys/fs/cgroup")).unwrap();
+    let rules = iptables(&table, &table.apps["shop"], Packets::TcpAndUdp);
+    let again = import(&rules);
+    assert_eq!(again.relationships, table.apps["shop"].relationships, "{rules}");
+    // As comments were before they told the place. Only the order can be wrong then.
+    let old = import(&rules.replace("db[1]:", "db:").replace("db[2]:", "db:"));
+    assert_eq!((old.relationships.len(), old.unsupported), (4, Vec::new()));
+    let groups: Vec<_> = old.relationships.groups().map(|(name, of)| (name, of.len())).collect();
+    assert_eq!(groups, [("admin", 1), ("db", 3)]);
+}
+
+#[test]
 fn rules_beside_vipnat_are_none_of_a_table() {
     let table = table();
     let import = import(&iptables(&table, &table.apps["shop"], Packets::Unreached));
