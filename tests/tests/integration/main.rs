@@ -13,6 +13,7 @@ mod damaged;
 mod datagrams;
 mod ending;
 mod ending_later;
+mod exec;
 mod follow;
 mod follow_cgroups;
 mod growth;

@@ -404,6 +404,21 @@ fn exec_goes_into_a_cgroup_that_proves_to_have_taken_it() {
     assert_eq!(with_table(containers[0].cgroup.path().as_os_str()).stdout, "it ran\n");
 }
 
+/// It once said that they were gone.
+#[test]
+fn exec_says_that_the_cgroups_of_an_app_are_not_in_view() {
+    let (scene, _containers) = with_containers();
+    let script = format!("mount -t tmpfs none $1/{}", scene.app.cgroup.relative());
+    let exec = ["exec", "--app", "shop", "--", "echo", "it ran"].map(OsStr::new);
+    let hidden = run_after(&scene, &script, &exec);
+    assert_eq!((hidden.code(), hidden.stdout.as_str()), (Some(1), ""), "{hidden}");
+    for said in ["cgroups that are not in view: ", "is hidden by another mount"] {
+        assert!(hidden.stderr.contains(said), "{hidden}");
+    }
+    assert!(!hidden.stderr.contains("no living cgroup"), "{hidden}");
+    assert_eq!(scene.vipnat.run(exec).stdout, "it ran\n");
+}
+
 #[test]
 fn names_of_cgroups_that_are_not_text_are_attached_by_hand_and_by_pattern() {
     let scene = Scene::new(1);

@@ -10,9 +10,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+use super::warn;
 use crate::{
-    datapath::{self, CgroupTree},
+    datapath::{self, CgroupTree, Living},
     table::Cgroups,
+    text::shown_name,
 };
 
 /// Arguments of `exec`.
@@ -47,12 +49,10 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
         command.env("PLATFORM_RELATIONSHIPS", table.platform_relationships(app));
         of_table.clone_from(&app.cgroup);
     }
-    let cgroup = match cgroup {
-        Some(path) => own_cgroup(app, mount, &mount.join(path), of_table.as_ref(), bpffs)?,
-        None => match of_table.as_ref().and_then(Cgroups::path) {
-            Some(path) => mount.join(path),
-            None => only_cgroup(app, bpffs)?,
-        },
+    let named = cgroup.clone().or_else(|| of_table.as_ref().and_then(Cgroups::path));
+    let cgroup = match named {
+        Some(path) => own_cgroup(app, &tree, &mount.join(path), of_table.as_ref(), bpffs)?,
+        None => only_cgroup(app, bpffs)?,
     };
     datapath::enter_cgroup(&tree, &cgroup)?;
     let error = command.exec();
@@ -62,44 +62,71 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
         }
         _ => "",
     };
-    Err(NotRun { what: format!("cannot run {}{hint}", program.display()), error }.into())
+    Err(NotRun { what: format!("cannot run {}{hint}", shown_name(program)), error }.into())
 }
 
 /// A cgroup that is named, which must be one of the app's or inside one: elsewhere the command would go
-/// without its VIPs, or with another app's.
+/// without its VIPs, or with another app's. Where the table alone says that it is, it may do without, and
+/// is told so.
 fn own_cgroup(
     app: &str,
-    mount: &Path,
+    tree: &CgroupTree,
     path: &Path,
     of_table: Option<&Cgroups>,
     bpffs: &Path,
 ) -> Result<PathBuf> {
-    let below = path.strip_prefix(mount);
-    if of_table.is_some_and(|cgroups| below.is_ok_and(|below| cgroups.cover(below))) {
-        return Ok(path.to_owned());
+    let datapath = super::datapath(bpffs);
+    let below = path.strip_prefix(tree.mount());
+    let of_table = of_table.is_some_and(|cgroups| below.is_ok_and(|below| cgroups.cover(below)));
+    let shown = shown_name(path);
+    match datapath.app_at(path) {
+        Ok(Some(holder)) if holder == app => {}
+        Ok(Some(holder)) => {
+            if !of_table {
+                // That there is no such app says more.
+                datapath.cgroups_of(app)?;
+            }
+            bail!(
+                "cgroup {shown} is not app {app:?}'s but app {holder:?}'s, whose VIPs a command in it \
+                 has; name another one with --cgroup, or apply a table in which it is app {app:?}'s"
+            )
+        }
+        Ok(None) if of_table => warn(&format!(
+            "app {app:?} is not translated in cgroup {shown}: its VIPs lead nowhere there until the \
+             table is applied"
+        )),
+        Err(error) if of_table => warn(&format!(
+            "whether app {app:?} is translated in cgroup {shown} can't be told: {:#}",
+            anyhow::Error::from(error)
+        )),
+        Ok(None) => {
+            let Living { paths: own, unseen } = datapath.cgroups_of(app)?;
+            let mut own: Vec<_> = own.iter().map(shown_name).collect();
+            own.extend(unseen.map(|reason| format!("some that are not in view ({reason})")));
+            bail!(
+                "cgroup {shown} is not app {app:?}'s, which has: {}; attach it first: vipnat attach \
+                 --app {app} --cgroup {shown}",
+                if own.is_empty() { "none".to_owned() } else { own.join(", ") },
+            )
+        }
+        Err(error) => return Err(error.into()),
     }
-    let own = super::datapath(bpffs).cgroups_of(app)?;
-    if own.iter().any(|own| path.starts_with(own)) {
-        return Ok(path.to_owned());
-    }
-    let own: Vec<_> = own.iter().map(|path| path.display().to_string()).collect();
-    bail!(
-        "cgroup {} is not app {app:?}'s, which has: {}; attach it first: vipnat attach --app {app} \
-         --cgroup {}",
-        path.display(),
-        if own.is_empty() { "none".to_owned() } else { own.join(", ") },
-        path.display()
-    )
+    Ok(path.to_owned())
 }
 
 /// The cgroup of an app that was applied.
 fn only_cgroup(app: &str, bpffs: &Path) -> Result<PathBuf> {
-    let mut cgroups = super::datapath(bpffs).cgroups_of(app)?;
-    match (cgroups.pop(), cgroups.as_slice()) {
+    let Living { mut paths, unseen } = super::datapath(bpffs).cgroups_of(app)?;
+    if let Some(reason) = unseen {
+        bail!(
+            "app {app:?} is attached to cgroups that are not in view: {reason}; run this where they \
+             are, or choose another one with --cgroup"
+        )
+    }
+    match (paths.pop(), paths.as_slice()) {
         (Some(cgroup), []) => Ok(cgroup),
         (Some(one), others) => {
-            let all = others.iter().chain([&one]).map(|path| path.display().to_string());
-            let all: Vec<_> = all.collect();
+            let all: Vec<_> = others.iter().chain([&one]).map(shown_name).collect();
             bail!("app {app:?} has several cgroups; choose with --cgroup: {}", all.join(", "))
         }
         (None, _) => {

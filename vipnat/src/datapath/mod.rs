@@ -144,6 +144,15 @@ pub enum Change {
     Repair,
 }
 
+/// The living cgroups of an app.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Living {
+    /// Those in view, as whole paths.
+    pub paths: Vec<PathBuf>,
+    /// Why there are others that are not, if there are.
+    pub unseen: Option<String>,
+}
+
 /// What came of [`Datapath::attach`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attached {
@@ -293,12 +302,12 @@ impl Datapath {
         Ok(flushed)
     }
 
-    /// The living cgroups that an app is translated in, as whole paths.
+    /// The living cgroups that an app is translated in.
     ///
     /// # Errors
     ///
     /// [`Error::Refused`] if there is no such app; state of another layout; system calls that fail.
-    pub fn cgroups_of(&self, name: &str) -> Result<Vec<PathBuf>> {
+    pub fn cgroups_of(&self, name: &str) -> Result<Living> {
         kernel::check(Need::Pins)?;
         let Some((dir, maps)) = self.open()? else {
             return Err(apps::unknown(None, name));
@@ -311,10 +320,53 @@ impl Datapath {
         drop(dir);
         let tree = self.tree()?;
         let paths = Paths::of(&tree);
-        let path = |id: &u64| Some(tree.mount().join(paths.place(*id).path()?));
-        let mut living: Vec<_> = active.iter().filter_map(path).collect();
-        living.sort();
+        let mut living = Living::default();
+        for id in active {
+            match paths.place(id) {
+                Place::At(path) => living.paths.push(tree.mount().join(path)),
+                Place::Unseen(_) => {
+                    living.unseen =
+                        Some(paths.reason().map(ToString::to_string).unwrap_or_default());
+                }
+                Place::Gone => {}
+            }
+        }
+        living.paths.sort();
         Ok(living)
+    }
+
+    /// The app whose VIPs a process in this cgroup has, given as a whole path: that of the nearest cgroup
+    /// above it, or of itself, where one is translated.
+    ///
+    /// # Errors
+    ///
+    /// A cgroup that is not in view; state of another layout; system calls that fail.
+    pub fn app_at(&self, path: &Path) -> Result<Option<String>> {
+        kernel::check(Need::Pins)?;
+        let Some((dir, maps)) = self.open()? else {
+            return Ok(None);
+        };
+        let tree = self.tree()?;
+        let Some(below) = tree.below(path) else {
+            return Ok(None);
+        };
+        let apps = apps::list(&dir)?;
+        for below in below.ancestors().take_while(|below| *below != Path::new("")) {
+            let Some(cgroup) = tree.id(below)? else {
+                continue;
+            };
+            let scope = maps.cgroups().scope(cgroup)?;
+            let Some(app) = apps.iter().find(|app| scope == Some(app.scope)) else {
+                continue;
+            };
+            // Without its links the switch does nothing.
+            if apps::read_one(&dir, app.scope, &app.name, cgroup)?
+                .is_some_and(|app| app.is_attached_to(cgroup))
+            {
+                return Ok(Some(app.name.clone()));
+            }
+        }
+        Ok(None)
     }
 
     /// What the kernel does now. Empty if nothing was ever applied.
