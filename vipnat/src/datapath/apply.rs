@@ -117,7 +117,7 @@ impl Datapath {
         let forgotten = self.forget_drains_of(before);
         let mut applied = self.make(before, Absent::Await, Duration::ZERO, &mut || Ok(None))?;
         if let Err(error) = forgotten {
-            applied.warnings.push(format!("cannot forget which connections are to end: {error}"));
+            applied.warnings.push(format!("{:#}", anyhow::Error::from(error)));
         }
         Ok(applied)
     }

@@ -125,17 +125,26 @@ impl Datapath {
 
     /// Forgets what was to end because of a change that is taken back: apps that it took away come back
     /// with other numbers, by which their backends are not found again.
-    pub(super) fn forget_drains_of(&self, back: &Desired) -> io::Result<()> {
-        self.forget_drains(|departed| {
+    pub(super) fn forget_drains_of(&self, back: &Desired) -> Result<()> {
+        let Some(dir) = StateDir::open(&self.dir)? else {
+            return Ok(());
+        };
+        let forgotten = self.forget_drains(&dir, |departed| {
             let app = back.apps.get(&departed.app);
             let rules = app.into_iter().flat_map(|app| &app.rules);
             let mut rules = rules.filter(|rule| rule.vip == departed.vip);
             rules.any(|rule| rule.turns.contains(&departed.backend))
-        })
+        });
+        forgotten.attempt(|| "forget which connections are to end".to_owned())
     }
 
-    /// Forgets some of what was to end. A file that can't be read stays as it is.
-    pub(super) fn forget_drains(&self, which: impl Fn(&Departed) -> bool) -> io::Result<()> {
+    /// Forgets some of what was to end, under the lock, or what another command notes meanwhile would be
+    /// lost. A file that can't be read stays as it is.
+    pub(super) fn forget_drains(
+        &self,
+        _locked: &StateDir,
+        which: impl Fn(&Departed) -> bool,
+    ) -> io::Result<()> {
         let clock = Clock::now()?;
         let (mut drains, _) = Drains::load(&self.dir, &clock)?;
         drains.cancel(which);

@@ -293,7 +293,7 @@ impl Datapath {
                 flushed.warn("take its names out of the record", &error);
             }
         }
-        if let Err(error) = self.forget_drains(|departed| departed.app == name) {
+        if let Err(error) = self.forget_drains(&dir, |departed| departed.app == name) {
             flushed.warn("forget which of its connections are to end", &error);
         }
         // Last, since without it nothing else is found under its name.
