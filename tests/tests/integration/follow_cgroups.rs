@@ -236,3 +236,31 @@ fn each_contested_cgroup_is_said_once_while_others_are_attached() {
     let claimed = |line: &str| line.contains("is claimed by");
     assert!(!run.says_meanwhile(QUIET).iter().any(|line| claimed(line)));
 }
+
+/// Which cgroups a table means was looked for before the state was locked, and then what came meanwhile was
+/// released again.
+#[test]
+fn what_another_apply_attached_while_one_waited_stays_attached() {
+    let scene = Scene::new(1);
+    let parent = scene.app.cgroup.relative();
+    let text = table(&[("shop", &format!("{parent}/shop-*"), &list([0]), "")]);
+    scene.vipnat.apply(&text);
+    let file = scene.vipnat.table(&text);
+    let state = File::open(scene.vipnat.bpffs()).unwrap();
+    let lock = Flock::lock(state, FlockArg::LockExclusive).unwrap();
+    let mut waiting = Following::start(scene.vipnat.command(["apply".as_ref(), file.as_os_str()]));
+    waiting.wait_for(|line| line.contains("waiting for another vipnat"));
+    waiting.signal(Signal::SIGSTOP);
+    let stat = || fs::read_to_string(format!("/proc/{}/stat", waiting.pid())).unwrap();
+    while !stat().rsplit(") ").next().unwrap().starts_with('T') {
+        sleep(Duration::from_millis(5));
+    }
+    drop(lock);
+    let came = App { host: scene.app.host.clone(), cgroup: scene.app.cgroup.child("shop-1") };
+    let applied = scene.vipnat.apply(&text);
+    assert!(applied.starts_with("+ app shop in cgroup "), "{applied}");
+    waiting.signal(Signal::SIGCONT);
+    waiting.wait_for(|line| line == "nothing to change");
+    assert!(waiting.ends().success());
+    assert_eq!(banner(&came.probe(&format!("tcp {DB}:{PORT}"))), "0");
+}
