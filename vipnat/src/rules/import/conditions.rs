@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use super::save::{Prefix, Protocol, Rule, Statistic};
 use crate::{
     rules::{Name, iptables::COMMENT},
-    table::{is_reserved, never_a_vip},
+    table::{check_name, is_reserved, never_a_vip, vip_of},
 };
 
 /// A reason, and what to do.
@@ -120,7 +120,18 @@ impl Conditions {
             return Some("it is for addresses outside 169.254.0.0/16".to_owned());
         }
         let ip = these.single()?;
-        never_a_vip(ip).map(|reason| format!("{ip} {reason}"))
+        let reason = never_a_vip(ip)?;
+        (!self.names_give(ip)).then(|| format!("{ip} {reason}"))
+    }
+
+    /// Whether comments of vipnat tell only of relationships whose name gives this VIP, and keeps it
+    /// whatever else is there.
+    fn names_give(&self, vip: Ipv4Addr) -> bool {
+        let gives = |name: &Name| {
+            check_name(&name.name).and(check_name(&name.service)).is_ok()
+                && vip_of(&name.name) == vip
+        };
+        !self.names.is_empty() && self.names.iter().all(gives)
     }
 
     /// Whether all addresses that are meant are among those that names are not given, so that they are

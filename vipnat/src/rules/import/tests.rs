@@ -186,7 +186,9 @@ fn what_is_not_for_vips_is_passed_over() {
          -A DOCKER_OUTPUT -d 127.0.0.11/32 -p udp --dport 53 -j DNAT --to-destination 127.0.0.11:999\n\
          -A POSTROUTING -o eth0 -j MASQUERADE\nCOMMIT\n",
     );
-    assert_eq!((import.unsupported, import.notes), (Vec::new(), Vec::new()));
+    assert_eq!(import.unsupported, Vec::new());
+    let kept: Vec<_> = import.notes.iter().map(|note| (note.line, &*note.help)).collect();
+    assert_eq!(kept, [(18, "keep this rule: vipnat leaves such connections alone")]);
     let backend = Backend { ip: Ipv4Addr::new(247, 0, 0, 1), port: None, weight: 1 };
     assert_eq!(import.services["vip-1-1"].backends, [backend]);
     assert_eq!(import.relationships["vip-1-1"].protocol, None);
@@ -214,7 +216,20 @@ fn rules_for_addresses_of_others_stay_beside_vipnat() {
             "-d 169.254.169.254/32 -m owner ! --uid-owner 0 -j DNAT --to-destination 10.1.2.3",
             metadata,
         ),
-        ("-d 169.254.169.254/32 -j METADATA\n-A METADATA -j DNAT --to-destination 10.1.2.3", ""),
+        (
+            "-d 169.254.169.254/32 -j METADATA\n-A METADATA -j DNAT --to-destination 10.1.2.3",
+            metadata,
+        ),
+        (
+            "-d 169.254.170.2/32 -p tcp -j ECS\n-A ECS -j ECS2\n-A ECS2 -p udp -j DROP\n\
+             -A ECS2 -p tcp -j REDIRECT --to-ports 51679",
+            credentials,
+        ),
+        (
+            "-d 127.0.0.11/32 -j DOCKER_OUTPUT\n-A DOCKER_OUTPUT -d 127.0.0.11/32 -p udp \
+             --dport 53 -j DNAT --to-destination 127.0.0.11:999",
+            "it is for addresses outside 169.254.0.0/16",
+        ),
         ("-d 169.254.169.254/32 -j DROP", ""),
         ("-d 169.254.169.254/32 -m set --match-set no-metadata src -j RETURN", ""),
         ("-d 169.254.20.10/32 -p udp --dport 53 -j ACCEPT", ""),
@@ -413,6 +428,34 @@ fn endpoints_keep_their_order_where_another_relationship_has_the_vip_of_one() {
     assert_eq!((old.relationships.len(), old.unsupported), (4, Vec::new()));
     let groups: Vec<_> = old.relationships.groups().map(|(name, of)| (name, of.len())).collect();
     assert_eq!(groups, [("admin", 1), ("db", 3)]);
+}
+
+/// Its name gives `n14074` the VIP 169.254.25.10, which also others use.
+#[test]
+fn a_vip_that_its_name_gives_is_imported_even_where_another_service_is_known() {
+    let text = r#"
+        services.db.backends = ["247.0.0.1", "247.0.0.2"]
+        services.none.backends = []
+        [apps.shop]
+        cgroup = "shop"
+        relationships.n14074.service = "db"
+    "#;
+    for text in [text.to_owned(), text.replace("service = \"db\"", "service = \"none\"")] {
+        let table = Table::parse(text.as_bytes(), "table", Path::new("/sys/fs/cgroup")).unwrap();
+        let app = &table.apps["shop"];
+        assert_eq!(app.relationships["n14074"].vip, Ipv4Addr::new(169, 254, 25, 10));
+        let rules = iptables(&table, app, Packets::TcpAndUdp);
+        let again = import(&rules);
+        assert_eq!((&*again.unsupported, &*again.notes), (&[][..], &[][..]), "{rules}");
+        assert_eq!(again.relationships, app.relationships, "{rules}");
+        well_formed(&again);
+        // Another name does not give it, nor one beside it, nor one that a table can't have.
+        let long = "s".repeat(64);
+        for names in ["db: db", "n14074: db db: db", "", &format!("n14074: {long}")] {
+            let other = rules.replace("n14074: db", names).replace("n14074: none", names);
+            assert!(import(&other).relationships.is_empty(), "{other}");
+        }
+    }
 }
 
 #[test]

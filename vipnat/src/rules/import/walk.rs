@@ -113,7 +113,11 @@ impl<'a> Walk<'a> {
             if all.protocols.is_empty() || GO_ON.contains(&target) {
                 continue;
             }
-            if let Some(reason) = all.no_vip() {
+            let leads_on =
+                target != BESIDE && self.saved.chains.contains_key(&(self.table, target));
+            if let Some(reason) = all.no_vip()
+                && !leads_on
+            {
                 self.not_about_vips(rule, &reason);
                 continue;
             }
@@ -127,10 +131,11 @@ impl<'a> Walk<'a> {
             }
             if target == BESIDE {
                 // Vipnat does what is behind it already, but for packets that no hook reached.
+            } else if leads_on {
+                // Also if it can't come to a VIP there, for what is to be kept.
+                self.chain(target, &all, depth + 1);
             } else if target == "DNAT" {
                 self.dnat(rule, all);
-            } else if self.saved.chains.contains_key(&(self.table, target)) {
-                self.chain(target, &all, depth + 1);
             } else if target == "REJECT" && self.table == "filter" {
                 self.reject(rule, all);
             } else if !returns_anyway(rules, rule) {
