@@ -292,9 +292,13 @@ fn there_may_be_more_links_than_a_process_may_open() {
 fn limited(family: &Family, capabilities: &str) -> Outcome {
     let file = family.scene.vipnat.table(&family.table());
     let apply = family.scene.vipnat.command(["apply".as_ref(), file.as_os_str()]);
+    run_limited(&apply, capabilities)
+}
+
+fn run_limited(vipnat: &Command, capabilities: &str) -> Outcome {
     let mut command = Command::new("setpriv");
     command.args(["--bounding-set", "--inh-caps"].map(|set| format!("{set}=-all{capabilities}")));
-    outcome(command.arg(apply.get_program()).args(apply.get_args()))
+    outcome(command.arg(vipnat.get_program()).args(vipnat.get_args()))
 }
 
 /// What the service has: it sees no names, but flags, and other vipnats by their pins.
@@ -317,11 +321,29 @@ fn with_cap_net_admin_alone_policies_and_other_vipnats_are_still_seen() {
     let who = format!("vipnat --bpffs {} list", first.bpffs().display());
     assert!(refused.stderr.contains(&who), "{who}: {refused}");
     first.ok(["flush"]);
-    assert_eq!(limited(&family, service).code(), Some(0));
+    let seen = limited(&family, service);
+    assert_eq!((seen.code(), seen.stderr.as_str()), (Some(0), ""), "{seen}");
 
-    // Without it nothing is seen, and everything is done as it was before.
+    // Without it nothing is seen, and everything is done as it was before, but not unsaid.
     scene.vipnat.ok(["flush", "--app", "child"]);
     let applied = limited(&family, ",+bpf");
     assert_eq!(applied.code(), Some(0), "{applied}");
+    let warns = |outcome: &Outcome| {
+        assert_eq!(outcome.stderr.lines().count(), 1, "{outcome}");
+        assert!(outcome.stderr.contains("can't be seen without CAP_NET_ADMIN"), "{outcome}");
+    };
+    warns(&applied);
     assert_eq!(banner(&child.probe(&format!("tcp {DB}:{PORT}"))), "0");
+    let again = limited(&family, ",+bpf");
+    assert_eq!((again.stdout.as_str(), again.stderr.as_str()), ("nothing to change\n", ""));
+    let by_hand = App::new(scene.app.host.clone());
+    for _ in 0..2 {
+        let attach = ["attach", "--app", "child", "--cgroup", by_hand.cgroup.relative()];
+        let attached = run_limited(&scene.vipnat.command(attach), "");
+        assert_eq!(attached.code(), Some(0), "{attached}");
+        match attached.stdout.as_str() {
+            "nothing to change\n" => assert_eq!(attached.stderr, "", "{attached}"),
+            _ => warns(&attached),
+        }
+    }
 }

@@ -40,7 +40,10 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
         Some(pid) => datapath::cgroup_of_process(&tree, *pid)?,
         None => tree.mount().join(cgroup.as_deref().unwrap_or(Path::new(""))),
     };
-    let attached = inherited.apply_to(super::datapath(bpffs)).attach(app, &cgroup)?;
+    let (attached, warning) = inherited.apply_to(super::datapath(bpffs)).attach(app, &cgroup)?;
+    if let Some(warning) = warning {
+        super::warn(&warning);
+    }
     let below = shown_name(cgroup.strip_prefix(tree.mount()).unwrap_or(&cgroup));
     super::print(&line(&match attached {
         Attached::Already => "nothing to change".to_owned(),

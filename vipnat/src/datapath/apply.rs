@@ -228,6 +228,7 @@ impl Datapath {
         tidied |= mended || strays;
         applied.failed.extend(failed.into_values());
         applied.warnings.extend(work.unseen);
+        applied.warnings.extend(others.warning());
         if applied.changes.is_empty() && (tidied || done && work.plan != Plan::default()) {
             applied.changes.push(Change::Repair);
         }

@@ -15,12 +15,12 @@ use super::{
 impl Datapath {
     /// Attaches an app to one more cgroup, given as a whole path, until the cgroup or the app is gone. What
     /// a table gave to another app by a pattern makes way for it; what it gave by a path does so until the
-    /// next apply.
+    /// next apply. Also what people should know.
     ///
     /// # Errors
     ///
     /// [`Error::Refused`] if no such app was applied, or the cgroup is another's or not there.
-    pub fn attach(&self, name: &str, path: &Path) -> Result<Attached> {
+    pub fn attach(&self, name: &str, path: &Path) -> Result<(Attached, Option<String>)> {
         kernel::check(Need::Pins)?;
         let refused = |what: String| Err(Error::Refused(what));
         let nothing = format!("no app {name:?}: nothing is applied; apply a table first");
@@ -61,7 +61,7 @@ impl Datapath {
         let app = &pinned.read()?;
         let on = switch.scope(cgroup)? == Some(app.scope);
         if on && app.is_attached_to(cgroup) && pinned.has_by_hand(cgroup) {
-            return Ok(Attached::Already);
+            return Ok((Attached::Already, None));
         }
         for outer in below.ancestors().skip(1).take_while(|outer| *outer != Path::new("")) {
             if let Ok(Some(id)) = tree.id(outer)
@@ -69,7 +69,7 @@ impl Datapath {
                 && switch.scope(id)? == Some(app.scope)
             {
                 // It is translated already, with all that is in the outer one.
-                return Ok(Attached::Already);
+                return Ok((Attached::Already, None));
             }
         }
         // Containers come and go, and nobody may ever apply again.
@@ -79,7 +79,8 @@ impl Datapath {
             None => None,
         };
         let held = app.held(cgroup).or_else(|| holder.as_ref()?.held(cgroup));
-        self.others(dir.path(), &tree).admit(name, (path, cgroup), held)?;
+        let others = self.others(dir.path(), &tree);
+        others.admit(name, (path, cgroup), held)?;
         // A pattern of another app may have been faster.
         if let Some(holder) = &holder
             && !app.has_links_on(cgroup)
@@ -93,6 +94,7 @@ impl Datapath {
         apps::claim(&here, cgroup)?;
         let here = again()?.unwrap_or(here);
         apps::attach(&dir, &switch, &here, cgroup, path)?;
-        Ok(holder.map_or(Attached::Now, |holder| Attached::TakenFrom(holder.name)))
+        let attached = holder.map_or(Attached::Now, |holder| Attached::TakenFrom(holder.name));
+        Ok((attached, others.warning()))
     }
 }

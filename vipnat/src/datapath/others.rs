@@ -60,6 +60,10 @@ pub(super) struct Others<'a> {
     alone: RefCell<HashSet<PathBuf>>,
     /// The cgroups with links of other vipnats, by id, and the program of one.
     foreign: OnceCell<HashMap<u64, u32>>,
+    /// Whether the kernel refused to tell what is attached to a cgroup.
+    refused: Cell<bool>,
+    /// Whether anything was attached all the same.
+    blindly: Cell<bool>,
     /// Until when to wait for links that nobody holds any more.
     deadline: Cell<Option<Instant>>,
 }
@@ -74,6 +78,8 @@ impl<'a> Others<'a> {
             above: RefCell::default(),
             alone: RefCell::default(),
             foreign: OnceCell::new(),
+            refused: Cell::new(false),
+            blindly: Cell::new(false),
             deadline: Cell::new(None),
         }
     }
@@ -90,7 +96,7 @@ impl<'a> Others<'a> {
             return Ok(true);
         }
         self.owners.are_ours(&held.programs);
-        let Some(own) = on_cgroup(path)? else {
+        let Some(own) = self.on_cgroup(path)? else {
             return Ok(true);
         };
         for on in own.iter().filter(|on| on.programs.len() != 1) {
@@ -122,7 +128,10 @@ impl<'a> Others<'a> {
     pub(super) fn admit(&self, app: &str, at: (&Path, u64), held: Option<Held<'_>>) -> Result<()> {
         loop {
             match self.found(at.0, held)? {
-                None => return Ok(()),
+                None => {
+                    self.blindly.set(self.refused.get());
+                    return Ok(());
+                }
                 Some(Obstacle::Doubled { .. }) if self.detach_unpinned(at.1, held)? > 0 => {}
                 Some(obstacle) if obstacle.may_pass() && self.wait() => {}
                 Some(obstacle) => return Err(refused(app, at.0, &obstacle)),
@@ -143,10 +152,20 @@ impl<'a> Others<'a> {
         Ok(found.map(|obstacle| refused(app, path, &obstacle)))
     }
 
+    /// What to say if an app was attached without a look at who else is there.
+    pub(super) fn warning(&self) -> Option<String> {
+        self.blindly.get().then(|| {
+            "who else is attached to the cgroups of apps can't be seen without CAP_NET_ADMIN, so a \
+             program of another tool may be switched off, or another vipnat translate there too; \
+             give vipnat that capability"
+                .to_owned()
+        })
+    }
+
     fn found(&self, path: &Path, held: Option<Held<'_>>) -> Result<Option<Obstacle>> {
         let programs = held.map(|held| held.programs).unwrap_or_default();
         self.owners.are_ours(&programs);
-        let Some(own) = on_cgroup(path)? else {
+        let Some(own) = self.on_cgroup(path)? else {
             return Ok(None);
         };
         match self.obstacle(path, &own, &programs)? {
@@ -261,7 +280,7 @@ impl<'a> Others<'a> {
             let on = match known.get(outer) {
                 Some(on) => on.clone(),
                 None => {
-                    let on = on_cgroup(outer)?;
+                    let on = self.on_cgroup(outer)?;
                     known.insert(outer.to_owned(), on.clone());
                     on
                 }
@@ -306,6 +325,26 @@ impl<'a> Others<'a> {
         Ok(None)
     }
 
+    /// What is attached to a cgroup itself; `None` if the kernel does not tell, or the cgroup is gone.
+    fn on_cgroup(&self, path: &Path) -> Result<Option<OnCgroup>> {
+        let what = || format!("read what is attached to {}", path.display());
+        let directory = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.attempt(what)?,
+        };
+        let mut all: [OnHook; HOOKS.len()] = Default::default();
+        for ((_, kind), on) in HOOKS.iter().zip(&mut all) {
+            match hooks::query(directory.as_fd(), *kind) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    self.refused.set(true);
+                    return Ok(None);
+                }
+                found => *on = found.attempt(what)?,
+            }
+        }
+        Ok(Some(Rc::new(all)))
+    }
+
     /// Waits a little for what may be about to go; `false` once that took too long.
     fn wait(&self) -> bool {
         let deadline = self.deadline.get().unwrap_or_else(|| Instant::now() + PATIENCE);
@@ -322,21 +361,4 @@ impl<'a> Others<'a> {
 fn refused(app: &str, cgroup: &Path, obstacle: &Obstacle) -> Error {
     let cgroup = cgroup.display();
     Error::Refused(format!("app {app:?}: cannot attach to cgroup {cgroup}: {obstacle}"))
-}
-
-/// What is attached to a cgroup itself; `None` if the kernel does not tell, or the cgroup is gone.
-fn on_cgroup(path: &Path) -> Result<Option<OnCgroup>> {
-    let what = || format!("read what is attached to {}", path.display());
-    let directory = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.attempt(what)?,
-    };
-    let mut all: [OnHook; HOOKS.len()] = Default::default();
-    for ((_, kind), on) in HOOKS.iter().zip(&mut all) {
-        match hooks::query(directory.as_fd(), *kind) {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
-            found => *on = found.attempt(what)?,
-        }
-    }
-    Ok(Some(Rc::new(all)))
 }
