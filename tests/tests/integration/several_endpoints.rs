@@ -95,7 +95,7 @@ fn exported_rules_lead_a_shared_vip_once_and_are_imported_as_they_were() {
     };
     let nft = export("nft");
     assert_eq!(nft.matches(&format!("chain vip-{REPLICA} ")).count(), 1, "{nft}");
-    assert!(nft.contains("comment \"db: replica reporting: replica\""), "{nft}");
+    assert!(nft.contains("comment \"db[1]: replica reporting: replica\""), "{nft}");
     let rules = scene.vipnat.table(&export("iptables"));
     let imported = scene.vipnat.ok([
         "import".as_ref(),
