@@ -48,7 +48,8 @@ pub(super) fn run(args: &Args) -> Result<()> {
     if *only_other_protocols {
         super::complain(
             "--only-other-protocols is now --beside-vipnat; the rules also translate TCP and UDP packets \
-             that no hook reaches",
+             that no hook reaches, which changes their source ports, and relationships limited to a port or \
+             protocol are in them too; see docs/rules.md, \"Beside vipnat\", before you load them",
         );
     }
     let packets = if *beside_vipnat || *only_other_protocols {
