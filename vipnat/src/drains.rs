@@ -77,12 +77,25 @@ struct File {
 /// What time it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Clock {
-    /// Which start of the machine this is.
-    boot: String,
     /// The time since then.
     since_boot: Duration,
     /// What the clock on the wall shows, which anybody may set.
     wall: SystemTime,
+}
+
+/// Tells one start of the machine from another.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Which start of the machine this is. Only asked if something is noted.
+fn boot() -> io::Result<String> {
+    let read = fs::read_to_string(BOOT_ID).map_err(|error| {
+        let what = format!(
+            "cannot read {BOOT_ID}, which tells one start of the machine from another ({error}); run vipnat \
+             where /proc is whole"
+        );
+        io::Error::new(error.kind(), what)
+    });
+    Ok(read?.trim().to_owned())
 }
 
 impl Clock {
@@ -92,14 +105,13 @@ impl Clock {
     ///
     /// If the kernel does not tell.
     pub fn now() -> io::Result<Self> {
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
         let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         // SAFETY: it is written to, and lives until the call returns.
         if unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) } != 0 {
             return Err(io::Error::last_os_error());
         }
         let since_boot = Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32);
-        Ok(Self { boot, since_boot, wall: SystemTime::now() })
+        Ok(Self { since_boot, wall: SystemTime::now() })
     }
 
     /// The last whole second.
@@ -132,7 +144,7 @@ impl Drains {
     /// If there is a file and it can't be read: that is not the same as none.
     pub fn load(state: &Path, clock: &Clock) -> io::Result<(Self, Option<String>)> {
         match fs::read(file(state)) {
-            Ok(text) => Ok(Self::parse(&text, clock)?),
+            Ok(text) => Ok(Self::parse(&text, clock, &boot()?)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((Self::default(), None)),
             Err(error) => Err(error),
         }
@@ -140,15 +152,26 @@ impl Drains {
 
     /// The same for whoever will write to it. A file that can't be read is put aside, so that what it says is
     /// not lost, and that is said.
-    pub fn take(state: &Path, clock: &Clock, warnings: &mut Vec<String>) -> Self {
-        let error = match Self::load(state, clock) {
+    ///
+    /// # Errors
+    ///
+    /// If there is a file and the kernel does not tell of which start of the machine it should be.
+    pub fn take(state: &Path, clock: &Clock, warnings: &mut Vec<String>) -> io::Result<Self> {
+        let there = fs::symlink_metadata(file(state)).is_ok();
+        let boot = if there { boot()? } else { String::new() };
+        let read = match fs::read(file(state)) {
+            Ok(text) => Self::parse(&text, clock, &boot).map_err(io::Error::from),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => Err(error),
+        };
+        let error = match read {
             Ok((drains, warning)) => {
                 if warning.is_some() {
                     // Said once.
                     let _ = record::remove(&file(state));
                 }
                 warnings.extend(warning);
-                return drains;
+                return Ok(drains);
             }
             Err(error) => error,
         };
@@ -163,11 +186,11 @@ impl Drains {
              applications; {then}",
             file.display()
         ));
-        Self::default()
+        Ok(Self::default())
     }
 
     /// What a file says, and what is wrong with it.
-    fn parse(text: &[u8], clock: &Clock) -> serde_json::Result<(Self, Option<String>)> {
+    fn parse(text: &[u8], clock: &Clock, now: &str) -> serde_json::Result<(Self, Option<String>)> {
         if text.trim_ascii_start().first() == Some(&b'[') {
             // Of earlier builds, which counted from 1970.
             let mut drains: Vec<Drain> = serde_json::from_slice(text)?;
@@ -177,7 +200,7 @@ impl Drains {
             return Ok((Self(drains), None));
         }
         let File { boot, drains } = serde_json::from_slice(text)?;
-        if boot == clock.boot {
+        if boot == now {
             return Ok((Self(drains), None));
         }
         let warning = format!(
@@ -192,12 +215,13 @@ impl Drains {
     ///
     /// # Errors
     ///
-    /// If the directory or file cannot be written.
-    pub fn save(&self, state: &Path, clock: &Clock) -> io::Result<()> {
+    /// If the directory or file cannot be written, or the kernel does not tell which start of the machine
+    /// this is.
+    pub fn save(&self, state: &Path) -> io::Result<()> {
         if self.0.is_empty() {
             return record::remove(&file(state));
         }
-        let new = File { boot: clock.boot.clone(), drains: self.0.clone() };
+        let new = File { boot: boot()?, drains: self.0.clone() };
         let new = serde_json::to_vec_pretty(&new)?;
         if fs::read(file(state)).is_ok_and(|old| old == new) {
             return record::tidy(&file(state));
@@ -358,7 +382,6 @@ mod tests {
 
     fn clock(since_boot: u64, wall: u64) -> Clock {
         Clock {
-            boot: "this start".to_owned(),
             since_boot: Duration::from_millis(since_boot * 1000 + 500),
             wall: UNIX_EPOCH + Duration::from_millis(wall * 1000 + 500),
         }
@@ -370,7 +393,7 @@ mod tests {
         let text = serde_json::to_string(&file).unwrap();
         let expected = r#"{"boot":"this start","drains":[{"id":1,"app":"shop","relationship":null,"scope":1,"vip":"169.254.37.209","ip":"240.0.0.1","port":0,"cgroups":["/sys/fs/cgroup/shop"],"due":100}]}"#;
         assert_eq!(text, expected);
-        let read = Drains::parse(text.as_bytes(), &clock(1, 1)).unwrap();
+        let read = Drains::parse(text.as_bytes(), &clock(1, 1), "this start").unwrap();
         assert_eq!(read, (Drains(vec![drain(1, 100)]), None));
         let mut odd = drain(1, 100);
         odd.cgroups.push(OsStr::from_bytes(b"/sys/fs/cgroup/shop-\xff").into());
@@ -388,7 +411,7 @@ mod tests {
         for wall in [0, 5_000, 1_000_000] {
             for (since_boot, due) in [(99, 0), (100, 1)] {
                 let clock = clock(since_boot, wall);
-                let (mut drains, warning) = Drains::parse(&text, &clock).unwrap();
+                let (mut drains, warning) = Drains::parse(&text, &clock, "this start").unwrap();
                 assert_eq!((drains.due(clock.seconds()).len(), warning), (due, None));
             }
             // Only what is shown follows it.
@@ -400,7 +423,7 @@ mod tests {
     #[test]
     fn what_an_earlier_build_noted_by_the_wall_is_due_when_it_was_to_be() {
         let text = serde_json::to_vec(&[drain(1, 1_000_060), drain(2, 0), drain(3, 999_999)]);
-        let read = Drains::parse(&text.unwrap(), &clock(100, 1_000_000)).unwrap();
+        let read = Drains::parse(&text.unwrap(), &clock(100, 1_000_000), "this start").unwrap();
         assert_eq!(read, (Drains(vec![drain(1, 160), drain(2, 0), drain(3, 100)]), None));
     }
 
@@ -410,14 +433,15 @@ mod tests {
             boot: "the start before".to_owned(),
             drains: vec![drain(1, 100)],
         });
-        let (drains, warning) = Drains::parse(&text.unwrap(), &clock(100, 0)).unwrap();
+        let (drains, warning) =
+            Drains::parse(&text.unwrap(), &clock(100, 0), "this start").unwrap();
         assert!(drains.is_empty() && warning.unwrap().contains("forgot 1 removed backends"));
     }
 
     proptest::proptest! {
         #[test]
         fn no_file_panics(bytes: Vec<u8>) {
-            let _ = Drains::parse(&bytes, &clock(1, 1));
+            let _ = Drains::parse(&bytes, &clock(1, 1), "this start");
         }
     }
 }

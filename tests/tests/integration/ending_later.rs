@@ -132,6 +132,37 @@ fn an_error_of_the_disk_is_not_taken_for_no_drains_or_for_no_one_who_manages_the
     assert!(applied.stderr.contains("cannot tell whether a `vipnat run` manages"), "{applied}");
 }
 
+/// Where a sandbox covers parts of /proc.
+#[test]
+fn which_start_of_the_machine_this_is_only_matters_if_something_is_noted() {
+    const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+    let (scene, mut sockets) = draining();
+    let without = |table: &str| {
+        let file = scene.vipnat.table(table);
+        let apply = scene.vipnat.command(["apply".as_ref(), file.as_os_str()]);
+        let options = ["-P", BOOT_ID, "-e", "trace=openat", "-e", "inject=openat:error=ENOENT"];
+        outcome(&mut strace(&apply, &options))
+    };
+    let noted = fs::read_to_string(scene.vipnat.beside("drains.json")).expect("it is noted");
+    let applied = without(&shop(&scene, [1], DRAIN));
+    assert_eq!(applied.code(), Some(1), "{applied}");
+    assert!(applied.stderr.contains(&format!("cannot read {BOOT_ID}")), "{applied}");
+    assert!(applied.stderr.contains("where /proc is whole"), "{applied}");
+    let still = fs::read_to_string(scene.vipnat.beside("drains.json")).expect("it is noted");
+    assert_eq!(still, noted);
+    // Back, and so nothing is noted.
+    let keep = shop(&scene, [0], "on-backend-removed = \"keep\"");
+    scene.vipnat.apply(&keep);
+    assert!(works(&mut sockets, "a"));
+    let applied = without(&keep);
+    assert_eq!(applied.code(), Some(0), "{applied}");
+    // What is to end at once does so; what is to end later can't be noted.
+    let applied = without(&shop(&scene, [1], KILL));
+    assert_eq!(applied.code(), Some(0), "{applied}");
+    assert!(applied.stderr.contains(&format!("cannot read {BOOT_ID}")), "{applied}");
+    assert_eq!(sockets.call("recv a"), "ECONNABORTED");
+}
+
 /// The names also say what becomes of connections when the relationship itself goes.
 #[test]
 fn a_record_of_names_that_can_not_be_read_is_not_taken_for_the_policy_to_keep_connections() {

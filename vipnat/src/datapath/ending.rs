@@ -105,14 +105,14 @@ impl Datapath {
             let Some((dir, maps)) = self.open()? else {
                 return Ok(drained);
             };
-            let mut drains = Drains::take(&self.dir, &clock, &mut drained.warnings);
+            let mut drains = self.noted(&clock, &mut drained.warnings)?;
             if drains.is_empty() {
                 return Ok(drained);
             }
             first(&mut drains);
             drains.cancel_back(&rules_now(&dir, &maps, &drains)?);
             drained.next = drains.next(clock.seconds());
-            let kept = self.keep(&drains, &clock, &mut drained.warnings);
+            let kept = self.keep(&drains, &mut drained.warnings);
             (drains.due(clock.seconds()), kept)
         };
         if due.is_empty() {
@@ -148,7 +148,7 @@ impl Datapath {
         let clock = Clock::now()?;
         let (mut drains, _) = Drains::load(&self.dir, &clock)?;
         drains.cancel(which);
-        drains.save(&self.dir, &clock)
+        drains.save(&self.dir)
     }
 
     /// Notes what a change will end, before it is made: if it is interrupted, the next command ends it.
@@ -162,7 +162,7 @@ impl Datapath {
         warnings: &mut Vec<String>,
     ) -> Result<Leaving> {
         let clock = clock()?;
-        let mut drains = Drains::take(&self.dir, &clock, warnings);
+        let mut drains = self.noted(&clock, warnings)?;
         let heirs = heirs(attached, desired, work);
         let mut later = Vec::new();
         let unknown = unknown(&work.changes, desired, names, &heirs);
@@ -195,7 +195,7 @@ impl Datapath {
             }
             drains.push(drain);
         }
-        let kept = self.keep(&drains, &clock, warnings);
+        let kept = self.keep(&drains, warnings);
         Ok(Leaving { drains, later, kept })
     }
 
@@ -213,7 +213,7 @@ impl Datapath {
             let rules = maps.snapshot_of_slots()?.rules_of(drains.vips());
             drains.cancel_back(&rules);
             later.retain(|drain| !drain.departed.is_back(&rules));
-            kept = self.keep(&drains, &clock, warnings) && kept;
+            kept = self.keep(&drains, warnings) && kept;
         }
         Ok(Left { due: drains.due_or_failed(clock.seconds()), later, kept })
     }
@@ -236,9 +236,17 @@ impl Datapath {
         }
     }
 
+    /// What is noted, to be changed.
+    fn noted(&self, clock: &Clock, warnings: &mut Vec<String>) -> Result<Drains> {
+        let taken = Drains::take(&self.dir, clock, warnings);
+        taken.attempt(|| {
+            "tell which connections to removed backends are still to be ended".to_owned()
+        })
+    }
+
     /// Writes down what is to be ended. Returns whether that could be.
-    fn keep(&self, drains: &Drains, clock: &Clock, warnings: &mut Vec<String>) -> bool {
-        let saved = drains.save(&self.dir, clock);
+    fn keep(&self, drains: &Drains, warnings: &mut Vec<String>) -> bool {
+        let saved = drains.save(&self.dir);
         warnings.extend(saved.as_ref().err().map(|error| {
             format!("cannot keep which connections are to end later, so they stay: {error}")
         }));
@@ -355,14 +363,14 @@ impl Datapath {
             return Ok(None);
         };
         let clock = clock()?;
-        let mut drains = Drains::take(&self.dir, &clock, warnings);
+        let mut drains = self.noted(&clock, warnings)?;
         let of = |failed| {
             let all = done.iter().enumerate();
             all.filter(move |(place, _)| again.contains(place) == failed).map(|(_, drain)| drain.id)
         };
         drains.take_out(&of(false).collect());
         drains.try_again(&of(true).collect(), clock.seconds() + AGAIN);
-        let saved = drains.save(&self.dir, &clock);
+        let saved = drains.save(&self.dir);
         saved.attempt(|| "note which connections have ended".to_owned())?;
         Ok(drains.next(clock.seconds()))
     }
