@@ -24,10 +24,15 @@ const fn known(octets: [u8; 2], service: &'static str, source: &'static str) -> 
 }
 
 /// In the order of the addresses. docs/table.md has the same table; a test compares them.
-static WELL_KNOWN: [WellKnown; 19] = [
+static WELL_KNOWN: [WellKnown; 20] = [
     known([0, 0], "the network itself (its address)", "RFC 3927"),
     known([0, 2], "boot volumes of Oracle Cloud (iSCSI)", "OCI: Compute, Essential Firewall Rules"),
     known([0, 3], "kernel updates of Oracle Cloud", "OCI: Compute, Essential Firewall Rules"),
+    known(
+        [0, 4],
+        "a service of Oracle Cloud for its instances",
+        "OCI: the rules of InstanceServices in its images",
+    ),
     known(
         [0, 23],
         "instance metadata of Tencent Cloud",
@@ -78,6 +83,14 @@ mod tests {
             format!("| {ip} | {service} | {source} |")
         };
         assert!(rows.eq(WELL_KNOWN.iter().map(row)));
+    }
+
+    #[test]
+    fn what_oracles_images_let_through_to_is_known_but_for_volumes_that_are_attached() {
+        let of = |[c, d]: [u8; 2]| well_known(Ipv4Addr::new(169, 254, c, d)).is_some();
+        assert!([[0, 2], [0, 3], [0, 4], [169, 254]].into_iter().all(of));
+        // These few machines have, and tables use them; docs/table.md says so.
+        assert!(![[1, 1], [1, 2], [2, 2]].into_iter().any(of));
     }
 
     #[test]
