@@ -475,3 +475,36 @@ fn names_of_cgroups_that_are_not_text_are_attached_by_hand_and_by_pattern() {
         fs::remove_dir(path).unwrap();
     }
 }
+
+/// Where a replacement character stood for such bytes, nobody could tell which cgroup it was about.
+#[test]
+fn messages_keep_the_bytes_of_names_that_are_not_text() {
+    let scene = Scene::new(0);
+    let outer = scene.app.cgroup.path();
+    let path = |name: &[u8]| outer.join(OsStr::from_bytes(name));
+    let (shop, none) = (path(b"shop-\xff"), path(b"none-\xfe"));
+    fs::create_dir(&shop).unwrap();
+    scene.vipnat.apply(&text(&scene));
+    let run = |arguments: &[&str], cgroup: &Path, more: &[&str]| {
+        let arguments = arguments.iter().map(OsStr::new).chain([cgroup.as_os_str()]);
+        scene.vipnat.run(arguments.chain(more.iter().map(OsStr::new)))
+    };
+    let said = |outcome: Outcome, bytes: &str| {
+        assert_eq!(outcome.code(), Some(1), "{outcome}");
+        assert!(outcome.stderr.contains(bytes), "{bytes} in {outcome}");
+        assert!(!outcome.stderr.contains('\u{fffd}'), "{outcome}");
+    };
+    let command = ["--", "true"];
+    said(run(&["attach", "--app", "manual", "--cgroup"], &none, &[]), "/none-\\xfe does not exist");
+    said(
+        run(&["exec", "--app", "manual", "--cgroup"], &none, &command),
+        "vipnat attach --app manual --cgroup ",
+    );
+    said(run(&["exec", "--app", "manual", "--cgroup"], &none, &command), "/none-\\xfe");
+    said(run(&["exec", "--app", "manual", "--cgroup"], &shop, &command), "/shop-\\xff is not app");
+    // Claimed by two.
+    let name = scene.app.cgroup.relative();
+    let two = format!("{}[apps.blog]\ncgroup = \"{name}/sho*\"\n", text(&scene));
+    let file = scene.vipnat.table(&two);
+    said(scene.vipnat.run(["apply".as_ref(), file.as_os_str()]), "/shop-\\xff is claimed by");
+}

@@ -23,6 +23,7 @@ use super::{
     state_dir::{APPS, StateDir, names, remove_tree, remove_tree_but},
     sys::{self, link_info},
 };
+use crate::text::shown_name;
 
 /// What may stand in a file name as it is. bpffs refuses dots (`bpf_lookup` in kernel/bpf/inode.c).
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'@').remove(b'+');
@@ -440,7 +441,7 @@ pub(super) fn attach(
             format!(
                 "attach {hook} to {0} (another program may allow no others there or above; as root \
                  vipnat names it, and so does: bpftool cgroup tree)",
-                path.display()
+                shown_name(path)
             )
         };
         // As a link, so "single" means no flags; links are always beside what others attached.
@@ -456,7 +457,7 @@ fn went_away(app: &AttachedApp, path: &Path) -> Error {
     Error::Unsupported(format!(
         "app {:?}: cgroup {} went away while it was attached; apply again",
         app.name,
-        path.display()
+        shown_name(path)
     ))
 }
 

@@ -11,6 +11,7 @@ use super::{
     object,
     state_dir::StateDir,
 };
+use crate::text::shown_name;
 
 impl Datapath {
     /// Attaches an app to one more cgroup, given as a whole path, until the cgroup or the app is gone. What
@@ -34,13 +35,13 @@ impl Datapath {
         let Some(below) = tree.below(path) else {
             return refused(format!(
                 "{} is no cgroup of one container, below the cgroup v2 mount {}",
-                path.display(),
-                tree.mount().display()
+                shown_name(path),
+                shown_name(tree.mount())
             ));
         };
         let found = tree.id(below)?;
         let Some(cgroup) = found else {
-            return refused(format!("cgroup {} does not exist", path.display()));
+            return refused(format!("cgroup {} does not exist", shown_name(path)));
         };
         let there = apps::list(&dir)?;
         let Some(pinned) = there.iter().find(|app| app.name == name) else {
@@ -53,7 +54,7 @@ impl Datapath {
         if let Some(holder) = holder.filter(|holder| holder.has_by_hand(cgroup)) {
             return refused(format!(
                 "cgroup {} was given to app {:?} by hand; two apps can't share one",
-                path.display(),
+                shown_name(path),
                 holder.name
             ));
         }

@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use crate::text::shown_name;
+
 /// An error of the data path. Its display says what was tried, on what, and what to do next; the
 /// reason a system call gives is its source.
 #[derive(Debug, thiserror::Error)]
@@ -13,7 +15,7 @@ pub enum Error {
     #[error(
         "{}; start the containers first, or correct the table",
         missing.iter()
-            .map(|(app, path)| format!("app {app:?}: cgroup {} does not exist", path.display()))
+            .map(|(app, path)| format!("app {app:?}: cgroup {} does not exist", shown_name(path)))
             .collect::<Vec<_>>()
             .join("; ")
     )]
@@ -41,7 +43,7 @@ pub enum Error {
     #[error(
         "cgroup {} is claimed by the apps {}, so it is given to none of them; make their patterns \
          disjoint, or name the cgroup itself in one app, which then has it",
-        cgroup.display(), apps.join(", ")
+        shown_name(cgroup), apps.join(", ")
     )]
     Contested {
         /// The cgroup, below the mount.
@@ -56,7 +58,7 @@ pub enum Error {
     #[error(
         "the state in {} has another layout ({what}); `vipnat apply TABLE` moves it over to this \
          one, or use the vipnat that made it",
-        dir.display()
+        shown_name(dir)
     )]
     Layout {
         /// The state directory.

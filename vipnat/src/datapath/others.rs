@@ -32,6 +32,7 @@ use super::{
         hooks::{self, OnHook},
     },
 };
+use crate::text::shown_name;
 
 /// How long a link that is unlinked may take to be detached: a worker of the kernel does that.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -327,7 +328,7 @@ impl<'a> Others<'a> {
 
     /// What is attached to a cgroup itself; `None` if the kernel does not tell, or the cgroup is gone.
     fn on_cgroup(&self, path: &Path) -> Result<Option<OnCgroup>> {
-        let what = || format!("read what is attached to {}", path.display());
+        let what = || format!("read what is attached to {}", shown_name(path));
         let directory = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened.attempt(what)?,
@@ -359,6 +360,6 @@ impl<'a> Others<'a> {
 }
 
 fn refused(app: &str, cgroup: &Path, obstacle: &Obstacle) -> Error {
-    let cgroup = cgroup.display();
+    let cgroup = shown_name(cgroup);
     Error::Refused(format!("app {app:?}: cannot attach to cgroup {cgroup}: {obstacle}"))
 }

@@ -13,6 +13,7 @@ use super::{
     super::error::{Attempt as _, Error, Result},
     tree::Tree,
 };
+use crate::text::shown_name;
 
 /// The cgroup of a process, as a whole path.
 ///
@@ -37,7 +38,7 @@ pub fn of_process(tree: &Tree, pid: u32) -> Result<PathBuf> {
         return Err(Error::Refused(format!(
             "process {pid} is not in the cgroup {}, although {file} says so: it moved, or cgroups or \
              processes are seen from another namespace here{}",
-            path.display(),
+            shown_name(path),
             Tree::namespace_hint()
         )));
     }
@@ -51,9 +52,12 @@ pub fn of_process(tree: &Tree, pid: u32) -> Result<PathBuf> {
 /// [`Error::Refused`] if it is not one that is in view; whatever the kernel objects to.
 pub fn enter(tree: &Tree, path: &Path) -> Result<()> {
     let refused =
-        |why: String| Err(Error::Refused(format!("cannot enter {}: {why}", path.display())));
+        |why: String| Err(Error::Refused(format!("cannot enter {}: {why}", shown_name(path))));
     let Some(below) = tree.below(path) else {
-        return refused(format!("it is not below the cgroup v2 mount {}", tree.mount().display()));
+        return refused(format!(
+            "it is not below the cgroup v2 mount {}",
+            shown_name(tree.mount())
+        ));
     };
     match tree.id(below) {
         Ok(Some(_)) => {}
@@ -65,7 +69,7 @@ pub fn enter(tree: &Tree, path: &Path) -> Result<()> {
         .write(true)
         .open(path.join("cgroup.procs"))
         .and_then(|mut procs| procs.write_all(b"0"));
-    joined.attempt(|| format!("enter the cgroup {}", path.display()))?;
+    joined.attempt(|| format!("enter the cgroup {}", shown_name(path)))?;
     if holds(path, process::id()) {
         Ok(())
     } else {

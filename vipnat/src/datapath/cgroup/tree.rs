@@ -33,6 +33,7 @@ use super::{
     by_id::{ById, Found},
     present,
 };
+use crate::text::shown_name;
 
 /// The inode number of the root of the hierarchy, and of no other cgroup (`kernfs_create_root` in
 /// fs/kernfs/dir.c).
@@ -270,12 +271,12 @@ impl Tree {
 }
 
 fn hidden(path: &Path) -> Unseen {
-    let path = path.display();
+    let path = shown_name(path);
     Unseen(format!("{path} is hidden by another mount; unmount that: umount {path}"))
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Unseen {
-    Unseen(format!("cannot read {}: {error}", path.display()))
+    Unseen(format!("cannot read {}: {error}", shown_name(path)))
 }
 
 /// A line of /proc/self/mountinfo.

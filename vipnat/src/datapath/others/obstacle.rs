@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf};
 use aya_obj::generated::{BPF_F_ALLOW_MULTI, BPF_F_ALLOW_OVERRIDE};
 
 use super::owner::Program;
-use crate::datapath::sys::hooks::OnHook;
+use crate::{datapath::sys::hooks::OnHook, text::shown_name};
 
 /// What a link at one hook of a cgroup would meet, there and above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Alone { hook, program, at, below } => {
-                let (at, id) = (at.display(), program.id);
+                let (at, id) = (shown_name(at), program.id);
                 let place = if *below { "below it" } else { "beside it" };
                 write!(
                     f,
@@ -91,10 +91,10 @@ impl fmt::Display for Obstacle {
                 f,
                 "this would switch off {program}, which it inherits from cgroup {} ({hook}); attach that \
                  one with \"multi\" (bpftool cgroup attach), or accept this with --override-inherited",
-                at.display()
+                shown_name(at)
             ),
             Self::Vipnat { dir, program, place, at } => {
-                let at = at.display();
+                let at = shown_name(at);
                 match place {
                     Place::There => write!(f, "another vipnat translates it ({program})"),
                     Place::Above => {
@@ -108,7 +108,7 @@ impl fmt::Display for Obstacle {
                     Some(dir) => write!(
                         f,
                         "; leave the cgroup to one of the two: vipnat --bpffs {} list",
-                        dir.display()
+                        shown_name(dir)
                     ),
                     None => f.write_str(
                         ", and its state directory was not found; list its links: bpftool link show",
