@@ -323,8 +323,19 @@ fn panics_on_purpose_print_nothing_into_a_passing_run() {
     assert!(run.stdout.contains("test result: ok. 4 passed"), "{run}");
     assert!(!run.stderr.contains("panicked at") && !run.stdout.contains("panicked at"), "{run}");
     // Others print as ever.
-    let printed = panics(|| thread::spawn(|| panic!("that is printed")).join().unwrap());
-    drop(printed);
+    let mut tests = Command::new(env::current_exe().unwrap());
+    tests.args(["--exact", "--nocapture", "--ignored", "a_thread_panics_beside_one_on_purpose"]);
+    let run = outcome(&mut tests);
+    assert!(run.stdout.contains("test result: ok. 1 passed"), "{run}");
+    assert!(run.stderr.contains("that is printed"), "{run}");
+    assert!(!run.stderr.contains("that is not"), "{run}");
+}
+
+#[test]
+#[ignore = "panics_on_purpose_print_nothing_into_a_passing_run runs it, and looks at what it prints"]
+fn a_thread_panics_beside_one_on_purpose() {
+    panics(|| panic!("that is not"));
+    panics(|| thread::spawn(|| panic!("that is printed")).join().unwrap());
 }
 
 #[test]
