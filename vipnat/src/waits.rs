@@ -50,6 +50,8 @@ pub(crate) fn may_hang<T>(what: impl FnOnce() -> String, action: impl FnOnce() -
     state.waits = None;
     if state.given_up {
         drop(state);
+        // It may be a lock that others wait for.
+        drop(result);
         loop {
             thread::park();
         }
@@ -167,6 +169,28 @@ mod tests {
         release.send(()).unwrap();
         thread::sleep(SHORT);
         assert!(!went_on.load(SeqCst));
+    }
+
+    #[test]
+    fn what_a_worker_got_after_it_was_given_up_is_let_go() {
+        let (release, hung) = mpsc::channel::<()>();
+        let (sender, kept) = mpsc::channel::<()>();
+        let worker = Worker::start(
+            move || {
+                may_hang(
+                    || "a friend".to_owned(),
+                    move || {
+                        let _ = hung.recv();
+                        sender
+                    },
+                )
+            },
+            || {},
+        );
+        assert_eq!(worker.end(SHORT).err(), Some("a friend".to_owned()));
+        release.send(()).unwrap();
+        let gone = kept.recv_timeout(Duration::from_secs(60));
+        assert_eq!(gone, Err(RecvTimeoutError::Disconnected));
     }
 
     #[test]

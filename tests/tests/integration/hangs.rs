@@ -276,6 +276,24 @@ fn sigterm_ends_a_run_whose_state_another_process_keeps_locked() {
     }
 }
 
+/// The thread that had waited for the lock once got it, and kept it for ever.
+#[test]
+fn a_run_that_flushes_at_its_end_does_so_when_the_lock_it_waited_for_is_free() {
+    let scene = Scene::new(1);
+    let mut run = scene.vipnat.follow(&scene.table(&list([0])), &["--flush-on-exit"]);
+    let lock = File::open(scene.vipnat.bpffs()).unwrap();
+    let lock = Flock::lock(lock, FlockArg::LockExclusive).unwrap();
+    run.signal(Signal::SIGHUP);
+    run.wait_for(|line| line.contains("waiting for another vipnat"));
+    run.signal(Signal::SIGTERM);
+    run.wait_for(|line| line.contains("stopped while waiting for the process"));
+    // Until it is next in line.
+    run.wait_for(|line| line.contains("waiting for another vipnat"));
+    drop(lock);
+    assert_eq!(run.ends().code(), Some(0));
+    assert!(!scene.vipnat.bpffs().exists(), "all is removed");
+}
+
 /// Also before it has begun.
 #[test]
 fn sigterm_ends_a_run_that_cannot_begin() {
