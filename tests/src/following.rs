@@ -81,6 +81,11 @@ impl Following {
         self.seen.iter().any(|line| wanted(line))
     }
 
+    /// How many lines like this it has printed before the one that was last waited for.
+    pub fn count_said(&self, wanted: impl Fn(&str) -> bool) -> usize {
+        self.seen.iter().filter(|line| wanted(line)).count()
+    }
+
     /// What it prints in some time, which should be nothing.
     pub fn says_meanwhile(&mut self, time: Duration) -> Vec<String> {
         thread::sleep(time);

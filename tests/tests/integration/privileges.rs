@@ -7,8 +7,10 @@ use std::{
     os::unix::fs::chown,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
+use nix::sys::signal::Signal;
 use vipnat_tests::{App, Following, Outcome, Vipnat, copy_program, outcome, program};
 
 use crate::scene::{DB, PORT, Scene, banner, list, table};
@@ -126,6 +128,33 @@ fn ending_connections_needs_to_enter_the_networks_of_containers() {
         let told = [" stay: ", "could not end"].iter().any(|what| applied.stderr.contains(what));
         assert_eq!(told, number != 0, "{with_bpf:?}: {applied}");
     }
+}
+
+/// Who can't end them tries again with each look at everything, and once said so each time.
+#[test]
+fn a_run_that_can_not_end_connections_says_so_once() {
+    let scene = Scene::new(2);
+    let policy = "on-backend-removed = \"kill\"\nbackends =";
+    let text = |backend| scene.table(&list([backend])).replace("backends =", policy);
+    scene.vipnat.apply(&text(0));
+    let file = scene.vipnat.table(&text(0));
+    let _held = scene.app.hold(&format!("{DB}:{PORT}"));
+    // All but CAP_NET_ADMIN.
+    let enough = ["bpf", "perfmon", "sys_admin", "sys_ptrace"];
+    let mut run =
+        Following::start(limited(&scene.vipnat, &enough, &["run".as_ref(), file.as_os_str()]));
+    run.wait_for(|line| line.starts_with("following "));
+    scene.vipnat.replace_table(&text(1));
+    let told = |line: &str| line.contains("could not end connections");
+    run.wait_for(told);
+    for app in ["one", "two"] {
+        scene.vipnat.replace_table(&format!("{}[apps.{app}]\n", text(1)));
+        run.wait_for(|line| line.contains(&format!("app {app}")));
+    }
+    assert!(!run.says_meanwhile(Duration::from_millis(300)).iter().any(|line| told(line)));
+    run.signal(Signal::SIGTERM);
+    assert!(run.ends().success());
+    assert_eq!(run.count_said(told), 1);
 }
 
 /// Attaching needs none of its own: whoever may open a program's pin and the cgroup may do it.

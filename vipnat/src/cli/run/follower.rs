@@ -1,6 +1,7 @@
 //! The loop of `vipnat run`: what changed is read, and made so.
 
 use std::{
+    mem,
     sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
@@ -49,8 +50,8 @@ pub(super) struct Follower {
     places: Places,
     /// The last table that was good.
     table: Option<Table>,
-    /// The file is being read since then.
-    reading: Option<Instant>,
+    /// The file is being read.
+    reading: bool,
     /// It changed again meanwhile.
     read_again: bool,
     /// The service manager waits for the end of this.
@@ -67,6 +68,8 @@ pub(super) struct Follower {
     exposed: Option<String>,
     /// What was last complained of; it is not repeated.
     complaints: Vec<String>,
+    /// What it warned of when it last looked at everything; it is not repeated either.
+    warned: Vec<String>,
 }
 
 impl Follower {
@@ -85,7 +88,7 @@ impl Follower {
             files: Arc::new(Mutex::new(files)),
             places: Places::new(cgroups),
             table: None,
-            reading: None,
+            reading: false,
             read_again: false,
             reloading: false,
             drained: None,
@@ -94,6 +97,7 @@ impl Follower {
             refusal: None,
             exposed: None,
             complaints: Vec::new(),
+            warned: Vec::new(),
         }
     }
 
@@ -168,11 +172,11 @@ impl Follower {
     /// Begins to read the file. That is done on a thread of its own, since it may take for ever.
     fn read(&mut self, next: &mut Next) {
         (next.file, next.latest) = (None, None);
-        if self.reading.is_some() {
+        if self.reading {
             self.read_again = true;
             return;
         }
-        self.reading = Some(Instant::now());
+        self.reading = true;
         let (source, files) = (self.source.clone(), Arc::clone(&self.files));
         let inbox = Arc::clone(&self.inbox);
         thread::spawn(move || {
@@ -183,7 +187,7 @@ impl Follower {
 
     /// Makes so what was read, or says why not.
     fn take_in(&mut self, reading: Reading, next: &mut Next) {
-        self.reading = None;
+        self.reading = false;
         let Reading { table, exposed, unwatched } = reading;
         self.exposed = exposed;
         let mut problems: Vec<_> = unwatched.iter().map(with_reasons).collect();
@@ -220,17 +224,12 @@ impl Follower {
 
     /// Looks at everything, the file as well.
     fn review(&mut self, next: &mut Next) {
-        let Some(since) = self.reading else {
+        if !self.reading {
             // It is due again if that does not end.
             next.review = Instant::now() + REVIEW;
             return self.read(next);
-        };
-        self.refusal = Some(format!(
-            "{}: not read after {} seconds; is its file system there?\n    the table before it stays in \
-             force",
-            name_of(self.source.path()),
-            since.elapsed().as_secs()
-        ));
+        }
+        self.refusal = Some(hangs(&name_of(self.source.path())));
         self.look_at_everything(next);
     }
 
@@ -301,11 +300,12 @@ impl Follower {
             }
             None => Ok(Applied::default()),
         };
+        let before = mem::take(&mut self.warned);
         // Whatever came of it, time goes on for what drains.
         self.drained = None;
         match self.datapath.end_drained() {
             Ok(Drained { ended, warnings, next }) => {
-                warnings.iter().for_each(|warning| warn(warning));
+                self.warn(&warnings, &before);
                 let ended: String = ended.iter().map(|of| line(&describe_ended(of))).collect();
                 let _ = print(&ended);
                 self.drained = next.map(|time| Instant::now() + time.max(RETRY.0));
@@ -316,7 +316,7 @@ impl Follower {
         // A journal that is gone is no reason to stop.
         let _ = print(&describe_applied(&applied));
         let Applied { warnings, failed, .. } = applied;
-        warnings.iter().for_each(|warning| warn(warning));
+        self.warn(&warnings, &before);
         problems.extend(failed.into_iter().map(|error| with_reasons(&error.into())));
         if let Some(found) = found
             && let Err(error) = self.places.learn(&self.datapath, found)
@@ -324,6 +324,13 @@ impl Follower {
             problems.push(with_reasons(&error));
         }
         Ok(problems)
+    }
+
+    /// Warns of what it did not warn of before: what fails for long is tried again and again.
+    fn warn(&mut self, warnings: &[String], before: &[String]) {
+        let new = warnings.iter().filter(|warning| !before.contains(warning));
+        new.for_each(|warning| warn(warning));
+        self.warned.extend_from_slice(warnings);
     }
 
     /// Tells what is wrong, once, and decides when to try again: a refused table is as good as any until
@@ -362,6 +369,14 @@ impl Follower {
             self.source.path().display()
         )
     }
+}
+
+/// The same each time, so that it is said once.
+fn hangs(file: &str) -> String {
+    format!(
+        "{file}: opening or reading it takes long; is its file system there?\n    the table before it stays \
+         in force"
+    )
 }
 
 /// Whether a table was refused before anything was changed, as one with mistakes is.
