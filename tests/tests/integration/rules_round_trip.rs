@@ -1,5 +1,7 @@
 //! Table, export, a real iptables, iptables-save, import: the same table, for random tables.
 
+use std::collections::HashMap;
+
 use proptest::{
     collection::vec,
     option,
@@ -143,12 +145,27 @@ fn as_rules_say(mut table: Value) -> Value {
     table
 }
 
+/// Whether the names of all that has one VIP have room in a comment: what is beyond 128 bytes is left out.
+fn has_room(table: &Value) -> bool {
+    let mut bytes: HashMap<&str, usize> = HashMap::new();
+    for (name, endpoints) in table["apps"]["shop"]["relationships"].as_object().unwrap() {
+        for endpoint in endpoints.as_array().map_or(std::slice::from_ref(endpoints), Vec::as_slice)
+        {
+            let [vip, service] = ["vip", "service"].map(|key| endpoint[key].as_str().unwrap());
+            // A place, and what is between names.
+            *bytes.entry(vip).or_default() += name.len() + service.len() + "[99]: ".len() + 1;
+        }
+    }
+    bytes.values().all(|bytes| *bytes <= 128)
+}
+
 #[test]
 fn a_table_survives_export_iptables_and_import() {
     let scene = Scene::new(0);
     for loader in Loader::IPTABLES {
         let config = Config { cases: TABLES, failure_persistence: None, ..Config::default() };
         let survives = |table: Value| {
+            prop_assume!(has_room(&table));
             let rules = exported(&scene, loader, &without_null(&table).to_string(), &[]);
             loader.load(&scene, &rules, &[]);
             let saved = scene.vipnat.table(&loader.saved(&scene.app.host));
