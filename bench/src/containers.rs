@@ -1,4 +1,4 @@
-//! What runs in the cgroups of a fleet: a process in each, with connections.
+//! The processes of a fleet: one in each cgroup, with connections.
 //!
 //! Connections are ended in the network namespaces of the processes of an app's cgroup, so each needs
 //! a process of its own. Nothing else has to be real, and thousands must be there soon: they are forks
@@ -34,7 +34,7 @@ pub(crate) struct Containers {
     count: usize,
     /// How many connected UDP sockets all have together, beside one TCP connection each.
     datagrams: usize,
-    /// What they connect to.
+    /// The address that they connect to.
     vip: Ipv4Addr,
 }
 
@@ -42,7 +42,7 @@ impl Containers {
     /// Starts them, prints a line when all have their connections, and ends them when standard input
     /// ends.
     pub(crate) fn run(&self) -> Result<()> {
-        // The backends are addresses of this very host. What connects waits in the queue for ever.
+        // The backends are addresses of this very host. Connections wait in the queue for ever.
         let server = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT))?;
         listen(&server, Backlog::MAXALLOWABLE).context("listen")?;
         let (mut done, tell) = io::pipe()?;

@@ -1,4 +1,4 @@
-//! What rules beside vipnat cost the sockets that it translated: each packet goes by them.
+//! The cost of rules beside vipnat for translated sockets: each packet goes by these rules.
 
 use anyhow::Result;
 
