@@ -14,7 +14,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use vipnat_tests::{
+use vipnat_testkit::{
     Cgroup, NetNs, Session, Vipnat,
     bpf::{EmptyProgram, HOOKS},
 };

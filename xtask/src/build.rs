@@ -14,7 +14,7 @@ use crate::{command::Cmd, setup, stage};
 pub(crate) fn run(release: bool) -> Result<()> {
     setup::run()?;
     stage("build");
-    build(["vipnat", "vipnat-tests"]).args(release.then_some("--release")).run()
+    build(["vipnat", "vipnat-test-programs"]).args(release.then_some("--release")).run()
 }
 
 /// Builds what the tests need before they start: they run the binaries, not the libraries.
@@ -30,7 +30,7 @@ pub(crate) fn test_programs() -> Result<()> {
             .and_then(|_| fs::rename(&new, &kept))
             .with_context(|| format!("copying {} to {}", built.display(), kept.display()))?;
     }
-    build(["vipnat", "vipnat-tests"]).arg("--bins").run()
+    build(["vipnat", "vipnat-test-programs"]).arg("--bins").run()
 }
 
 /// Where cargo puts what it builds.

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail, ensure};
 use clap::Args;
-use vipnat_tests::conformance::{Case, Record, Translator, Verdict, cases, run, write_document};
+use vipnat_conformance::{Case, Record, Translator, Verdict, cases, run, write_document};
 
 use crate::{build, setup, stage};
 

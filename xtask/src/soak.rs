@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use vipnat_tests::{Churn, Soaked, Tally};
+use vipnat_testkit::{Churn, Soaked, Tally};
 
 use crate::{build, setup, stage};
 

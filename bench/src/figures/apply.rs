@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
-use vipnat_tests::{Cgroup, NetNs, TEST_PREFIX, Vipnat};
+use vipnat_testkit::{Cgroup, NetNs, TEST_PREFIX, Vipnat};
 
 use super::process::{Took, run};
 use crate::{

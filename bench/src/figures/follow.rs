@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Result;
 use serde_json::json;
-use vipnat_tests::{Cgroup, Vipnat};
+use vipnat_testkit::{Cgroup, Vipnat};
 
 use crate::{
     modes::Mode,

@@ -1,7 +1,7 @@
 //! Figure 2: the time in each hook, by the kernel's own statistics.
 
 use anyhow::{Context as _, Result, ensure};
-use vipnat_tests::{
+use vipnat_testkit::{
     Vipnat,
     bpf::{self, Runs},
 };

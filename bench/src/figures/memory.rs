@@ -4,7 +4,7 @@ use std::{collections::HashMap, fs, thread::sleep, time::Duration};
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
-use vipnat_tests::{Cgroup, Vipnat, bpf};
+use vipnat_testkit::{Cgroup, Vipnat, bpf};
 
 use super::process::peak;
 use crate::{

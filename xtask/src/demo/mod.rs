@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Result, bail, ensure};
-use vipnat_tests::{
+use vipnat_testkit::{
     Cgroup, CommandExt as _, Database, NetNs, Network, Postgres, Session, Vipnat, outcome, sweep,
 };
 
@@ -88,7 +88,7 @@ impl Demo {
         progress.done();
 
         let apps = ["shop", "blog"].map(|name| (name, machine.child(name)));
-        let vipnat = Vipnat::with(vipnat_tests::program("vipnat"), PREFIX);
+        let vipnat = Vipnat::with(vipnat_testkit::program("vipnat"), PREFIX);
         Ok(Self { vipnat, apps, app_host, _servers: servers, _machine: machine, _network: network })
     }
 

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
-use vipnat_tests::vm::{ALIVE_EVERY, EMULATED, Event, JOB, Job};
+use vipnat_testkit::vm::{ALIVE_EVERY, EMULATED, Event, JOB, Job};
 
 use super::{image, kernel::Files, say, tools::Tools};
 use crate::command::Cmd;

@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use nix::unistd::Uid;
 use tempfile::TempDir;
-use vipnat_tests::vm::{End, Event, Job, Step};
+use vipnat_testkit::vm::{End, Event, Job, Step};
 
 use self::{
     kernel::{Files, Kernel},

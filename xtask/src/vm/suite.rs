@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use vipnat_tests::vm::{End, Event, LEFT_OUT, NOT_RUN, Step};
+use vipnat_testkit::vm::{End, Event, LEFT_OUT, NOT_RUN, Step};
 
 use super::report::{Group, Outcome, Test};
 use crate::{
@@ -19,28 +19,40 @@ use crate::{
 const LIMIT: u64 = 600;
 
 /// Groups that take long, and how long they may.
-const LONG: [&str; 3] = ["crash_points", "churn", "conformance"];
+const LONG: [&str; 3] = ["reconcile::crash_points", "dataplane::churn", "conformance"];
 const LONG_LIMIT: u64 = 1800;
+
+/// The packages that have tests to run in a machine.
+const PACKAGES: [&str; 3] = ["vipnat-testkit", "vipnat-conformance", "vipnat-integration"];
+
+/// A test binary.
+#[derive(Clone, Debug)]
+struct Binary {
+    path: PathBuf,
+    /// The folder of its package, where it runs.
+    folder: PathBuf,
+}
 
 /// A group of tests of one binary: a module of it, or all of it.
 #[derive(Debug)]
 pub(super) struct Suite {
     name: String,
-    binary: PathBuf,
+    binary: Binary,
     tests: Vec<String>,
 }
 
 /// Builds the tests, puts their binaries into a folder, and lists those that match one of `filters`: a
-/// part of the name, or `GROUP::`. All without.
+/// part of the name, or `GROUP::`, which may be a group of groups. All without.
 pub(super) fn list(folder: &Path, filters: &[String]) -> Result<Vec<Suite>> {
     let built = Cmd::cargo("test")
-        .args(["--package", "vipnat-tests", "--no-run", "--message-format", "json"])
+        .args(PACKAGES.iter().flat_map(|package| ["--package", package]))
+        .args(["--no-run", "--message-format", "json"])
         .read()?;
     let mut suites = Vec::new();
     for (target, built) in test_binaries(&built) {
-        let binary = folder.join(&target);
-        build::link_or_copy(&built, &binary)?;
-        let list = Cmd::new(&binary).args(["--list", "--format", "terse"]).read()?;
+        let binary = Binary { path: folder.join(&target), folder: built.folder };
+        build::link_or_copy(&built.path, &binary.path)?;
+        let list = Cmd::new(&binary.path).args(["--list", "--format", "terse"]).read()?;
         suites.extend(group(&target, &binary, &list, filters));
     }
     // Last what takes longest.
@@ -48,7 +60,7 @@ pub(super) fn list(folder: &Path, filters: &[String]) -> Result<Vec<Suite>> {
     for filter in filters {
         let names = || suites.iter().flat_map(|suite| &suite.tests);
         let known = match filter.strip_suffix("::") {
-            Some(name) => suites.iter().any(|suite| suite.name == name),
+            Some(name) => suites.iter().any(|suite| is_in(&suite.name, name)),
             None => names().any(|test| test.contains(filter)),
         };
         ensure!(known, "no test has {filter} in its name, and no group is called so");
@@ -57,40 +69,54 @@ pub(super) fn list(folder: &Path, filters: &[String]) -> Result<Vec<Suite>> {
 }
 
 /// The binaries of integration tests that cargo tells of, by name.
-fn test_binaries(messages: &str) -> BTreeMap<String, PathBuf> {
+fn test_binaries(messages: &str) -> BTreeMap<String, Binary> {
     let mut binaries = BTreeMap::new();
     for line in messages.lines() {
         let Ok(message) = serde_json::from_str::<serde_json::Value>(line) else { continue };
         let target = &message["target"];
         if target["kind"][0] == "test"
-            && let (Some(name), Some(path)) =
-                (target["name"].as_str(), message["executable"].as_str())
+            && let (Some(name), Some(path), Some(manifest)) = (
+                target["name"].as_str(),
+                message["executable"].as_str(),
+                message["manifest_path"].as_str(),
+            )
+            && let Some(folder) = Path::new(manifest).parent()
         {
-            binaries.insert(name.to_owned(), path.into());
+            let binary = Binary { path: path.into(), folder: folder.to_owned() };
+            binaries.insert(name.to_owned(), binary);
         }
     }
     binaries
 }
 
 /// The suites of a binary that lists these tests.
-fn group(target: &str, binary: &Path, list: &str, filters: &[String]) -> Vec<Suite> {
+fn group(target: &str, binary: &Binary, list: &str, filters: &[String]) -> Vec<Suite> {
     let mut groups: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for test in list.lines().filter_map(|line| line.strip_suffix(": test")) {
-        let group = test.split_once("::").map_or(target, |(module, _)| module);
+        let group = group_of(test).unwrap_or(target);
         let wanted = |filter: &String| match filter.strip_suffix("::") {
-            Some(name) => group == name,
+            Some(name) => is_in(group, name),
             None => test.contains(filter),
         };
         if filters.is_empty() || filters.iter().any(wanted) {
             groups.entry(group).or_default().push(test.to_owned());
         }
     }
-    let suite = |(name, tests): (&str, _)| Suite {
-        name: name.to_owned(),
-        binary: binary.to_owned(),
-        tests,
-    };
+    let suite =
+        |(name, tests): (&str, _)| Suite { name: name.to_owned(), binary: binary.clone(), tests };
     groups.into_iter().map(suite).collect()
+}
+
+/// The group of a test: the first two modules of its path, such as `dataplane::connect`.
+fn group_of(test: &str) -> Option<&str> {
+    let (modules, _) = test.rsplit_once("::")?;
+    let end = modules.match_indices("::").nth(1).map_or(modules.len(), |(second, _)| second);
+    Some(&modules[..end])
+}
+
+/// Whether a group is this one, or belongs to it: `dataplane` has `dataplane::connect`.
+fn is_in(group: &str, name: &str) -> bool {
+    group.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
 impl Suite {
@@ -98,13 +124,13 @@ impl Suite {
     pub(super) fn step(&self) -> Step {
         Step {
             name: self.name.clone(),
-            program: self.binary.clone(),
+            program: self.binary.path.clone(),
             arguments: ["--exact"]
                 .map(str::to_owned)
                 .into_iter()
                 .chain(self.tests.clone())
                 .collect(),
-            folder: root().join("tests"),
+            folder: self.binary.folder.clone(),
             seconds: if LONG.contains(&&*self.name) { LONG_LIMIT } else { LIMIT },
         }
     }
@@ -267,9 +293,13 @@ impl Refusal {
 mod tests {
     use super::*;
 
+    fn binary() -> Binary {
+        Binary { path: "binary".into(), folder: "folder".into() }
+    }
+
     fn suite(tests: &[&str]) -> Suite {
         let tests = tests.iter().map(ToString::to_string).collect();
-        Suite { name: "apply".to_owned(), binary: "binary".into(), tests }
+        Suite { name: "apply".to_owned(), binary: binary(), tests }
     }
 
     fn events(lines: &[&str], end: Option<End>) -> Vec<Event> {
@@ -341,20 +371,24 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_modules() {
-        let list = "apply::a: test\napply::b: test\nflush::c: test\nd: test\n";
+    fn groups_are_the_first_two_modules() {
+        let list = "cli::apply::a: test\ncli::apply::deep::b: test\ncli::flush::c: test\n\
+                    climb::apply::d: test\nd: test\n";
         let names = |filters: &[&str]| -> Vec<(String, usize)> {
             let filters: Vec<_> = filters.iter().map(ToString::to_string).collect();
-            let suites = group("integration", Path::new("binary"), list, &filters);
+            let suites = group("integration", &binary(), list, &filters);
             suites.into_iter().map(|suite| (suite.name, suite.tests.len())).collect()
         };
         let text = str::to_owned;
-        assert_eq!(names(&[]), [(text("apply"), 2), (text("flush"), 1), (text("integration"), 1)]);
-        assert_eq!(
-            names(&["apply::b", "integration::"]),
-            [(text("apply"), 1), (text("integration"), 1)]
-        );
+        let [apply, flush, climb] =
+            [("cli::apply", 2), ("cli::flush", 1), ("climb::apply", 1)].map(|(n, c)| (text(n), c));
+        let rest = (text("integration"), 1);
+        assert_eq!(names(&[]), [apply.clone(), flush.clone(), climb, rest.clone()]);
+        assert_eq!(names(&["apply::deep", "integration::"]), [(text("cli::apply"), 1), rest]);
+        // A group of groups.
+        assert_eq!(names(&["cli::"]), [apply.clone(), flush]);
         // A group, and not whatever is called alike in another.
-        assert_eq!(names(&["ply::"]), []);
+        assert_eq!(names(&["cli::apply::"]), [apply]);
+        assert_eq!(names(&["apply::"]), []);
     }
 }

@@ -3,7 +3,7 @@
 use std::{fs::File, net::Ipv4Addr, process::Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use vipnat_tests::{NetNs, Session};
+use vipnat_testkit::{NetNs, Session};
 
 use super::{
     super::process::wait,

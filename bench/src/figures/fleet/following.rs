@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Result;
 use nix::unistd::Pid;
-use vipnat_tests::Following;
+use vipnat_testkit::Following;
 
 use super::{
     super::process::cpu_time,

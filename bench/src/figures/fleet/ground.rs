@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use serde_json::{Map, Value, json};
-use vipnat_tests::{Cgroup, TEST_PREFIX, Vipnat};
+use vipnat_testkit::{Cgroup, TEST_PREFIX, Vipnat};
 
 use super::super::process::{Took, run};
 use crate::{scene::check_signals, vips::vip};

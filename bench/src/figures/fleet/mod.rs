@@ -46,7 +46,7 @@ struct Fleet<'a> {
 }
 
 pub(super) fn measure(options: &Options, results: &mut Results) -> Result<()> {
-    let program = vipnat_tests::program("vipnat");
+    let program = vipnat_testkit::program("vipnat");
     let mut builds = vec![Build { mode: Mode::Vipnat, program }];
     if let Some(before) = &options.before {
         let program = env::current_dir()?.join(before);

@@ -1,0 +1,145 @@
+//! Resolvers whose name server is a VIP. They are strict about whom a reply comes from.
+
+use std::{fs, process::Command};
+
+use super::{Client, GROUP, directory, has, note};
+use crate::{Case, Container, Record, backend, db};
+use vipnat_testkit::{Server, client_file, outcome};
+
+/// What runs a program where the name `two.test` is two VIPs.
+const WITH_HOSTS: &str = "mount --bind \"$0/hosts\" /etc/hosts && exec \"$@\"";
+
+/// What runs a program where the name server is the VIP.
+const WITH_RESOLV_CONF: &str = "mount --bind \"$0/resolv.conf\" /etc/resolv.conf && exec \"$@\"";
+
+/// Name servers on three backends; nothing if that can't be.
+fn serve(container: &Container, record: &mut Record, client: &str) -> Vec<Server> {
+    if !has(record, &["dnsmasq", client]) {
+        return Vec::new();
+    }
+    container.apply(&db(&[1, 2, 3]));
+    [1, 2, 3].map(|number| Server::dns(container.server(number), backend(number), number)).into()
+}
+
+/// Four lookups, one after the other, without what dig says about time.
+fn look_up(container: &Container, record: &mut Record, client: &str, arguments: &[&str]) {
+    let servers = serve(container, record, client);
+    for _ in 0..=servers.len() {
+        let outcome = outcome(container.app().command(client).args(arguments));
+        assert!(outcome.status.success(), "{client}: {outcome}");
+        let changing = [";; Query time:", ";; WHEN:", ";; MSG SIZE"];
+        let lasting = |line: &&str| !changing.iter().any(|start| line.starts_with(start));
+        outcome.stdout.lines().filter(lasting).for_each(|line| record.line(line));
+        record.line(&outcome.stderr);
+    }
+}
+
+/// Four lookups by a C library's resolver whose only name server is the VIP.
+fn resolve(container: &Container, record: &mut Record, compiler: &str) {
+    let servers = serve(container, record, compiler);
+    if servers.is_empty() {
+        return;
+    }
+    let files = directory();
+    let program = files.path().join("lookup");
+    let compiled =
+        outcome(Command::new(compiler).arg("-o").arg(&program).arg(client_file("lookup.c")));
+    assert!(compiled.status.success(), "{compiler}: {compiled}");
+    let text = "nameserver 169.254.37.209\noptions attempts:1\n";
+    fs::write(files.path().join("resolv.conf"), text).expect("write resolv.conf");
+    for _ in 0..=servers.len() {
+        let mut lookup = container.app().command("unshare");
+        lookup.args(["--mount", "sh", "-c", WITH_RESOLV_CONF]).arg(files.path());
+        note(record, lookup.arg(&program).arg("who.test"));
+    }
+}
+
+/// A client of a name that is two VIPs, of the relationships `db` and `cache`.
+fn connect_by_name(container: &Container, record: &mut Record, interpreter: &str, what: &str) {
+    if !has(record, &[interpreter]) {
+        return;
+    }
+    container.apply(&(db(&[1, 2]) + "[apps.app.relationships.cache]\nservice = \"db\"\n"));
+    let files = directory();
+    fs::write(files.path().join("hosts"), "169.254.37.209 two.test\n169.254.206.224 two.test\n")
+        .expect("write hosts");
+    let (file, what) = what.split_once(' ').expect("a file and what it does");
+    let mut client = container.app().command("unshare");
+    client.args(["--mount", "sh", "-c", WITH_HOSTS]).arg(files.path()).arg(interpreter);
+    let program = Client::new(interpreter, file);
+    note(record, client.args(program.arguments()).args([what, "two.test", "5432"]));
+}
+
+pub(super) const CASES: &[Case] = &[
+    Case {
+        name: "dig",
+        group: GROUP,
+        behaviour: "dig over UDP: name servers take turns, the reply is from the VIP",
+        run: |container, record| {
+            let dig = ["@169.254.37.209", "+tries=1", "+noall", "+answer", "+stats", "who.test"];
+            look_up(container, record, "dig", &dig);
+        },
+        known: None,
+    },
+    Case {
+        name: "dig-tcp",
+        group: GROUP,
+        behaviour: "dig over TCP",
+        run: |container, record| {
+            let dig = ["@169.254.37.209", "+tcp", "+noall", "+answer", "+stats", "who.test"];
+            look_up(container, record, "dig", &dig);
+        },
+        known: None,
+    },
+    Case {
+        name: "busybox-nslookup",
+        group: GROUP,
+        behaviour: "busybox nslookup, a static program",
+        run: |container, record| {
+            let nslookup = ["nslookup", "-type=txt", "who.test", "169.254.37.209"];
+            look_up(container, record, "busybox", &nslookup);
+        },
+        known: None,
+    },
+    Case {
+        name: "glibc-resolver",
+        group: GROUP,
+        behaviour: "glibc's getaddrinfo with the VIP as name server",
+        run: |container, record| resolve(container, record, "cc"),
+        known: None,
+    },
+    Case {
+        name: "musl-resolver",
+        group: GROUP,
+        behaviour: "musl's getaddrinfo with the VIP as name server, which takes replies from it alone",
+        run: |container, record| resolve(container, record, "musl-gcc"),
+        known: None,
+    },
+    Case {
+        name: "java-by-name",
+        group: GROUP,
+        behaviour: "a name with several addresses in Java, which looks it up without a port",
+        run: |container, record| {
+            connect_by_name(container, record, "java", "Client.java streams");
+        },
+        known: None,
+    },
+    Case {
+        name: "node-by-name",
+        group: GROUP,
+        behaviour: "a name with several addresses in Node, which looks it up without a port",
+        run: |container, record| {
+            connect_by_name(container, record, "node", "client.mjs streams");
+        },
+        known: None,
+    },
+    Case {
+        name: "python-by-name",
+        group: GROUP,
+        behaviour: "a name with several addresses in Python, whose lookup connects to the port over UDP",
+        run: |container, record| {
+            connect_by_name(container, record, "python3", "client.py streams");
+        },
+        known: None,
+    },
+];

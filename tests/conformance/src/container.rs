@@ -1,0 +1,203 @@
+//! The containers that are compared.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::{Ipv4Addr, SocketAddrV4},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use super::{run::Gate, session::Session, translator::Translator};
+use vipnat_testkit::{
+    App, Cgroup, CommandExt, NetNs, Network, Vipnat, bpf::Refusal, patient, program,
+};
+
+/// The VIP of the relationship `db`, which most cases use.
+pub const DB: &str = "169.254.37.209";
+/// The container's address.
+pub const APP: Ipv4Addr = Ipv4Addr::new(247, 221, 80, 10);
+/// The ports that the servers listen on.
+const PORTS: [u16; 2] = [5432, 6380];
+/// Backends with these numbers have servers, which are called B1, B2, …
+const SERVERS: std::ops::RangeInclusive<u8> = 1..=4;
+/// This one has none: what is sent there is refused.
+const REFUSES: u8 = 8;
+/// How long a process of the container may run: longer than the longest case.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// The address of the backend with this number. Servers B1 to B4 are at 1 to 4, TCP and UDP, ports
+/// 5432 and 6380; number 8 refuses, and number 9 does not exist.
+pub fn backend(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(247, 221, 81, number)
+}
+
+/// A table in which `db` is a service with these backends.
+pub fn db(backends: &[u8]) -> String {
+    db_with(backends, "", "")
+}
+
+/// The same, with more lines for the service and for the relationship.
+pub fn db_with(backends: &[u8], service: &str, relationship: &str) -> String {
+    let backends: Vec<_> = backends.iter().map(|&number| backend(number).to_string()).collect();
+    format!(
+        "[services.db]\nbackends = {backends:?}\n{service}\n\
+         [apps.app.relationships.db]\nservice = \"db\"\n{relationship}\n"
+    )
+}
+
+/// A container behind one translator, and the hosts it reaches: all made afresh for each case, with
+/// the same addresses for each translator.
+///
+/// Fields are dropped in this order.
+#[derive(Debug)]
+pub struct Container {
+    translator: Translator,
+    vipnat: Vipnat,
+    _servers: Server,
+    app: App,
+    /// A cgroup without processes.
+    elsewhere: Cgroup,
+    service_host: NetNs,
+    _network: Network,
+    gate: Arc<Gate>,
+}
+
+impl Container {
+    /// A container that translates nothing yet.
+    pub(super) fn new(translator: Translator, gate: Arc<Gate>) -> Self {
+        let network = Network::new();
+        let app = App::new(network.host(APP));
+        // To iptables a VIP needs a route: rules see a connection only once it has left connect().
+        app.host.ip(&format!("route add 169.254.0.0/16 dev eth0 src {APP}"));
+        let service_host = network.host(Ipv4Addr::new(247, 221, 80, 20));
+        service_host.add_addresses(SERVERS.chain([REFUSES]).map(backend));
+        let places: Vec<_> = SERVERS
+            .flat_map(|number| PORTS.map(|port| (number, port)))
+            .map(|(number, port)| (name(number, port), SocketAddrV4::new(backend(number), port)))
+            .collect();
+        let servers = Server::start(&mut service_host.command(program("talker")), &places);
+        let vipnat = Vipnat::new();
+        Self {
+            translator,
+            vipnat,
+            _servers: servers,
+            app,
+            elsewhere: Cgroup::new(),
+            service_host,
+            _network: network,
+            gate,
+        }
+    }
+
+    /// What translates. Cases must not look at this to decide what they record.
+    pub fn translator(&self) -> Translator {
+        self.translator
+    }
+
+    /// The container itself, to run commands in.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// The host that has the backend address with this number.
+    pub fn server(&self, _number: u8) -> &NetNs {
+        &self.service_host
+    }
+
+    /// Makes this the table: services, and relationships of the app `app`, without `[apps.app]`
+    /// itself. It may be changed in the middle of a case.
+    pub fn apply(&self, services: &str) {
+        let cgroup = self.app.cgroup.relative();
+        let table = self.vipnat.table(&format!("{services}\n[apps.app]\ncgroup = \"{cgroup}\"\n"));
+        self.translator.apply(&self.vipnat, &self.app, &table);
+    }
+
+    /// A new process of the container.
+    pub fn session(&self) -> Session {
+        Session::start(self.app.command(program("sockets")).limited_to(patient(LIMIT)))
+    }
+
+    /// A new process of the container in a cgroup below its own.
+    pub fn session_below(&self, cgroup: &Cgroup) -> Session {
+        let mut command = self.app.host.command(program("sockets"));
+        Session::start(command.in_cgroup(cgroup).limited_to(patient(LIMIT)))
+    }
+
+    /// A new process in the container's network namespace and outside its cgroup, as `nsenter --net`
+    /// starts it.
+    pub fn session_without_cgroup(&self) -> Session {
+        let mut command = self.app.host.command(program("sockets"));
+        Session::start(command.limited_to(patient(LIMIT)))
+    }
+
+    /// A new process outside, on the host of the servers.
+    pub fn session_outside(&self) -> Session {
+        Session::start(self.service_host.command(program("sockets")).limited_to(patient(LIMIT)))
+    }
+
+    /// More servers, inside the container.
+    pub fn serve_inside(&self, places: &[(&str, SocketAddrV4)]) -> Server {
+        let places: Vec<_> =
+            places.iter().map(|(name, address)| ((*name).to_owned(), *address)).collect();
+        Server::start(&mut self.app.command(program("talker")), &places)
+    }
+
+    /// The same, but the app is elsewhere meanwhile: the container itself translates nothing.
+    pub fn apply_elsewhere(&self, services: &str) {
+        match self.translator {
+            Translator::Vipnat => {
+                let elsewhere = &self.elsewhere;
+                let text =
+                    format!("{services}\n[apps.app]\ncgroup = \"{}\"\n", elsewhere.relative());
+                self.translator.apply(&self.vipnat, &self.app, &self.vipnat.table(&text));
+            }
+            // Rules are the container's own.
+            _ => self.apply(""),
+        }
+    }
+
+    /// Programs of another tool that refuse every call of these hooks in the container, after whatever
+    /// was attached before. `Drop` detaches them.
+    pub fn refuse(&self, hooks: &[&str]) -> Refusal {
+        Refusal::attach(self.app.cgroup.path(), hooks).expect("attach programs that refuse")
+    }
+
+    /// Waits, and lets other cases run meanwhile.
+    pub fn wait(&self, time: Duration) {
+        self.gate.while_away(|| thread::sleep(time));
+    }
+}
+
+/// `B1`, and on other ports than the first `B1:6380`.
+fn name(number: u8, port: u16) -> String {
+    if port == PORTS[0] { format!("B{number}") } else { format!("B{number}:{port}") }
+}
+
+/// A running `talker`. `Drop` ends it.
+#[derive(Debug)]
+pub struct Server(Child);
+
+impl Server {
+    fn start(command: &mut Command, places: &[(String, SocketAddrV4)]) -> Self {
+        let mut process = command
+            .args(places.iter().map(|(name, address)| format!("{name}={address}")))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("start {:?}: {error}", command.get_program()));
+        let mut stdout = BufReader::new(process.stdout.take().expect("stdout is piped"));
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("read from talker");
+        assert_eq!(line, "ready\n", "talker at {places:?} did not start");
+        Self(process)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

@@ -1,0 +1,17 @@
+//! The commands: what they read, print and refuse.
+
+mod bad_input;
+mod check;
+mod confirm;
+mod exec;
+mod import_platform;
+mod inspect;
+mod machine;
+mod platform_shapes;
+mod printed;
+mod reading;
+mod rules;
+mod rules_beside;
+mod rules_import;
+mod rules_round_trip;
+mod runtime_hook;

@@ -1,0 +1,267 @@
+//! Exported rules in a network namespace: even turns, reloading and removing.
+
+use std::{fs, net::Ipv4Addr, process::Command};
+
+use vipnat_testkit::{NetNs, Outcome, outcome};
+
+use crate::{
+    cli::rules_beside::BESIDE,
+    scene::{DB, PORT, Scene, banner, ip, list},
+};
+
+/// What loads rules into the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loader {
+    Legacy,
+    NftIptables,
+    Nft,
+}
+
+impl Loader {
+    pub(crate) const ALL: [Self; 3] = [Self::Legacy, Self::NftIptables, Self::Nft];
+    pub(crate) const IPTABLES: [Self; 2] = [Self::Legacy, Self::NftIptables];
+
+    /// What it is called in `vipnat export`.
+    pub(crate) fn format(self) -> &'static str {
+        if self == Self::Nft { "nft" } else { "iptables" }
+    }
+
+    fn program(self, verb: &str) -> String {
+        match self {
+            Self::Legacy => format!("iptables-legacy-{verb}"),
+            Self::NftIptables => format!("iptables-nft-{verb}"),
+            Self::Nft => "nft".to_owned(),
+        }
+    }
+
+    /// Loads rules on a host, and whatever is in `options` of iptables-restore.
+    pub(crate) fn load(self, scene: &Scene, rules: &str, options: &[&str]) {
+        let file = scene.vipnat.table("").with_file_name("rules");
+        fs::write(&file, rules).unwrap();
+        let mut command = scene.app.host.command(self.program("restore"));
+        if self == Self::Nft {
+            command.arg("-f");
+        }
+        succeeds(command.args(options).arg(file), rules);
+    }
+
+    /// The rules on a host, without comments and counters.
+    pub(crate) fn saved(self, host: &NetNs) -> String {
+        let mut command = host.command(self.program("save"));
+        if self == Self::Nft {
+            command.args(["list", "ruleset"]);
+        }
+        let saved = succeeds(&mut command, "").stdout;
+        let lines = saved.lines().filter(|line| !line.starts_with('#')).map(|line| {
+            let counters = if line.starts_with(':') { line.find(" [") } else { None };
+            &line[..counters.unwrap_or(line.len())]
+        });
+        lines.map(|line| format!("{line}\n")).collect()
+    }
+}
+
+/// Runs a command that must succeed.
+pub(crate) fn succeeds(command: &mut Command, input: &str) -> Outcome {
+    let outcome = outcome(command);
+    assert!(outcome.status.success(), "{command:?}: {outcome}\n--- input\n{input}");
+    outcome
+}
+
+/// An app that has a route for VIPs, which only rules need, and backends that vipnat doesn't know of.
+pub(crate) fn scene(backends: u8) -> Scene {
+    let scene = Scene::new(backends);
+    scene.app.host.ip("route add 169.254.0.0/16 dev eth0");
+    scene
+}
+
+/// What `vipnat export` prints for the app of a table.
+pub(crate) fn exported(scene: &Scene, loader: Loader, table: &str, options: &[&str]) -> String {
+    let file = scene.vipnat.table(table);
+    let arguments = ["export", loader.format(), file.to_str().unwrap(), "--app", "shop"];
+    scene.vipnat.ok([&arguments[..], options].concat())
+}
+
+/// Who answers so many connections, TCP and UDP by turns.
+fn who(scene: &Scene, connections: usize) -> Vec<String> {
+    let probe = |i| format!("{} {DB}:{PORT}", if i % 3 == 1 { "udp" } else { "tcp" });
+    let who = |i| {
+        // One that happens to get the port of an earlier one would be taken for the same flow.
+        succeeds(scene.app.host.command("conntrack").arg("-F"), "");
+        banner(&scene.app.probe(&probe(i)))
+    };
+    (0..connections).map(who).collect()
+}
+
+fn turns(order: &[u8], connections: usize) -> Vec<String> {
+    order.iter().cycle().take(connections).map(u8::to_string).collect()
+}
+
+#[test]
+fn exported_rules_give_even_turns_that_tcp_and_udp_share() {
+    let scene = scene(4);
+    for loader in Loader::ALL {
+        for backends in 1..=4_u8 {
+            let table = scene.table(&list(0..backends));
+            loader.load(&scene, &exported(&scene, loader, &table, &[]), &[]);
+            let order: Vec<_> = (0..backends).collect();
+            assert_eq!(who(&scene, 9), turns(&order, 9), "{loader:?}, {backends} backends");
+        }
+        clear(&scene, loader);
+    }
+}
+
+#[test]
+fn exported_rules_give_weights_and_ports_their_turns() {
+    let mut scene = scene(3);
+    scene.add_backend(ip(0), 6432, "other port");
+    let backend = |number, more: &str| format!("{{ ip = \"{}\", {more} }}", ip(number));
+    let backends =
+        [backend(0, "weight = 3, port = 6432"), backend(1, "weight = 1"), backend(2, "weight = 2")];
+    let backends = format!("[{}]", backends.join(", "));
+    let expected: Vec<_> = turns(&[0, 2, 0, 1, 2, 0], 12)
+        .into_iter()
+        .map(|who| if who == "0" { "other port".to_owned() } else { who })
+        .collect();
+    for loader in Loader::ALL {
+        for lines in ["", "port = 5432"] {
+            let table = scene.table_with(&backends, lines);
+            loader.load(&scene, &exported(&scene, loader, &table, &[]), &[]);
+            assert_eq!(who(&scene, 12), expected, "{loader:?} {lines}");
+        }
+        // One protocol and another port are not translated, and nothing is there.
+        let table = scene.table_with(&backends, "port = 5432\nprotocol = \"tcp\"");
+        loader.load(&scene, &exported(&scene, loader, &table, &[]), &[]);
+        assert!(scene.app.probe(&format!("tcp {DB}:{PORT}")).ok, "{loader:?}");
+        assert!(!scene.app.probe(&format!("udp {DB}:{PORT}")).ok, "{loader:?}");
+        clear(&scene, loader);
+    }
+}
+
+#[test]
+fn exported_chances_reach_all_backends_and_only_them() {
+    let scene = scene(3);
+    let weighted = format!("[{{ ip = \"{}\", weight = 2 }}, \"{}\"]", ip(0), ip(2));
+    let table = scene.table(&weighted).replace("backends", "select = \"random\"\nbackends");
+    for loader in Loader::ALL {
+        loader.load(&scene, &exported(&scene, loader, &table, &[]), &[]);
+        let who: Vec<_> = scene.who_of(60);
+        let first = who.iter().filter(|who| *who == "0").count();
+        assert_eq!(first + who.iter().filter(|who| *who == "2").count(), 60, "{who:?}");
+        // 40 is expected; being this far off has odds of one in a million.
+        assert!((21..=56).contains(&first), "{loader:?}: {first} of 60");
+        clear(&scene, loader);
+    }
+}
+
+#[test]
+fn without_backends_exported_rules_refuse() {
+    let scene = scene(1);
+    for loader in Loader::ALL {
+        let refused = exported(&scene, loader, &scene.table("[]"), &[]);
+        loader.load(&scene, &refused, &[]);
+        // The first answer comes while the socket is busy with its own connect, so it takes a second.
+        assert_eq!(scene.app.probe(&format!("tcp {DB}:{PORT}")).error(), "EHOSTUNREACH");
+        let udp = scene.app.probe(&format!("udp {DB}:{PORT}"));
+        assert_eq!((udp.call.as_deref(), udp.error()), (Some("send"), "EPERM"), "{loader:?}");
+        // What was refused is served again.
+        loader.load(&scene, &exported(&scene, loader, &scene.table(&list([0])), &[]), &[]);
+        assert_eq!(scene.who(), "0");
+        assert!(!loader.saved(&scene.app.host).contains("reject"), "{loader:?}");
+        clear(&scene, loader);
+    }
+}
+
+/// Removes vipnat's rules, as the documentation says; there are no others.
+pub(crate) fn clear(scene: &Scene, loader: Loader) {
+    remove(scene, loader);
+    let left = loader.saved(&scene.app.host);
+    assert!(!left.to_lowercase().contains("vipnat") && !left.contains("-A"), "{left}");
+}
+
+fn remove(scene: &Scene, loader: Loader) {
+    match loader {
+        Loader::Nft => {
+            succeeds(scene.app.host.command("nft").args(["delete", "table", "ip", "vipnat"]), "");
+        }
+        iptables => {
+            let saved = succeeds(&mut scene.app.host.command(iptables.program("save")), "").stdout;
+            let others = saved.lines().filter(|line| !line.contains("VIPNAT"));
+            let others: String = others.map(|line| format!("{line}\n")).collect();
+            iptables.load(scene, &others, &[]);
+        }
+    }
+}
+
+#[test]
+fn rules_can_be_loaded_again_and_removed_and_leave_others_alone() {
+    let scene = scene(2);
+    let host = &scene.app.host;
+    let foreign = "*nat\n-A OUTPUT -d 240.1.1.1/32 -p tcp -j DNAT --to-destination 247.221.81.1\n\
+                   COMMIT\n*filter\n-A OUTPUT -d 240.1.1.2/32 -j DROP\nCOMMIT\n";
+    let foreign_nft = "table ip other {\n  chain output {\n    type filter hook output priority 0;\n\
+                       ip daddr 240.1.1.2 drop\n  }\n}\n";
+    for loader in Loader::ALL {
+        for options in [&[][..], BESIDE] {
+            let table = scene.table(&list(0..2));
+            let rules = exported(&scene, loader, &table, options);
+            let less = exported(&scene, loader, &scene.table("[]"), options);
+            // Alone: loading replaces all of what was there.
+            loader.load(&scene, &less, &[]);
+            loader.load(&scene, &rules, &[]);
+            let once = loader.saved(host);
+            loader.load(&scene, &rules, &[]);
+            assert_eq!(loader.saved(host), once, "{loader:?}");
+            remove(&scene, loader);
+
+            // Beside others.
+            let (foreign, beside) = match loader {
+                Loader::Nft => (foreign_nft, &[][..]),
+                _ => (foreign, &["--noflush"][..]),
+            };
+            loader.load(&scene, foreign, &[]);
+            let before = loader.saved(host);
+            loader.load(&scene, &rules, beside);
+            assert_ne!(loader.saved(host), before);
+            remove(&scene, loader);
+            assert_eq!(loader.saved(host), before, "{loader:?}");
+            if loader == Loader::Nft {
+                succeeds(host.command("nft").args(["delete", "table", "ip", "other"]), "");
+            } else {
+                loader.load(&scene, "*nat\nCOMMIT\n*filter\nCOMMIT\n*raw\nCOMMIT\n", &[]);
+            }
+        }
+    }
+}
+
+/// What connection tracking knows of a protocol.
+pub(crate) fn tracked(host: &NetNs, protocol: &str) -> String {
+    succeeds(host.command("conntrack").args(["-L", "-p", protocol]), "").stdout
+}
+
+#[test]
+fn names_in_comments_stay_text() {
+    let scene = scene(1);
+    let names =
+        ["\"", "\\", "';", "$(reboot)", "`id`", "#", "-t", "}}", "%s", "\\\"", "é★", "a:", ":"];
+    let relationships: String = (1..)
+        .zip(names)
+        .map(|(i, name)| {
+            let quoted = format!("{name:?}");
+            format!(
+                "[services.{quoted}]\nbackends = [\"{}\"]\n[apps.shop.relationships.{quoted}]\n\
+                 service = {quoted}\nvip = \"169.254.1.{i}\"\n",
+                Ipv4Addr::new(247, 1, 1, i)
+            )
+        })
+        .collect();
+    let table = format!("[apps.shop]\ncgroup = \"x\"\n{relationships}");
+    let bad = "the VIPs of names that are text";
+    for loader in Loader::ALL {
+        loader.load(&scene, &exported(&scene, loader, &table, &[]), &[]);
+        let saved = loader.saved(&scene.app.host);
+        for i in 1..=names.len() {
+            assert!(saved.contains(&format!("247.1.1.{i}")), "{bad}: {loader:?}: {saved}");
+        }
+        clear(&scene, loader);
+    }
+}

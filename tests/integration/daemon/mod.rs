@@ -1,0 +1,7 @@
+//! `vipnat run` and its systemd unit.
+
+mod follow;
+mod follow_cgroups;
+mod hangs;
+mod read_only_run;
+mod service;

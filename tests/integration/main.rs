@@ -1,0 +1,9 @@
+//! vipnat as its users meet it: the built program, real hooks, real sockets, on hosts of its own.
+
+mod cli;
+mod daemon;
+mod dataplane;
+mod reconcile;
+mod scene;
+mod security;
+mod sockets;

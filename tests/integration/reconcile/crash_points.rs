@@ -1,0 +1,309 @@
+//! Crashes at every step: killed at each operation, or failed there, and what the next command makes
+//! of it. What comes out has to be what a fresh apply leaves.
+
+mod apply;
+mod around;
+mod flush;
+
+use std::{
+    collections::HashSet, fs, io, os::unix::process::ExitStatusExt as _, path::Path,
+    process::Command, time::Instant,
+};
+
+use nix::{
+    errno::Errno,
+    sys::{signal::Signal, utsname::uname},
+};
+use similar::TextDiff;
+use vipnat_common::layout::{LAYOUT, Layout, capacity};
+use vipnat_testkit::{
+    App, Cgroup, Outcome, Vipnat, emulated,
+    faults::{self, Operation, Stopped, Traced},
+    left_out, outcome, state,
+};
+
+use crate::scene::{DB, PORT, Scene, list, strace, table, too_much};
+
+/// What four connects see where nothing translates: there is no route to a VIP.
+const NOTHING: &str = "ENETUNREACH ENETUNREACH ENETUNREACH ENETUNREACH";
+
+/// Apps on one host, and four backends for them all.
+struct Stage {
+    scene: Scene,
+    others: Vec<App>,
+}
+
+impl Stage {
+    fn new(apps: usize) -> Self {
+        let scene = Scene::new(4);
+        let others = (1..apps).map(|_| App::new(scene.app.host.clone())).collect();
+        Self { scene, others }
+    }
+
+    fn apps(&self) -> impl Iterator<Item = &App> {
+        [&self.scene.app].into_iter().chain(&self.others)
+    }
+
+    fn cgroups(&self) -> Vec<&Cgroup> {
+        self.apps().map(|app| &app.cgroup).collect()
+    }
+
+    /// A table of apps: name, number of the cgroup, the backends of its `db`, more lines for that.
+    fn table(&self, apps: &[(&str, usize, String, &str)], sees: &[&'static str]) -> Table {
+        let cgroups = self.cgroups();
+        let apps: Vec<_> = apps
+            .iter()
+            .map(|(name, cgroup, backends, lines)| {
+                (*name, cgroups[*cgroup].relative(), backends.as_str(), *lines)
+            })
+            .collect();
+        Table { text: table(&apps), sees: sees.to_vec() }
+    }
+
+    fn apply(&self, table: &Table) -> String {
+        self.scene.vipnat.apply(&table.text)
+    }
+
+    fn apply_command(&self, table: &Table) -> Command {
+        let file = self.scene.vipnat.table(&table.text);
+        self.scene.vipnat.command(["apply".as_ref(), file.as_os_str()])
+    }
+
+    fn dump(&self) -> String {
+        state::dump(&self.scene.vipnat, &self.cgroups())
+    }
+
+    /// What a new instance leaves, while ours has nothing on the cgroups.
+    fn fresh(&self, table: &Table) -> String {
+        let vipnat = Vipnat::new();
+        vipnat.apply(&table.text);
+        state::dump(&vipnat, &self.cgroups())
+    }
+
+    /// What each app sees of the VIP of `db` now.
+    fn sees(&self) -> Vec<String> {
+        self.apps().map(sees).collect()
+    }
+
+    /// Every app sees what one of the tables says for it, or one of the exceptions: by number of the
+    /// app, what it may see in addition.
+    #[track_caller]
+    fn works(&self, tables: &[&Table], exceptions: &[(usize, &str)], context: &str) {
+        for (number, seen) in self.sees().into_iter().enumerate() {
+            let mut allowed = tables.iter().map(|table| table.sees[number]);
+            let exception = (number, seen.as_str());
+            assert!(
+                allowed.any(|sees| sees == seen) || exceptions.contains(&exception),
+                "{context}: app {number} sees {seen}"
+            );
+        }
+    }
+
+    /// Once a sixteenth of the slots rest, the next apply reclaims them. Where that is not what is tested,
+    /// all applies are to do the same.
+    fn keep_rested_slots_few(&self, tables: [&Table; 2]) {
+        if state::resting(&self.scene.vipnat) > capacity::BACKENDS as usize / 20 {
+            self.scene.vipnat.ok(["flush"]);
+            // As all the time before, all cgroups have had links.
+            for table in tables.iter().rev().chain(&tables) {
+                self.apply(table);
+            }
+        }
+    }
+
+    /// One more apply leaves what a fresh one does, and the one after that nothing to change.
+    #[track_caller]
+    fn is_repaired(&self, table: &Table, fresh: &str, context: &str) {
+        self.apply(table);
+        same(&self.dump(), fresh, context);
+        assert_eq!(self.apply(table), "nothing to change\n", "{context}");
+    }
+}
+
+/// A table, and what four connects of each app see under it, by number of the cgroup.
+struct Table {
+    text: String,
+    sees: Vec<&'static str>,
+}
+
+/// Who answers four connects to `db`, or why nobody does.
+fn sees(app: &App) -> String {
+    let reports = app.probes(&format!("tcp {DB}:{PORT} --count 4"));
+    let mut seen = Vec::new();
+    for report in &reports {
+        if report.ok {
+            assert_eq!(report.peer(), format!("{DB}:{PORT}"), "{report:?}");
+        }
+        seen.push(if report.ok { report.banner() } else { report.error() });
+    }
+    seen.sort_unstable();
+    seen.join(" ")
+}
+
+#[track_caller]
+fn same(found: &str, expected: &str, context: &str) {
+    assert!(
+        found == expected,
+        "{context}:\n{}",
+        TextDiff::from_lines(expected, found).unified_diff().header("expected", "found")
+    );
+}
+
+/// What a command changes that is run to its end.
+fn operations(command: &Command) -> Vec<Operation> {
+    let Traced { outcome, operations, struck: _ } = faults::traced(command);
+    assert!(outcome.status.success(), "{outcome}");
+    operations
+}
+
+/// Whether it is one of the calls by which aya finds out what the kernel can do. They leave
+/// nothing; and if one fails, that is a no to aya, and it does without, or fails later.
+fn asks_the_kernel(operation: &Operation) -> bool {
+    let Operation { what, object, .. } = operation;
+    let load = ["bpf BPF_BTF_LOAD", "bpf BPF_PROG_LOAD"].contains(&what.as_str());
+    load && object.is_empty() || object.starts_with("aya_")
+}
+
+/// What happens at an operation.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Kill,
+    Error(Errno),
+}
+
+/// The errors that an operation may come to.
+fn errors(operation: &Operation) -> Vec<Errno> {
+    let Operation { what, object, .. } = operation;
+    match what.as_str() {
+        // Cannot fail: unlocking needs no memory (`flock_lock_inode` in fs/locks.c).
+        "flock LOCK_UN" => vec![],
+        "flock LOCK_EX|LOCK_NB" => vec![Errno::ENOLCK],
+        "openat" | "write" => vec![Errno::ENOSPC],
+        "bpf BPF_MAP_UPDATE_ELEM" if object == "vips" => vec![Errno::ENOMEM, Errno::E2BIG],
+        _ => vec![Errno::ENOMEM],
+    }
+}
+
+/// Every operation with every fault of it.
+fn points(operations: &[Operation], kill: bool) -> Vec<(usize, Fault)> {
+    let faults = |operation: &Operation| match kill {
+        true => vec![Fault::Kill],
+        false => errors(operation).into_iter().map(Fault::Error).collect(),
+    };
+    let points = operations.iter().enumerate();
+    points.flat_map(|(i, operation)| faults(operation).into_iter().map(move |it| (i, it))).collect()
+}
+
+/// All points; in emulation, where each takes seconds, one in so many, other ones on another kernel.
+fn sample<T>(points: impl IntoIterator<Item = T>) -> Vec<T> {
+    const ONE_IN: usize = 40;
+
+    let all: Vec<_> = points.into_iter().collect();
+    if !emulated() || all.is_empty() {
+        return all;
+    }
+    let count = all.len();
+    let release = uname().unwrap().release().to_string_lossy().into_owned();
+    let first = release.bytes().map(usize::from).sum::<usize>() % count.min(ONE_IN);
+    let some: Vec<_> = all.into_iter().skip(first).step_by(ONE_IN).collect();
+    left_out(&format!("too slow in emulation: {} of {count} points", count - some.len()));
+    some
+}
+
+/// Runs a command with a fault at one of its operations.
+#[track_caller]
+fn strike(command: &Command, operations: &[Operation], at: usize, fault: Fault) -> String {
+    let Traced { outcome, operations: done, struck } = match fault {
+        Fault::Kill => faults::killed(command, &operations[at]),
+        // aya loads a program again, ten times, to hear what the verifier says.
+        Fault::Error(errno) if operations[at].what == "bpf BPF_PROG_LOAD" => {
+            faults::failed_from(command, &operations[at], &format!("{errno:?}"))
+        }
+        Fault::Error(errno) => faults::failed(command, &operations[at], &format!("{errno:?}")),
+    };
+    let struck = struck.unwrap_or_else(|| panic!("nothing came to {}: {outcome}", operations[at]));
+    let context = format!("{fault:?} at {at}, {struck}");
+    match fault {
+        Fault::Kill => {
+            let signal = outcome.status.signal();
+            assert_eq!(signal, Some(Signal::SIGKILL as i32), "{context}: {outcome}");
+            assert_eq!(done.len(), at, "{context}: {done:#?}, before {operations:#?}");
+        }
+        Fault::Error(errno) => is_reported(&outcome, &struck, errno, &context),
+    }
+    context
+}
+
+/// What failed is named, with the reason, unless it did no harm.
+#[track_caller]
+fn is_reported(outcome: &Outcome, operation: &Operation, errno: Errno, context: &str) {
+    assert!(!outcome.stderr.contains("panicked"), "{context}: {outcome}");
+    if outcome.code() == Some(0) {
+        println!("{context}: did no harm: {}", outcome.stderr.trim_end());
+        return;
+    }
+    assert_eq!(outcome.code(), Some(1), "{context}: {outcome}");
+    println!("{context}: {}", outcome.stderr.trim_end());
+    let error = &outcome.stderr;
+    assert!(error.starts_with("vipnat: cannot "), "{context}: {error}");
+    // aya opens kept maps in no order, so the fault may come to that. Where it can't open a pin, it tries to
+    // make it, and says that it exists.
+    if asks_the_kernel(operation) || operation.what == "bpf BPF_OBJ_GET" {
+        return;
+    }
+    assert!(error.contains(&io::Error::from(errno).to_string()), "{context}: {error}");
+    let parts: Vec<_> = error.split(": ").collect();
+    assert!(parts.windows(2).all(|pair| pair[0] != pair[1]), "{context}: says it once: {error}");
+    // For one of many files, the directory with all of them will do; for the record, what it is.
+    let object = Path::new(&operation.object);
+    let named = |path: &Path| error.contains(&*path.to_string_lossy());
+    let named = match object.is_absolute() {
+        true if object.starts_with("/run/vipnat") => error.contains("names"),
+        true => object.ancestors().take_while(|path| path.components().count() > 4).any(named),
+        // A section of the object, which is a map to the kernel.
+        false if operation.object.starts_with('.') => error.contains("the eBPF object"),
+        false => named(object),
+    };
+    assert!(named, "{context}: {} in {error}", operation.object);
+}
+
+/// The faults of each operation of `apply`, from the first table to the second, and perhaps those on
+/// the way back as well.
+fn to_and_fro(
+    stage: &Stage,
+    tables: [&Table; 2],
+    also_back: bool,
+    exceptions: &[(usize, &str)],
+    kill: bool,
+) {
+    let began = Instant::now();
+    let fresh = tables.map(|table| stage.fresh(table));
+    for (table, fresh) in tables.iter().zip(&fresh) {
+        stage.is_repaired(table, fresh, "without a fault");
+        assert_eq!(stage.sees(), table.sees);
+    }
+    stage.apply(tables[0]);
+    // Whose directions are alike every time from now on.
+    let operations = [1, 0].map(|to| operations(&stage.apply_command(tables[to])));
+    let points = [0, 1].map(|from| {
+        let mut points = points(&operations[from], kill);
+        points.retain(|(at, _)| !asks_the_kernel(&operations[from][*at]));
+        points.retain(|_| from == 0 || also_back);
+        sample(points)
+    });
+    for step in 0..points[0].len().max(points[1].len()) {
+        for (from, to) in [(0, 1), (1, 0)] {
+            let Some((at, fault)) = points[from].get(step) else {
+                stage.apply(tables[to]);
+                continue;
+            };
+            stage.keep_rested_slots_few([tables[to], tables[from]]);
+            let command = stage.apply_command(tables[to]);
+            let context = strike(&command, &operations[from], *at, *fault);
+            stage.works(&tables, exceptions, &context);
+            stage.is_repaired(tables[to], &fresh[to], &context);
+        }
+    }
+    let count = points[0].len() + points[1].len();
+    println!("{count} points in {:?}", began.elapsed());
+}

@@ -1,0 +1,104 @@
+//! Names that tell whose they are, and the removal of what dead owners left.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process,
+    sync::{
+        Once,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use nix::{
+    errno::Errno,
+    sys::{
+        signal::kill,
+        stat::{Mode, umask},
+    },
+    unistd::Pid,
+};
+
+use crate::{cgroup, mounts};
+
+/// What the names of everything tests make begin with.
+pub const TEST_PREFIX: &str = "vipnat-test";
+
+/// A [`unique`] name with [`TEST_PREFIX`]; the first one in a process sweeps, and makes what a test finds
+/// independent of who started it.
+pub fn test_name() -> String {
+    static SWEPT: Once = Once::new();
+    SWEPT.call_once(|| {
+        sweep(TEST_PREFIX);
+        // What containers and other users are to read is made as if by anybody.
+        umask(Mode::from_bits_truncate(0o022));
+    });
+    unique(TEST_PREFIX)
+}
+
+/// `<prefix>-<pid>-<n>`, never the same twice in a process.
+pub(crate) fn unique(prefix: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("{prefix}-{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Removes the cgroups, with the processes in them, the pinned state and the temporary files that
+/// earlier runs with this prefix left when they died by SIGKILL. What belongs to a living process
+/// is not touched.
+pub fn sweep(prefix: &str) {
+    for path in abandoned(&mounts::cgroup2(), prefix) {
+        if let Err(error) = cgroup::remove(&path) {
+            eprintln!("remove leftover {}: {error}", path.display());
+        }
+    }
+    for directory in [PathBuf::from(mounts::BPFFS), env::temp_dir()] {
+        for path in abandoned(&directory, prefix) {
+            // Unlinking a pin of a link detaches it. Another sweep may have been faster.
+            if let Err(error) = fs::remove_dir_all(&path)
+                && path.exists()
+            {
+                eprintln!("remove leftover {}: {error}", path.display());
+            }
+        }
+    }
+}
+
+/// The entries of `directory` that a process made with [`unique`] and that no longer lives.
+fn abandoned(directory: &Path, prefix: &str) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| owner(path, prefix).is_some_and(is_dead))
+        .collect()
+}
+
+/// The process that made `<prefix>-<pid>-<n>`; `None` for any other name.
+fn owner(path: &Path, prefix: &str) -> Option<Pid> {
+    let (pid, n) =
+        path.file_name()?.to_str()?.strip_prefix(prefix)?.strip_prefix('-')?.split_once('-')?;
+    n.parse::<u32>().ok()?;
+    let pid = pid.parse().ok().filter(|&pid| pid > 0)?;
+    Some(Pid::from_raw(pid))
+}
+
+fn is_dead(pid: Pid) -> bool {
+    kill(pid, None) == Err(Errno::ESRCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_the_right_shape_have_an_owner() {
+        let owner = |name| owner(Path::new(name), "p-x").map(Pid::as_raw);
+        assert_eq!(owner("/sys/fs/cgroup/p-x-17-0"), Some(17));
+        for other in
+            ["p-x", "p-x-17", "p-x-17-", "p-x-17-a", "p-x-0-1", "p-x--1-1", "p-17-0", "q-p-x-17-0"]
+        {
+            assert_eq!(owner(other), None, "{other}");
+        }
+    }
+}
