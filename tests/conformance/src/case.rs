@@ -1,6 +1,6 @@
 //! What is compared, and what may differ.
 
-use super::{container::Container, record::Record};
+use crate::{container::Container, record::Record};
 
 /// One behaviour that is compared.
 #[derive(Debug)]

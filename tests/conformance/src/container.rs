@@ -9,10 +9,11 @@ use std::{
     time::Duration,
 };
 
-use super::{run::Gate, session::Session, translator::Translator};
 use vipnat_testkit::{
     App, Cgroup, CommandExt, NetNs, Network, Vipnat, bpf::Refusal, patient, program,
 };
+
+use crate::{gate::Gate, session::Session, translator::Translator};
 
 /// The VIP of the relationship `db`, which most cases use.
 pub const DB: &str = "169.254.37.209";
@@ -66,7 +67,7 @@ pub struct Container {
 
 impl Container {
     /// A container that translates nothing yet.
-    pub(super) fn new(translator: Translator, gate: Arc<Gate>) -> Self {
+    pub(crate) fn new(translator: Translator, gate: Arc<Gate>) -> Self {
         let network = Network::new();
         let app = App::new(network.host(APP));
         // To iptables a VIP needs a route: rules see a connection only once it has left connect().

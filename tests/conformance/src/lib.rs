@@ -5,6 +5,7 @@
 mod case;
 pub mod cases;
 mod container;
+mod gate;
 mod record;
 mod report;
 mod run;

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, fs, path::PathBuf};
 
-use super::case::Case;
+use crate::case::Case;
 
 const BEGIN: &str = "<!-- begin: written by `cargo xtask conformance --write`, do not edit -->";
 const END: &str = "<!-- end -->";

@@ -3,11 +3,11 @@
 use std::{
     iter, mem,
     panic::{self, AssertUnwindSafe},
-    sync::{Arc, Condvar, Mutex, PoisonError, mpsc},
+    sync::{Arc, mpsc},
     thread,
 };
 
-use super::{case::Case, container::Container, record::Record, translator::Translator};
+use crate::{case::Case, container::Container, gate::Gate, record::Record, translator::Translator};
 
 /// How many containers are at work at once; those that only wait are not counted.
 const AT_ONCE: isize = 6;
@@ -136,39 +136,6 @@ fn verdict(case: &Case, translators: &[Translator], records: &[Record]) -> Verdi
         Some(_) => Verdict::Failed(format!(
             "vipnat differs from iptables in another way than the known one:\n{difference}"
         )),
-    }
-}
-
-/// Lets only so many in at once.
-#[derive(Debug)]
-pub(super) struct Gate {
-    /// Less than none while those that were away come back.
-    free: Mutex<isize>,
-    left: Condvar,
-}
-
-impl Gate {
-    fn new(free: isize) -> Self {
-        Self { free: Mutex::new(free), left: Condvar::new() }
-    }
-
-    fn enter(&self) {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut free =
-            self.left.wait_while(free, |free| *free <= 0).unwrap_or_else(PoisonError::into_inner);
-        *free -= 1;
-    }
-
-    fn leave(&self) {
-        *self.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.left.notify_one();
-    }
-
-    /// Makes room for another one until `work` is done, and comes back at once.
-    pub(super) fn while_away(&self, work: impl FnOnce()) {
-        self.leave();
-        work();
-        *self.free.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
     }
 }
 

@@ -6,8 +6,9 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
-use super::record::Record;
 use vipnat_testkit::Cgroup;
+
+use crate::record::Record;
 
 /// What scripts and records call the addresses.
 const NAMES: [(&str, &str); 12] = [
@@ -38,7 +39,7 @@ pub struct Session {
 
 impl Session {
     /// Starts the command, which must be the program `sockets` in some place.
-    pub(super) fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         let stderr = tempfile::tempfile().expect("make a file");
         let written = stderr.try_clone().expect("open a file again");
         let mut process = command

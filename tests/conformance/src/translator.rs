@@ -27,7 +27,7 @@ impl Translator {
     pub const ALL: [Self; 4] = [Self::IptablesLegacy, Self::IptablesNft, Self::Nft, Self::Vipnat];
 
     /// Makes the table in the file what counts for the app from now on.
-    pub(super) fn apply(self, vipnat: &Vipnat, app: &App, table: &Path) {
+    pub(crate) fn apply(self, vipnat: &Vipnat, app: &App, table: &Path) {
         let (export, load): (_, &[&str]) = match self {
             Self::IptablesLegacy => ("iptables", &["iptables-legacy-restore", "-w"]),
             Self::IptablesNft => ("iptables", &["iptables-nft-restore", "-w"]),

@@ -4,6 +4,7 @@ mod bad_input;
 mod check;
 mod confirm;
 mod exec;
+mod exported_rules;
 mod import_platform;
 mod inspect;
 mod machine;

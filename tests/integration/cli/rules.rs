@@ -1,85 +1,11 @@
 //! Exported rules in a network namespace: even turns, reloading and removing.
 
-use std::{fs, net::Ipv4Addr, process::Command};
-
-use vipnat_testkit::{NetNs, Outcome, outcome};
+use std::net::Ipv4Addr;
 
 use crate::{
-    cli::rules_beside::BESIDE,
+    cli::exported_rules::{BESIDE, Loader, clear, exported, remove, scene, succeeds},
     scene::{DB, PORT, Scene, banner, ip, list},
 };
-
-/// What loads rules into the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Loader {
-    Legacy,
-    NftIptables,
-    Nft,
-}
-
-impl Loader {
-    pub(crate) const ALL: [Self; 3] = [Self::Legacy, Self::NftIptables, Self::Nft];
-    pub(crate) const IPTABLES: [Self; 2] = [Self::Legacy, Self::NftIptables];
-
-    /// What it is called in `vipnat export`.
-    pub(crate) fn format(self) -> &'static str {
-        if self == Self::Nft { "nft" } else { "iptables" }
-    }
-
-    fn program(self, verb: &str) -> String {
-        match self {
-            Self::Legacy => format!("iptables-legacy-{verb}"),
-            Self::NftIptables => format!("iptables-nft-{verb}"),
-            Self::Nft => "nft".to_owned(),
-        }
-    }
-
-    /// Loads rules on a host, and whatever is in `options` of iptables-restore.
-    pub(crate) fn load(self, scene: &Scene, rules: &str, options: &[&str]) {
-        let file = scene.vipnat.table("").with_file_name("rules");
-        fs::write(&file, rules).unwrap();
-        let mut command = scene.app.host.command(self.program("restore"));
-        if self == Self::Nft {
-            command.arg("-f");
-        }
-        succeeds(command.args(options).arg(file), rules);
-    }
-
-    /// The rules on a host, without comments and counters.
-    pub(crate) fn saved(self, host: &NetNs) -> String {
-        let mut command = host.command(self.program("save"));
-        if self == Self::Nft {
-            command.args(["list", "ruleset"]);
-        }
-        let saved = succeeds(&mut command, "").stdout;
-        let lines = saved.lines().filter(|line| !line.starts_with('#')).map(|line| {
-            let counters = if line.starts_with(':') { line.find(" [") } else { None };
-            &line[..counters.unwrap_or(line.len())]
-        });
-        lines.map(|line| format!("{line}\n")).collect()
-    }
-}
-
-/// Runs a command that must succeed.
-pub(crate) fn succeeds(command: &mut Command, input: &str) -> Outcome {
-    let outcome = outcome(command);
-    assert!(outcome.status.success(), "{command:?}: {outcome}\n--- input\n{input}");
-    outcome
-}
-
-/// An app that has a route for VIPs, which only rules need, and backends that vipnat doesn't know of.
-pub(crate) fn scene(backends: u8) -> Scene {
-    let scene = Scene::new(backends);
-    scene.app.host.ip("route add 169.254.0.0/16 dev eth0");
-    scene
-}
-
-/// What `vipnat export` prints for the app of a table.
-pub(crate) fn exported(scene: &Scene, loader: Loader, table: &str, options: &[&str]) -> String {
-    let file = scene.vipnat.table(table);
-    let arguments = ["export", loader.format(), file.to_str().unwrap(), "--app", "shop"];
-    scene.vipnat.ok([&arguments[..], options].concat())
-}
 
 /// Who answers so many connections, TCP and UDP by turns.
 fn who(scene: &Scene, connections: usize) -> Vec<String> {
@@ -171,27 +97,6 @@ fn without_backends_exported_rules_refuse() {
     }
 }
 
-/// Removes vipnat's rules, as the documentation says; there are no others.
-pub(crate) fn clear(scene: &Scene, loader: Loader) {
-    remove(scene, loader);
-    let left = loader.saved(&scene.app.host);
-    assert!(!left.to_lowercase().contains("vipnat") && !left.contains("-A"), "{left}");
-}
-
-fn remove(scene: &Scene, loader: Loader) {
-    match loader {
-        Loader::Nft => {
-            succeeds(scene.app.host.command("nft").args(["delete", "table", "ip", "vipnat"]), "");
-        }
-        iptables => {
-            let saved = succeeds(&mut scene.app.host.command(iptables.program("save")), "").stdout;
-            let others = saved.lines().filter(|line| !line.contains("VIPNAT"));
-            let others: String = others.map(|line| format!("{line}\n")).collect();
-            iptables.load(scene, &others, &[]);
-        }
-    }
-}
-
 #[test]
 fn rules_can_be_loaded_again_and_removed_and_leave_others_alone() {
     let scene = scene(2);
@@ -231,11 +136,6 @@ fn rules_can_be_loaded_again_and_removed_and_leave_others_alone() {
             }
         }
     }
-}
-
-/// What connection tracking knows of a protocol.
-pub(crate) fn tracked(host: &NetNs, protocol: &str) -> String {
-    succeeds(host.command("conntrack").args(["-L", "-p", protocol]), "").stdout
 }
 
 #[test]

@@ -11,13 +11,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 use vipnat_testkit::{Backend, NetNs, Outcome, left_out, outcome, patient, program};
 
 use crate::{
-    cli::rules::{Loader, clear, exported, scene, succeeds, tracked},
+    cli::exported_rules::{BESIDE, Loader, clear, exported, scene, succeeds, tracked},
     scene::{DB, PORT, Scene, banner, ip, list},
     sockets::Sockets,
 };
-
-/// What the option is called.
-pub(crate) const BESIDE: &[&str] = &["--beside-vipnat"];
 
 /// Loads the rules of a table beside vipnat.
 fn load(scene: &Scene, loader: Loader, table: &str) {

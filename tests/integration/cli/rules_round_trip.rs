@@ -11,8 +11,7 @@ use proptest::{
 use serde_json::{Value, json};
 
 use crate::{
-    cli::rules::{Loader, exported},
-    cli::rules_beside::BESIDE,
+    cli::exported_rules::{BESIDE, Loader, exported},
     scene::Scene,
 };
 

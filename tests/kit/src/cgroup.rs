@@ -2,22 +2,11 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Read, Seek},
-    os::fd::AsFd,
     path::{Path, PathBuf},
     thread,
-    time::{Duration, Instant},
 };
 
-use nix::{
-    errno::Errno,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-};
-
-use crate::{leftovers, mounts, this_machine::patient};
-
-/// How long a killed process may take to be gone.
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::{cgroup_removal::remove, leftovers, mounts};
 
 /// A cgroup v2 of its own. `Drop` kills what still runs in it and in cgroups below it, and nothing
 /// else, and removes them.
@@ -84,50 +73,4 @@ impl Drop for Cgroup {
             }
         }
     }
-}
-
-/// Ends every process of a cgroup and of those below it, and removes them all. One that is gone
-/// already is fine.
-pub(crate) fn remove(path: &Path) -> io::Result<()> {
-    let removed = fs::write(path.join("cgroup.kill"), "1")
-        .and_then(|()| wait_until_empty(path))
-        .and_then(|()| remove_tree(path));
-    match removed {
-        Err(_) if !path.exists() => Ok(()),
-        other => other,
-    }
-}
-
-/// The kernel announces changes of `cgroup.events` with POLLPRI, to those who have read it.
-fn wait_until_empty(path: &Path) -> io::Result<()> {
-    let deadline = Instant::now() + patient(PATIENCE);
-    let mut events = File::open(path.join("cgroup.events"))?;
-    loop {
-        let mut text = String::new();
-        events.rewind()?;
-        events.read_to_string(&mut text)?;
-        if text.lines().any(|line| line == "populated 0") {
-            return Ok(());
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "processes survive SIGKILL"));
-        }
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLPRI)], timeout) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// Only directories can be removed from a cgroup hierarchy; the files go with them.
-fn remove_tree(path: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove_tree(&entry.path())?;
-        }
-    }
-    fs::remove_dir(path)
 }

@@ -36,9 +36,8 @@ impl CommandExt for Command {
     }
 
     fn in_netns(&mut self, host: &NetNs) -> &mut Self {
-        let host = host.clone();
-        // SAFETY: setns(2) is only a system call, and nothing here allocates.
-        unsafe { self.pre_exec(move || Ok(host.enter()?)) }
+        host.receive(self);
+        self
     }
 
     fn limited_to(&mut self, limit: Duration) -> &mut Self {

@@ -19,7 +19,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{cgroup, mounts};
+use crate::{cgroup_removal, mounts};
 
 /// What the names of everything tests make begin with.
 pub const TEST_PREFIX: &str = "vipnat-test";
@@ -47,7 +47,7 @@ pub(crate) fn unique(prefix: &str) -> String {
 /// is not touched.
 pub fn sweep(prefix: &str) {
     for path in abandoned(&mounts::cgroup2(), prefix) {
-        if let Err(error) = cgroup::remove(&path) {
+        if let Err(error) = cgroup_removal::remove(&path) {
             eprintln!("remove leftover {}: {error}", path.display());
         }
     }

@@ -8,6 +8,7 @@ mod app;
 mod backend;
 pub mod bpf;
 mod cgroup;
+mod cgroup_removal;
 mod churn;
 mod command;
 pub mod faults;

@@ -6,7 +6,10 @@ use std::{
     io::{self, Write},
     iter, mem,
     net::{Ipv4Addr, UdpSocket},
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::process::CommandExt as _,
+    },
     panic,
     path::PathBuf,
     process::{self, Command, Stdio},
@@ -16,7 +19,7 @@ use std::{
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-use crate::{command::CommandExt, panics};
+use crate::panics;
 
 /// A network namespace without a name: it is gone when the last handle, process and socket in it
 /// is gone, however the test ends. Clones are handles to the same namespace.
@@ -87,7 +90,7 @@ impl NetNs {
     /// A command that runs inside.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
-        command.in_netns(self);
+        self.receive(&mut command);
         command
     }
 
@@ -96,8 +99,15 @@ impl NetNs {
         format!("/proc/{}/fd/{}", process::id(), self.handle.as_raw_fd()).into()
     }
 
+    /// Makes a command start inside.
+    pub(crate) fn receive(&self, command: &mut Command) {
+        let host = self.clone();
+        // SAFETY: setns(2) is only a system call, and nothing here allocates.
+        unsafe { command.pre_exec(move || Ok(host.enter()?)) };
+    }
+
     /// Moves the calling thread inside. Only a system call: allowed between fork and exec.
-    pub(crate) fn enter(&self) -> nix::Result<()> {
+    fn enter(&self) -> nix::Result<()> {
         setns(&self.handle, CloneFlags::CLONE_NEWNET)
     }
 }

@@ -1,5 +1,6 @@
 //! The table changes while connections and flows are there.
 
+use super::setup::two_services;
 use crate::{Case, Known, db, db_with};
 
 const GROUP: &str = "Changes of the table";
@@ -54,7 +55,7 @@ pub(super) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "a relationship goes: what is connected stays, the VIP is none any more",
         run: |container, record| {
-            container.apply(&super::two_services());
+            container.apply(&two_services());
             let mut session = container.session();
             session.play("socket a tcp4\nconnect a cache:5432\nask a", record);
             container.apply(&db(&[1]));
@@ -195,7 +196,7 @@ pub(super) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "a relationship goes: the next datagram of a UDP flow",
         run: |container, record| {
-            container.apply(&super::two_services());
+            container.apply(&two_services());
             let mut session = container.session();
             session.play("socket a udp4\nsendto a ? cache:5432\nrecvfrom a", record);
             container.apply(&db(&[1]));

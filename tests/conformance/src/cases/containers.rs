@@ -2,9 +2,10 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use super::play;
-use crate::{APP, Case, Container, Known, Record, db, db_with};
 use vipnat_testkit::outcome;
+
+use super::setup::play;
+use crate::{APP, Case, Container, Known, Record, db, db_with};
 
 const GROUP: &str = "The container";
 

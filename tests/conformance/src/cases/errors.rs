@@ -1,6 +1,6 @@
 //! What fails with TCP or with any socket, and how.
 
-use super::play;
+use super::setup::play;
 use crate::{Case, Known};
 
 const GROUP: &str = "Errors";

@@ -1,6 +1,6 @@
 //! What fails with UDP, and how.
 
-use super::play;
+use super::setup::play;
 use crate::{Case, Known};
 
 const GROUP: &str = "Errors";

@@ -1,6 +1,6 @@
 //! TCP sockets that are connected more than once, and sockets that processes share.
 
-use super::play;
+use super::setup::{play, two_services};
 use crate::{Case, db};
 
 const GROUP: &str = "Sockets used again";
@@ -151,7 +151,7 @@ pub(super) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "`connect(AF_UNSPEC)`, then another VIP",
         run: |container, record| {
-            container.apply(&super::two_services());
+            container.apply(&two_services());
             container.session().play(
                 "socket a tcp4
                  connect a db:5432

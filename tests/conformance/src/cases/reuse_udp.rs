@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use super::play;
+use super::setup::{play, two_services};
 use crate::{Case, Known, db};
 
 const GROUP: &str = "Sockets used again";
@@ -13,7 +13,7 @@ pub(super) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "`connect(AF_UNSPEC)` on a connected UDP socket: no peer; then other addresses",
         run: |container, record| {
-            container.apply(&super::two_services());
+            container.apply(&two_services());
             container.session().play(
                 "socket a udp4
                  connect a db:5432
@@ -38,7 +38,7 @@ pub(super) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "a connected UDP socket connects elsewhere: another VIP, the backend itself",
         run: |container, record| {
-            container.apply(&super::two_services());
+            container.apply(&two_services());
             container.session().play(
                 "socket a udp4
                  connect a db:5432
@@ -127,7 +127,7 @@ pub(super) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "another program refuses a connected UDP socket's next connect: it stays where it was",
         run: |container, record| {
-            container.apply(&super::two_services());
+            container.apply(&two_services());
             let mut session = container.session();
             session.play("socket a udp4\nconnect a db:5432\nask a", record);
             let refusal = container.refuse(&["connect4"]);
@@ -153,7 +153,7 @@ pub(super) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "a UDP socket connects to a VIP whose backend is on 127.0.0.1, then to another VIP",
         run: |container, record| {
-            let loopback = super::two_services().replacen("247.221.81.1", "127.0.0.1", 1);
+            let loopback = two_services().replacen("247.221.81.1", "127.0.0.1", 1);
             container.apply(&loopback);
             let sidecar = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5432);
             let _server = container.serve_inside(&[("sidecar", sidecar)]);
@@ -178,7 +178,7 @@ pub(super) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "the same with `connect(AF_UNSPEC)` in between, and without connecting at all",
         run: |container, record| {
-            let loopback = super::two_services().replacen("247.221.81.1", "127.0.0.1", 1);
+            let loopback = two_services().replacen("247.221.81.1", "127.0.0.1", 1);
             container.apply(&loopback);
             let sidecar = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5432);
             let _server = container.serve_inside(&[("sidecar", sidecar)]);
@@ -205,7 +205,7 @@ pub(super) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "a UDP socket that is connected through a VIP to 127.0.0.1 sends to another VIP",
         run: |container, record| {
-            let loopback = super::two_services().replacen("247.221.81.1", "127.0.0.1", 1);
+            let loopback = two_services().replacen("247.221.81.1", "127.0.0.1", 1);
             container.apply(&loopback);
             let sidecar = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5432);
             let _server = container.serve_inside(&[("sidecar", sidecar)]);

@@ -5,6 +5,7 @@
 
 use std::fs;
 
+use super::setup::two_services;
 use crate::{Case, Container, Known, db};
 
 const GROUP: &str = "Several VIPs of one backend";
@@ -143,7 +144,7 @@ pub(super) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "all of this with two VIPs that have backends of their own",
         run: |container, record| {
-            container.apply(&super::two_services());
+            container.apply(&two_services());
             container.session().play(
                 "socket a tcp4
                  setsockopt a SO_REUSEADDR 1

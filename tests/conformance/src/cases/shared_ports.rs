@@ -5,8 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{Case, Container, Known, Record, Session, db};
 use vipnat_testkit::patient;
+
+use crate::{Case, Container, Known, Record, Session, db};
 
 const GROUP: &str = "Sockets that share a port";
 

@@ -1,6 +1,6 @@
 //! TCP connections: who answers, and what the names of the socket are.
 
-use super::play;
+use super::setup::{play, two_services};
 use crate::{Case, backend, db_with};
 
 const GROUP: &str = "TCP";
@@ -152,7 +152,7 @@ pub(super) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "two sockets with `SO_REUSEPORT` on one port connect to two VIPs",
         run: |container, record| {
-            container.apply(&super::two_services());
+            container.apply(&two_services());
             container.session().play(
                 "socket a tcp4
                  setsockopt a SO_REUSEPORT 1

@@ -1,8 +1,9 @@
 //! What sockets are told of their connection that depends on where it really leads.
 
-use super::{play, unreached::trace};
-use crate::{Case, Known, backend, db, db_with};
 use vipnat_testkit::bpf::Redirector;
+
+use super::{setup::play, unreached::trace};
+use crate::{Case, Known, backend, db, db_with};
 
 const GROUP: &str = "What a socket is told";
 

@@ -1,6 +1,6 @@
 //! Which backend is next.
 
-use super::play;
+use super::setup::play;
 use crate::{Case, Container, Known, Record, db, db_with};
 
 const GROUP: &str = "Who is next";

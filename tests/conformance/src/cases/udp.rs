@@ -1,6 +1,6 @@
 //! UDP: who answers, and where answers come from.
 
-use super::play;
+use super::setup::{play, two_services};
 use crate::{Case, backend, db_with};
 
 const GROUP: &str = "UDP";
@@ -156,7 +156,7 @@ pub(super) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "`sendmmsg` and `recvmmsg`: two VIPs and a direct address in one call",
         run: |container, record| {
-            container.apply(&super::two_services());
+            container.apply(&two_services());
             container.session().play(
                 "socket a udp4
                  sendmmsg a ? db:5432 ? cache:5432 ? backend3:5432
@@ -175,7 +175,7 @@ pub(super) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "the same from an `AF_INET6` socket",
         run: |container, record| {
-            container.apply(&super::two_services());
+            container.apply(&two_services());
             container.session().play(
                 "socket a udp6
                  sendmmsg a ? [::ffff:db]:5432 ? [::ffff:cache]:5432 ? [::ffff:backend3]:5432

@@ -1,6 +1,6 @@
 //! UDP: sockets that talk to more than one address, or to one in several ways.
 
-use super::play;
+use super::setup::{play, two_services};
 use crate::{Case, Known, db, db_with};
 
 const GROUP: &str = "UDP with several addresses";
@@ -11,7 +11,7 @@ pub(super) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "one socket, two VIPs and a direct address, each shown as it is",
         run: |container, record| {
-            container.apply(&super::two_services());
+            container.apply(&two_services());
             container.session().play(
                 "socket a udp4
                  sendto a ? db:5432
@@ -138,7 +138,7 @@ pub(super) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "`sendto` on a connected socket: to the same VIP, another VIP, a direct address",
         run: |container, record| {
-            container.apply(&super::two_services());
+            container.apply(&two_services());
             container.session().play(
                 "socket a udp4
                  connect a db:5432

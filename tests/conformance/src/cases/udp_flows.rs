@@ -1,6 +1,6 @@
 //! UDP: which datagrams are one flow, and what may answer it.
 
-use super::play;
+use super::setup::{play, two_services};
 use crate::{Case, Container, Known, Record, db};
 
 const GROUP: &str = "UDP flows";
@@ -114,7 +114,7 @@ pub(super) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "a reply that comes late, after other traffic",
         run: |container, record| {
-            container.apply(&super::two_services());
+            container.apply(&two_services());
             container.session().play(
                 "socket a udp4
                  sendto a \"later 1500\" db:5432
@@ -152,7 +152,7 @@ pub(super) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "a reply that comes when the socket is connected elsewhere is not received",
         run: |container, record| {
-            container.apply(&super::two_services());
+            container.apply(&two_services());
             container.session().play(
                 "socket a udp4
                  bind a app:4000

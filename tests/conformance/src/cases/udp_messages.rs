@@ -1,6 +1,6 @@
 //! UDP: flags, options and sizes of messages.
 
-use super::play;
+use super::setup::play;
 use crate::Case;
 
 const GROUP: &str = "UDP messages";

@@ -2,8 +2,9 @@
 
 use std::{thread, time::Duration};
 
-use crate::{APP, Case, Container, DB, Known, Record, backend, db};
 use vipnat_testkit::{Cgroup, installed, outcome};
+
+use crate::{APP, Case, Container, DB, Known, Record, backend, db};
 
 const GROUP: &str = "What no hook reaches";
 

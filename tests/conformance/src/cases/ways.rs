@@ -1,6 +1,6 @@
 //! The many ways to make a connection.
 
-use super::play;
+use super::setup::play;
 use crate::Case;
 
 const GROUP: &str = "Ways to connect";

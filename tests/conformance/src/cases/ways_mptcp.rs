@@ -1,6 +1,6 @@
 //! MPTCP sockets.
 
-use super::play;
+use super::setup::play;
 use crate::Case;
 
 const GROUP: &str = "Ways to connect";

@@ -1,6 +1,15 @@
 //! `apply` and `attach`: the first one, changes of the table, and take-overs from other builds.
 
-use super::*;
+use std::{collections::HashSet, fs, path::Path, process::Command, time::Instant};
+
+use vipnat_common::layout::{LAYOUT, Layout, capacity};
+use vipnat_testkit::{faults::Operation, outcome, state};
+
+use super::{
+    points::{Fault, asks_the_kernel, operations, points, sample, strike, to_and_fro},
+    stage::{NOTHING, Stage, Table, same},
+};
+use crate::scene::{PORT, ip, list, table};
 
 /// The first apply, in two parts: what loads and pins the object, and what comes then, before which it
 /// need not be loaded every time.
@@ -89,11 +98,8 @@ fn failed_while_cgroups_change_hands() {
 /// An app goes, another one comes, and one gets other backends with weights.
 fn apps_come_and_go(kill: bool) {
     let stage = Stage::new(3);
-    let weights = format!(
-        "[{{ ip = \"{}\", weight = 3 }}, {{ ip = \"{}\", port = {PORT} }}]",
-        crate::scene::ip(1),
-        crate::scene::ip(2)
-    );
+    let weights =
+        format!("[{{ ip = \"{}\", weight = 3 }}, {{ ip = \"{}\", port = {PORT} }}]", ip(1), ip(2));
     let before = stage.table(
         &[("a", 0, list([0, 1]), ""), ("b", 1, list([2]), "")],
         &["0 0 1 1", "2 2 2 2", NOTHING],
@@ -155,7 +161,7 @@ fn killed_while_maps_grow() {
 fn slots_are_reclaimed(kill: bool) {
     let stage = Stage::new(1);
     let many = |first: u8| {
-        let [a, b] = [first, first + 1].map(crate::scene::ip);
+        let [a, b] = [first, first + 1].map(ip);
         format!("[{{ ip = \"{a}\", weight = 204 }}, {{ ip = \"{b}\", weight = 205 }}]")
     };
     let before = stage.table(&[("a", 0, many(0), "")], &["0 0 1 1"]);

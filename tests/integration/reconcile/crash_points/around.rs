@@ -1,6 +1,18 @@
 //! What happens around a command: file systems and cgroups that go, maps that are full, reads that fail.
 
-use super::*;
+use std::{process::Command, time::Instant};
+
+use vipnat_testkit::{
+    Cgroup, Vipnat,
+    faults::{Operation, Stopped},
+    outcome, state,
+};
+
+use super::{
+    points::{asks_the_kernel, operations, sample},
+    stage::{NOTHING, Stage, Table, same},
+};
+use crate::scene::{list, strace, table, too_much};
 
 /// Every operation of a command after it has locked the state directory.
 fn once_locked(operations: &[Operation]) -> impl Iterator<Item = &Operation> {

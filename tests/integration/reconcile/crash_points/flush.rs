@@ -1,6 +1,12 @@
 //! `flush` and `flush --app`.
 
-use super::*;
+use std::time::Instant;
+
+use super::{
+    points::{operations, points, sample, strike},
+    stage::{NOTHING, Stage, Table, same},
+};
+use crate::scene::list;
 
 /// The faults of each operation of `flush`, which is run again, or is followed by `apply`.
 fn flush(apps: usize, kill: bool, again: bool) {

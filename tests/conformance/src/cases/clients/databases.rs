@@ -2,11 +2,12 @@
 
 use std::{process::Command, time::Duration};
 
-use super::{GROUP, has, note, note_exit};
-use crate::{Case, Container, DB, Record, backend, db};
 use vipnat_testkit::{
     Cgroup, CommandExt as _, Database, Postgres, Server, Session, TEST_PREFIX, patient,
 };
+
+use super::client::{GROUP, has, note, note_exit};
+use crate::{Case, Container, DB, Record, backend, db};
 
 /// Which server answers, whatever psql believes.
 const WHO: &str = "select inet_server_addr()";
@@ -67,7 +68,7 @@ fn ask(session: &mut Session, question: &str, record: &mut Record) {
     record.line(session.ask(question).expect("an answer"));
 }
 
-pub(super) const CASES: &[Case] = &[
+pub(in crate::cases) const CASES: &[Case] = &[
     Case {
         name: "psql",
         group: GROUP,

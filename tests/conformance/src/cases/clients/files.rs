@@ -2,11 +2,12 @@
 
 use std::fs;
 
-use super::{GROUP, directory, has};
-use crate::{Case, DB, Known, backend, db};
 use vipnat_testkit::{Server, outcome};
 
-pub(super) const CASES: &[Case] = &[Case {
+use super::client::{GROUP, directory, has};
+use crate::{Case, DB, Known, backend, db};
+
+pub(in crate::cases) const CASES: &[Case] = &[Case {
     name: "tftp",
     group: GROUP,
     behaviour: "TFTP, whose server answers from another port: a file of one block, and one of several",

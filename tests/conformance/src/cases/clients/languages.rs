@@ -1,6 +1,6 @@
 //! Programs in Python, Node and Java, whose sockets are what their libraries make of them.
 
-use super::{GROUP, has, run};
+use super::client::{GROUP, has, run};
 use crate::{Case, Container, DB, Record, db};
 
 /// A program that asks the service, which has three backends, a few times.
@@ -19,7 +19,7 @@ fn ask_in_vain(container: &Container, record: &mut Record, interpreter: &str, wh
     }
 }
 
-pub(super) const CASES: &[Case] = &[
+pub(in crate::cases) const CASES: &[Case] = &[
     Case {
         name: "python-asyncio-streams",
         group: GROUP,

@@ -2,9 +2,10 @@
 
 use std::{fs, process::Command};
 
-use super::{Client, GROUP, directory, has, note};
-use crate::{Case, Container, Record, backend, db};
 use vipnat_testkit::{Server, client_file, outcome};
+
+use super::client::{Client, GROUP, directory, has, note};
+use crate::{Case, Container, Record, backend, db};
 
 /// What runs a program where the name `two.test` is two VIPs.
 const WITH_HOSTS: &str = "mount --bind \"$0/hosts\" /etc/hosts && exec \"$@\"";
@@ -70,7 +71,7 @@ fn connect_by_name(container: &Container, record: &mut Record, interpreter: &str
     note(record, client.args(program.arguments()).args([what, "two.test", "5432"]));
 }
 
-pub(super) const CASES: &[Case] = &[
+pub(in crate::cases) const CASES: &[Case] = &[
     Case {
         name: "dig",
         group: GROUP,

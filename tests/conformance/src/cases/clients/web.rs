@@ -2,9 +2,10 @@
 
 use std::net::SocketAddrV4;
 
-use super::{GROUP, has, run};
-use crate::{Case, Container, DB, Record, backend, db};
 use vipnat_testkit::{Outcome, Server, outcome};
+
+use super::client::{GROUP, has, run};
+use crate::{Case, Container, DB, Record, backend, db};
 
 /// The service on port 80 of three backends; nothing if that can't be.
 fn serve(container: &Container, record: &mut Record) -> Vec<Server> {
@@ -36,7 +37,7 @@ fn curl(container: &Container, record: &mut Record, code: i32, arguments: &[&str
     }
 }
 
-pub(super) const CASES: &[Case] = &[
+pub(in crate::cases) const CASES: &[Case] = &[
     Case {
         name: "curl",
         group: GROUP,

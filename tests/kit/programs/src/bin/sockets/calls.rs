@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     io, iter, mem,
+    os::fd::AsRawFd as _,
     sync::{Barrier, Mutex},
     thread,
     time::Duration,
@@ -15,7 +16,6 @@ use vipnat_testkit::patient;
 use crate::{
     address::{filled, show},
     message,
-    script::{done, fd},
 };
 
 /// How long a blocking connect or send may take: longer than the kernel looks for a neighbour.
@@ -113,7 +113,7 @@ pub(crate) fn poll(socket: &Socket, events: &str) -> io::Result<String> {
         "out" => libc::POLLOUT,
         _ => panic!("no events: {events}"),
     };
-    let mut poll = libc::pollfd { fd: fd(socket), events: wanted, revents: 0 };
+    let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events: wanted, revents: 0 };
     // SAFETY: one pollfd.
     let ready = unsafe { libc::poll(&raw mut poll, 1, CONNECT.as_millis() as libc::c_int) };
     if Errno::result(ready)? == 0 {
@@ -169,7 +169,7 @@ pub(crate) fn set(socket: &Socket, option: &str, value: &str) -> io::Result<Stri
     // SAFETY: the pointer and the size are those of `value`.
     let result = unsafe {
         libc::setsockopt(
-            fd(socket),
+            socket.as_raw_fd(),
             level,
             number,
             (&raw const value).cast(),
@@ -187,7 +187,13 @@ pub(crate) fn original_destination(socket: &Socket) -> io::Result<String> {
     let ((), address) = filled(|name, length| {
         // SAFETY: `filled` gives room for any address, and its size.
         let result = unsafe {
-            libc::getsockopt(fd(socket), libc::IPPROTO_IP, SO_ORIGINAL_DST, name.cast(), length)
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::IPPROTO_IP,
+                SO_ORIGINAL_DST,
+                name.cast(),
+                length,
+            )
         };
         Errno::result(result)?;
         Ok(())
@@ -202,7 +208,7 @@ pub(crate) fn mtu(socket: &Socket) -> io::Result<String> {
     // SAFETY: the pointer and the size are those of `value`.
     let result = unsafe {
         libc::getsockopt(
-            fd(socket),
+            socket.as_raw_fd(),
             libc::IPPROTO_IP,
             libc::IP_MTU,
             (&raw mut value).cast(),
@@ -223,7 +229,7 @@ pub(crate) fn syn_data(socket: &Socket) -> io::Result<String> {
     // SAFETY: the pointer and the size are those of `info`.
     let result = unsafe {
         libc::getsockopt(
-            fd(socket),
+            socket.as_raw_fd(),
             libc::IPPROTO_TCP,
             libc::TCP_INFO,
             (&raw mut info).cast(),
@@ -240,4 +246,9 @@ pub(crate) fn name(error: &io::Error) -> String {
         Some(errno) => format!("{:?}", Errno::from_raw(errno)),
         None => error.to_string(),
     }
+}
+
+/// The result of a call that only succeeds.
+pub(crate) fn done() -> io::Result<String> {
+    Ok("0".to_owned())
 }

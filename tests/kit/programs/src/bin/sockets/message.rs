@@ -1,14 +1,11 @@
 //! Calls that send and receive.
 
-use std::{io, iter, mem, net::Ipv4Addr, ptr};
+use std::{io, iter, mem, net::Ipv4Addr, os::fd::AsRawFd as _, ptr};
 
 use nix::errno::Errno;
 use socket2::{SockAddr, Socket};
 
-use crate::{
-    address::{filled, parse, show},
-    script::fd,
-};
+use crate::address::{filled, parse, show};
 
 /// Room for the control messages of one call.
 const CONTROL: usize = 256;
@@ -16,7 +13,12 @@ const CONTROL: usize = 256;
 pub(crate) fn send(socket: &Socket, data: &str, flags: &[&str]) -> io::Result<String> {
     // SAFETY: the pointer and the size are those of `data`.
     let size = unsafe {
-        libc::send(fd(socket), data.as_ptr().cast(), data.len(), bits(flags) | libc::MSG_NOSIGNAL)
+        libc::send(
+            socket.as_raw_fd(),
+            data.as_ptr().cast(),
+            data.len(),
+            bits(flags) | libc::MSG_NOSIGNAL,
+        )
     };
     Ok(Errno::result(size)?.to_string())
 }
@@ -30,7 +32,7 @@ pub(crate) fn sendto(
     // SAFETY: pointers and sizes are those of `data` and `to`.
     let size = unsafe {
         libc::sendto(
-            fd(socket),
+            socket.as_raw_fd(),
             data.as_ptr().cast(),
             data.len(),
             bits(flags) | libc::MSG_NOSIGNAL,
@@ -57,7 +59,7 @@ pub(crate) fn sendmsg(
         buffer.push(&mut header, text);
     }
     // SAFETY: everything the header points to is alive.
-    let size = unsafe { libc::sendmsg(fd(socket), &raw const header, libc::MSG_NOSIGNAL) };
+    let size = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_NOSIGNAL) };
     Ok(Errno::result(size)?.to_string())
 }
 
@@ -71,16 +73,18 @@ pub(crate) fn sendmmsg(socket: &Socket, pairs: &[&str]) -> io::Result<String> {
         .collect();
     let count = messages.len() as libc::c_uint;
     // SAFETY: everything the headers point to is alive.
-    let sent =
-        unsafe { libc::sendmmsg(fd(socket), messages.as_mut_ptr(), count, libc::MSG_NOSIGNAL) };
+    let sent = unsafe {
+        libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), count, libc::MSG_NOSIGNAL)
+    };
     Ok(Errno::result(sent)?.to_string())
 }
 
 pub(crate) fn recv(socket: &Socket, flags: &[&str]) -> io::Result<String> {
     let mut buffer = [0; 65536];
     // SAFETY: the pointer and the size are those of `buffer`.
-    let size =
-        unsafe { libc::recv(fd(socket), buffer.as_mut_ptr().cast(), buffer.len(), bits(flags)) };
+    let size = unsafe {
+        libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), bits(flags))
+    };
     Ok(show_data(&buffer[..Errno::result(size)? as usize]))
 }
 
@@ -90,7 +94,7 @@ pub(crate) fn recvfrom(socket: &Socket, flags: &[&str]) -> io::Result<String> {
         // SAFETY: pointers and sizes are those of the buffers.
         let size = unsafe {
             libc::recvfrom(
-                fd(socket),
+                socket.as_raw_fd(),
                 buffer.as_mut_ptr().cast(),
                 buffer.len(),
                 bits(flags),
@@ -117,7 +121,7 @@ pub(crate) fn recvmsg(socket: &Socket, flags: &[&str]) -> io::Result<String> {
         header.msg_control = control.0.as_mut_ptr().cast();
         header.msg_controllen = CONTROL;
         // SAFETY: everything the header points to is alive.
-        let size = unsafe { libc::recvmsg(fd(socket), &raw mut header, bits(flags)) };
+        let size = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, bits(flags)) };
         let size = Errno::result(size)? as usize;
         // SAFETY: the kernel filled the header in.
         unsafe { *length = header.msg_namelen };
@@ -147,7 +151,7 @@ pub(crate) fn recvmmsg(socket: &Socket, count: usize) -> io::Result<String> {
         .collect();
     // SAFETY: everything the headers point to is alive.
     let received = unsafe {
-        libc::recvmmsg(fd(socket), messages.as_mut_ptr(), count as u32, 0, ptr::null_mut())
+        libc::recvmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), count as u32, 0, ptr::null_mut())
     };
     let received = Errno::result(received)? as usize;
     let mut shown: Vec<_> = iter::zip(&messages[..received], &buffers)

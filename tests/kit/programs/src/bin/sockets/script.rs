@@ -3,7 +3,6 @@
 use std::{
     collections::HashMap,
     io::{self, Read, Write},
-    os::fd::AsRawFd,
     process, thread,
     time::{Duration, Instant},
 };
@@ -18,7 +17,7 @@ use vipnat_testkit::patient;
 
 use crate::{
     address::{parse, show},
-    calls::{self, Kind},
+    calls::{self, Kind, done},
     message, uring,
 };
 
@@ -142,11 +141,6 @@ impl Script {
     }
 }
 
-/// The result of a call that only succeeds.
-pub(crate) fn done() -> io::Result<String> {
-    Ok("0".to_owned())
-}
-
 /// Words are separated by spaces; data with spaces is in double quotes, and `x*1400` is 1400 x.
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
@@ -161,9 +155,4 @@ fn words(line: &str) -> Vec<String> {
         }));
     }
     words
-}
-
-/// For calls that take a raw descriptor.
-pub(crate) fn fd(socket: &Socket) -> libc::c_int {
-    socket.as_raw_fd()
 }

@@ -1,6 +1,6 @@
 //! The same calls through io_uring.
 
-use std::io;
+use std::{io, os::fd::AsRawFd as _};
 
 use io_uring::{IoUring, opcode, squeue, types};
 use socket2::Socket;
@@ -8,7 +8,6 @@ use socket2::Socket;
 use crate::{
     address::{filled, parse, show},
     message::{header, iovec, show_data},
-    script::fd,
 };
 
 pub(crate) fn call(
@@ -17,7 +16,7 @@ pub(crate) fn call(
     call: &str,
     rest: &[&str],
 ) -> io::Result<String> {
-    let fd = types::Fd(fd(socket));
+    let fd = types::Fd(socket.as_raw_fd());
     match (call, rest) {
         ("connect", [to]) => {
             let to = parse(to);

@@ -1,156 +1,21 @@
-//! Crashes at every step: killed at each operation, or failed there, and what the next command makes
-//! of it. What comes out has to be what a fresh apply leaves.
+//! The points at which a command can fail, and a command that fails at one of them.
 
-mod apply;
-mod around;
-mod flush;
-
-use std::{
-    collections::HashSet, fs, io, os::unix::process::ExitStatusExt as _, path::Path,
-    process::Command, time::Instant,
-};
+use std::{io, os::unix::process::ExitStatusExt as _, path::Path, process::Command, time::Instant};
 
 use nix::{
     errno::Errno,
     sys::{signal::Signal, utsname::uname},
 };
-use similar::TextDiff;
-use vipnat_common::layout::{LAYOUT, Layout, capacity};
 use vipnat_testkit::{
-    App, Cgroup, Outcome, Vipnat, emulated,
-    faults::{self, Operation, Stopped, Traced},
-    left_out, outcome, state,
+    Outcome, emulated,
+    faults::{self, Operation, Traced},
+    left_out,
 };
 
-use crate::scene::{DB, PORT, Scene, list, strace, table, too_much};
-
-/// What four connects see where nothing translates: there is no route to a VIP.
-const NOTHING: &str = "ENETUNREACH ENETUNREACH ENETUNREACH ENETUNREACH";
-
-/// Apps on one host, and four backends for them all.
-struct Stage {
-    scene: Scene,
-    others: Vec<App>,
-}
-
-impl Stage {
-    fn new(apps: usize) -> Self {
-        let scene = Scene::new(4);
-        let others = (1..apps).map(|_| App::new(scene.app.host.clone())).collect();
-        Self { scene, others }
-    }
-
-    fn apps(&self) -> impl Iterator<Item = &App> {
-        [&self.scene.app].into_iter().chain(&self.others)
-    }
-
-    fn cgroups(&self) -> Vec<&Cgroup> {
-        self.apps().map(|app| &app.cgroup).collect()
-    }
-
-    /// A table of apps: name, number of the cgroup, the backends of its `db`, more lines for that.
-    fn table(&self, apps: &[(&str, usize, String, &str)], sees: &[&'static str]) -> Table {
-        let cgroups = self.cgroups();
-        let apps: Vec<_> = apps
-            .iter()
-            .map(|(name, cgroup, backends, lines)| {
-                (*name, cgroups[*cgroup].relative(), backends.as_str(), *lines)
-            })
-            .collect();
-        Table { text: table(&apps), sees: sees.to_vec() }
-    }
-
-    fn apply(&self, table: &Table) -> String {
-        self.scene.vipnat.apply(&table.text)
-    }
-
-    fn apply_command(&self, table: &Table) -> Command {
-        let file = self.scene.vipnat.table(&table.text);
-        self.scene.vipnat.command(["apply".as_ref(), file.as_os_str()])
-    }
-
-    fn dump(&self) -> String {
-        state::dump(&self.scene.vipnat, &self.cgroups())
-    }
-
-    /// What a new instance leaves, while ours has nothing on the cgroups.
-    fn fresh(&self, table: &Table) -> String {
-        let vipnat = Vipnat::new();
-        vipnat.apply(&table.text);
-        state::dump(&vipnat, &self.cgroups())
-    }
-
-    /// What each app sees of the VIP of `db` now.
-    fn sees(&self) -> Vec<String> {
-        self.apps().map(sees).collect()
-    }
-
-    /// Every app sees what one of the tables says for it, or one of the exceptions: by number of the
-    /// app, what it may see in addition.
-    #[track_caller]
-    fn works(&self, tables: &[&Table], exceptions: &[(usize, &str)], context: &str) {
-        for (number, seen) in self.sees().into_iter().enumerate() {
-            let mut allowed = tables.iter().map(|table| table.sees[number]);
-            let exception = (number, seen.as_str());
-            assert!(
-                allowed.any(|sees| sees == seen) || exceptions.contains(&exception),
-                "{context}: app {number} sees {seen}"
-            );
-        }
-    }
-
-    /// Once a sixteenth of the slots rest, the next apply reclaims them. Where that is not what is tested,
-    /// all applies are to do the same.
-    fn keep_rested_slots_few(&self, tables: [&Table; 2]) {
-        if state::resting(&self.scene.vipnat) > capacity::BACKENDS as usize / 20 {
-            self.scene.vipnat.ok(["flush"]);
-            // As all the time before, all cgroups have had links.
-            for table in tables.iter().rev().chain(&tables) {
-                self.apply(table);
-            }
-        }
-    }
-
-    /// One more apply leaves what a fresh one does, and the one after that nothing to change.
-    #[track_caller]
-    fn is_repaired(&self, table: &Table, fresh: &str, context: &str) {
-        self.apply(table);
-        same(&self.dump(), fresh, context);
-        assert_eq!(self.apply(table), "nothing to change\n", "{context}");
-    }
-}
-
-/// A table, and what four connects of each app see under it, by number of the cgroup.
-struct Table {
-    text: String,
-    sees: Vec<&'static str>,
-}
-
-/// Who answers four connects to `db`, or why nobody does.
-fn sees(app: &App) -> String {
-    let reports = app.probes(&format!("tcp {DB}:{PORT} --count 4"));
-    let mut seen = Vec::new();
-    for report in &reports {
-        if report.ok {
-            assert_eq!(report.peer(), format!("{DB}:{PORT}"), "{report:?}");
-        }
-        seen.push(if report.ok { report.banner() } else { report.error() });
-    }
-    seen.sort_unstable();
-    seen.join(" ")
-}
-
-#[track_caller]
-fn same(found: &str, expected: &str, context: &str) {
-    assert!(
-        found == expected,
-        "{context}:\n{}",
-        TextDiff::from_lines(expected, found).unified_diff().header("expected", "found")
-    );
-}
+use super::stage::{Stage, Table};
 
 /// What a command changes that is run to its end.
-fn operations(command: &Command) -> Vec<Operation> {
+pub(super) fn operations(command: &Command) -> Vec<Operation> {
     let Traced { outcome, operations, struck: _ } = faults::traced(command);
     assert!(outcome.status.success(), "{outcome}");
     operations
@@ -158,7 +23,7 @@ fn operations(command: &Command) -> Vec<Operation> {
 
 /// Whether it is one of the calls by which aya finds out what the kernel can do. They leave
 /// nothing; and if one fails, that is a no to aya, and it does without, or fails later.
-fn asks_the_kernel(operation: &Operation) -> bool {
+pub(super) fn asks_the_kernel(operation: &Operation) -> bool {
     let Operation { what, object, .. } = operation;
     let load = ["bpf BPF_BTF_LOAD", "bpf BPF_PROG_LOAD"].contains(&what.as_str());
     load && object.is_empty() || object.starts_with("aya_")
@@ -166,7 +31,7 @@ fn asks_the_kernel(operation: &Operation) -> bool {
 
 /// What happens at an operation.
 #[derive(Clone, Copy, Debug)]
-enum Fault {
+pub(super) enum Fault {
     Kill,
     Error(Errno),
 }
@@ -185,7 +50,7 @@ fn errors(operation: &Operation) -> Vec<Errno> {
 }
 
 /// Every operation with every fault of it.
-fn points(operations: &[Operation], kill: bool) -> Vec<(usize, Fault)> {
+pub(super) fn points(operations: &[Operation], kill: bool) -> Vec<(usize, Fault)> {
     let faults = |operation: &Operation| match kill {
         true => vec![Fault::Kill],
         false => errors(operation).into_iter().map(Fault::Error).collect(),
@@ -195,7 +60,7 @@ fn points(operations: &[Operation], kill: bool) -> Vec<(usize, Fault)> {
 }
 
 /// All points; in emulation, where each takes seconds, one in so many, other ones on another kernel.
-fn sample<T>(points: impl IntoIterator<Item = T>) -> Vec<T> {
+pub(super) fn sample<T>(points: impl IntoIterator<Item = T>) -> Vec<T> {
     const ONE_IN: usize = 40;
 
     let all: Vec<_> = points.into_iter().collect();
@@ -212,7 +77,12 @@ fn sample<T>(points: impl IntoIterator<Item = T>) -> Vec<T> {
 
 /// Runs a command with a fault at one of its operations.
 #[track_caller]
-fn strike(command: &Command, operations: &[Operation], at: usize, fault: Fault) -> String {
+pub(super) fn strike(
+    command: &Command,
+    operations: &[Operation],
+    at: usize,
+    fault: Fault,
+) -> String {
     let Traced { outcome, operations: done, struck } = match fault {
         Fault::Kill => faults::killed(command, &operations[at]),
         // aya loads a program again, ten times, to hear what the verifier says.
@@ -269,7 +139,7 @@ fn is_reported(outcome: &Outcome, operation: &Operation, errno: Errno, context: 
 
 /// The faults of each operation of `apply`, from the first table to the second, and perhaps those on
 /// the way back as well.
-fn to_and_fro(
+pub(super) fn to_and_fro(
     stage: &Stage,
     tables: [&Table; 2],
     also_back: bool,

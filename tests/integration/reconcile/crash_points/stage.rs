@@ -1,0 +1,138 @@
+//! Apps under tables, and what must hold of them after a fault.
+
+use std::process::Command;
+
+use similar::TextDiff;
+use vipnat_common::layout::capacity;
+use vipnat_testkit::{App, Cgroup, Vipnat, state};
+
+use crate::scene::{DB, PORT, Scene, table};
+
+/// What four connects see where nothing translates: there is no route to a VIP.
+pub(super) const NOTHING: &str = "ENETUNREACH ENETUNREACH ENETUNREACH ENETUNREACH";
+
+/// Apps on one host, and four backends for them all.
+pub(super) struct Stage {
+    pub(super) scene: Scene,
+    others: Vec<App>,
+}
+
+impl Stage {
+    pub(super) fn new(apps: usize) -> Self {
+        let scene = Scene::new(4);
+        let others = (1..apps).map(|_| App::new(scene.app.host.clone())).collect();
+        Self { scene, others }
+    }
+
+    pub(super) fn apps(&self) -> impl Iterator<Item = &App> {
+        [&self.scene.app].into_iter().chain(&self.others)
+    }
+
+    fn cgroups(&self) -> Vec<&Cgroup> {
+        self.apps().map(|app| &app.cgroup).collect()
+    }
+
+    /// A table of apps: name, number of the cgroup, the backends of its `db`, more lines for that.
+    pub(super) fn table(
+        &self,
+        apps: &[(&str, usize, String, &str)],
+        sees: &[&'static str],
+    ) -> Table {
+        let cgroups = self.cgroups();
+        let apps: Vec<_> = apps
+            .iter()
+            .map(|(name, cgroup, backends, lines)| {
+                (*name, cgroups[*cgroup].relative(), backends.as_str(), *lines)
+            })
+            .collect();
+        Table { text: table(&apps), sees: sees.to_vec() }
+    }
+
+    pub(super) fn apply(&self, table: &Table) -> String {
+        self.scene.vipnat.apply(&table.text)
+    }
+
+    pub(super) fn apply_command(&self, table: &Table) -> Command {
+        let file = self.scene.vipnat.table(&table.text);
+        self.scene.vipnat.command(["apply".as_ref(), file.as_os_str()])
+    }
+
+    pub(super) fn dump(&self) -> String {
+        state::dump(&self.scene.vipnat, &self.cgroups())
+    }
+
+    /// What a new instance leaves, while ours has nothing on the cgroups.
+    pub(super) fn fresh(&self, table: &Table) -> String {
+        let vipnat = Vipnat::new();
+        vipnat.apply(&table.text);
+        state::dump(&vipnat, &self.cgroups())
+    }
+
+    /// What each app sees of the VIP of `db` now.
+    pub(super) fn sees(&self) -> Vec<String> {
+        self.apps().map(sees).collect()
+    }
+
+    /// Every app sees what one of the tables says for it, or one of the exceptions: by number of the
+    /// app, what it may see in addition.
+    #[track_caller]
+    pub(super) fn works(&self, tables: &[&Table], exceptions: &[(usize, &str)], context: &str) {
+        for (number, seen) in self.sees().into_iter().enumerate() {
+            let mut allowed = tables.iter().map(|table| table.sees[number]);
+            let exception = (number, seen.as_str());
+            assert!(
+                allowed.any(|sees| sees == seen) || exceptions.contains(&exception),
+                "{context}: app {number} sees {seen}"
+            );
+        }
+    }
+
+    /// Once a sixteenth of the slots rest, the next apply reclaims them. Where that is not what is tested,
+    /// all applies are to do the same.
+    pub(super) fn keep_rested_slots_few(&self, tables: [&Table; 2]) {
+        if state::resting(&self.scene.vipnat) > capacity::BACKENDS as usize / 20 {
+            self.scene.vipnat.ok(["flush"]);
+            // As all the time before, all cgroups have had links.
+            for table in tables.iter().rev().chain(&tables) {
+                self.apply(table);
+            }
+        }
+    }
+
+    /// One more apply leaves what a fresh one does, and the one after that nothing to change.
+    #[track_caller]
+    pub(super) fn is_repaired(&self, table: &Table, fresh: &str, context: &str) {
+        self.apply(table);
+        same(&self.dump(), fresh, context);
+        assert_eq!(self.apply(table), "nothing to change\n", "{context}");
+    }
+}
+
+/// A table, and what four connects of each app see under it, by number of the cgroup.
+pub(super) struct Table {
+    pub(super) text: String,
+    pub(super) sees: Vec<&'static str>,
+}
+
+/// Who answers four connects to `db`, or why nobody does.
+fn sees(app: &App) -> String {
+    let reports = app.probes(&format!("tcp {DB}:{PORT} --count 4"));
+    let mut seen = Vec::new();
+    for report in &reports {
+        if report.ok {
+            assert_eq!(report.peer(), format!("{DB}:{PORT}"), "{report:?}");
+        }
+        seen.push(if report.ok { report.banner() } else { report.error() });
+    }
+    seen.sort_unstable();
+    seen.join(" ")
+}
+
+#[track_caller]
+pub(super) fn same(found: &str, expected: &str, context: &str) {
+    assert!(
+        found == expected,
+        "{context}:\n{}",
+        TextDiff::from_lines(expected, found).unified_diff().header("expected", "found")
+    );
+}
