@@ -3,6 +3,7 @@
 mod cli;
 mod daemon;
 mod dataplane;
+mod hidden;
 mod reconcile;
 mod scene;
 mod security;

@@ -2,7 +2,7 @@
 
 use vipnat_testkit::App;
 
-use crate::scene::{Scene, list, table};
+use crate::scene::{DB, Scene, ip, list, table};
 
 #[test]
 fn exec_with_a_table_that_is_not_applied_says_that_its_vips_lead_nowhere() {
@@ -68,4 +68,46 @@ fn exec_does_not_go_into_another_apps_cgroup_inside_its_own() {
         }
         assert_eq!(exec("outer", &up, more).code(), Some(1));
     }
+}
+
+#[test]
+fn exec_runs_in_the_cgroup_with_the_relationships() {
+    let scene = Scene::new(1);
+    let file = scene.vipnat.table(&scene.table_with(&list([0]), "endpoint = { port = 5432 }"));
+    scene.vipnat.ok(["apply".as_ref(), file.as_os_str()]);
+    let script = "grep ^0:: /proc/self/cgroup; echo $PLATFORM_RELATIONSHIPS | base64 -d | jq -c .";
+    let with_table = ["exec", "--app", "shop", file.to_str().unwrap(), "--", "sh", "-c", script];
+    let printed = scene.vipnat.ok(with_table);
+    let relative = scene.app.cgroup.relative();
+    let relationships =
+        format!(r#"{{"db":[{{"ip":"{DB}","instance_ips":["{}"],"port":5432}}]}}"#, ip(0));
+    assert_eq!(printed, format!("0::/{relative}\n{relationships}\n"));
+    assert_eq!(
+        scene
+            .vipnat
+            .ok(["env", "--app", "shop", file.to_str().unwrap(), "--json"])
+            .replace([' ', '\n'], ""),
+        relationships
+    );
+    // Without a table: what was applied.
+    let printed =
+        scene.vipnat.ok(["exec", "--app", "shop", "--", "grep", "^0::", "/proc/self/cgroup"]);
+    assert_eq!(printed, format!("0::/{relative}\n"));
+    // The status is the command's.
+    assert_eq!(
+        scene.vipnat.run(["exec", "--app", "shop", "--", "sh", "-c", "exit 7"]).code(),
+        Some(7)
+    );
+    let unknown = scene.vipnat.run(["exec", "--app", "nobody", "--", "true"]);
+    assert_eq!(unknown.code(), Some(1));
+    assert!(unknown.stderr.contains("no app \"nobody\""), "{unknown}");
+    // Also in a cgroup that is named, and without anything applied.
+    let cgroup = scene.app.cgroup.relative();
+    let unknown = ["exec", "--app", "nobody", "--cgroup", cgroup, "--", "true"];
+    let refused = scene.vipnat.run(unknown);
+    assert_eq!(refused.code(), Some(1), "{refused}");
+    assert!(refused.stderr.contains("no app \"nobody\" is applied; there are: shop"), "{refused}");
+    scene.vipnat.ok(["flush"]);
+    let refused = scene.vipnat.run(unknown);
+    assert!(refused.stderr.contains("nothing is applied; apply a table first"), "{refused}");
 }

@@ -2,9 +2,9 @@
 
 use std::{fs, process::Command};
 
-use vipnat_testkit::{NetNs, Outcome, outcome};
+use vipnat_testkit::{NetNs, Outcome, outcome, program};
 
-use crate::scene::Scene;
+use crate::{scene::Scene, sockets::Sockets};
 
 /// The option for rules beside vipnat.
 pub(crate) const BESIDE: &[&str] = &["--beside-vipnat"];
@@ -105,4 +105,19 @@ pub(crate) fn remove(scene: &Scene, loader: Loader) {
 /// What connection tracking knows of a protocol.
 pub(crate) fn tracked(host: &NetNs, protocol: &str) -> String {
     succeeds(host.command("conntrack").args(["-L", "-p", protocol]), "").stdout
+}
+
+/// Loads the rules of a table beside vipnat.
+pub(crate) fn load(scene: &Scene, loader: Loader, table: &str) {
+    loader.load(scene, &exported(scene, loader, table, BESIDE), &[]);
+}
+
+/// A client in the app's network namespace, but not in its cgroup: no hook runs for it.
+pub(crate) fn outsider(scene: &Scene) -> Sockets {
+    Sockets::start(scene.app.host.command(program("sockets")))
+}
+
+/// One ping from the app.
+pub(crate) fn ping(scene: &Scene, address: &str) -> Outcome {
+    outcome(scene.app.command("ping").args(["-c1", "-W5", address]))
 }

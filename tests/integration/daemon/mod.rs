@@ -1,5 +1,6 @@
 //! `vipnat run` and its systemd unit.
 
+mod containers;
 mod follow;
 mod follow_cgroups;
 mod hangs;

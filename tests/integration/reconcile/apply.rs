@@ -1,16 +1,7 @@
-//! `apply` and the verbs around it: what they print, what they change, what they leave.
+//! `apply`: what it prints, changes and leaves; and `flush`.
 
-use std::{
-    fs,
-    os::unix::fs::MetadataExt as _,
-    panic::{AssertUnwindSafe, catch_unwind},
-    process::Command,
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-    time::Instant,
-};
+use std::{fs, process::Command, time::Instant};
 
-use serde_json::Value;
 use vipnat_testkit::{App, Cgroup, outcome};
 
 use crate::scene::{DB, PORT, Scene, banner, ip, list, table};
@@ -153,52 +144,6 @@ fn a_missing_cgroup_is_named_and_nothing_changes() {
 }
 
 #[test]
-fn list_shows_apps_relationships_vips_backends_and_connections() {
-    let scene = Scene::new(2);
-    assert!(scene.vipnat.ok(["list"]).contains("no apps"));
-    let backends =
-        format!("[{{ ip = \"{}\", weight = 2 }}, {{ ip = \"{}\", port = 6380 }}]", ip(0), ip(1));
-    scene.vipnat.apply(&scene.table_with(&backends, "port = 5432\nprotocol = \"tcp\""));
-    assert_eq!(scene.who(), "0");
-    let text = scene.vipnat.ok(["list"]);
-    for part in [
-        &format!("shop (cgroup {}, scope 1)", scene.app.cgroup.relative()),
-        "db",
-        &format!("{DB}:5432/tcp"),
-        &format!("{} ×2  {}:6380", ip(0), ip(1)),
-        "flows: 1 redirected by these VIPs, 0 without a backend",
-    ] {
-        assert!(text.contains(part), "{part} in:\n{text}");
-    }
-    let json: Value = serde_json::from_str(&scene.vipnat.ok(["list", "--json"])).unwrap();
-    let app = &json["apps"][0];
-    let cgroup = scene.app.cgroup.relative();
-    let id = scene.app.cgroup.path().metadata().unwrap().ino();
-    let cgroups = serde_json::json!([
-        { "cgroup": cgroup, "id": id, "gone": false, "translating": true, "by-hand": false }
-    ]);
-    assert_eq!((&app["app"], &app["cgroups"]), (&"shop".into(), &cgroups));
-    let expected = serde_json::json!({
-        "relationship": "db",
-        "service": "shop",
-        "vip": DB,
-        "port": 5432,
-        "protocol": "tcp",
-        "connections": 1,
-        "backends": [
-            { "ip": ip(0), "port": null, "turns": 2 },
-            { "ip": ip(1), "port": 6380, "turns": 1 },
-        ],
-        "select": "round-robin",
-        "udp-pinning": "table",
-        "on-backend-removed": "keep",
-        "drain-seconds": null,
-    });
-    assert_eq!(app["relationships"][0], expected);
-    assert_eq!(json["redirected"], 1);
-}
-
-#[test]
 fn flush_removes_everything_and_is_content_with_nothing() {
     let scene = Scene::new(1);
     assert_eq!(scene.vipnat.ok(["flush"]), "nothing to remove\n");
@@ -212,48 +157,6 @@ fn flush_removes_everything_and_is_content_with_nothing() {
 }
 
 #[test]
-fn exec_runs_in_the_cgroup_with_the_relationships() {
-    let scene = Scene::new(1);
-    let file = scene.vipnat.table(&scene.table_with(&list([0]), "endpoint = { port = 5432 }"));
-    scene.vipnat.ok(["apply".as_ref(), file.as_os_str()]);
-    let script = "grep ^0:: /proc/self/cgroup; echo $PLATFORM_RELATIONSHIPS | base64 -d | jq -c .";
-    let with_table = ["exec", "--app", "shop", file.to_str().unwrap(), "--", "sh", "-c", script];
-    let printed = scene.vipnat.ok(with_table);
-    let relative = scene.app.cgroup.relative();
-    let relationships =
-        format!(r#"{{"db":[{{"ip":"{DB}","instance_ips":["{}"],"port":5432}}]}}"#, ip(0));
-    assert_eq!(printed, format!("0::/{relative}\n{relationships}\n"));
-    assert_eq!(
-        scene
-            .vipnat
-            .ok(["env", "--app", "shop", file.to_str().unwrap(), "--json"])
-            .replace([' ', '\n'], ""),
-        relationships
-    );
-    // Without a table: what was applied.
-    let printed =
-        scene.vipnat.ok(["exec", "--app", "shop", "--", "grep", "^0::", "/proc/self/cgroup"]);
-    assert_eq!(printed, format!("0::/{relative}\n"));
-    // The status is the command's.
-    assert_eq!(
-        scene.vipnat.run(["exec", "--app", "shop", "--", "sh", "-c", "exit 7"]).code(),
-        Some(7)
-    );
-    let unknown = scene.vipnat.run(["exec", "--app", "nobody", "--", "true"]);
-    assert_eq!(unknown.code(), Some(1));
-    assert!(unknown.stderr.contains("no app \"nobody\""), "{unknown}");
-    // Also in a cgroup that is named, and without anything applied.
-    let cgroup = scene.app.cgroup.relative();
-    let unknown = ["exec", "--app", "nobody", "--cgroup", cgroup, "--", "true"];
-    let refused = scene.vipnat.run(unknown);
-    assert_eq!(refused.code(), Some(1), "{refused}");
-    assert!(refused.stderr.contains("no app \"nobody\" is applied; there are: shop"), "{refused}");
-    scene.vipnat.ok(["flush"]);
-    let refused = scene.vipnat.run(unknown);
-    assert!(refused.stderr.contains("nothing is applied; apply a table first"), "{refused}");
-}
-
-#[test]
 fn two_applies_at_once_wait_for_each_other() {
     let scene = Scene::new(2);
     let file = scene.vipnat.table(&scene.table(&list(0..2)));
@@ -264,70 +167,6 @@ fn two_applies_at_once_wait_for_each_other() {
         assert!(apply.wait().unwrap().success());
     }
     assert_eq!(scene.who_of(4), ["0", "1", "0", "1"]);
-}
-
-/// Applies each table in turn, over and over, while two apps connect all the time; no connect may
-/// fail, and each must see the VIP.
-fn no_connect_fails(scene: &Scene, apps: &[&App], tables: &[String]) {
-    scene.vipnat.apply(&tables[0]);
-    let changing = AtomicBool::new(true);
-    thread::scope(|scope| {
-        let connecting: Vec<_> = apps
-            .iter()
-            .map(|app| {
-                scope.spawn(|| {
-                    let mut connections = 0;
-                    while changing.load(Ordering::Relaxed) {
-                        let probe = format!("tcp {DB}:{PORT} --threads 2 --count 100");
-                        for report in app.probes(&probe) {
-                            let seen = (report.ok, report.peer());
-                            assert_eq!(seen, (true, format!("{DB}:{PORT}").as_str()), "{report:?}");
-                            connections += 1;
-                        }
-                    }
-                    connections
-                })
-            })
-            .collect();
-        let changes = catch_unwind(AssertUnwindSafe(|| {
-            for table in tables.iter().cycle().take(24) {
-                scene.vipnat.apply(table);
-            }
-        }));
-        changing.store(false, Ordering::Relaxed);
-        for app in connecting {
-            assert!(app.join().unwrap() >= 200);
-        }
-        changes.unwrap();
-    });
-}
-
-#[test]
-fn no_connect_fails_while_backends_and_limits_change() {
-    let scene = Scene::new(4);
-    let mut tables: Vec<_> =
-        [list([0, 1]), list([2]), list([3, 1, 2])].map(|backends| scene.table(&backends)).into();
-    tables.push(scene.table_with(&list([0]), &format!("port = {PORT}")));
-    no_connect_fails(&scene, &[&scene.app], &tables);
-}
-
-#[test]
-fn no_connect_fails_while_an_app_is_renamed() {
-    let scene = Scene::new(2);
-    let cgroup = scene.app.cgroup.relative();
-    let tables = ["shop", "store"].map(|app| table(&[(app, cgroup, &list([0, 1]), "")]));
-    no_connect_fails(&scene, &[&scene.app], &tables);
-}
-
-#[test]
-fn no_connect_fails_while_apps_exchange_their_cgroups() {
-    let scene = Scene::new(2);
-    let other = App::new(scene.app.host.clone());
-    let (first, second) = (scene.app.cgroup.relative(), other.cgroup.relative());
-    let tables = [(first, second), (second, first)].map(|(shop, blog)| {
-        table(&[("shop", shop, &list([0]), ""), ("blog", blog, &list([1]), "")])
-    });
-    no_connect_fails(&scene, &[&scene.app, &other], &tables);
 }
 
 #[test]

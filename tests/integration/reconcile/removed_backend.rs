@@ -10,46 +10,13 @@ use std::{
     time::Duration,
 };
 
-use vipnat_testkit::{App, emulated, outcome};
+use vipnat_testkit::{App, outcome};
 
 use crate::{
+    reconcile::policy::{KILL, connect, db, shop, with_policy, works},
     scene::{DB, PORT, Scene, ip, list, table},
     sockets::Sockets,
 };
-
-pub(crate) const KILL: &str = "on-backend-removed = \"kill\"";
-
-/// A table of apps with a policy: name, cgroup, backends.
-pub(crate) fn with_policy(apps: &[(&str, &str, &str)], policy: &str) -> String {
-    let apps: Vec<_> =
-        apps.iter().map(|(name, cgroup, list)| (*name, *cgroup, *list, "")).collect();
-    table(&apps).replace("backends =", &format!("{policy}\nbackends ="))
-}
-
-/// The table of the scene's app, with a policy.
-pub(crate) fn shop(scene: &Scene, backends: impl IntoIterator<Item = u8>, policy: &str) -> String {
-    with_policy(&[("shop", scene.app.cgroup.relative(), &list(backends))], policy)
-}
-
-/// Opens a socket that must connect, and must be answered by this backend.
-pub(crate) fn connect(sockets: &mut Sockets, name: &str, kind: &str, to: &str, backend: u8) {
-    assert_eq!(sockets.call(&format!("socket {name} {kind}")), "0");
-    assert_eq!(sockets.call(&format!("connect {name} {to}")), "0");
-    // A TCP server says it once more, unasked.
-    let question = if kind.starts_with("udp") { "ask" } else { "recv" };
-    let answer = sockets.call(&format!("{question} {name}"));
-    assert_eq!(answer.replace("\\n", ""), format!("\"{backend}\""), "{name}");
-}
-
-/// Whether a connected socket still works.
-pub(crate) fn works(sockets: &mut Sockets, name: &str) -> bool {
-    sockets.call(&format!("ask {name}")).starts_with('"')
-}
-
-/// The address of `db`, as an IPv4 socket names it and as an IPv6 socket does.
-pub(crate) fn db() -> (String, String) {
-    (format!("{DB}:{PORT}"), format!("[::ffff:{DB}]:{PORT}"))
-}
 
 #[test]
 fn kill_ends_what_was_translated_to_the_backend_and_nothing_else() {
@@ -253,51 +220,6 @@ fn cgroups_that_nest_and_two_namespaces() {
     }
 }
 
-/// A policy by which connections drain for longer than two commands take; and a time after which they have.
-fn drain() -> (String, Duration) {
-    let seconds = if emulated() { 10 } else { 1 };
-    let policy = format!("on-backend-removed = \"drain\"\ndrain-seconds = {seconds}");
-    (policy, Duration::from_millis(seconds * 1000 + 1100))
-}
-
-#[test]
-fn drain_ends_connections_after_its_time() {
-    let scene = Scene::new(2);
-    let (v4, v6) = db();
-    let (drain, time) = drain();
-    scene.vipnat.apply(&shop(&scene, [0], &drain));
-    let mut sockets = Sockets::of(&scene.app);
-    connect(&mut sockets, "a", "tcp4", &v4, 0);
-    connect(&mut sockets, "b", "udp6", &v6, 0);
-    let printed = scene.vipnat.apply(&shop(&scene, [1], &drain));
-    let line = format!("x shop db {DB}: 2 connections to {} drain until ", ip(0));
-    assert!(printed.contains(&line), "{printed}");
-    assert!(works(&mut sockets, "a") && works(&mut sockets, "b"));
-    thread::sleep(time);
-    assert!(works(&mut sockets, "a"), "nobody ends it by itself");
-    assert_eq!(
-        scene.vipnat.apply(&shop(&scene, [1], &drain)),
-        format!("x shop db {DB}: ended 2 connections to {}\n", ip(0))
-    );
-    assert_eq!(sockets.call("recv b"), "ECONNABORTED");
-    assert_eq!(scene.vipnat.apply(&shop(&scene, [1], &drain)), "nothing to change\n");
-}
-
-#[test]
-fn a_backend_that_comes_back_keeps_what_drains() {
-    let scene = Scene::new(2);
-    let (v4, _) = db();
-    let (drain, time) = drain();
-    scene.vipnat.apply(&shop(&scene, [0], &drain));
-    let mut sockets = Sockets::of(&scene.app);
-    connect(&mut sockets, "a", "tcp4", &v4, 0);
-    scene.vipnat.apply(&shop(&scene, [1], &drain));
-    scene.vipnat.apply(&shop(&scene, [0, 1], &drain));
-    thread::sleep(time);
-    assert_eq!(scene.vipnat.apply(&shop(&scene, [0, 1], &drain)), "nothing to change\n");
-    assert!(works(&mut sockets, "a"));
-}
-
 /// What is to be ended is noted before the change is made.
 #[test]
 fn what_a_killed_apply_did_not_end_the_next_one_ends() {
@@ -405,20 +327,4 @@ fn mptcp_sockets_stay() {
     assert!(works(&mut sockets, "a"));
     let stays = format!("app \"shop\": 1 connection to {} of db {DB} stay: they are MPTCP", ip(0));
     assert!(applied.code() == Some(0) && applied.stderr.contains(&stays), "{applied}");
-}
-
-/// `run` ends them by itself.
-#[test]
-fn run_ends_what_has_drained() {
-    let scene = Scene::new(2);
-    let text = |backends: &str| {
-        let (policy, _) = drain();
-        scene.table(backends).replacen("\n[apps", &format!("\n{policy}\n[apps"), 1)
-    };
-    let mut run = scene.vipnat.follow(&text(&list([0])), &[]);
-    let _held = scene.app.hold(&format!("{DB}:{PORT}"));
-    scene.vipnat.replace_table(&text(&list([1])));
-    run.wait_for(|line| line.contains("drain"));
-    run.wait_for(|line| line.contains("ended 1 connection"));
-    assert_eq!(scene.who(), "1");
 }

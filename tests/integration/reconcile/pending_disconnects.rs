@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use vipnat_testkit::{not_run, outcome};
 
 use crate::{
-    reconcile::backend_removed::{KILL, connect, db, shop, works},
+    reconcile::policy::{KILL, connect, db, shop, works},
     scene::{DB, Scene, ip, strace},
     sockets::Sockets,
 };
