@@ -46,8 +46,9 @@ enum Task {
         #[arg(value_name = "FILTER", trailing_var_arg = true, allow_hyphen_values = true)]
         filters: Vec<String>,
     },
-    /// Checks formatting, lints (for the BPF target too) and documentation; a warning is an error.
-    Lint,
+    /// Checks formatting, structure, lints (for the BPF target too) and documentation; a warning is
+    /// an error.
+    Lint(lint::Lint),
     /// Runs one workload behind iptables and behind vipnat, and compares what it sees; needs root.
     Conformance(conformance::Conformance),
     /// Changes tables, connects, and kills `vipnat run`, all the time; needs root.
@@ -76,7 +77,7 @@ impl Task {
             Self::Setup => setup::run().map(drop),
             Self::Build { release } => build::run(release),
             Self::Test { filters } => test::run(&filters),
-            Self::Lint => lint::run(),
+            Self::Lint(lint) => lint.run(),
             Self::Conformance(conformance) => conformance.run(),
             Self::Soak(soak) => soak.run(),
             Self::Vm(vm) => vm.run(),
