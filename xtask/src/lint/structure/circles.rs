@@ -1,58 +1,40 @@
 //! Circles: no file uses one that uses it, in however many steps.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
-    house::WITHOUT_CIRCLES, modules::Modules, parsed::Parsed, resolve::Target, violation::Violation,
+    house::WITHOUT_CIRCLES,
+    modules::{Module, Modules},
+    parsed::Parsed,
+    resolve::Target,
+    violation::Violation,
 };
 
 /// For each file, the files that it uses, and the first line that does.
 type Arrows = BTreeMap<usize, BTreeMap<usize, usize>>;
 
-/// Finds the shortest circle of each group of files that hang together.
+/// Finds circles, until each file that is in one has been named; the shortest come first.
 pub(super) fn check(modules: &Modules<'_>, violations: &mut Vec<Violation>) {
     let arrows = arrows(modules);
-    let path = |file: usize| &modules.files[file].path;
-    let mut seen = Vec::new();
+    let path = |node: usize| &modules.files[node % modules.files.len()].path;
     let mut circles: Vec<_> = arrows.keys().filter_map(|&file| way(&arrows, file, file)).collect();
     circles.sort_by_key(Vec::len);
+    let mut seen = BTreeSet::new();
     for circle in circles {
-        if circle.iter().any(|file| seen.contains(file)) {
+        let steps = || circle.iter().copied().zip(circle.iter().copied().cycle().skip(1));
+        if steps().all(|step| seen.contains(&step)) {
             continue;
         }
-        // All that this circle can reach and that can reach it.
-        let first = circle[0];
-        let group: Vec<_> = arrows
-            .keys()
-            .copied()
-            .filter(|&file| {
-                way(&arrows, first, file).is_some() && way(&arrows, file, first).is_some()
-            })
+        seen.extend(steps());
+        let words: Vec<_> = steps()
+            .map(|(from, to)| format!("{}:{} uses {}", path(from), arrows[&from][&to], path(to)))
             .collect();
-        let steps: Vec<_> = circle
-            .iter()
-            .zip(circle.iter().cycle().skip(1))
-            .map(|(from, to)| format!("{}:{} uses {}", path(*from), arrows[from][to], path(*to)))
-            .collect();
-        let others: Vec<_> = group
-            .iter()
-            .filter(|file| !circle.contains(file))
-            .map(|file| path(*file).as_str())
-            .collect();
-        let others = match others.len() {
-            0 => String::new(),
-            _ => format!("; in one knot with {}", others.join(", ")),
-        };
-        let line = arrows[&first][&circle[1 % circle.len()]];
+        let line = steps().next().map_or(1, |(from, to)| arrows[&from][&to]);
         violations.push(Violation::new(
-            path(first),
+            path(circle[0]),
             line,
-            format!(
-                "circle: {}{others}: move what both need into a file of its own",
-                steps.join(", ")
-            ),
+            format!("circle: {}: move what both need into a file of its own", words.join(", ")),
         ));
-        seen.extend(group);
     }
 }
 
@@ -80,21 +62,15 @@ fn arrows(modules: &Modules<'_>) -> Arrows {
 
 /// The file that a module counts to; none if that only connects others.
 ///
-/// The tests of a file are a part of it.
+/// Tests that stand in the file which they test count as a file of their own: they may use what uses
+/// that file.
 fn node(modules: &Modules<'_>, module: usize) -> Option<usize> {
-    let mut file = Some(modules.modules[module].file);
-    if is_pass_through(&modules.files[modules.modules[module].file]) {
-        file = None;
+    let Module { file, scope, .. } = &modules.modules[module];
+    if is_pass_through(&modules.files[*file]) {
+        return None;
     }
-    let mut at = module;
-    while let Some(parent) = modules.modules[at].parent {
-        let parent_file = modules.modules[parent].file;
-        if modules.modules[at].name == "tests" && !is_pass_through(&modules.files[parent_file]) {
-            file = Some(parent_file);
-        }
-        at = parent;
-    }
-    file
+    let tests = scope.inside.first().is_some_and(|name| name == "tests");
+    Some(if tests { *file + modules.files.len() } else { *file })
 }
 
 /// Whether a file has no items of its own.
