@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::Args;
 use nix::unistd::Uid;
+use xshell::cmd;
 
 use crate::{
     build,
-    command::{Cmd, root},
-    setup, stage,
+    command::{CmdExt as _, root, shell},
+    progress::stage,
+    setup,
 };
 
 #[derive(Args)]
@@ -57,8 +59,9 @@ impl Bench {
         let output = output.clone().unwrap_or_else(|| {
             if all { root().join("docs/benchmarks") } else { target.join("bench") }
         });
-        let mut bench = Cmd::new(target.join("release/vipnat-bench")).arg("run");
-        bench = bench.arg("--output").arg(output).args(short.then_some("--short"));
+        let sh = shell();
+        let (program, short) = (target.join("release/vipnat-bench"), short.then_some("--short"));
+        let mut bench = cmd!(sh, "{program} run --output {output} {short...}");
         if let Some(before) = before {
             bench = bench.arg("--before").arg(std::path::absolute(before)?);
         }
@@ -71,6 +74,6 @@ impl Bench {
                 bench = bench.arg(name).args(values);
             }
         }
-        bench.run()
+        bench.run_visibly()
     }
 }

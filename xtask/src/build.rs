@@ -7,21 +7,28 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use xshell::{Cmd, Shell, cmd};
 
-use crate::{command::Cmd, setup, stage};
+use crate::{
+    command::{CmdExt as _, cargo, shell},
+    progress::stage,
+    setup,
+};
 
 /// Sets the machine up and builds, with optimisations if `release`.
 pub(crate) fn run(release: bool) -> Result<()> {
     setup::run()?;
     stage("build");
-    build(["vipnat", "vipnat-test-programs"]).args(release.then_some("--release")).run()
+    build(&shell(), ["vipnat", "vipnat-test-programs"])
+        .args(release.then_some("--release"))
+        .run_visibly()
 }
 
 /// Builds what the tests need before they start: they run the binaries, not the libraries.
 pub(crate) fn test_programs() -> Result<()> {
     // Two that upgrades are tested with; the last one built has the plain name.
     for variant in ["other-build", "other-layout"] {
-        build(["vipnat"]).args(["--bins", "--features", variant]).run()?;
+        build(&shell(), ["vipnat"]).args(["--bins", "--features", variant]).run_visibly()?;
         let built = target_directory()?.join("debug/vipnat");
         let kept = built.with_file_name(format!("vipnat-{variant}"));
         // In one step: a test may be running the one before.
@@ -30,12 +37,13 @@ pub(crate) fn test_programs() -> Result<()> {
             .and_then(|_| fs::rename(&new, &kept))
             .with_context(|| format!("copying {} to {}", built.display(), kept.display()))?;
     }
-    build(["vipnat", "vipnat-test-programs"]).arg("--bins").run()
+    build(&shell(), ["vipnat", "vipnat-test-programs"]).arg("--bins").run_visibly()
 }
 
 /// Where cargo puts what it builds.
 pub(crate) fn target_directory() -> Result<PathBuf> {
-    let metadata = Cmd::cargo("metadata").args(["--no-deps", "--format-version", "1"]).read()?;
+    let (sh, cargo) = (shell(), cargo());
+    let metadata = cmd!(sh, "{cargo} metadata --no-deps --format-version 1").read_stdout()?;
     let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
     let directory =
         metadata["target_directory"].as_str().context("cargo metadata has no target")?;
@@ -66,14 +74,16 @@ pub(crate) fn link_or_copy(from: &Path, to: &Path) -> Result<()> {
 
 /// Builds packages with optimisations.
 pub(crate) fn release<const N: usize>(packages: [&str; N]) -> Result<()> {
-    build(packages).arg("--release").run()
+    build(&shell(), packages).arg("--release").run_visibly()
 }
 
 /// Builds the vipnat binary alone.
 pub(crate) fn vipnat() -> Result<()> {
-    build(["vipnat"]).run()
+    build(&shell(), ["vipnat"]).run_visibly()
 }
 
-fn build<const N: usize>(packages: [&str; N]) -> Cmd {
-    Cmd::cargo("build").args(packages.iter().flat_map(|package| ["--package", package]))
+fn build<'a, const N: usize>(sh: &'a Shell, packages: [&str; N]) -> Cmd<'a> {
+    let cargo = cargo();
+    let packages = packages.iter().flat_map(|package| ["--package", package]);
+    cmd!(sh, "{cargo} build {packages...}")
 }

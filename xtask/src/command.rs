@@ -1,9 +1,13 @@
-//! External commands: each runs through [`Cmd`], which shows the command line of what failed.
+//! External commands: xshell builds them, and [`CmdExt`] runs them.
+//!
+//! xshell lacks four things. Its errors do not name the folder and the variables that were set. It
+//! can't keep the output of a command for the case that this fails. It starts nothing in the
+//! background, least of all something that ends with this process. And it does not quote a command
+//! for a shell.
 
 use std::{
     env,
     ffi::{OsStr, OsString},
-    fmt,
     io::{self, Read as _},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
@@ -12,123 +16,141 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::{prctl::set_pdeathsig, signal::Signal};
+use xshell::{Cmd, Shell};
 
-/// How many of the last lines of a failed command's output are shown.
+/// The number of lines shown of a failed command's output: the last ones.
 const TAIL: usize = 25;
 
 /// Where Debian keeps administrators' tools, which `su` and `sudo` may leave out of PATH.
 const SYSTEM_DIRS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
-/// A command to be run, from the root of the workspace unless told otherwise.
-pub(crate) struct Cmd(Command);
+/// A shell in the root of the workspace, which also finds what cargo has installed.
+pub(crate) fn shell() -> Shell {
+    let sh = Shell::new().expect("cargo has found the current folder too");
+    sh.change_dir(root());
+    sh.set_var("PATH", search_path([]));
+    sh
+}
 
-impl Cmd {
-    /// `program`, found along PATH or in the folder where cargo installs.
-    pub(crate) fn new(program: impl AsRef<OsStr>) -> Self {
-        let mut command = Command::new(program);
-        command.current_dir(root()).env("PATH", search_path([]));
-        Self(command)
-    }
+/// The cargo that runs this task.
+pub(crate) fn cargo() -> OsString {
+    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
 
-    /// The cargo that runs this task.
-    pub(crate) fn cargo(subcommand: &str) -> Self {
-        Self::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into())).arg(subcommand)
-    }
+/// The rustc that this cargo uses.
+pub(crate) fn rustc() -> OsString {
+    env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())
+}
 
-    /// The rustc that this cargo uses.
-    pub(crate) fn rustc() -> Self {
-        Self::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
-    }
-
-    pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
-        self.0.arg(arg);
-        self
-    }
-
-    pub(crate) fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
-        self.0.args(args);
-        self
-    }
-
-    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
-        self.0.env(name, value);
-        self
-    }
-
-    pub(crate) fn env_remove(mut self, name: &str) -> Self {
-        self.0.env_remove(name);
-        self
-    }
-
-    /// Runs in `folder`, relative to the root of the workspace.
-    pub(crate) fn folder(mut self, folder: &str) -> Self {
-        self.0.current_dir(root().join(folder));
-        self
-    }
-
+/// Ways to run a command.
+pub(crate) trait CmdExt {
     /// Runs with this process's output as its own.
-    pub(crate) fn run(mut self) -> Result<()> {
-        let status = self.0.status().with_context(|| format!("`{self}` can't be started"))?;
-        if !status.success() {
-            bail!("`{self}` failed ({status})");
-        }
-        Ok(())
-    }
+    fn run_visibly(self) -> Result<()>;
 
-    /// Runs without a sound, unless it fails: then the error has the end of its output.
-    pub(crate) fn run_quietly(mut self) -> Result<()> {
-        let (status, output) =
-            self.capture().with_context(|| format!("`{self}` can't be started"))?;
-        if !status.success() {
-            bail!("`{self}` failed ({status}); its output ended with\n{}", tail(&output));
-        }
-        Ok(())
-    }
+    /// Runs without a sound. If it fails, the error has the end of its output.
+    fn run_quietly(self) -> Result<()>;
 
-    /// Runs and gives back what it wrote to its standard output.
-    pub(crate) fn read(mut self) -> Result<String> {
-        let output = self.0.output().with_context(|| format!("`{self}` can't be started"))?;
-        if !output.status.success() {
-            let stderr = String::from_utf8_lossy(&output.stderr);
-            bail!("`{self}` failed ({}); its output ended with\n{}", output.status, tail(&stderr));
-        }
-        String::from_utf8(output.stdout).with_context(|| format!("the output of `{self}`"))
-    }
+    /// Runs and returns its standard output. If it fails, the error has the end of its standard error.
+    fn read_stdout(self) -> Result<String>;
 
     /// Starts it, to be waited for by the caller; it ends with this process.
-    pub(crate) fn spawn(mut self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Result<Child> {
-        // SAFETY: prctl(2) is only a system call, and nothing here allocates.
-        unsafe { self.0.pre_exec(|| Ok(set_pdeathsig(Signal::SIGKILL)?)) };
-        let spawned = self.0.stdin(stdin).stdout(stdout).stderr(stderr).spawn();
-        spawned.with_context(|| format!("`{self}` can't be started"))
+    fn start(self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Result<Child>;
+}
+
+impl CmdExt for Cmd<'_> {
+    fn run_visibly(self) -> Result<()> {
+        let (mut command, line) = prepare(self);
+        let status = command.status().with_context(|| format!("{line} can't be started"))?;
+        check(&line, status, None)
     }
 
-    /// Both output streams in the order in which they were written.
-    fn capture(&mut self) -> io::Result<(ExitStatus, String)> {
-        let (mut reader, writer) = io::pipe()?;
-        self.0.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
-        let mut child = self.0.spawn()?;
-        // The command holds the pipe's other end, without whose closing there is no end of file.
-        self.0.stdout(Stdio::null()).stderr(Stdio::null());
-        let mut output = Vec::new();
-        reader.read_to_end(&mut output)?;
-        Ok((child.wait()?, String::from_utf8_lossy(&output).into_owned()))
+    fn run_quietly(self) -> Result<()> {
+        let (mut command, line) = prepare(self);
+        let (status, output) =
+            capture(&mut command).with_context(|| format!("{line} can't be started"))?;
+        check(&line, status, Some(&output))
+    }
+
+    fn read_stdout(self) -> Result<String> {
+        let (mut command, line) = prepare(self);
+        let output = command.output().with_context(|| format!("{line} can't be started"))?;
+        check(&line, output.status, Some(&output.stderr))?;
+        String::from_utf8(output.stdout).with_context(|| format!("the output of {line}"))
+    }
+
+    fn start(self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Result<Child> {
+        let (mut command, line) = prepare(self);
+        // SAFETY: prctl(2) is only a system call, and nothing here allocates.
+        unsafe { command.pre_exec(|| Ok(set_pdeathsig(Signal::SIGKILL)?)) };
+        let started = command.stdin(stdin).stdout(stdout).stderr(stderr).spawn();
+        started.with_context(|| format!("{line} can't be started"))
     }
 }
 
-/// What a person would type to run it.
-impl fmt::Display for Cmd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (name, value) in self.0.get_envs() {
-            if let Some(value) = value
-                && name != "PATH"
-            {
-                write!(f, "{}={} ", name.display(), quoted(value))?;
-            }
+/// The command for the standard library, and how errors name it.
+fn prepare(cmd: Cmd<'_>) -> (Command, String) {
+    let command = Command::from(cmd);
+    let mut line = "`".to_owned();
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value
+            && name != "PATH"
+        {
+            line += &format!("{}={} ", name.display(), quoted(value));
         }
-        write!(f, "{}", quoted(self.0.get_program()))?;
-        self.0.get_args().try_for_each(|arg| write!(f, " {}", quoted(arg)))
     }
+    line += &format!("{}`", words(&command));
+    if let Some(folder) = command.get_current_dir().filter(|folder| *folder != root()) {
+        line += &format!(" in {}", folder.display());
+    }
+    (command, line)
+}
+
+/// The command, as a shell reads it.
+pub(crate) fn shell_words(cmd: Cmd<'_>) -> String {
+    words(&Command::from(cmd))
+}
+
+fn words(command: &Command) -> String {
+    let words: Vec<_> =
+        [command.get_program()].into_iter().chain(command.get_args()).map(quoted).collect();
+    words.join(" ")
+}
+
+fn quoted(word: &OsStr) -> String {
+    let word = word.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+:,./@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.into_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// Both output streams in the order in which they were written.
+fn capture(command: &mut Command) -> io::Result<(ExitStatus, Vec<u8>)> {
+    let (mut reader, writer) = io::pipe()?;
+    command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+    let mut child = command.spawn()?;
+    // The command holds the pipe's other end, without whose closing there is no end of file.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut output = Vec::new();
+    reader.read_to_end(&mut output)?;
+    Ok((child.wait()?, output))
+}
+
+fn check(line: &str, status: ExitStatus, output: Option<&[u8]>) -> Result<()> {
+    match output {
+        _ if status.success() => Ok(()),
+        None => bail!("{line} failed ({status})"),
+        Some(output) => bail!("{line} failed ({status}); its output ended with\n{}", tail(output)),
+    }
+}
+
+fn tail(output: &[u8]) -> String {
+    let output = String::from_utf8_lossy(output);
+    let lines: Vec<_> = output.lines().collect();
+    let last = &lines[lines.len().saturating_sub(TAIL)..];
+    last.iter().map(|line| format!("    {line}\n")).collect()
 }
 
 /// The root of the workspace.
@@ -136,7 +158,7 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
 }
 
-/// Where `program` is, along the PATH that [`Cmd`] gives its commands; an absolute path is itself.
+/// Where `program` is, along the PATH of [`shell`]; an absolute path is itself.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     env::split_paths(&search_path([])).map(|dir| dir.join(program)).find(|path| path.is_file())
 }
@@ -162,18 +184,30 @@ fn cargo_bin() -> Option<PathBuf> {
     Some(home.join("bin"))
 }
 
-fn tail(output: &str) -> String {
-    let lines: Vec<_> = output.lines().collect();
-    let last = &lines[lines.len().saturating_sub(TAIL)..];
-    last.iter().map(|line| format!("    {line}\n")).collect()
-}
+#[cfg(test)]
+mod tests {
+    use xshell::cmd;
 
-fn quoted(word: &OsStr) -> String {
-    let word = word.to_string_lossy();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+:,./@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.into_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
+    use super::*;
+
+    #[test]
+    fn an_error_names_the_command_its_folder_and_its_status() {
+        let sh = shell();
+        let _folder = sh.push_dir("/");
+        let script = "echo out; echo err >&2; exit 3";
+        let error = cmd!(sh, "sh -c {script}").env("A", "1").run_quietly().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`A=1 sh -c 'echo out; echo err >&2; exit 3'` in / failed (exit status: 3); its \
+             output ended with\n    out\n    err\n"
+        );
+        let error = cmd!(sh, "no-such-program x").run_visibly().unwrap_err();
+        assert!(format!("{error:#}").starts_with("`no-such-program x` in / can't be started: "));
+    }
+
+    #[test]
+    fn output_is_read_as_it_is() {
+        let sh = shell();
+        assert_eq!(cmd!(sh, "echo a").read_stdout().unwrap(), "a\n");
     }
 }

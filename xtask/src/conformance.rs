@@ -4,7 +4,7 @@ use anyhow::{Result, bail, ensure};
 use clap::Args;
 use vipnat_conformance::{Case, Record, Translator, Verdict, cases, run, write_document};
 
-use crate::{build, setup, stage};
+use crate::{build, progress::stage, setup};
 
 #[derive(Args)]
 pub(crate) struct Conformance {

@@ -7,6 +7,7 @@ mod command;
 mod conformance;
 mod demo;
 mod lint;
+mod progress;
 mod setup;
 mod soak;
 mod test;
@@ -89,9 +90,4 @@ impl Task {
             }
         }
     }
-}
-
-/// Says which part of a task starts now.
-fn stage(name: &str) {
-    println!("==> {name}");
 }

@@ -9,6 +9,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 pub(crate) use self::rust::{BpfToolchain, lint_tools};
+use crate::progress::say;
 
 /// Installs what is missing; returns at once, without the network, when everything is there.
 ///
@@ -28,7 +29,7 @@ pub(crate) fn run() -> Result<BpfToolchain> {
         && packages.is_empty()
         && linker_there
     {
-        say("everything is there");
+        say("setup", "everything is there");
         return Ok(toolchain);
     }
 
@@ -40,11 +41,6 @@ pub(crate) fn run() -> Result<BpfToolchain> {
     if !linker_there {
         linker::install()?;
     }
-    say(&format!("everything is there now, after {} s", start.elapsed().as_secs()));
+    say("setup", &format!("everything is there now, after {} s", start.elapsed().as_secs()));
     Ok(toolchain)
-}
-
-/// Says what setup does.
-fn say(what: &str) {
-    println!("setup: {what}");
 }

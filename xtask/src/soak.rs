@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use vipnat_testkit::{Churn, Soaked, Tally};
 
-use crate::{build, setup, stage};
+use crate::{build, progress::stage, setup};
 
 #[derive(Args)]
 pub(crate) struct Soak {

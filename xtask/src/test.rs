@@ -2,8 +2,14 @@
 
 use anyhow::{Result, ensure};
 use nix::unistd::Uid;
+use xshell::cmd;
 
-use crate::{build, command::Cmd, setup, stage};
+use crate::{
+    build,
+    command::{CmdExt as _, cargo, shell},
+    progress::stage,
+    setup,
+};
 
 /// Sets the machine up, builds, and runs the tests whose names match `filters` (all without).
 pub(crate) fn run(filters: &[String]) -> Result<()> {
@@ -18,10 +24,11 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
     stage("build: vipnat and the programs that the tests run");
     build::test_programs()?;
     stage("test");
-    let mut test = Cmd::cargo("test").args(["--workspace", "--exclude", "vipnat-ebpf"]);
+    let (sh, cargo) = (shell(), cargo());
+    let mut test = cmd!(sh, "{cargo} test --workspace --exclude vipnat-ebpf");
     if !filters.is_empty() {
         // cargo itself takes one filter only; the test harness takes any number, and options.
         test = test.arg("--").args(filters);
     }
-    test.run()
+    test.run_visibly()
 }

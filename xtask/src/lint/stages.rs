@@ -4,11 +4,13 @@ use std::{env::consts::ARCH, path::PathBuf};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use xshell::cmd;
 
 use super::structure;
 use crate::{
-    command::{Cmd, root},
-    setup, stage,
+    command::{CmdExt as _, cargo, root, shell},
+    progress::stage,
+    setup,
 };
 
 /// All crates that are built for the host.
@@ -61,30 +63,33 @@ impl Lint {
         stage("setup");
         let toolchain = setup::run()?;
         setup::lint_tools(toolchain)?;
+        let (sh, cargo) = (shell(), cargo());
         if wanted(Stage::Formatting) {
             stage("formatting");
-            Cmd::cargo("fmt").args(["--all", "--check"]).run()?;
+            cmd!(sh, "{cargo} fmt --all --check").run_visibly()?;
         }
         if wanted(Stage::Clippy) {
             stage("clippy");
-            Cmd::cargo("clippy").args(HOST_CRATES).arg("--all-targets").args(DENY).run()?;
+            cmd!(sh, "{cargo} clippy {HOST_CRATES...} --all-targets {DENY...}").run_visibly()?;
         }
         if wanted(Stage::ClippyBpf) {
             stage("clippy for the BPF target");
             // aya-build sets these for the real build; target-cpu comes from the folder's cargo config.
+            let _folder = sh.push_dir("vipnat-ebpf");
             toolchain
-                .cargo("clippy")
-                .folder("vipnat-ebpf")
+                .cargo(&sh)
+                .arg("clippy")
                 .env("RUSTC_BOOTSTRAP", "1")
                 .env("RUSTFLAGS", format!("--cfg=bpf_target_arch=\"{ARCH}\""))
                 .args(["--release", "--target", BPF_TARGET, "-Z", "build-std=core"])
                 .args(DENY)
-                .run()?;
+                .run_visibly()?;
         }
         if wanted(Stage::Documentation) {
             stage("documentation");
-            let doc = Cmd::cargo("doc").args(HOST_CRATES).arg("--no-deps");
-            doc.env("RUSTDOCFLAGS", "-Dwarnings").run()?;
+            cmd!(sh, "{cargo} doc {HOST_CRATES...} --no-deps")
+                .env("RUSTDOCFLAGS", "-Dwarnings")
+                .run_visibly()?;
         }
         Ok(())
     }

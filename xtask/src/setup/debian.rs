@@ -4,9 +4,12 @@ use std::{fs, io};
 
 use anyhow::{Context as _, Result, bail};
 use nix::unistd::Uid;
+use xshell::{Cmd, Shell, cmd};
 
-use super::say;
-use crate::command::{self, Cmd};
+use crate::{
+    command::{self, CmdExt as _, shell},
+    progress::say,
+};
 
 /// A Debian package that is needed.
 pub(super) struct Package {
@@ -172,7 +175,7 @@ pub(super) fn install(packages: &[&Package]) -> Result<()> {
     check_possible(packages)?;
     update();
     for Package { name, provides, purpose, seconds } in packages {
-        say(&format!("installing Debian's {name}: {purpose} (about {seconds} s)"));
+        say("setup", &format!("installing Debian's {name}: {purpose} (about {seconds} s)"));
         let _no_cluster = if *provides == POSTGRES { Some(NoCluster::new()?) } else { None };
         apt_install(&[*name])?;
     }
@@ -187,7 +190,7 @@ pub(super) fn install_rust(more: &[&str]) -> Result<()> {
         bail!("as root on Debian 12, `apt-get install {list}` is the other way");
     }
     update();
-    say(&format!("installing Debian's {list} (about a minute)"));
+    say("setup", &format!("installing Debian's {list} (about a minute)"));
     apt_install(&names)
 }
 
@@ -219,14 +222,14 @@ fn check_possible(packages: &[&Package]) -> Result<()> {
 /// Reads the package lists. One broken source among many is no reason to stop: what can't be
 /// installed because of it says so itself.
 fn update() {
-    say("reading the package lists (apt-get update)");
-    if let Err(error) = apt_get().arg("update").run_quietly() {
-        say(&format!("going on with the lists that are there: {error:#}"));
+    say("setup", "reading the package lists (apt-get update)");
+    if let Err(error) = apt_get(&shell()).arg("update").run_quietly() {
+        say("setup", &format!("going on with the lists that are there: {error:#}"));
     }
 }
 
 fn apt_install(packages: &[&str]) -> Result<()> {
-    apt_get()
+    apt_get(&shell())
         // Nothing that somebody uses makes way for ours.
         .args(["install", "--yes", "--no-install-recommends", "--no-remove"])
         .args(packages)
@@ -240,8 +243,8 @@ fn apt_install(packages: &[&str]) -> Result<()> {
         })
 }
 
-fn apt_get() -> Cmd {
-    Cmd::new("apt-get")
+fn apt_get(sh: &Shell) -> Cmd<'_> {
+    cmd!(sh, "apt-get")
         .env("DEBIAN_FRONTEND", "noninteractive")
         // A machine that has just started may be busy with its own updates.
         .args(["-q", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3"])
@@ -268,7 +271,7 @@ impl Drop for NoCluster {
         if let Err(error) = fs::remove_file(Self::FILE)
             && error.kind() != io::ErrorKind::NotFound
         {
-            say(&format!("{} stays behind: {error}", Self::FILE));
+            say("setup", &format!("{} stays behind: {error}", Self::FILE));
         }
     }
 }

@@ -3,9 +3,13 @@
 use std::{env, path::Path};
 
 use anyhow::{Context as _, Result};
+use xshell::cmd;
 
-use super::{debian::Package, say};
-use crate::command::{self, Cmd};
+use super::debian::Package;
+use crate::{
+    command::{self, CmdExt as _, cargo, shell},
+    progress::say,
+};
 
 const VERSION: &str = "0.13.0";
 
@@ -30,11 +34,11 @@ const PACKAGES: &[Package] = &[
 
 /// Whether a bpf-linker of the right version runs.
 pub(super) fn is_there() -> bool {
+    let sh = shell();
     // One that can't find its LLVM library fails here, and is built again.
     command::find("bpf-linker").is_some()
-        && Cmd::new("bpf-linker")
-            .arg("--version")
-            .read()
+        && cmd!(sh, "bpf-linker --version")
+            .read_stdout()
             .is_ok_and(|version| version.starts_with("bpf-linker 0.13."))
 }
 
@@ -45,11 +49,14 @@ pub(super) fn packages() -> &'static [Package] {
 
 /// Builds and installs it.
 pub(super) fn install() -> Result<()> {
-    say(&format!("building bpf-linker {VERSION}: links the BPF object (one to two minutes)"));
+    say(
+        "setup",
+        &format!("building bpf-linker {VERSION}: links the BPF object (one to two minutes)"),
+    );
     let llvm = env::var_os("LLVM_PREFIX").unwrap_or_else(|| LLVM.into());
-    Cmd::cargo("install")
+    let (sh, cargo) = (shell(), cargo());
+    cmd!(sh, "{cargo} install bpf-linker --version {VERSION} --locked")
         .env("LLVM_PREFIX", llvm)
-        .args(["bpf-linker", "--version", VERSION, "--locked"])
         .args(["--no-default-features", "--features", "llvm-22"])
         // Over one that is there but of another version, or broken.
         .arg("--force")
@@ -57,7 +64,10 @@ pub(super) fn install() -> Result<()> {
     let path = command::find("bpf-linker").context("bpf-linker was built but can't be found")?;
     let folder = path.parent().unwrap_or(Path::new(""));
     if !env::split_paths(&env::var_os("PATH").unwrap_or_default()).any(|dir| dir == folder) {
-        say(&format!("{} is not in PATH; a plain `cargo build` needs it there", folder.display()));
+        say(
+            "setup",
+            &format!("{} is not in PATH; a plain `cargo build` needs it there", folder.display()),
+        );
     }
     Ok(())
 }

@@ -5,9 +5,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use xshell::{Cmd, Shell, cmd};
 
-use super::{debian, say};
-use crate::command::{Cmd, find, search_path};
+use super::debian;
+use crate::{
+    command::{CmdExt as _, cargo, find, rustc, search_path, shell},
+    progress::say,
+};
 
 /// The LLVM of the rustc that bpf-linker can read bitcode from.
 const LLVM: &str = "22.";
@@ -26,11 +30,10 @@ pub(crate) enum BpfToolchain {
 
 impl BpfToolchain {
     /// This toolchain's cargo.
-    pub(crate) fn cargo(self, subcommand: &str) -> Cmd {
+    pub(crate) fn cargo(self, sh: &Shell) -> Cmd<'_> {
         match self {
-            Self::Own => Cmd::cargo(subcommand),
-            Self::Debian => Cmd::new("/usr/bin/cargo")
-                .arg(subcommand)
+            Self::Own => sh.cmd(cargo()),
+            Self::Debian => cmd!(sh, "/usr/bin/cargo")
                 .env("PATH", search_path(["/usr/bin"]))
                 .env_remove("RUSTC"),
         }
@@ -46,9 +49,10 @@ pub(super) struct Rustc {
 impl Rustc {
     /// Asks rustc.
     pub(super) fn query() -> Result<Self> {
-        let sysroot = Cmd::rustc().args(["--print", "sysroot"]).read()?;
+        let (sh, rustc) = (shell(), rustc());
+        let sysroot = cmd!(sh, "{rustc} --print sysroot").read_stdout()?;
         let core = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core");
-        let llvm = llvm_version(Cmd::rustc()).context("rustc doesn't say which LLVM it has")?;
+        let llvm = llvm_version(sh.cmd(rustc)).context("rustc doesn't say which LLVM it has")?;
         Ok(Self { core, llvm })
     }
 
@@ -57,9 +61,10 @@ impl Rustc {
         if self.llvm.starts_with(LLVM) && self.core.exists() {
             return Some(BpfToolchain::Own);
         }
+        let sh = shell();
         let debian = Path::new(DEBIAN_CORE).exists()
             && Path::new("/usr/bin/cargo").exists()
-            && llvm_version(Cmd::new("/usr/bin/rustc")).is_some_and(|llvm| llvm.starts_with(LLVM));
+            && llvm_version(cmd!(sh, "/usr/bin/rustc")).is_some_and(|llvm| llvm.starts_with(LLVM));
         debian.then_some(BpfToolchain::Debian)
     }
 
@@ -70,14 +75,14 @@ impl Rustc {
         } else if find("rustup").is_none() {
             "this Rust is not rustup's, which could add the source of its core library".to_owned()
         } else {
-            say("adding rust-src: the BPF target's core library is built from it");
+            say("setup", "adding rust-src: the BPF target's core library is built from it");
             match add_components(&["rust-src"]) {
                 Ok(()) if self.core.exists() => return Ok(BpfToolchain::Own),
                 Ok(()) => format!("rustup added rust-src, but not as {}", self.core.display()),
                 Err(error) => format!("{error:#}"),
             }
         };
-        say(&format!("Debian's own Rust has to build the BPF object, because {reason}"));
+        say("setup", &format!("Debian's own Rust has to build the BPF object, because {reason}"));
         debian::install_rust(&[])
             .context("the source of Rust's core library (component rust-src) can't be had")?;
         self.bpf_toolchain().context("Debian's Rust is installed, but is not the one with LLVM 22")
@@ -86,9 +91,10 @@ impl Rustc {
 
 /// Sees to rustfmt, and to clippy for both targets.
 pub(crate) fn lint_tools(toolchain: BpfToolchain) -> Result<()> {
+    let (sh, cargo) = (shell(), cargo());
     for (component, subcommand) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
         // With rustup there is a program of that name even where the component is missing.
-        if Cmd::cargo(subcommand).arg("--version").read().is_ok() {
+        if cmd!(sh, "{cargo} {subcommand} --version").read_stdout().is_ok() {
             continue;
         }
         if find("rustup").is_none() {
@@ -97,7 +103,7 @@ pub(crate) fn lint_tools(toolchain: BpfToolchain) -> Result<()> {
                  (Debian: rustfmt-web, rust-web-clippy)"
             );
         }
-        say(&format!("adding {component}"));
+        say("setup", &format!("adding {component}"));
         add_components(&[component]).with_context(|| format!("lint needs {component}"))?;
     }
     if let BpfToolchain::Debian = toolchain
@@ -110,10 +116,11 @@ pub(crate) fn lint_tools(toolchain: BpfToolchain) -> Result<()> {
 
 /// To the toolchain in use: under rustup's cargo the environment names it.
 fn add_components(components: &[&str]) -> Result<()> {
-    Cmd::new("rustup").args(["component", "add"]).args(components).run_quietly()
+    let sh = shell();
+    cmd!(sh, "rustup component add {components...}").run_quietly()
 }
 
-fn llvm_version(rustc: Cmd) -> Option<String> {
-    let about = rustc.arg("-vV").read().ok()?;
+fn llvm_version(rustc: Cmd<'_>) -> Option<String> {
+    let about = rustc.arg("-vV").read_stdout().ok()?;
     about.lines().find_map(|line| line.strip_prefix("LLVM version: ")).map(str::to_owned)
 }

@@ -12,6 +12,7 @@ use super::{
     packages::{Package, Packages, Record, Unpacked, records},
     tools::Tools,
 };
+use crate::command::{CmdExt as _, shell};
 
 /// Modules that it takes to mount the machine's files, in case they are not built in.
 const ROOT_MODULES: [&str; 3] = ["virtio_pci", "virtiofs", "overlay"];
@@ -183,7 +184,7 @@ fn in_folder(root: &Path, tools: &Tools) -> Result<Files> {
     let image = places.into_iter().find(|place| place.exists());
     let image = image.with_context(|| format!("there is no kernel in {}", root.display()))?;
     if !modules.join("modules.dep").exists() {
-        tools.kmod("depmod").arg("-b").arg(root).arg(&release).run_quietly()?;
+        tools.kmod(&shell(), "depmod").arg("-b").arg(root).arg(&release).run_quietly()?;
     }
     ensure!(modules.join("modules.dep").exists(), "depmod made no list of modules");
     Ok(Files { release, image, modules: Some(modules), _packages: None })

@@ -12,9 +12,13 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 use vipnat_testkit::vm::{ALIVE_EVERY, EMULATED, Event, JOB, Job};
+use xshell::cmd;
 
-use super::{image, kernel::Files, say, tools::Tools};
-use crate::command::Cmd;
+use super::{image, kernel::Files, tools::Tools};
+use crate::{
+    command::{CmdExt as _, shell, shell_words},
+    progress::say,
+};
 
 /// How long a machine may take until the tests begin: in emulation it is ten seconds, if nothing else
 /// goes on.
@@ -98,7 +102,10 @@ pub(super) fn run(
         })?;
         let broke = problem.as_deref() == Some(KVM_BROKE);
         if let (false, true, Some(problem)) = (emulated, broke || events.is_empty(), &problem) {
-            say(&format!("KVM is here, but it is no good ({problem}); with emulation instead"));
+            say(
+                "vm",
+                &format!("KVM is here, but it is no good ({problem}); with emulation instead"),
+            );
             *accelerator = Accelerator::Emulation;
             continue;
         }
@@ -107,7 +114,7 @@ pub(super) fn run(
             && events.is_empty()
             && failed_starts.len() + 1 < BOOTS
         {
-            say(&format!("{} did not start; once more: {problem}", files.release));
+            say("vm", &format!("{} did not start; once more: {problem}", files.release));
             failed_starts.push(problem.clone());
             continue;
         }
@@ -157,8 +164,9 @@ impl Machine {
         let command_line =
             format!("console=ttyS0 quiet panic=-1 {more} {JOB}{}", job_file.display());
         let log = File::create(path("qemu.log"))?;
+        let sh = shell();
         let qemu = tools
-            .qemu()
+            .qemu(&sh)
             .args(match accelerator {
                 Accelerator::Kvm => KVM,
                 Accelerator::Emulation => EMULATION,
@@ -184,7 +192,7 @@ impl Machine {
             .arg(path("initrd"))
             .arg("-append")
             .arg(command_line)
-            .spawn(Stdio::null(), log.try_clone()?.into(), log.into())?;
+            .start(Stdio::null(), log.try_clone()?.into(), log.into())?;
         Ok(Self { qemu, files: served, folder })
     }
 
@@ -296,22 +304,23 @@ impl Drop for Machine {
 /// Serves this machine's files, read-only, in namespaces of its own.
 fn serve_files(tools: &Tools, folder: &Path, socket: &Path, log: &Path) -> Result<Child> {
     fs::create_dir(folder)?;
+    let sh = shell();
     let server = tools
-        .virtiofsd()
+        .virtiofsd(&sh)
         .arg(format!("--socket-path={}", socket.display()))
         .arg(format!("--shared-dir={}", folder.display()))
         .args(["--cache=always", "--sandbox=none", "--no-announce-submounts"]);
-    let folder = folder.display();
+    let (server, folder) = (shell_words(server), folder.display());
     let script = format!(
         "mount --rbind / {folder} && mount --make-rprivate {folder} && \
          mount -o remount,bind,ro {folder} && exec {server}"
     );
     let log = File::create(log)?;
-    Cmd::new("unshare")
+    cmd!(sh, "unshare")
         // It forks, and what it forks is to end with it.
         .args(["--pid", "--fork", "--kill-child", "--mount", "--propagation", "private"])
         .args(["sh", "-c", &script])
-        .spawn(Stdio::null(), log.try_clone()?.into(), log.into())
+        .start(Stdio::null(), log.try_clone()?.into(), log.into())
         .context("serving the machine's files")
 }
 

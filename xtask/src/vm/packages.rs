@@ -10,9 +10,12 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use sha2::{Digest as _, Sha256};
+use xshell::{Cmd, Shell, cmd};
 
-use super::say;
-use crate::command::Cmd;
+use crate::{
+    command::{CmdExt as _, shell},
+    progress::say,
+};
 
 /// How old lists of packages may be.
 const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
@@ -72,25 +75,27 @@ impl Packages {
             if !self.folder.join(PACKAGES).exists() {
                 return Err(error);
             }
-            say(&format!("going on with the packages of before: {error:#}"));
+            say("vm", &format!("going on with the packages of before: {error:#}"));
         }
         self.unpack()
     }
 
     /// What apt knows of packages whose name matches, a block of lines for each.
     pub(super) fn search(&self, pattern: &str) -> Result<String> {
-        self.apt("apt-cache").args(["search", "--full", "--names-only", pattern]).read()
+        let sh = shell();
+        self.apt(&sh, "apt-cache").args(["search", "--full", "--names-only", pattern]).read_stdout()
     }
 
     /// The packages that installing `names` on an empty machine would install.
     pub(super) fn closure(&self, names: &[&str]) -> Result<Vec<Package>> {
+        let sh = shell();
         let uris = self
-            .apt("apt-get")
+            .apt(&sh, "apt-get")
             // It leaves out those that it finds.
             .args(["-o", "Dir::Cache::archives=/nowhere"])
             .args(["-qq", "--yes", "--no-install-recommends", "--print-uris", "install"])
             .args(names)
-            .read()?;
+            .read_stdout()?;
         // 'http://.../x_1%3a2_amd64.deb' x_1%3a2_amd64.deb 12345 MD5Sum:...
         uris.lines()
             .map(|line| {
@@ -115,9 +120,9 @@ impl Packages {
         {
             return Ok(());
         }
-        say(&format!("reading the package lists of {}", self.suites.join(", ")));
+        say("vm", &format!("reading the package lists of {}", self.suites.join(", ")));
         fs::write(&sources, text).with_context(|| format!("writing {}", sources.display()))?;
-        self.apt("apt-get")
+        self.apt(&shell(), "apt-get")
             .args(["-q", "update", "--error-on=any"])
             .run_quietly()
             .context(OutOfReach)?;
@@ -128,7 +133,8 @@ impl Packages {
     fn fetch(&self, wanted: &[Package]) -> Result<()> {
         let exact: Vec<_> =
             wanted.iter().map(|Package { name, version }| format!("{name}={version}")).collect();
-        let shown = self.apt("apt-cache").arg("show").args(&exact).read()?;
+        let sh = shell();
+        let shown = self.apt(&sh, "apt-cache").arg("show").args(&exact).read_stdout()?;
         let mut list = String::new();
         let mut missing = Vec::new();
         for Package { name, version } in wanted {
@@ -152,15 +158,18 @@ impl Packages {
         }
         if !missing.is_empty() {
             match missing.as_slice() {
-                [one] => say(&format!("fetching {one}")),
-                many => say(&format!(
-                    "fetching {} packages, among them {}",
-                    many.len(),
-                    wanted_last(wanted)
-                )),
+                [one] => say("vm", &format!("fetching {one}")),
+                many => say(
+                    "vm",
+                    &format!(
+                        "fetching {} packages, among them {}",
+                        many.len(),
+                        wanted_last(wanted)
+                    ),
+                ),
             }
-            self.apt("apt-get")
-                .folder(&self.folder.join("debs").to_string_lossy())
+            sh.change_dir(self.folder.join("debs"));
+            self.apt(&sh, "apt-get")
                 .args(["-q", "download"])
                 .args(missing)
                 .run_quietly()
@@ -192,17 +201,19 @@ impl Packages {
                 remove_unused(&entry.path())?;
             }
         }
-        let new = self.folder.join("root-new");
+        let (sh, new) = (shell(), self.folder.join("root-new"));
         for (_, file) in files(&list) {
-            Cmd::new("dpkg-deb").arg("-x").arg(self.folder.join(file)).arg(&new).run_quietly()?;
+            let package = self.folder.join(file);
+            cmd!(sh, "dpkg-deb -x {package} {new}").run_quietly()?;
         }
         fs::rename(&new, &root).with_context(|| format!("renaming {}", new.display()))?;
         in_use(root)
     }
 
     /// `apt-get` or `apt-cache` that see these sources and nothing of the machine.
-    fn apt(&self, program: &str) -> Cmd {
-        Cmd::new(program).env("LC_ALL", "C").arg("-c").arg(self.folder.join("apt.conf"))
+    fn apt<'a>(&self, sh: &'a Shell, program: &str) -> Cmd<'a> {
+        let configuration = self.folder.join("apt.conf");
+        cmd!(sh, "{program} -c {configuration}").env("LC_ALL", "C")
     }
 
     /// Makes the folders, and what tells apt about them.
@@ -275,10 +286,11 @@ pub(super) fn records(text: &str) -> impl Iterator<Item = Record<'_>> {
 
 /// Sources for these suites, at the archive that the machine has its own packages from.
 fn sources_of(suites: &[&str]) -> Result<String> {
-    let targets = Cmd::new("apt-get")
-        .args(["indextargets", "--format", "$(RELEASE) $(COMPONENT) $(REPO_URI)"])
+    let sh = shell();
+    let format = "$(RELEASE) $(COMPONENT) $(REPO_URI)";
+    let targets = cmd!(sh, "apt-get indextargets --format {format}")
         .arg("Created-By: Packages")
-        .read()
+        .read_stdout()
         .context("this takes Debian's apt")?;
     let mut text = String::new();
     for suite in suites {

@@ -7,11 +7,12 @@ use std::{
 
 use anyhow::{Result, ensure};
 use vipnat_testkit::vm::{End, Event, LEFT_OUT, NOT_RUN, Step};
+use xshell::cmd;
 
 use super::report::{Group, Outcome, Test};
 use crate::{
     build,
-    command::{Cmd, root},
+    command::{CmdExt as _, cargo, root, shell},
 };
 
 /// How long a group may take, in seconds: in emulation the slowest of them take one minute, on a machine
@@ -44,15 +45,16 @@ pub(super) struct Suite {
 /// Builds the tests, puts their binaries into a folder, and lists those that match one of `filters`: a
 /// part of the name, or `GROUP::`, which may be a group of groups. All without.
 pub(super) fn list(folder: &Path, filters: &[String]) -> Result<Vec<Suite>> {
-    let built = Cmd::cargo("test")
-        .args(PACKAGES.iter().flat_map(|package| ["--package", package]))
-        .args(["--no-run", "--message-format", "json"])
-        .read()?;
+    let (sh, cargo) = (shell(), cargo());
+    let packages = PACKAGES.iter().flat_map(|package| ["--package", package]);
+    let built =
+        cmd!(sh, "{cargo} test {packages...} --no-run --message-format json").read_stdout()?;
     let mut suites = Vec::new();
     for (target, built) in test_binaries(&built) {
         let binary = Binary { path: folder.join(&target), folder: built.folder };
         build::link_or_copy(&built.path, &binary.path)?;
-        let list = Cmd::new(&binary.path).args(["--list", "--format", "terse"]).read()?;
+        let program = &binary.path;
+        let list = cmd!(sh, "{program} --list --format terse").read_stdout()?;
         suites.extend(group(&target, &binary, &list, filters));
     }
     // Last what takes longest.

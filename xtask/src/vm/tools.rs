@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use xshell::{Cmd, Shell, cmd};
 
 use super::packages::{Packages, Unpacked};
-use crate::command::Cmd;
 
 /// The QEMU of Debian 13 emulates faster than Debian 12's: docs/kernels.md.
 const SUITES: &[&str] = &["trixie", "trixie-security"];
@@ -36,31 +36,30 @@ impl Tools {
         self.files.root.join("usr/bin/busybox")
     }
 
-    pub(super) fn qemu(&self) -> Cmd {
+    pub(super) fn qemu<'a>(&self, sh: &'a Shell) -> Cmd<'a> {
         let firmware =
             ["usr/share/qemu", "usr/share/seabios"].map(|folder| self.files.root.join(folder));
         let firmware = firmware.iter().flat_map(|folder| [Path::new("-L"), folder]);
-        self.program("usr/bin/qemu-system-x86_64", "qemu")
+        self.program(sh, "usr/bin/qemu-system-x86_64", "qemu")
             .env("QEMU_MODULE_DIR", self.files.root.join(LIBRARIES[0]).join("qemu"))
             .args(firmware)
     }
 
     /// Serves a folder as a file system.
-    pub(super) fn virtiofsd(&self) -> Cmd {
-        self.program("usr/libexec/virtiofsd", "virtiofsd")
+    pub(super) fn virtiofsd<'a>(&self, sh: &'a Shell) -> Cmd<'a> {
+        self.program(sh, "usr/libexec/virtiofsd", "virtiofsd")
     }
 
     /// One of the commands of kmod.
-    pub(super) fn kmod(&self, command: &str) -> Cmd {
-        self.program("usr/bin/kmod", command)
+    pub(super) fn kmod<'a>(&self, sh: &'a Shell, command: &str) -> Cmd<'a> {
+        self.program(sh, "usr/bin/kmod", command)
     }
 
     /// With the loader and the libraries of the packages, since those of the machine may be others.
-    fn program(&self, path: &str, name: &str) -> Cmd {
+    fn program<'a>(&self, sh: &'a Shell, path: &str, name: &str) -> Cmd<'a> {
         let libraries = LIBRARIES.map(|folder| self.files.root.join(folder).display().to_string());
-        Cmd::new(self.files.root.join("usr/lib64/ld-linux-x86-64.so.2"))
-            .args(["--argv0", name, "--library-path"])
-            .arg(libraries.join(":"))
-            .arg(self.files.root.join(path))
+        let loader = self.files.root.join("usr/lib64/ld-linux-x86-64.so.2");
+        let (libraries, program) = (libraries.join(":"), self.files.root.join(path));
+        cmd!(sh, "{loader} --argv0 {name} --library-path {libraries} {program}")
     }
 }

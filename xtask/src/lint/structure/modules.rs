@@ -112,7 +112,7 @@ impl<'a> Modules<'a> {
 /// Whether a file is the root of a crate, by its name.
 fn is_root(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
-    ["lib.rs", "main.rs", "build.rs"].contains(&name)
+    ["lib.rs", "main.rs"].contains(&name) || name == "build.rs" && !path.contains("/src/")
 }
 
 /// Where the modules are that a file declares.
