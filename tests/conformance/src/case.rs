@@ -11,11 +11,39 @@ pub struct Case {
     pub group: &'static str,
     /// What happens, in one line for docs/semantics.md.
     pub behaviour: &'static str,
-    /// Acts in the container, and notes what its applications observe. The same for every
-    /// translator: it must not ask for the [translator](Container::translator).
-    pub run: fn(&Container, &mut Record),
+    /// What its applications do. The same for every translator.
+    pub run: Run,
     /// `None` if nothing may differ.
     pub known: Option<Known>,
+}
+
+/// What the applications of a container do.
+#[derive(Clone, Copy, Debug)]
+pub enum Run {
+    /// One process plays a [script](crate::Session::play) behind this table.
+    Script(fn() -> String, &'static str),
+    /// One process plays scripts, each behind a table of its own.
+    InTurn(&'static [(fn() -> String, &'static str)]),
+    /// Several steps act in the container and note what its applications observe. They must not ask
+    /// for the [translator](Container::translator).
+    Steps(fn(&Container, &mut Record)),
+}
+
+impl Run {
+    /// Runs in a container.
+    pub(crate) fn inside(self, container: &Container, record: &mut Record) {
+        match self {
+            Self::Script(table, script) => container.play(&table(), script, record),
+            Self::InTurn(steps) => {
+                let mut session = None;
+                for (table, script) in steps {
+                    container.apply(&table());
+                    session.get_or_insert_with(|| container.session()).play(script, record);
+                }
+            }
+            Self::Steps(steps) => steps(container, record),
+        }
+    }
 }
 
 /// A difference that is meant to be there. It must be there exactly so.

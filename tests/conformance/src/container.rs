@@ -13,7 +13,9 @@ use vipnat_testkit::{
     App, Cgroup, CommandExt, NetNs, Network, Vipnat, bpf::Refusal, patient, program,
 };
 
-use crate::{gate::Gate, session::Session, translator::Translator};
+use crate::{
+    gate::Gate, record::Record, session::Session, tables::backend, translator::Translator,
+};
 
 /// The VIP of the relationship `db`, which most cases use.
 pub const DB: &str = "169.254.37.209";
@@ -27,26 +29,6 @@ const SERVERS: std::ops::RangeInclusive<u8> = 1..=4;
 const REFUSES: u8 = 8;
 /// How long a process of the container may run: longer than the longest case.
 const LIMIT: Duration = Duration::from_secs(600);
-
-/// The address of the backend with this number. Servers B1 to B4 are at 1 to 4, TCP and UDP, ports
-/// 5432 and 6380; number 8 refuses, and number 9 does not exist.
-pub fn backend(number: u8) -> Ipv4Addr {
-    Ipv4Addr::new(247, 221, 81, number)
-}
-
-/// A table in which `db` is a service with these backends.
-pub fn db(backends: &[u8]) -> String {
-    db_with(backends, "", "")
-}
-
-/// The same, with more lines for the service and for the relationship.
-pub fn db_with(backends: &[u8], service: &str, relationship: &str) -> String {
-    let backends: Vec<_> = backends.iter().map(|&number| backend(number).to_string()).collect();
-    format!(
-        "[services.db]\nbackends = {backends:?}\n{service}\n\
-         [apps.app.relationships.db]\nservice = \"db\"\n{relationship}\n"
-    )
-}
 
 /// A container behind one translator, and the hosts it reaches: all made afresh for each case, with
 /// the same addresses for each translator.
@@ -105,6 +87,12 @@ impl Container {
     /// The host that has the backend address with this number.
     pub fn server(&self, _number: u8) -> &NetNs {
         &self.service_host
+    }
+
+    /// Plays a script in a process of the container, behind a table.
+    pub fn play(&self, table: &str, script: &str, record: &mut Record) {
+        self.apply(table);
+        self.session().play(script, record);
     }
 
     /// Makes this the table: services, and relationships of the app `app`, without `[apps.app]`

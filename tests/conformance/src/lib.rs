@@ -10,12 +10,14 @@ mod record;
 mod report;
 mod run;
 mod session;
+mod tables;
 mod translator;
 
-pub use case::{Case, Known};
-pub use container::{APP, Container, DB, backend, db, db_with};
+pub use case::{Case, Known, Run};
+pub use container::{APP, Container, DB};
 pub use record::{Difference, Record};
 pub use report::{document, write_document};
 pub use run::{Verdict, run};
 pub use session::Session;
+pub use tables::{backend, db, db_with};
 pub use translator::Translator;

@@ -76,7 +76,7 @@ fn units(cases: &[&Case], translators: &[Translator]) -> impl Iterator<Item = (u
 fn observe(case: &Case, translator: Translator, gate: &Arc<Gate>) -> Result<Record, String> {
     panic::catch_unwind(AssertUnwindSafe(|| {
         let mut record = Record::default();
-        (case.run)(&Container::new(translator, Arc::clone(gate)), &mut record);
+        case.run.inside(&Container::new(translator, Arc::clone(gate)), &mut record);
         record
     }))
     .map_err(|panicked| {
@@ -142,9 +142,10 @@ fn verdict(case: &Case, translators: &[Translator], records: &[Record]) -> Verdi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::case::Known;
+    use crate::case::{Known, Run};
 
-    const CASE: Case = Case { name: "case", group: "", behaviour: "", run: |_, _| {}, known: None };
+    const CASE: Case =
+        Case { name: "case", group: "", behaviour: "", run: Run::Steps(|_, _| {}), known: None };
     const KNOWN: Case = Case {
         known: Some(Known { iptables: "peer vip", vipnat: "peer backend", why: "" }),
         ..CASE

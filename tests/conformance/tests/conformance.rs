@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, env, fs, path::Path, process::Command};
 
-use vipnat_conformance::{Case, Known, Translator, Verdict, cases, db, document, run};
+use vipnat_conformance::{Case, Known, Run, Translator, Verdict, cases, db, document, run};
 use vipnat_testkit::{emulated, left_out, not_run_as, outcome};
 
 #[test]
@@ -53,11 +53,11 @@ const OTHER_BACKEND: Case = Case {
     name: "other-backend",
     group: "",
     behaviour: "",
-    run: |container, record| {
+    run: Run::Steps(|container, record| {
         let backend = if container.translator() == Translator::Vipnat { 2 } else { 1 };
         container.apply(&db(&[backend]));
         container.session().play("who tcp4 db:5432", record);
-    },
+    }),
     known: None,
 };
 
@@ -81,14 +81,14 @@ fn containers_with_different_backends_differ() {
 fn a_case_that_panics_fails_and_the_others_go_on() {
     let panics = Case {
         name: "panics",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             container.session().play("socket a tcp4\nno such operation", record);
-        },
+        }),
         ..OTHER_BACKEND
     };
     let fine = Case {
         name: "fine",
-        run: |container, record| container.session().play("socket a tcp4", record),
+        run: Run::Steps(|container, record| container.session().play("socket a tcp4", record)),
         ..OTHER_BACKEND
     };
     let verdicts = run(&[&panics, &fine], &Translator::ALL, |_, _, _| {});

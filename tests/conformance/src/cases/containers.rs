@@ -1,11 +1,14 @@
 //! Processes, cgroups and servers of the container.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddrV4;
 
 use vipnat_testkit::outcome;
 
-use super::setup::play;
-use crate::{APP, Case, Container, Known, Record, db, db_with};
+use super::sidecar::play_beside_sidecar;
+use crate::{
+    APP, Case, Container, Known, Record, Run,
+    tables::{db, db_of, db_with},
+};
 
 const GROUP: &str = "The container";
 
@@ -14,21 +17,21 @@ pub(super) const CASES: &[Case] = &[
         name: "second-process",
         group: GROUP,
         behaviour: "two processes of a container take turns with each other",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             container.apply(&db(&[1, 2, 3]));
             let (mut one, mut two) = (container.session(), container.session());
             for _ in 0..3 {
                 one.play("who tcp4 db:5432", record);
                 two.play("who tcp4 db:5432", record);
             }
-        },
+        }),
         known: None,
     },
     Case {
         name: "child-cgroup",
         group: GROUP,
         behaviour: "a process in a cgroup below the container's",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             container.apply(&db(&[1, 2]));
             let child = container.app().cgroup.child("child");
             let mut session = container.session_below(&child);
@@ -41,14 +44,14 @@ pub(super) const CASES: &[Case] = &[
                 record,
             );
             container.session().play("who tcp4 db:5432", record);
-        },
+        }),
         known: None,
     },
     Case {
         name: "server-sees-true-peers",
         group: GROUP,
         behaviour: "a server in the container accepts from outside: the peer as it is",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             container.apply(&db(&[1]));
             let mut server = container.session();
             let mut client = container.session_outside();
@@ -68,14 +71,14 @@ pub(super) const CASES: &[Case] = &[
             server.play("accept l c\ngetpeername c\ngetsockname c\nsend c hello", record);
             client.play("recv a\nsend a world", record);
             server.play("recv c\ngetpeername c", record);
-        },
+        }),
         known: None,
     },
     Case {
         name: "udp-server-sees-true-peers",
         group: GROUP,
         behaviour: "a UDP server in the container, asked by an address that is also a backend",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             container.apply(&db(&[1]));
             let mut server = container.session();
             let mut client = container.session_outside();
@@ -88,29 +91,28 @@ pub(super) const CASES: &[Case] = &[
             client.play("send a more", record);
             server.play("recvfrom s\nsendto s done backend1:4000", record);
             client.play("recvfrom a", record);
-        },
+        }),
         known: None,
     },
     Case {
         name: "from-outside",
         group: GROUP,
         behaviour: "another host that asks for the VIP is not translated",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             container.apply(&db(&[1]));
             container.session_outside().play("who tcp4 db:5432", record);
             container.session().play("who tcp4 db:5432", record);
-        },
+        }),
         known: None,
     },
     Case {
         name: "hairpin-tcp",
         group: GROUP,
         behaviour: "a backend that is the container itself",
-        run: |container, record| {
-            let backends = format!("backends = [\"{APP}\"]");
-            container.apply(&db(&[]).replace("backends = []", &backends));
-            let _server = container.serve_inside(&[("inside", SocketAddrV4::new(APP, 5432))]);
-            container.session().play(
+        run: Run::Steps(|container, record| {
+            play_hairpin(
+                container,
+                record,
                 "socket a tcp4
                  connect a db:5432
                  getpeername a
@@ -118,20 +120,18 @@ pub(super) const CASES: &[Case] = &[
                  send a source
                  recv a
                  who tcp6 [::ffff:db]:5432",
-                record,
             );
-        },
+        }),
         known: None,
     },
     Case {
         name: "hairpin-udp",
         group: GROUP,
         behaviour: "the same with UDP, connected and not",
-        run: |container, record| {
-            let backends = format!("backends = [\"{APP}\"]");
-            container.apply(&db(&[]).replace("backends = []", &backends));
-            let _server = container.serve_inside(&[("inside", SocketAddrV4::new(APP, 5432))]);
-            container.session().play(
+        run: Run::Steps(|container, record| {
+            play_hairpin(
+                container,
+                record,
                 "socket a udp4
                  connect a db:5432
                  getpeername a
@@ -141,28 +141,27 @@ pub(super) const CASES: &[Case] = &[
                  socket b udp4
                  sendto b source db:5432
                  recvfrom b",
-                record,
             );
-        },
+        }),
         known: None,
     },
     Case {
         name: "loopback-backend-tcp",
         group: GROUP,
         behaviour: "a backend on 127.0.0.1, such as a sidecar",
-        run: |container, record| {
-            container.apply(&db(&[]).replace("backends = []", LOOPBACK));
-            let _server = container.serve_inside(&[("sidecar", SIDECAR)]);
-            container.session().play(
+        run: Run::Steps(|container, record| {
+            play_beside_sidecar(
+                container,
+                record,
+                &db_of(LOOPBACK, "", ""),
                 "socket a tcp4
                  connect a db:5432
                  getpeername a
                  getsockname a
                  send a source
                  recv a",
-                record,
             );
-        },
+        }),
         known: Some(Known {
             iptables: "getsockname a = app:*\nrecv a = \"sidecar sees app:*\"",
             vipnat: "getsockname a = 127.0.0.1:*\nrecv a = \"sidecar sees 127.0.0.1:*\"",
@@ -173,10 +172,11 @@ pub(super) const CASES: &[Case] = &[
         name: "loopback-backend-udp",
         group: GROUP,
         behaviour: "a backend on 127.0.0.1, with UDP, connected and not",
-        run: |container, record| {
-            container.apply(&db(&[]).replace("backends = []", LOOPBACK));
-            let _server = container.serve_inside(&[("sidecar", SIDECAR)]);
-            container.session().play(
+        run: Run::Steps(|container, record| {
+            play_beside_sidecar(
+                container,
+                record,
+                &db_of(LOOPBACK, "", ""),
                 "socket a udp4
                  connect a db:5432
                  getpeername a
@@ -186,9 +186,8 @@ pub(super) const CASES: &[Case] = &[
                  socket b udp4
                  sendto b source db:5432
                  recvfrom b",
-                record,
             );
-        },
+        }),
         known: Some(Known {
             iptables: "getsockname a = app:*\nrecvfrom a = \"sidecar sees app:*\" from db:5432\nrecvfrom b = \"sidecar sees app:*\" from db:5432",
             vipnat: "getsockname a = 127.0.0.1:*\nrecvfrom a = \"sidecar sees 127.0.0.1:*\" from db:5432\nrecvfrom b = \"sidecar sees 127.0.0.1:*\" from db:5432",
@@ -199,23 +198,20 @@ pub(super) const CASES: &[Case] = &[
         name: "explicit-vip",
         group: GROUP,
         behaviour: "a relationship with a VIP of its own, also the last address of the range",
-        run: |container, record| {
-            container.apply(&db_with(&[1], "", "vip = \"169.254.254.255\""));
-            container.session().play(
-                "socket a tcp4
-                 connect a 169.254.254.255:5432
-                 getpeername a
-                 ask a",
-                record,
-            );
-        },
+        run: Run::Script(
+            || db_with(&[1], "", "vip = \"169.254.254.255\""),
+            "socket a tcp4
+             connect a 169.254.254.255:5432
+             getpeername a
+             ask a",
+        ),
         known: None,
     },
     Case {
         name: "ss",
         group: GROUP,
         behaviour: "`ss` inside the container: the peers of connected sockets",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             container.apply(&db(&[1]));
             let mut session = container.session();
             session.play("socket a tcp4\nconnect a db:5432", record);
@@ -224,7 +220,7 @@ pub(super) const CASES: &[Case] = &[
                 // State, two queues, then the addresses.
                 record.line(format!("peer {}", line.split_whitespace().nth(4).expect("a peer")));
             }
-        },
+        }),
         known: Some(Known {
             iptables: "peer 169.254.37.209:5432",
             vipnat: "peer 247.221.81.1:5432",
@@ -235,20 +231,25 @@ pub(super) const CASES: &[Case] = &[
         name: "nothing-in-the-table",
         group: GROUP,
         behaviour: "an app without relationships",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             container.apply("");
             play_nothing(container, record);
-            play(container, record, &[1], "who tcp4 db:5432");
+            container.play(&db(&[1]), "who tcp4 db:5432", record);
             container.apply("");
             play_nothing(container, record);
-        },
+        }),
         known: None,
     },
 ];
 
-const LOOPBACK: &str = "backends = [\"127.0.0.1\"]";
-const SIDECAR: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5432);
+const LOOPBACK: &str = "[\"127.0.0.1\"]";
 
 fn play_nothing(container: &Container, record: &mut Record) {
     container.session().play("who tcp4 db:5432\nwho tcp4 backend1:5432", record);
+}
+
+/// Plays a script where the only backend of `db` is the container itself.
+fn play_hairpin(container: &Container, record: &mut Record, script: &str) {
+    let _server = container.serve_inside(&[("inside", SocketAddrV4::new(APP, 5432))]);
+    container.play(&db_of(&format!("[\"{APP}\"]"), "", ""), script, record);
 }

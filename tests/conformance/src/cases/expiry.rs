@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::{Case, Container, Known, Record, Session, db};
+use crate::{
+    Case, Container, Known, Record, Run, Session,
+    tables::{db, two_services},
+};
 
 const GROUP: &str = "End of UDP flows";
 
@@ -11,75 +14,56 @@ pub(super) const CASES: &[Case] = &[
         name: "udp-flow-answered-ends-after-120-s",
         group: GROUP,
         behaviour: "a flow with traffic both ways for over 2 s ends after 120 s of silence",
-        run: |container, record| {
-            let mut session = two_backends(container);
-            session.play("socket a udp4\nsendto a ? db:5432\nrecvfrom a", record);
-            rest(container, record, 3);
-            session.play("sendto a ? db:5432\nrecvfrom a", record);
-            rest(container, record, 124);
-            session.play("sendto a ? db:5432\nrecvfrom a", record);
-        },
+        run: Run::Steps(|container, record| ask_after_silences(container, record, ASK, &[3, 124])),
         known: None,
     },
     Case {
         name: "udp-flow-answered-lives-115-s",
         group: GROUP,
         behaviour: "the same flow is still there after 115 s of silence",
-        run: |container, record| {
-            let mut session = two_backends(container);
-            session.play("socket a udp4\nsendto a ? db:5432\nrecvfrom a", record);
-            rest(container, record, 3);
-            session.play("sendto a ? db:5432\nrecvfrom a", record);
-            rest(container, record, 115);
-            session.play("sendto a ? db:5432\nrecvfrom a", record);
-        },
+        run: Run::Steps(|container, record| ask_after_silences(container, record, ASK, &[3, 115])),
         known: None,
     },
     Case {
         name: "udp-flow-unanswered-ends-after-30-s",
         group: GROUP,
         behaviour: "a flow without an answer ends after 30 s of silence",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             let mut session = two_backends(container);
             session.play("socket a udp4\nsendto a quiet db:5432", record);
             rest(container, record, 26);
             session.play("sendto a quiet db:5432", record);
             rest(container, record, 33);
             session.play("sendto a ? db:5432\nrecvfrom a", record);
-        },
+        }),
         known: None,
     },
     Case {
         name: "udp-flow-unanswered-goes-on",
         group: GROUP,
         behaviour: "datagrams without an answer every 20 s are one flow",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             let mut session = two_backends(container);
             session.play("socket a udp4\nsendto a quiet db:5432", record);
             rest(container, record, 20);
             session.play("sendto a quiet db:5432", record);
             rest(container, record, 20);
             session.play("sendto a ? db:5432\nrecvfrom a", record);
-        },
+        }),
         known: None,
     },
     Case {
         name: "udp-flow-answered-once",
         group: GROUP,
         behaviour: "one question and one answer, then 40 s of silence",
-        run: |container, record| {
-            let mut session = two_backends(container);
-            session.play("socket a udp4\nsendto a ? db:5432\nrecvfrom a", record);
-            rest(container, record, 40);
-            session.play("sendto a ? db:5432\nrecvfrom a", record);
-        },
+        run: Run::Steps(|container, record| ask_after_silences(container, record, ASK, &[40])),
         known: None,
     },
     Case {
         name: "udp-flow-answered-twice",
         group: GROUP,
         behaviour: "two questions and answers within 2 s, then 40 s of silence",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             let mut session = two_backends(container);
             session.play(
                 "socket a udp4
@@ -91,42 +75,35 @@ pub(super) const CASES: &[Case] = &[
             );
             rest(container, record, 40);
             session.play("sendto a ? db:5432\nrecvfrom a", record);
-        },
+        }),
         known: None,
     },
     Case {
         name: "udp-flow-answered-for-long",
         group: GROUP,
         behaviour: "questions and answers for over 2 s, then 40 s of silence",
-        run: |container, record| {
-            let mut session = two_backends(container);
-            session.play("socket a udp4\nsendto a ? db:5432\nrecvfrom a", record);
-            rest(container, record, 3);
-            session.play("sendto a ? db:5432\nrecvfrom a", record);
-            rest(container, record, 40);
-            session.play("sendto a ? db:5432\nrecvfrom a", record);
-        },
+        run: Run::Steps(|container, record| ask_after_silences(container, record, ASK, &[3, 40])),
         known: None,
     },
     Case {
         name: "udp-flow-answered-late",
         group: GROUP,
         behaviour: "one question whose answer comes after 3 s, then 40 s of silence",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             let mut session = two_backends(container);
             session.play("socket a udp4\nsendto a \"later 3000\" db:5432", record);
             rest(container, record, 3);
             session.play("recvfrom a", record);
             rest(container, record, 40);
             session.play("sendto a ? db:5432\nrecvfrom a", record);
-        },
+        }),
         known: None,
     },
     Case {
         name: "udp-flow-answers-keep-it",
         group: GROUP,
         behaviour: "answers alone refresh a flow",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             let mut session = two_backends(container);
             session.play(
                 "socket a udp4
@@ -138,17 +115,15 @@ pub(super) const CASES: &[Case] = &[
             session.play("recvfrom a", record);
             rest(container, record, 25);
             session.play("recvfrom a\nsendto a ? db:5432\nrecvfrom a", record);
-        },
+        }),
         known: None,
     },
     Case {
         name: "udp-connect-refused-then-silence",
         group: GROUP,
         behaviour: "a connected socket whose next connect another program refuses, then 33 s of silence",
-        run: |container, record| {
-            let cache = "[services.cache]\nbackends = [\"247.221.81.2\"]\n\
-                         [apps.app.relationships.cache]\nservice = \"cache\"\n";
-            container.apply(&(db(&[1]) + cache));
+        run: Run::Steps(|container, record| {
+            container.apply(&two_services());
             let mut session = container.session();
             session.play(
                 "socket a udp4
@@ -179,14 +154,14 @@ pub(super) const CASES: &[Case] = &[
                     session.play(&format!("getpeername {socket}"), record);
                 }
             }
-        },
+        }),
         known: None,
     },
     Case {
         name: "udp-connect-fails-then-silence",
         group: GROUP,
         behaviour: "the same where no route leads to where it would connect",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             container.apply(&db(&[1]));
             let mut session = container.session();
             session.play(
@@ -198,21 +173,16 @@ pub(super) const CASES: &[Case] = &[
             );
             rest(container, record, 33);
             session.play("getpeername a\nsend a ?\nrecvfrom a\ngetpeername a", record);
-        },
+        }),
         known: None,
     },
     Case {
         name: "udp-flow-answered-without-source",
         group: GROUP,
         behaviour: "answers over 2 s, read without asking for the source, then 40 s of silence",
-        run: |container, record| {
-            let mut session = two_backends(container);
-            session.play("socket a udp4\nsendto a ? db:5432\nrecv a", record);
-            rest(container, record, 3);
-            session.play("sendto a ? db:5432\nrecv a", record);
-            rest(container, record, 40);
-            session.play("sendto a ? db:5432\nrecv a", record);
-        },
+        run: Run::Steps(|container, record| {
+            ask_after_silences(container, record, "sendto a ? db:5432\nrecv a", &[3, 40]);
+        }),
         known: Some(Known {
             iptables: "recv a = \"B1\"",
             vipnat: "recv a = \"B2\"",
@@ -223,24 +193,24 @@ pub(super) const CASES: &[Case] = &[
         name: "udp-reply-after-end-of-flow",
         group: GROUP,
         behaviour: "a first reply after 34 s, to an unconnected socket",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             let mut session = two_backends(container);
             session.play("socket a udp4\nsendto a \"later 34000\" db:5432", record);
             rest(container, record, 33);
             session.play("recvfrom a", record);
-        },
+        }),
         known: None,
     },
     Case {
         name: "udp-reply-after-end-of-flow-connected",
         group: GROUP,
         behaviour: "a first reply after 34 s, to a connected socket",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             let mut session = two_backends(container);
             session.play("socket a udp4\nconnect a db:5432\nsend a \"later 34000\"", record);
             rest(container, record, 33);
             session.play("recvfrom a", record);
-        },
+        }),
         known: Some(Known {
             iptables: "recvfrom a = EAGAIN",
             vipnat: "recvfrom a = \"B1 late\" from db:5432",
@@ -251,12 +221,12 @@ pub(super) const CASES: &[Case] = &[
         name: "udp-connected-after-silence",
         group: GROUP,
         behaviour: "a connected socket sends again after the end of its flow",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             let mut session = two_backends(container);
             session.play("socket a udp4\nconnect a db:5432\nask a", record);
             rest(container, record, 40);
             session.play("ask a", record);
-        },
+        }),
         known: Some(Known {
             iptables: "ask a = \"B2\"",
             vipnat: "ask a = \"B1\"",
@@ -273,4 +243,18 @@ fn two_backends(container: &Container) -> Session {
 fn rest(container: &Container, record: &mut Record, seconds: u64) {
     container.wait(Duration::from_secs(seconds));
     record.line(format!("{seconds} s later"));
+}
+
+/// A question and its answer.
+const ASK: &str = "sendto a ? db:5432\nrecvfrom a";
+
+/// Plays a script with a UDP socket, and again after each of these silences, in seconds.
+fn ask_after_silences(container: &Container, record: &mut Record, ask: &str, silences: &[u64]) {
+    let mut session = two_backends(container);
+    session.play("socket a udp4", record);
+    session.play(ask, record);
+    for seconds in silences {
+        rest(container, record, *seconds);
+        session.play(ask, record);
+    }
 }

@@ -1,9 +1,10 @@
 //! UDP sockets that are connected more than once.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
-
-use super::setup::{play, two_services};
-use crate::{Case, Known, db};
+use super::sidecar::play_beside_sidecar;
+use crate::{
+    Case, Known, Run,
+    tables::{db, loopback_and_cache, two_services},
+};
 
 const GROUP: &str = "Sockets used again";
 
@@ -12,121 +13,103 @@ pub(super) const CASES: &[Case] = &[
         name: "udp-unspec",
         group: GROUP,
         behaviour: "`connect(AF_UNSPEC)` on a connected UDP socket: no peer; then other addresses",
-        run: |container, record| {
-            container.apply(&two_services());
-            container.session().play(
-                "socket a udp4
-                 connect a db:5432
-                 ask a
-                 connect a unspec
-                 getpeername a
-                 send a ?
-                 connect a cache:5432
-                 getpeername a
-                 ask a
-                 connect a unspec
-                 connect a backend1:5432
-                 getpeername a
-                 ask a",
-                record,
-            );
-        },
+        run: Run::Script(
+            two_services,
+            "socket a udp4
+             connect a db:5432
+             ask a
+             connect a unspec
+             getpeername a
+             send a ?
+             connect a cache:5432
+             getpeername a
+             ask a
+             connect a unspec
+             connect a backend1:5432
+             getpeername a
+             ask a",
+        ),
         known: None,
     },
     Case {
         name: "udp-connect-elsewhere",
         group: GROUP,
         behaviour: "a connected UDP socket connects elsewhere: another VIP, the backend itself",
-        run: |container, record| {
-            container.apply(&two_services());
-            container.session().play(
-                "socket a udp4
-                 connect a db:5432
-                 ask a
-                 connect a cache:5432
-                 getpeername a
-                 ask a
-                 connect a backend1:5432
-                 getpeername a
-                 send a ?
-                 recvfrom a
-                 connect a db:5432
-                 getpeername a
-                 send a ?
-                 recvfrom a",
-                record,
-            );
-        },
+        run: Run::Script(
+            two_services,
+            "socket a udp4
+             connect a db:5432
+             ask a
+             connect a cache:5432
+             getpeername a
+             ask a
+             connect a backend1:5432
+             getpeername a
+             send a ?
+             recvfrom a
+             connect a db:5432
+             getpeername a
+             send a ?
+             recvfrom a",
+        ),
         known: None,
     },
     Case {
         name: "udp-connect-same-vip",
         group: GROUP,
         behaviour: "a connected UDP socket connects to the same VIP again: one flow, one backend",
-        run: |container, record| {
-            play(
-                container,
-                record,
-                &[1, 2, 3],
-                "socket a udp4
-                 connect a db:5432
-                 ask a
-                 connect a db:5432
-                 ask a
-                 connect a db:5432
-                 ask a
-                 who udp4 db:5432",
-            );
-        },
+        run: Run::Script(
+            || db(&[1, 2, 3]),
+            "socket a udp4
+             connect a db:5432
+             ask a
+             connect a db:5432
+             ask a
+             connect a db:5432
+             ask a
+             who udp4 db:5432",
+        ),
         known: None,
     },
     Case {
         name: "udp-connect-same-vip-bound",
         group: GROUP,
         behaviour: "the same after `connect(AF_UNSPEC)`, with a local port of one's own",
-        run: |container, record| {
-            play(
-                container,
-                record,
-                &[1, 2, 3],
-                "socket a udp4
-                 bind a app:4000
-                 connect a db:5432
-                 ask a
-                 connect a unspec
-                 getsockname a
-                 connect a db:5432
-                 getsockname a
-                 ask a
-                 who udp4 db:5432",
-            );
-        },
+        run: Run::Script(
+            || db(&[1, 2, 3]),
+            "socket a udp4
+             bind a app:4000
+             connect a db:5432
+             ask a
+             connect a unspec
+             getsockname a
+             connect a db:5432
+             getsockname a
+             ask a
+             who udp4 db:5432",
+        ),
         known: None,
     },
     Case {
         name: "udp-connect-fails",
         group: GROUP,
         behaviour: "a connected UDP socket whose next connect fails stays where it was",
-        run: |container, record| {
-            play(
-                container,
-                record,
-                &[1],
-                "socket a udp4
-                 connect a db:5432
-                 ask a
-                 connect a 192.0.2.1:5432
-                 getpeername a
-                 ask a",
-            );
-        },
+        run: Run::Script(
+            || db(&[1]),
+            "socket a udp4
+             connect a db:5432
+             ask a
+             connect a 192.0.2.1:5432
+             getpeername a
+             ask a",
+        ),
         known: None,
     },
     Case {
         name: "udp-connect-refused-by-policy",
         group: GROUP,
         behaviour: "another program refuses a connected UDP socket's next connect: it stays where it was",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             container.apply(&two_services());
             let mut session = container.session();
             session.play("socket a udp4\nconnect a db:5432\nask a", record);
@@ -145,28 +128,26 @@ pub(super) const CASES: &[Case] = &[
                  recvfrom a",
                 record,
             );
-        },
+        }),
         known: None,
     },
     Case {
         name: "udp-loopback-then-elsewhere",
         group: GROUP,
         behaviour: "a UDP socket connects to a VIP whose backend is on 127.0.0.1, then to another VIP",
-        run: |container, record| {
-            let loopback = two_services().replacen("247.221.81.1", "127.0.0.1", 1);
-            container.apply(&loopback);
-            let sidecar = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5432);
-            let _server = container.serve_inside(&[("sidecar", sidecar)]);
-            container.session().play(
+        run: Run::Steps(|container, record| {
+            play_beside_sidecar(
+                container,
+                record,
+                &loopback_and_cache(),
                 "socket a udp4
                  connect a db:5432
                  ask a
                  connect a cache:5432
                  getpeername a
                  ask a",
-                record,
             );
-        },
+        }),
         known: Some(Known {
             iptables: "connect a cache:5432 = 0\ngetpeername a = cache:5432\nask a = \"B2\"",
             vipnat: "connect a cache:5432 = EINVAL\ngetpeername a = db:5432\nask a = \"sidecar\"",
@@ -177,12 +158,11 @@ pub(super) const CASES: &[Case] = &[
         name: "udp-loopback-then-unspec-then-elsewhere",
         group: GROUP,
         behaviour: "the same with `connect(AF_UNSPEC)` in between, and without connecting at all",
-        run: |container, record| {
-            let loopback = two_services().replacen("247.221.81.1", "127.0.0.1", 1);
-            container.apply(&loopback);
-            let sidecar = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5432);
-            let _server = container.serve_inside(&[("sidecar", sidecar)]);
-            container.session().play(
+        run: Run::Steps(|container, record| {
+            play_beside_sidecar(
+                container,
+                record,
+                &loopback_and_cache(),
                 "socket a udp4
                  connect a db:5432
                  ask a
@@ -195,28 +175,25 @@ pub(super) const CASES: &[Case] = &[
                  recvfrom b
                  sendto b ? cache:5432
                  recvfrom b",
-                record,
             );
-        },
+        }),
         known: None,
     },
     Case {
         name: "udp-loopback-then-sendto-elsewhere",
         group: GROUP,
         behaviour: "a UDP socket that is connected through a VIP to 127.0.0.1 sends to another VIP",
-        run: |container, record| {
-            let loopback = two_services().replacen("247.221.81.1", "127.0.0.1", 1);
-            container.apply(&loopback);
-            let sidecar = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 5432);
-            let _server = container.serve_inside(&[("sidecar", sidecar)]);
-            container.session().play(
+        run: Run::Steps(|container, record| {
+            play_beside_sidecar(
+                container,
+                record,
+                &loopback_and_cache(),
                 "socket a udp4
                  connect a db:5432
                  sendto a ? cache:5432
                  ask a",
-                record,
             );
-        },
+        }),
         known: Some(Known {
             iptables: "sendto a ? cache:5432 = 1",
             vipnat: "sendto a ? cache:5432 = EINVAL",
@@ -227,7 +204,7 @@ pub(super) const CASES: &[Case] = &[
         name: "connected-directly-while-off",
         group: GROUP,
         behaviour: "a socket connects through a VIP, then directly to its backend while the app is elsewhere; then the app is back",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             container.apply(&db(&[1]));
             let mut session = container.session();
             session.play(
@@ -244,7 +221,7 @@ pub(super) const CASES: &[Case] = &[
             session.play("getpeername a\ngetpeername b", record);
             container.apply(&db(&[1]));
             session.play("getpeername a\ngetpeername b\nask a\nsend b ?\nrecvfrom b", record);
-        },
+        }),
         known: Some(Known {
             iptables: "getpeername a = backend1:5432\ngetpeername b = backend1:5432\nrecvfrom b = \"B1\" from backend1:5432",
             vipnat: "getpeername a = db:5432\ngetpeername b = db:5432\nrecvfrom b = \"B1\" from db:5432",
@@ -255,22 +232,18 @@ pub(super) const CASES: &[Case] = &[
         name: "udp-port-taken-over",
         group: GROUP,
         behaviour: "a socket closes, and another one binds its port within 30 seconds",
-        run: |container, record| {
-            play(
-                container,
-                record,
-                &[1, 2],
-                "socket a udp4
-                 bind a app:4000
-                 connect a db:5432
-                 ask a
-                 close a
-                 socket b udp4
-                 bind b app:4000
-                 connect b db:5432
-                 ask b",
-            );
-        },
+        run: Run::Script(
+            || db(&[1, 2]),
+            "socket a udp4
+             bind a app:4000
+             connect a db:5432
+             ask a
+             close a
+             socket b udp4
+             bind b app:4000
+             connect b db:5432
+             ask b",
+        ),
         known: Some(Known {
             iptables: "ask b = \"B1\"",
             vipnat: "ask b = \"B2\"",

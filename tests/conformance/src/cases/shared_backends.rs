@@ -5,15 +5,12 @@
 
 use std::fs;
 
-use super::setup::two_services;
-use crate::{Case, Container, Known, db};
+use crate::{
+    Case, Container, Known, Run,
+    tables::{OTHER_PORT, db, db_of, two_services, two_vips},
+};
 
 const GROUP: &str = "Several VIPs of one backend";
-
-/// `db` and `cache` are backend 1.
-fn one_backend() -> String {
-    db(&[1]) + "[apps.app.relationships.cache]\nservice = \"db\"\n"
-}
 
 /// Makes the kernel pick among four ports.
 fn four_ports(container: &Container) {
@@ -26,21 +23,18 @@ pub(super) const CASES: &[Case] = &[
         name: "two-vips-one-port-of-ones-own",
         group: GROUP,
         behaviour: "two TCP sockets with one local port connect to two VIPs of one backend",
-        run: |container, record| {
-            container.apply(&one_backend());
-            container.session().play(
-                "socket a tcp4
-                 setsockopt a SO_REUSEADDR 1
-                 bind a app:4000
-                 connect a db:5432
-                 socket b tcp4
-                 setsockopt b SO_REUSEADDR 1
-                 bind b app:4000
-                 connect b cache:5432
-                 ask a",
-                record,
-            );
-        },
+        run: Run::Script(
+            || two_vips(&[1]),
+            "socket a tcp4
+             setsockopt a SO_REUSEADDR 1
+             bind a app:4000
+             connect a db:5432
+             socket b tcp4
+             setsockopt b SO_REUSEADDR 1
+             bind b app:4000
+             connect b cache:5432
+             ask a",
+        ),
         known: Some(Known {
             iptables: "connect b cache:5432 = 0",
             vipnat: "connect b cache:5432 = EADDRNOTAVAIL",
@@ -51,22 +45,18 @@ pub(super) const CASES: &[Case] = &[
         name: "two-ports-one-port-of-ones-own",
         group: GROUP,
         behaviour: "the same with two ports of a VIP whose backend has a port of its own",
-        run: |container, record| {
-            let backend = "backends = [{ ip = \"247.221.81.1\", port = 6380 }]";
-            container.apply(&db(&[]).replace("backends = []", backend));
-            container.session().play(
-                "socket a tcp4
-                 setsockopt a SO_REUSEADDR 1
-                 bind a app:4000
-                 connect a db:5432
-                 socket b tcp4
-                 setsockopt b SO_REUSEADDR 1
-                 bind b app:4000
-                 connect b db:6380
-                 ask a",
-                record,
-            );
-        },
+        run: Run::Script(
+            || db_of(OTHER_PORT, "", ""),
+            "socket a tcp4
+             setsockopt a SO_REUSEADDR 1
+             bind a app:4000
+             connect a db:5432
+             socket b tcp4
+             setsockopt b SO_REUSEADDR 1
+             bind b app:4000
+             connect b db:6380
+             ask a",
+        ),
         known: Some(Known {
             iptables: "connect b db:6380 = 0",
             vipnat: "connect b db:6380 = EADDRNOTAVAIL",
@@ -77,15 +67,15 @@ pub(super) const CASES: &[Case] = &[
         name: "two-vips-few-ports",
         group: GROUP,
         behaviour: "four local ports, four connections to a VIP, then one to another VIP of its backend",
-        run: |container, record| {
-            container.apply(&one_backend());
+        run: Run::Steps(|container, record| {
+            container.apply(&two_vips(&[1]));
             four_ports(container);
             let mut session = container.session();
             for socket in ["a", "b", "c", "d"] {
                 session.play(&format!("socket {socket} tcp4\nconnect {socket} db:5432"), record);
             }
             session.play("socket e tcp4\nconnect e cache:5432\nask d", record);
-        },
+        }),
         known: Some(Known {
             iptables: "connect e cache:5432 = 0",
             vipnat: "connect e cache:5432 = EADDRNOTAVAIL",
@@ -96,7 +86,7 @@ pub(super) const CASES: &[Case] = &[
         name: "several-backends-few-ports",
         group: GROUP,
         behaviour: "four local ports, and five connections to a VIP of two backends",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             container.apply(&db(&[1, 2]));
             four_ports(container);
             let mut session = container.session();
@@ -104,7 +94,7 @@ pub(super) const CASES: &[Case] = &[
                 session.play(&format!("socket {socket} tcp4\nconnect {socket} db:5432"), record);
             }
             session.play("ask d", record);
-        },
+        }),
         known: Some(Known {
             iptables: "connect e db:5432 = EADDRNOTAVAIL",
             vipnat: "connect e db:5432 = 0",
@@ -115,24 +105,21 @@ pub(super) const CASES: &[Case] = &[
         name: "two-vips-udp-reuseport",
         group: GROUP,
         behaviour: "two UDP sockets with `SO_REUSEPORT` and one port connect to two VIPs of one backend",
-        run: |container, record| {
-            container.apply(&one_backend());
-            container.session().play(
-                "socket a udp4
-                 setsockopt a SO_REUSEPORT 1
-                 bind a app:4000
-                 connect a db:5432
-                 socket b udp4
-                 setsockopt b SO_REUSEPORT 1
-                 bind b app:4000
-                 connect b cache:5432
-                 send a \"times 2\"
-                 sleep 150
-                 recv a MSG_DONTWAIT
-                 recv b MSG_DONTWAIT",
-                record,
-            );
-        },
+        run: Run::Script(
+            || two_vips(&[1]),
+            "socket a udp4
+             setsockopt a SO_REUSEPORT 1
+             bind a app:4000
+             connect a db:5432
+             socket b udp4
+             setsockopt b SO_REUSEPORT 1
+             bind b app:4000
+             connect b cache:5432
+             send a \"times 2\"
+             sleep 150
+             recv a MSG_DONTWAIT
+             recv b MSG_DONTWAIT",
+        ),
         known: Some(Known {
             iptables: "recv a MSG_DONTWAIT = \"B1 1\"\nrecv b MSG_DONTWAIT = EAGAIN",
             vipnat: "recv a MSG_DONTWAIT = EAGAIN\nrecv b MSG_DONTWAIT = \"B1 1\"",
@@ -143,32 +130,29 @@ pub(super) const CASES: &[Case] = &[
         name: "two-vips-two-backends",
         group: GROUP,
         behaviour: "all of this with two VIPs that have backends of their own",
-        run: |container, record| {
-            container.apply(&two_services());
-            container.session().play(
-                "socket a tcp4
-                 setsockopt a SO_REUSEADDR 1
-                 bind a app:4000
-                 connect a db:5432
-                 socket b tcp4
-                 setsockopt b SO_REUSEADDR 1
-                 bind b app:4000
-                 connect b cache:5432
-                 ask a
-                 ask b
-                 socket c udp4
-                 setsockopt c SO_REUSEPORT 1
-                 bind c app:4000
-                 connect c db:5432
-                 socket d udp4
-                 setsockopt d SO_REUSEPORT 1
-                 bind d app:4000
-                 connect d cache:5432
-                 ask c
-                 ask d",
-                record,
-            );
-        },
+        run: Run::Script(
+            two_services,
+            "socket a tcp4
+             setsockopt a SO_REUSEADDR 1
+             bind a app:4000
+             connect a db:5432
+             socket b tcp4
+             setsockopt b SO_REUSEADDR 1
+             bind b app:4000
+             connect b cache:5432
+             ask a
+             ask b
+             socket c udp4
+             setsockopt c SO_REUSEPORT 1
+             bind c app:4000
+             connect c db:5432
+             socket d udp4
+             setsockopt d SO_REUSEPORT 1
+             bind d app:4000
+             connect d cache:5432
+             ask c
+             ask d",
+        ),
         known: None,
     },
 ];

@@ -7,7 +7,7 @@ use std::{
 
 use vipnat_testkit::patient;
 
-use crate::{Case, Container, Known, Record, Session, db};
+use crate::{Case, Container, Known, Record, Run, Session, tables::db};
 
 const GROUP: &str = "Sockets that share a port";
 
@@ -24,7 +24,7 @@ pub(super) const CASES: &[Case] = &[
         name: "udp-reuseport-answer-to-another",
         group: GROUP,
         behaviour: "several `SO_REUSEPORT` sockets of one port, one of which asks: the kernel picks who hears the answer",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             container.apply(&db(&[1]));
             let mut session = container.session();
             // By addresses and ports, so some ports do and some don't.
@@ -34,47 +34,44 @@ pub(super) const CASES: &[Case] = &[
             });
             let (_, answer) = heard.expect("it is not always the one that asks");
             record.line(format!("another socket hears {answer}"));
-        },
+        }),
         known: Some(KNOWN),
     },
     Case {
         name: "udp-reuseaddr-answer-to-another",
         group: GROUP,
         behaviour: "two `SO_REUSEADDR` sockets of one port: the newer one hears what the older one asked",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             answer_to_the_last(container, record, ["app"; 2]);
-        },
+        }),
         known: Some(KNOWN),
     },
     Case {
         name: "udp-wildcard-answer-to-another",
         group: GROUP,
         behaviour: "a socket of all addresses asks, and one of the container's address with its port hears the answer",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             answer_to_the_last(container, record, ["0.0.0.0", "app"]);
-        },
+        }),
         known: Some(KNOWN),
     },
     Case {
         name: "udp-shared-port-connected",
         group: GROUP,
         behaviour: "two sockets of one port, of which the second is connected to the VIP: it hears what the first asked",
-        run: |container, record| {
-            container.apply(&db(&[1]));
-            container.session().play(
-                "socket a udp4
-                 setsockopt a SO_REUSEADDR 1
-                 bind a app:4000
-                 socket b udp4
-                 setsockopt b SO_REUSEADDR 1
-                 bind b app:4000
-                 connect b db:5432
-                 sendto a ? db:5432
-                 recvfrom b
-                 recvfrom a MSG_DONTWAIT",
-                record,
-            );
-        },
+        run: Run::Script(
+            || db(&[1]),
+            "socket a udp4
+             setsockopt a SO_REUSEADDR 1
+             bind a app:4000
+             socket b udp4
+             setsockopt b SO_REUSEADDR 1
+             bind b app:4000
+             connect b db:5432
+             sendto a ? db:5432
+             recvfrom b
+             recvfrom a MSG_DONTWAIT",
+        ),
         known: None,
     },
 ];

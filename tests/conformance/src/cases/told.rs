@@ -2,8 +2,11 @@
 
 use vipnat_testkit::bpf::Redirector;
 
-use super::{setup::play, unreached::trace};
-use crate::{Case, Known, backend, db, db_with};
+use super::unreached::trace;
+use crate::{
+    Case, Known, Run,
+    tables::{backend, db, db_with},
+};
 
 const GROUP: &str = "What a socket is told";
 
@@ -12,9 +15,7 @@ pub(super) const CASES: &[Case] = &[
         name: "so-original-dst",
         group: GROUP,
         behaviour: "`SO_ORIGINAL_DST`, which asks connection tracking",
-        run: |container, record| {
-            play(container, record, &[1], "socket a tcp4\nconnect a db:5432\nSO_ORIGINAL_DST a");
-        },
+        run: Run::Script(|| db(&[1]), "socket a tcp4\nconnect a db:5432\nSO_ORIGINAL_DST a"),
         known: Some(Known {
             iptables: "SO_ORIGINAL_DST a = db:5432",
             vipnat: "SO_ORIGINAL_DST a = ENOENT",
@@ -25,36 +26,30 @@ pub(super) const CASES: &[Case] = &[
         name: "udp-recvorigdstaddr",
         group: GROUP,
         behaviour: "`IP_RECVORIGDSTADDR` on a socket that asked the VIP",
-        run: |container, record| {
-            play(
-                container,
-                record,
-                &[1],
-                "socket a udp4
-                 setsockopt a IP_RECVORIGDSTADDR 1
-                 sendto a ? db:5432
-                 recvmsg a
-                 connect a db:5432
-                 send a ?
-                 recvmsg a",
-            );
-        },
+        run: Run::Script(
+            || db(&[1]),
+            "socket a udp4
+             setsockopt a IP_RECVORIGDSTADDR 1
+             sendto a ? db:5432
+             recvmsg a
+             connect a db:5432
+             send a ?
+             recvmsg a",
+        ),
         known: None,
     },
     Case {
         name: "source-by-route",
         group: GROUP,
         behaviour: "routes that give the backend another source address than the VIP",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             let second = "247.221.80.11";
             container.app().host.ip(&format!(
                 "address add {second}/32 dev eth0\nroute add {}/32 dev eth0 src {second}",
                 backend(1)
             ));
-            play(
-                container,
-                record,
-                &[1],
+            container.play(
+                &db(&[1]),
                 "socket a tcp4
                  connect a db:5432
                  getsockname a
@@ -63,8 +58,9 @@ pub(super) const CASES: &[Case] = &[
                  socket b udp4
                  sendto b source db:5432
                  recvfrom b",
+                record,
             );
-        },
+        }),
         known: Some(Known {
             iptables: "getsockname a = app:*\nrecv a = \"B1 sees app:*\"\nrecvfrom b = \"B1 sees app:*\" from db:5432",
             vipnat: "getsockname a = second:*\nrecv a = \"B1 sees second:*\"\nrecvfrom b = \"B1 sees second:*\" from db:5432",
@@ -75,18 +71,17 @@ pub(super) const CASES: &[Case] = &[
         name: "mtu-by-route",
         group: GROUP,
         behaviour: "`IP_MTU` where the backend's route has a smaller one than the VIP's",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             container.app().host.ip(&format!("route add {}/32 dev eth0 mtu 1300", backend(1)));
-            play(
-                container,
-                record,
-                &[1],
+            container.play(
+                &db(&[1]),
                 "socket a udp4
                  connect a db:5432
                  IP_MTU a
                  who tcp4 db:5432",
+                record,
             );
-        },
+        }),
         known: Some(Known {
             iptables: "IP_MTU a = 1500",
             vipnat: "IP_MTU a = 1300",
@@ -97,10 +92,10 @@ pub(super) const CASES: &[Case] = &[
         name: "traceroute-udp",
         group: GROUP,
         behaviour: "`traceroute`, which connects UDP sockets: who the last hop is",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             container.apply(&db(&[1]));
             trace(container, record, &[]);
-        },
+        }),
         known: Some(Known {
             iptables: "1 db",
             vipnat: "1 backend1",
@@ -111,7 +106,7 @@ pub(super) const CASES: &[Case] = &[
         name: "redirected-again",
         group: GROUP,
         behaviour: "another program on the hooks leads what goes to the backend elsewhere",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             container.apply(&db(&[1]));
             let cgroup = container.app().cgroup.path();
             let _redirector = Redirector::attach(cgroup, backend(1), backend(2))
@@ -123,7 +118,7 @@ pub(super) const CASES: &[Case] = &[
                  ask a",
                 record,
             );
-        },
+        }),
         known: Some(Known {
             iptables: "getpeername a = db:5432\nask a = \"B1\"",
             vipnat: "getpeername a = backend2:5432\nask a = \"B2\"",
@@ -134,7 +129,7 @@ pub(super) const CASES: &[Case] = &[
         name: "udp-sends-after-kill",
         group: GROUP,
         behaviour: "a connected UDP socket that only sends, after `kill` ended it",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             let kill = |backend| db_with(&[backend], "on-backend-removed = \"kill\"", "");
             container.apply(&kill(1));
             let mut session = container.session();
@@ -144,7 +139,7 @@ pub(super) const CASES: &[Case] = &[
                 "send a quiet\nsend a quiet\nSO_ERROR a\nsend a quiet\nconnect a db:5432\nask a",
                 record,
             );
-        },
+        }),
         known: Some(Known {
             iptables: "send a quiet = 5\nsend a quiet = 5\nSO_ERROR a = 0\nsend a quiet = 5\nask a = \"B1\"",
             vipnat: "send a quiet = EDESTADDRREQ\nsend a quiet = EDESTADDRREQ\nSO_ERROR a = ECONNABORTED\nsend a quiet = EDESTADDRREQ\nask a = \"B2\"",

@@ -1,7 +1,9 @@
 //! Which backend is next.
 
-use super::setup::play;
-use crate::{Case, Container, Known, Record, db, db_with};
+use crate::{
+    Case, Container, Known, Record, Run,
+    tables::{db, db_of, db_with, two_vips},
+};
 
 const GROUP: &str = "Who is next";
 /// A round for each number of backends, and more.
@@ -12,67 +14,63 @@ pub(super) const CASES: &[Case] = &[
         name: "round-robin-of-one",
         group: GROUP,
         behaviour: "one backend",
-        run: |container, record| play(container, record, &[1], &WHO.repeat(3)),
+        run: Run::Steps(|container, record| container.play(&db(&[1]), &WHO.repeat(3), record)),
         known: None,
     },
     Case {
         name: "round-robin-of-two",
         group: GROUP,
         behaviour: "two backends take turns in order, one step for each connection",
-        run: |container, record| play(container, record, &[1, 2], &WHO.repeat(5)),
+        run: Run::Steps(|container, record| container.play(&db(&[1, 2]), &WHO.repeat(5), record)),
         known: None,
     },
     Case {
         name: "round-robin-of-three",
         group: GROUP,
         behaviour: "three backends",
-        run: |container, record| play(container, record, &[1, 2, 3], &WHO.repeat(8)),
+        run: Run::Steps(|container, record| {
+            container.play(&db(&[1, 2, 3]), &WHO.repeat(8), record)
+        }),
         known: None,
     },
     Case {
         name: "round-robin-of-four",
         group: GROUP,
         behaviour: "four backends",
-        run: |container, record| play(container, record, &[4, 2, 3, 1], &WHO.repeat(10)),
+        run: Run::Steps(|container, record| {
+            container.play(&db(&[4, 2, 3, 1]), &WHO.repeat(10), record)
+        }),
         known: None,
     },
     Case {
         name: "round-robin-all-kinds",
         group: GROUP,
         behaviour: "TCP, MPTCP, datagrams, `AF_INET6`, any port: all take turns with each other",
-        run: |container, record| {
-            play(
-                container,
-                record,
-                &[1, 2, 3],
-                "who tcp4 db:5432
-                 reach udp4 db:5432
-                 who tcp6 [::ffff:db]:5432
-                 reach udp6 [::ffff:db]:5432
-                 who mptcp4 db:5432
-                 who tcp4 db:6380
-                 reach udp4 db:6380",
-            );
-        },
+        run: Run::Script(
+            || db(&[1, 2, 3]),
+            "who tcp4 db:5432
+             reach udp4 db:5432
+             who tcp6 [::ffff:db]:5432
+             reach udp6 [::ffff:db]:5432
+             who mptcp4 db:5432
+             who tcp4 db:6380
+             reach udp4 db:6380",
+        ),
         known: None,
     },
     Case {
         name: "round-robin-udp-connect",
         group: GROUP,
         behaviour: "UDP sockets that connect, in between",
-        run: |container, record| {
-            play(
-                container,
-                record,
-                &[1, 2, 3],
-                "who tcp4 db:5432
-                 who udp4 db:5432
-                 who udp6 [::ffff:db]:5432
-                 reach udp4 db:5432
-                 who tcp4 db:5432
-                 who udp4 db:5432",
-            );
-        },
+        run: Run::Script(
+            || db(&[1, 2, 3]),
+            "who tcp4 db:5432
+             who udp4 db:5432
+             who udp6 [::ffff:db]:5432
+             reach udp4 db:5432
+             who tcp4 db:5432
+             who udp4 db:5432",
+        ),
         known: Some(Known {
             iptables: "who udp4 db:5432 = \"B2\"\nwho udp6 [::ffff:db]:5432 = \"B3\"\n\
                        reach udp4 db:5432 = \"B1\"\nwho tcp4 db:5432 = \"B2\"",
@@ -86,115 +84,97 @@ pub(super) const CASES: &[Case] = &[
         name: "round-robin-weighted",
         group: GROUP,
         behaviour: "weights 3, 1 and 2: turns spread over the round",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             container.apply(&weighted(""));
             container.session().play(&WHO.repeat(12), record);
-        },
+        }),
         known: None,
     },
     Case {
         name: "round-robin-two-vips",
         group: GROUP,
         behaviour: "each VIP has turns of its own, also two VIPs of one service",
-        run: |container, record| {
-            let another = "[apps.app.relationships.cache]\nservice = \"db\"\n";
-            container.apply(&(db(&[1, 2, 3]) + another));
-            container.session().play(
-                "who tcp4 db:5432
-                 who tcp4 db:5432
-                 who tcp4 cache:5432
-                 who tcp4 db:5432
-                 who tcp4 cache:5432",
-                record,
-            );
-        },
+        run: Run::Script(
+            || two_vips(&[1, 2, 3]),
+            "who tcp4 db:5432
+             who tcp4 db:5432
+             who tcp4 cache:5432
+             who tcp4 db:5432
+             who tcp4 cache:5432",
+        ),
         known: None,
     },
     Case {
         name: "two-hundred-connections",
         group: GROUP,
         behaviour: "200 TCP connections from 8 threads: how many each of three backends gets",
-        run: |container, record| {
-            play(container, record, &[1, 2, 3], "many tcp4 db:5432 8 25");
-        },
+        run: Run::Script(|| db(&[1, 2, 3]), "many tcp4 db:5432 8 25"),
         known: None,
     },
     Case {
         name: "two-hundred-udp-flows",
         group: GROUP,
         behaviour: "200 connected UDP sockets from 8 threads",
-        run: |container, record| {
-            play(container, record, &[1, 2, 3], "many udp4 db:5432 8 25");
-        },
+        run: Run::Script(|| db(&[1, 2, 3]), "many udp4 db:5432 8 25"),
         known: None,
     },
     Case {
         name: "refused-takes-a-turn",
         group: GROUP,
         behaviour: "a connection that is refused has taken its turn",
-        run: |container, record| play(container, record, &[1, 8, 2], &WHO.repeat(6)),
+        run: Run::Steps(|container, record| {
+            container.play(&db(&[1, 8, 2]), &WHO.repeat(6), record)
+        }),
         known: None,
     },
     Case {
         name: "getaddrinfo-takes-no-turn",
         group: GROUP,
         behaviour: "UDP connects to port 0, as getaddrinfo makes them, take no turn",
-        run: |container, record| {
-            play(
-                container,
-                record,
-                &[1, 2],
-                "socket a udp4
-                 connect a db:0
-                 getsockname a
-                 getpeername a
-                 connect a unspec
-                 connect a db:0
-                 close a
-                 socket b udp6
-                 connect b [::ffff:db]:0
-                 getsockname b
-                 getpeername b
-                 who tcp4 db:5432
-                 who tcp4 db:5432",
-            );
-        },
+        run: Run::Script(
+            || db(&[1, 2]),
+            "socket a udp4
+             connect a db:0
+             getsockname a
+             getpeername a
+             connect a unspec
+             connect a db:0
+             close a
+             socket b udp6
+             connect b [::ffff:db]:0
+             getsockname b
+             getpeername b
+             who tcp4 db:5432
+             who tcp4 db:5432",
+        ),
         known: None,
     },
     Case {
         name: "udp-connect-without-send",
         group: GROUP,
         behaviour: "a UDP socket that connects to another port than 0, and never sends",
-        run: |container, record| {
-            play(
-                container,
-                record,
-                &[1, 2],
-                "socket a udp4
-                 connect a db:5432
-                 getpeername a
-                 who tcp4 db:5432",
-            );
-        },
+        run: Run::Script(
+            || db(&[1, 2]),
+            "socket a udp4
+             connect a db:5432
+             getpeername a
+             who tcp4 db:5432",
+        ),
         known: None,
     },
     Case {
         name: "udp-turn-at-first-send",
         group: GROUP,
         behaviour: "two UDP sockets connect, then send in the other order",
-        run: |container, record| {
-            play(
-                container,
-                record,
-                &[1, 2],
-                "socket a udp4
-                 socket b udp4
-                 connect a db:5432
-                 connect b db:5432
-                 ask b
-                 ask a",
-            );
-        },
+        run: Run::Script(
+            || db(&[1, 2]),
+            "socket a udp4
+             socket b udp4
+             connect a db:5432
+             connect b db:5432
+             ask b
+             ask a",
+        ),
         known: Some(Known {
             iptables: "ask b = \"B1\"\nask a = \"B2\"",
             vipnat: "ask b = \"B2\"\nask a = \"B1\"",
@@ -205,28 +185,28 @@ pub(super) const CASES: &[Case] = &[
         name: "select-random",
         group: GROUP,
         behaviour: "`select = \"random\"`: each backend as often as any other, within chance",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             container.apply(&db_with(&[1, 2, 3], "select = \"random\"", ""));
             shares(container, record, [1, 1, 1]);
-        },
+        }),
         known: None,
     },
     Case {
         name: "select-random-weighted",
         group: GROUP,
         behaviour: "`select = \"random\"` with weights 3, 1 and 2",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             container.apply(&weighted("select = \"random\""));
             shares(container, record, [3, 1, 2]);
-        },
+        }),
         known: None,
     },
 ];
 
 fn weighted(service: &str) -> String {
-    let backends = "backends = [{ ip = \"247.221.81.1\", weight = 3 }, \"247.221.81.2\", \
+    let backends = "[{ ip = \"247.221.81.1\", weight = 3 }, \"247.221.81.2\", \
                     { ip = \"247.221.81.3\", weight = 2 }]";
-    db_with(&[], service, "").replace("backends = []", backends)
+    db_of(backends, service, "")
 }
 
 /// Whether B1, B2 and B3 get their shares of 600 connections, within six standard deviations, and

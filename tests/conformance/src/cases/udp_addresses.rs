@@ -1,7 +1,9 @@
 //! UDP: sockets that talk to more than one address, or to one in several ways.
 
-use super::setup::{play, two_services};
-use crate::{Case, Known, db, db_with};
+use crate::{
+    Case, Known, Run,
+    tables::{db, two_services, two_vips},
+};
 
 const GROUP: &str = "UDP with several addresses";
 
@@ -10,101 +12,82 @@ pub(super) const CASES: &[Case] = &[
         name: "udp-many-addresses",
         group: GROUP,
         behaviour: "one socket, two VIPs and a direct address, each shown as it is",
-        run: |container, record| {
-            container.apply(&two_services());
-            container.session().play(
-                "socket a udp4
-                 sendto a ? db:5432
-                 recvfrom a
-                 sendto a ? cache:5432
-                 recvfrom a
-                 sendto a ? backend3:5432
-                 recvfrom a
-                 sendto a ? db:6380
-                 recvfrom a
-                 sendto a ? db:5432
-                 recvfrom a",
-                record,
-            );
-        },
+        run: Run::Script(
+            two_services,
+            "socket a udp4
+             sendto a ? db:5432
+             recvfrom a
+             sendto a ? cache:5432
+             recvfrom a
+             sendto a ? backend3:5432
+             recvfrom a
+             sendto a ? db:6380
+             recvfrom a
+             sendto a ? db:5432
+             recvfrom a",
+        ),
         known: None,
     },
     Case {
         name: "udp-vip-and-its-backend",
         group: GROUP,
         behaviour: "one socket that sends to a VIP and to that VIP's backend directly",
-        run: |container, record| {
-            play(
-                container,
-                record,
-                &[1],
-                "socket a udp4
-                 sendto a ? backend1:5432
-                 recvfrom a
-                 sendto a ? db:5432
-                 recvfrom a
-                 sendto a ? backend1:5432
-                 recvfrom a",
-            );
-        },
+        run: Run::Script(
+            || db(&[1]),
+            "socket a udp4
+             sendto a ? backend1:5432
+             recvfrom a
+             sendto a ? db:5432
+             recvfrom a
+             sendto a ? backend1:5432
+             recvfrom a",
+        ),
         known: None,
     },
     Case {
         name: "udp-vip-then-its-backend",
         group: GROUP,
         behaviour: "the same in the other order",
-        run: |container, record| {
-            play(
-                container,
-                record,
-                &[1],
-                "socket a udp4
-                 sendto a ? db:5432
-                 recvfrom a
-                 sendto a ? backend1:5432
-                 recvfrom a
-                 sendto a ? db:5432
-                 recvfrom a",
-            );
-        },
+        run: Run::Script(
+            || db(&[1]),
+            "socket a udp4
+             sendto a ? db:5432
+             recvfrom a
+             sendto a ? backend1:5432
+             recvfrom a
+             sendto a ? db:5432
+             recvfrom a",
+        ),
         known: None,
     },
     Case {
         name: "udp-two-vips-one-backend",
         group: GROUP,
         behaviour: "one socket, two VIPs that lead to the same backend",
-        run: |container, record| {
-            let another = "[apps.app.relationships.cache]\nservice = \"db\"\n";
-            container.apply(&(db_with(&[1], "", "") + another));
-            container.session().play(
-                "socket a udp4
-                 sendto a ? db:5432
-                 recvfrom a
-                 sendto a ? cache:5432
-                 recvfrom a
-                 sendto a ? db:5432
-                 recvfrom a",
-                record,
-            );
-        },
+        run: Run::Script(
+            || two_vips(&[1]),
+            "socket a udp4
+             sendto a ? db:5432
+             recvfrom a
+             sendto a ? cache:5432
+             recvfrom a
+             sendto a ? db:5432
+             recvfrom a",
+        ),
         known: None,
     },
     Case {
         name: "udp-two-vips-one-backend-at-once",
         group: GROUP,
         behaviour: "one socket that asks two VIPs of one backend at once",
-        run: |container, record| {
-            let another = "[apps.app.relationships.cache]\nservice = \"db\"\n";
-            container.apply(&(db_with(&[1], "", "") + another));
-            container.session().play(
-                "socket a udp4
-                 sendto a \"later 300\" db:5432
-                 sendto a \"later 600\" cache:5432
-                 recvfrom a
-                 recvfrom a",
-                record,
-            );
-        },
+        run: Run::Script(
+            || two_vips(&[1]),
+            "socket a udp4
+             sendto a \"later 300\" db:5432
+             sendto a \"later 600\" cache:5432
+             recvfrom a
+             recvfrom a",
+        ),
         known: Some(Known {
             iptables: "recvfrom a = \"B1 late\" from db:5432",
             vipnat: "recvfrom a = \"B1 late\" from cache:5432",
@@ -115,18 +98,14 @@ pub(super) const CASES: &[Case] = &[
         name: "udp-vip-and-its-backend-at-once",
         group: GROUP,
         behaviour: "one socket that asks a VIP and that VIP's backend directly at once",
-        run: |container, record| {
-            play(
-                container,
-                record,
-                &[1],
-                "socket a udp4
-                 sendto a \"later 300\" db:5432
-                 sendto a \"later 600\" backend1:5432
-                 recvfrom a
-                 recvfrom a",
-            );
-        },
+        run: Run::Script(
+            || db(&[1]),
+            "socket a udp4
+             sendto a \"later 300\" db:5432
+             sendto a \"later 600\" backend1:5432
+             recvfrom a
+             recvfrom a",
+        ),
         known: Some(Known {
             iptables: "recvfrom a = \"B1 late\" from db:5432",
             vipnat: "recvfrom a = \"B1 late\" from backend1:5432",
@@ -137,41 +116,34 @@ pub(super) const CASES: &[Case] = &[
         name: "udp-sendto-on-connected",
         group: GROUP,
         behaviour: "`sendto` on a connected socket: to the same VIP, another VIP, a direct address",
-        run: |container, record| {
-            container.apply(&two_services());
-            container.session().play(
-                "socket a udp4
-                 connect a db:5432
-                 ask a
-                 sendto a ? db:5432
-                 recvfrom a
-                 sendto a ? cache:5432
-                 recvfrom a
-                 sendto a ? backend3:5432
-                 recvfrom a
-                 getpeername a
-                 ask a",
-                record,
-            );
-        },
+        run: Run::Script(
+            two_services,
+            "socket a udp4
+             connect a db:5432
+             ask a
+             sendto a ? db:5432
+             recvfrom a
+             sendto a ? cache:5432
+             recvfrom a
+             sendto a ? backend3:5432
+             recvfrom a
+             getpeername a
+             ask a",
+        ),
         known: None,
     },
     Case {
         name: "udp-sendto-backend-on-connected",
         group: GROUP,
         behaviour: "a connected socket sends to the address of the backend it is connected to",
-        run: |container, record| {
-            play(
-                container,
-                record,
-                &[1],
-                "socket a udp4
-                 connect a db:5432
-                 ask a
-                 sendto a ? backend1:5432
-                 recvfrom a",
-            );
-        },
+        run: Run::Script(
+            || db(&[1]),
+            "socket a udp4
+             connect a db:5432
+             ask a
+             sendto a ? backend1:5432
+             recvfrom a",
+        ),
         known: Some(Known {
             iptables: "recvfrom a = EAGAIN",
             vipnat: "recvfrom a = \"B1\" from db:5432",
@@ -182,7 +154,7 @@ pub(super) const CASES: &[Case] = &[
         name: "udp-sendto-vip-of-peer-on-connected",
         group: GROUP,
         behaviour: "sockets that are connected to a backend, itself and through a VIP, send to another VIP of it",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             let cache = "[services.cache]\nbackends = [\"247.221.81.1\"]\n\
                          [apps.app.relationships.cache]\nservice = \"cache\"\n";
             container.apply(&(db(&[1]) + cache));
@@ -197,7 +169,7 @@ pub(super) const CASES: &[Case] = &[
                  recvfrom b",
                 record,
             );
-        },
+        }),
         known: Some(Known {
             iptables: "recvfrom a = EAGAIN\nrecvfrom b = EAGAIN",
             vipnat: "recvfrom a = \"B1\" from backend1:5432\nrecvfrom b = \"B1\" from db:5432",
@@ -208,17 +180,13 @@ pub(super) const CASES: &[Case] = &[
         name: "udp-error-of-peer-on-connected",
         group: GROUP,
         behaviour: "the same where that backend refuses: who hears the error",
-        run: |container, record| {
-            play(
-                container,
-                record,
-                &[8],
-                "socket a udp4
-                 connect a closed:5432
-                 sendto a ? db:5432
-                 recvfrom a",
-            );
-        },
+        run: Run::Script(
+            || db(&[8]),
+            "socket a udp4
+             connect a closed:5432
+             sendto a ? db:5432
+             recvfrom a",
+        ),
         known: Some(Known {
             iptables: "recvfrom a = EAGAIN",
             vipnat: "recvfrom a = ECONNREFUSED",
@@ -229,62 +197,50 @@ pub(super) const CASES: &[Case] = &[
         name: "udp-sendto-same-vip-on-connected",
         group: GROUP,
         behaviour: "`sendto` to the VIP a socket is connected to: one flow, one backend",
-        run: |container, record| {
-            play(
-                container,
-                record,
-                &[1, 2, 3],
-                "socket a udp4
-                 connect a db:5432
-                 ask a
-                 sendto a ? db:5432
-                 recvfrom a
-                 ask a
-                 sendto a ? db:5432
-                 recvfrom a
-                 who udp4 db:5432",
-            );
-        },
+        run: Run::Script(
+            || db(&[1, 2, 3]),
+            "socket a udp4
+             connect a db:5432
+             ask a
+             sendto a ? db:5432
+             recvfrom a
+             ask a
+             sendto a ? db:5432
+             recvfrom a
+             who udp4 db:5432",
+        ),
         known: None,
     },
     Case {
         name: "udp-sendto-on-connected-mapped",
         group: GROUP,
         behaviour: "the same from an `AF_INET6` socket",
-        run: |container, record| {
-            play(
-                container,
-                record,
-                &[1, 2, 3],
-                "socket a udp6
-                 connect a [::ffff:db]:5432
-                 ask a
-                 sendto a ? [::ffff:db]:5432
-                 recvfrom a
-                 ask a
-                 who udp4 db:5432",
-            );
-        },
+        run: Run::Script(
+            || db(&[1, 2, 3]),
+            "socket a udp6
+             connect a [::ffff:db]:5432
+             ask a
+             sendto a ? [::ffff:db]:5432
+             recvfrom a
+             ask a
+             who udp4 db:5432",
+        ),
         known: None,
     },
     Case {
         name: "udp-sendto-then-connect",
         group: GROUP,
         behaviour: "a socket that sent to a VIP connects to it: one flow, one backend",
-        run: |container, record| {
-            play(
-                container,
-                record,
-                &[1, 2, 3],
-                "socket a udp4
-                 sendto a ? db:5432
-                 recvfrom a
-                 connect a db:5432
-                 ask a
-                 getpeername a
-                 reach udp4 db:5432",
-            );
-        },
+        run: Run::Script(
+            || db(&[1, 2, 3]),
+            "socket a udp4
+             sendto a ? db:5432
+             recvfrom a
+             connect a db:5432
+             ask a
+             getpeername a
+             reach udp4 db:5432",
+        ),
         known: None,
     },
 ];

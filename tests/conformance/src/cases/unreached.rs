@@ -4,7 +4,10 @@ use std::{thread, time::Duration};
 
 use vipnat_testkit::{Cgroup, installed, outcome};
 
-use crate::{APP, Case, Container, DB, Known, Record, backend, db};
+use crate::{
+    APP, Case, Container, DB, Known, Record, Run,
+    tables::{backend, db},
+};
 
 const GROUP: &str = "What no hook reaches";
 
@@ -13,10 +16,10 @@ pub(super) const CASES: &[Case] = &[
         name: "raw-tcp",
         group: GROUP,
         behaviour: "TCP packets of a raw socket: `traceroute -T`",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             container.apply(&db(&[1]));
             trace(container, record, &["-T", "-p", "5432"]);
-        },
+        }),
         known: Some(Known {
             iptables: "1 db",
             vipnat: "1 *",
@@ -27,7 +30,7 @@ pub(super) const CASES: &[Case] = &[
         name: "vxlan",
         group: GROUP,
         behaviour: "a socket of the kernel's own: a VXLAN device whose remote is a VIP",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             container.apply(&db(&[1]));
             let link = "link add vxlan0 type vxlan id 7 dstport 4789";
             let up = "link set vxlan0 up\naddress add";
@@ -44,7 +47,7 @@ pub(super) const CASES: &[Case] = &[
             server.ip(&format!("{there}\n{up} 10.9.0.2/24 dev vxlan0"));
             let ping = outcome(container.app().command("ping").args(["-c1", "-W1", "10.9.0.2"]));
             record.line(if ping.status.success() { "answered" } else { "no answer" });
-        },
+        }),
         known: Some(Known {
             iptables: "answered",
             vipnat: "no answer",
@@ -55,12 +58,12 @@ pub(super) const CASES: &[Case] = &[
         name: "process-outside-the-cgroup",
         group: GROUP,
         behaviour: "a process that only entered the container's network namespace, as with `nsenter`",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             container.apply(&db(&[1]));
             let mut session = container.session_without_cgroup();
             session.play("socket a udp4\nsendto a ? db:5432", record);
             look(&mut session, record, "a");
-        },
+        }),
         known: Some(Known {
             iptables: "recvfrom a MSG_DONTWAIT = \"B1\" from db:5432",
             vipnat: "recvfrom a MSG_DONTWAIT = EAGAIN",
@@ -71,7 +74,7 @@ pub(super) const CASES: &[Case] = &[
         name: "process-left-the-cgroup",
         group: GROUP,
         behaviour: "a process leaves the container's cgroup: its sockets, and a new one",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             container.apply(&db(&[1]));
             let mut session = container.session();
             session.play("socket a tcp4\nconnect a db:5432\nsocket b udp4", record);
@@ -83,7 +86,7 @@ pub(super) const CASES: &[Case] = &[
             look(&mut session, record, "c");
             // A cgroup waits for what is in it.
             drop(session);
-        },
+        }),
         known: Some(Known {
             iptables: "recvfrom c MSG_DONTWAIT = \"B1\" from db:5432",
             vipnat: "recvfrom c MSG_DONTWAIT = EAGAIN",
@@ -94,13 +97,13 @@ pub(super) const CASES: &[Case] = &[
         name: "rule-that-names-the-vip",
         group: GROUP,
         behaviour: "a firewall rule that drops packets to the VIP",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             container.apply(&db(&[1]));
             let rule = ["-t", "mangle", "-A", "OUTPUT", "-d", DB, "-j", "DROP"];
             let added = outcome(container.app().host.command("iptables-legacy").args(rule));
             assert!(added.status.success(), "{added}");
             container.session().play("socket a udp4\nsendto a ? db:5432", record);
-        },
+        }),
         known: Some(Known {
             iptables: "sendto a ? db:5432 = EPERM",
             vipnat: "sendto a ? db:5432 = 1",

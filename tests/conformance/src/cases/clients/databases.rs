@@ -7,7 +7,10 @@ use vipnat_testkit::{
 };
 
 use super::client::{GROUP, has, note, note_exit};
-use crate::{Case, Container, DB, Record, backend, db};
+use crate::{
+    Case, Container, DB, Record, Run,
+    tables::{backend, db},
+};
 
 /// Which server answers, whatever psql believes.
 const WHO: &str = "select inet_server_addr()";
@@ -73,19 +76,19 @@ pub(in crate::cases) const CASES: &[Case] = &[
         name: "psql",
         group: GROUP,
         behaviour: "psql: connections take turns, and it says it is connected to the VIP",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             let Some(_servers) = postgres(container, record) else { return };
             for _ in 0..3 {
                 note(record, psql(container).args(["-c", r"\conninfo", "-c", WHO]));
             }
-        },
+        }),
         known: None,
     },
     Case {
         name: "psql-session-stays",
         group: GROUP,
         behaviour: "psql: a session stays where it is while the table changes; `\\c` makes a new one",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             let Some(_servers) = postgres(container, record) else { return };
             let mut psql_session = psql(container);
             psql_session.limited_to(patient(LIMIT));
@@ -97,39 +100,39 @@ pub(in crate::cases) const CASES: &[Case] = &[
             ask(&mut session, &who, record);
             ask(&mut session, &format!("\\c - - - -\n{who}"), record);
             session.close().expect("end psql");
-        },
+        }),
         known: None,
     },
     Case {
         name: "psql-refused",
         group: GROUP,
         behaviour: "psql where nobody listens, and with a wrong password: what it says",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             let Some(_servers) = postgres(container, record) else { return };
             let url = format!("postgresql://main:wrong@{DB}/main");
             note_exit(record, container.app().command("psql").arg(url), 2);
             container.apply(&db(&[8]));
             note_exit(record, psql(container).args(["-c", WHO]), 2);
-        },
+        }),
         known: None,
     },
     Case {
         name: "redis-cli",
         group: GROUP,
         behaviour: "redis-cli: connections take turns",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             let servers = redis(container, record);
             for _ in 0..=servers.len() {
                 note(record, redis_cli(container).args(["get", "who"]));
             }
-        },
+        }),
         known: None,
     },
     Case {
         name: "redis-cli-session-stays",
         group: GROUP,
         behaviour: "redis-cli: a session stays while the table changes, and connects anew when its server goes",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             let mut servers = redis(container, record);
             if servers.is_empty() {
                 return;
@@ -146,7 +149,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
             ask(&mut session, "get who", record);
             ask(&mut session, "get who", record);
             session.close().expect("end redis-cli");
-        },
+        }),
         known: None,
     },
 ];

@@ -5,13 +5,16 @@ use std::fs;
 use vipnat_testkit::{Server, outcome};
 
 use super::client::{GROUP, directory, has};
-use crate::{Case, DB, Known, backend, db};
+use crate::{
+    Case, DB, Known, Run,
+    tables::{backend, db},
+};
 
 pub(in crate::cases) const CASES: &[Case] = &[Case {
     name: "tftp",
     group: GROUP,
     behaviour: "TFTP, whose server answers from another port: a file of one block, and one of several",
-    run: |container, record| {
+    run: Run::Steps(|container, record| {
         if !has(record, &["tftp", "dnsmasq"]) {
             return;
         }
@@ -26,7 +29,7 @@ pub(in crate::cases) const CASES: &[Case] = &[Case {
             let received = fs::metadata(files.path().join(name)).map_or(0, |file| file.len());
             record.line(format!("{name}: {}", if received == size { "all" } else { "not all" }));
         }
-    },
+    }),
     known: Some(Known {
         iptables: "large: not all",
         vipnat: "large: all",

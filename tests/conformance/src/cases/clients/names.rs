@@ -5,7 +5,10 @@ use std::{fs, process::Command};
 use vipnat_testkit::{Server, client_file, outcome};
 
 use super::client::{Client, GROUP, directory, has, note};
-use crate::{Case, Container, Record, backend, db};
+use crate::{
+    Case, Container, Record, Run,
+    tables::{backend, db, two_vips},
+};
 
 /// What runs a program where the name `two.test` is two VIPs.
 const WITH_HOSTS: &str = "mount --bind \"$0/hosts\" /etc/hosts && exec \"$@\"";
@@ -60,7 +63,7 @@ fn connect_by_name(container: &Container, record: &mut Record, interpreter: &str
     if !has(record, &[interpreter]) {
         return;
     }
-    container.apply(&(db(&[1, 2]) + "[apps.app.relationships.cache]\nservice = \"db\"\n"));
+    container.apply(&two_vips(&[1, 2]));
     let files = directory();
     fs::write(files.path().join("hosts"), "169.254.37.209 two.test\n169.254.206.224 two.test\n")
         .expect("write hosts");
@@ -76,71 +79,71 @@ pub(in crate::cases) const CASES: &[Case] = &[
         name: "dig",
         group: GROUP,
         behaviour: "dig over UDP: name servers take turns, the reply is from the VIP",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             let dig = ["@169.254.37.209", "+tries=1", "+noall", "+answer", "+stats", "who.test"];
             look_up(container, record, "dig", &dig);
-        },
+        }),
         known: None,
     },
     Case {
         name: "dig-tcp",
         group: GROUP,
         behaviour: "dig over TCP",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             let dig = ["@169.254.37.209", "+tcp", "+noall", "+answer", "+stats", "who.test"];
             look_up(container, record, "dig", &dig);
-        },
+        }),
         known: None,
     },
     Case {
         name: "busybox-nslookup",
         group: GROUP,
         behaviour: "busybox nslookup, a static program",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             let nslookup = ["nslookup", "-type=txt", "who.test", "169.254.37.209"];
             look_up(container, record, "busybox", &nslookup);
-        },
+        }),
         known: None,
     },
     Case {
         name: "glibc-resolver",
         group: GROUP,
         behaviour: "glibc's getaddrinfo with the VIP as name server",
-        run: |container, record| resolve(container, record, "cc"),
+        run: Run::Steps(|container, record| resolve(container, record, "cc")),
         known: None,
     },
     Case {
         name: "musl-resolver",
         group: GROUP,
         behaviour: "musl's getaddrinfo with the VIP as name server, which takes replies from it alone",
-        run: |container, record| resolve(container, record, "musl-gcc"),
+        run: Run::Steps(|container, record| resolve(container, record, "musl-gcc")),
         known: None,
     },
     Case {
         name: "java-by-name",
         group: GROUP,
         behaviour: "a name with several addresses in Java, which looks it up without a port",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             connect_by_name(container, record, "java", "Client.java streams");
-        },
+        }),
         known: None,
     },
     Case {
         name: "node-by-name",
         group: GROUP,
         behaviour: "a name with several addresses in Node, which looks it up without a port",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             connect_by_name(container, record, "node", "client.mjs streams");
-        },
+        }),
         known: None,
     },
     Case {
         name: "python-by-name",
         group: GROUP,
         behaviour: "a name with several addresses in Python, whose lookup connects to the port over UDP",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             connect_by_name(container, record, "python3", "client.py streams");
-        },
+        }),
         known: None,
     },
 ];

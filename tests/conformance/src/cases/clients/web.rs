@@ -5,7 +5,10 @@ use std::net::SocketAddrV4;
 use vipnat_testkit::{Outcome, Server, outcome};
 
 use super::client::{GROUP, has, run};
-use crate::{Case, Container, DB, Record, backend, db};
+use crate::{
+    Case, Container, DB, Record, Run,
+    tables::{backend, db},
+};
 
 /// The service on port 80 of three backends; nothing if that can't be.
 fn serve(container: &Container, record: &mut Record) -> Vec<Server> {
@@ -42,58 +45,58 @@ pub(in crate::cases) const CASES: &[Case] = &[
         name: "curl",
         group: GROUP,
         behaviour: "curl, once for each request",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             let _servers = serve(container, record);
             for _ in 0..4 {
                 curl(container, record, 0, &["http://169.254.37.209/who"]);
             }
-        },
+        }),
         known: None,
     },
     Case {
         name: "curl-keep-alive",
         group: GROUP,
         behaviour: "curl, several requests over a connection that is kept, then another",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             let _servers = serve(container, record);
             let url = "http://169.254.37.209/who";
             curl(container, record, 0, &[url, url, url]);
             curl(container, record, 0, &[url, "-H", "Connection: close", url]);
-        },
+        }),
         known: None,
     },
     Case {
         name: "curl-refused",
         group: GROUP,
         behaviour: "curl where nobody listens: what it says",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             container.apply(&db(&[8]));
             curl(container, record, 7, &["http://169.254.37.209:5432/who"]);
-        },
+        }),
         known: None,
     },
     Case {
         name: "node-http",
         group: GROUP,
         behaviour: "Node's http with an agent that keeps its connection",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             if has(record, &["node", "python3"]) {
                 let _servers = serve(container, record);
                 run(container, record, "node", &format!("client.mjs http {DB} 80"));
             }
-        },
+        }),
         known: None,
     },
     Case {
         name: "java-http",
         group: GROUP,
         behaviour: "Java's HttpURLConnection, which keeps its connection",
-        run: |container, record| {
+        run: Run::Steps(|container, record| {
             if has(record, &["java", "python3"]) {
                 let _servers = serve(container, record);
                 run(container, record, "java", &format!("Client.java http {DB} 80"));
             }
-        },
+        }),
         known: None,
     },
 ];
