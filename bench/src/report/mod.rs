@@ -3,40 +3,6 @@
 mod plots;
 mod tables;
 mod targets;
+mod write;
 
-use std::{fs, path::Path};
-
-use anyhow::{Context as _, Result};
-use serde::Serialize;
-
-pub(crate) use self::tables::grouped;
-use self::targets::Target;
-use crate::results::Results;
-
-/// All of results.json.
-#[derive(Serialize)]
-struct Document<'a> {
-    targets: &'a [Target],
-    #[serde(flatten)]
-    results: &'a Results,
-}
-
-/// Writes results.json, results.md and the plots into a directory.
-///
-/// If they are `partial`, nothing is said of promises for which nothing was measured.
-pub(crate) fn write(results: &Results, directory: &Path, partial: bool) -> Result<()> {
-    fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
-    let write = |name: &str, text: String| {
-        fs::write(directory.join(name), text).with_context(|| format!("write {name}"))
-    };
-    let mut targets = targets::all(results);
-    targets.retain(|target| target.is_measured() || !partial);
-    let document = Document { targets: &targets, results };
-    write("results.json", serde_json::to_string(&document)? + "\n")?;
-    let targets = targets::table(&targets);
-    write("results.md", tables::markdown(results, &targets))?;
-    plots::draw(results, directory)?;
-    print!("\n{targets}\n{}", tables::figures(results));
-    println!("written to {}", directory.display());
-    Ok(())
-}
+pub(crate) use self::{tables::grouped, write::write};

@@ -6,12 +6,11 @@ use anyhow::{Context as _, Result, ensure};
 use vipnat_testkit::{NetNs, Session};
 
 use super::{
-    super::process::wait,
     Fleet,
     ground::{Ground, service},
     grouped,
 };
-use crate::{results::Unit, scene::myself, vips::vip};
+use crate::{figures::process::wait, results::Unit, scene::myself, vips::vip};
 
 /// How many apps there are.
 const APPS: usize = 1000;

@@ -12,12 +12,11 @@ use nix::unistd::Pid;
 use vipnat_testkit::Following;
 
 use super::{
-    super::process::cpu_time,
     Fleet,
     ground::{Ground, service},
     grouped,
 };
-use crate::{results::Unit, scene::check_signals, stats::Spread};
+use crate::{figures::process::cpu_time, results::Unit, scene::check_signals, stats::Spread};
 
 /// How many containers start, one after the other.
 const STARTED: usize = 5;

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Map, Value, json};
 use vipnat_testkit::{Cgroup, TEST_PREFIX, Vipnat};
 
-use super::super::process::{Took, run};
+use crate::figures::process::{Took, run};
 use crate::{scene::check_signals, vips::vip};
 
 /// How long there is between two that are attached beside a command, so that they don't keep it from

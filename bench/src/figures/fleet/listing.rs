@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{super::process::took, Fleet, ground::service, grouped};
-use crate::{results::Unit, stats::Spread};
+use super::{Fleet, ground::service, grouped};
+use crate::{figures::process::took, results::Unit, stats::Spread};
 
 const APPS: usize = 4000;
 /// How many VIPs each has.

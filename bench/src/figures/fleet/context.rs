@@ -1,0 +1,74 @@
+//! What each part of the figure measures with: a build, options, and a place for the values.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::ground::Ground;
+use crate::{
+    figures::process::Took,
+    modes::Mode,
+    options::Options,
+    report,
+    results::{Results, Row, Unit},
+    scene::check_signals,
+};
+
+/// The figure of all rows here.
+pub(crate) const FLEET: &str = "fleet";
+
+/// A build of vipnat that is measured.
+#[derive(Clone, Debug)]
+pub(super) struct Build {
+    pub(super) mode: Mode,
+    pub(super) program: PathBuf,
+}
+
+/// A number, for people.
+pub(super) fn grouped(number: usize) -> String {
+    report::grouped(number as u32)
+}
+
+/// What is measured with which build, and where the values go.
+pub(super) struct Fleet<'a> {
+    pub(super) options: &'a Options,
+    pub(super) build: &'a Build,
+    pub(super) results: &'a mut Results,
+}
+
+impl Fleet<'_> {
+    /// As many, or few enough for a smoke run.
+    pub(super) fn scaled(&self, count: usize) -> usize {
+        if self.options.short { (count / 100).max(2) } else { count }
+    }
+
+    /// As long, or short enough for a smoke run.
+    pub(super) fn seconds(&self, seconds: f64) -> f64 {
+        if self.options.short { seconds.min(0.4) } else { seconds }
+    }
+
+    pub(super) fn ground(&self) -> Result<Ground> {
+        check_signals()?;
+        Ok(Ground::new(&self.build.program))
+    }
+
+    pub(super) fn add(
+        &mut self,
+        what: &str,
+        vips: usize,
+        metric: &'static str,
+        unit: Unit,
+        value: f64,
+    ) {
+        let what = what.to_owned();
+        let row = Row { figure: FLEET, what, metric, unit, vips: vips as u32, position: None };
+        self.results.add(&row, self.build.mode, value);
+    }
+
+    /// The times of a command.
+    pub(super) fn add_times(&mut self, what: &str, vips: usize, took: Took) {
+        let Took { time, cpu, peak: _ } = took;
+        self.add(what, vips, "wall time", Unit::Nanoseconds, time.as_nanos() as f64);
+        self.add(what, vips, "CPU time", Unit::Nanoseconds, cpu.as_nanos() as f64);
+    }
+}

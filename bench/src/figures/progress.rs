@@ -1,0 +1,18 @@
+//! What is shown while measuring.
+
+use std::{
+    io::{Write as _, stdout},
+    time::Instant,
+};
+
+use anyhow::Result;
+
+/// Says what is measured, and how long that took.
+pub(super) fn stage(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    print!("{name} … ");
+    stdout().flush()?;
+    let begun = Instant::now();
+    work()?;
+    println!("{} s", begun.elapsed().as_secs());
+    Ok(())
+}
