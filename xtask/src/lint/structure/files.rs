@@ -30,14 +30,14 @@ pub(super) fn check(file: &Parsed, violations: &mut Vec<Violation>) {
              of their own and re-export them with `pub use`",
         );
     }
-    if !UNSAFE.iter().any(|(place, _)| path.starts_with(place)) {
-        for line in unsafes {
-            refuse(
-                *line,
-                "`unsafe` is for vipnat/src/kernel and vipnat-ebpf: move it there behind a safe \
-                 function; exceptions are listed in xtask/src/lint/structure/house.rs",
-            );
-        }
+    if let Some(line) = unsafes.first()
+        && !UNSAFE.iter().any(|(place, _)| path.starts_with(place))
+    {
+        refuse(
+            *line,
+            "`unsafe` is for vipnat/src/kernel and vipnat-ebpf: move it, and all further down, there \
+             behind a safe function; exceptions are listed in xtask/src/lint/structure/house.rs",
+        );
     }
     for Reference { line, path } in scopes.iter().flat_map(|scope| &scope.references) {
         if let [first, second, ..] = &path[..]
