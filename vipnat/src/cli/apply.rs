@@ -2,19 +2,27 @@
 
 mod confirm;
 
+use crate::cli::output;
+use crate::follow;
+use crate::kernel::error;
 use std::{
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+use vipnat_core::text;
 
 use anyhow::{Error, Result, bail};
 
-use super::{
-    Inherited, InvalidInput,
-    list::{backend_list, choices, limit},
-};
+use crate::reconcile::{Absent, Applied, Connections};
 use crate::{
-    datapath::{self, Absent, Applied, Change, Connections, Departed, Place, Rule},
+    cli::{
+        Inherited,
+        list::{backend_list, choices, limit},
+    },
+    follow::InvalidInput,
+};
+use vipnat_core::{
+    model::{Change, Departed, Place, Rule},
     text::{shown, shown_name},
 };
 
@@ -22,7 +30,7 @@ const NOTHING: &str = "nothing to change\n";
 
 /// Arguments of `apply`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// The table, TOML or JSON; `-` for standard input.
     table: PathBuf,
     /// Only print what would change.
@@ -36,7 +44,7 @@ pub(super) struct Args {
     inherited: Inherited,
 }
 
-pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
+pub(crate) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     let Args { table, dry_run, confirm_timeout, inherited } = args;
     if confirm_timeout.is_some() && table == Path::new("-") {
         let what = "with --confirm-timeout the answer comes from standard input; put the table into \
@@ -50,8 +58,8 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
         let followed = super::holder(bpffs)?.is_some();
         let absent = if followed { Absent::Await } else { Absent::Refuse };
         let Applied { changes, failed, warnings, .. } = datapath.dry_run(&table, absent)?;
-        warnings.iter().for_each(|warning| super::warn(warning));
-        super::print(&if changes.is_empty() {
+        warnings.iter().for_each(|warning| output::warn(warning));
+        output::print(&if changes.is_empty() {
             NOTHING.to_owned()
         } else {
             tell(&changes) + "dry run: nothing was changed\n"
@@ -70,25 +78,25 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
 fn report(applied: Applied) -> Result<()> {
     let text = describe_applied(&applied);
     let Applied { changes: _, ended: _, draining: _, warnings, failed } = applied;
-    warnings.iter().for_each(|warning| super::warn(warning));
-    super::print(if text.is_empty() { NOTHING } else { &text })?;
+    warnings.iter().for_each(|warning| output::warn(warning));
+    output::print(if text.is_empty() { NOTHING } else { &text })?;
     complain_of(failed, "could not be attached, and keep what they had; mend that and apply again")
 }
 
 /// Says which apps failed and why, and how many.
-fn complain_of(failed: Vec<datapath::Error>, what: &str) -> Result<()> {
+fn complain_of(failed: Vec<error::Error>, what: &str) -> Result<()> {
     if failed.is_empty() {
         return Ok(());
     }
-    let apps = super::count(failed.len(), "app");
+    let apps = text::count(failed.len(), "app");
     for error in failed {
-        super::complain(&super::with_reasons(&Error::from(error)));
+        output::complain(&follow::with_reasons(&Error::from(error)));
     }
     bail!("{apps} {what}")
 }
 
 /// What an apply did, a line each; nothing if it did nothing.
-pub(super) fn describe_applied(applied: &Applied) -> String {
+pub(crate) fn describe_applied(applied: &Applied) -> String {
     let Applied { changes, ended, draining, warnings: _, failed: _ } = applied;
     let mut text = tell(changes);
     text.extend(ended.iter().map(|connections| line(&describe_ended(connections))));
@@ -101,7 +109,7 @@ fn tell(changes: &[Change]) -> String {
 }
 
 /// A line of output, whatever is in it: cgroups are named by whoever makes them.
-pub(super) fn line(text: &str) -> String {
+pub(crate) fn line(text: &str) -> String {
     format!("{}\n", shown(text))
 }
 
@@ -148,7 +156,7 @@ fn describe(change: &Change) -> String {
 }
 
 /// `x shop db 169.254.37.209: ended 3 connections to 247.221.81.0`
-pub(super) fn describe_ended(connections: &Connections) -> String {
+pub(crate) fn describe_ended(connections: &Connections) -> String {
     let (whose, what) = describe_connections(connections);
     format!("x {whose}: ended {what}")
 }
@@ -171,7 +179,7 @@ fn describe_connections(connections: &Connections) -> (String, String) {
     let Departed { app, relationship, scope: _, vip, backend } = departed;
     let name = relationship.as_deref().unwrap_or("?");
     let backend = backend_list(&[(*backend, 1)], "", "");
-    let connections = super::count(*count, "connection");
+    let connections = text::count(*count, "connection");
     (format!("{app} {name} {vip}"), format!("{connections} to {backend}"))
 }
 

@@ -1,18 +1,18 @@
 //! `vipnat attach`.
 
+use crate::cli::output;
+use crate::kernel::cgroup;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::apply::line;
-use crate::{
-    datapath::{self, Attached, CgroupTree},
-    text::shown_name,
-};
+use crate::cli::apply::line;
+use crate::{kernel::cgroup::Tree, reconcile::Attached};
+use vipnat_core::text::shown_name;
 
 /// Arguments of `attach`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// The app, of the table that was applied last.
     #[arg(long)]
     app: String,
@@ -33,19 +33,19 @@ struct Cgroup {
     pid: Option<u32>,
 }
 
-pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
+pub(crate) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     let Args { app, cgroup: Cgroup { cgroup, pid }, inherited } = args;
-    let tree = CgroupTree::find()?;
+    let tree = Tree::find()?;
     let cgroup = match pid {
-        Some(pid) => datapath::cgroup_of_process(&tree, *pid)?,
+        Some(pid) => cgroup::of_process(&tree, *pid)?,
         None => tree.mount().join(cgroup.as_deref().unwrap_or(Path::new(""))),
     };
     let (attached, warning) = inherited.apply_to(super::datapath(bpffs)).attach(app, &cgroup)?;
     if let Some(warning) = warning {
-        super::warn(&warning);
+        output::warn(&warning);
     }
     let below = shown_name(cgroup.strip_prefix(tree.mount()).unwrap_or(&cgroup));
-    super::print(&line(&match attached {
+    output::print(&line(&match attached {
         Attached::Already => "nothing to change".to_owned(),
         Attached::Now => format!("+ app {app} in cgroup {below}"),
         Attached::TakenFrom(other) => {

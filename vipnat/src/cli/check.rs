@@ -2,28 +2,31 @@
 
 mod shared_backends;
 
+use crate::cli::output;
+use crate::follow;
 use std::path::PathBuf;
+use vipnat_core::text;
 
 use anyhow::Result;
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// The table, TOML or JSON; `-` for standard input.
     table: PathBuf,
 }
 
-pub(super) fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let table = super::read_table(&args.table)?;
     let relationships = table.apps.values().map(|app| app.relationships.groups().count()).sum();
-    let file = super::name_of(&args.table);
+    let file = follow::name_of(&args.table);
     for remark in shared_backends::remarks(&table) {
-        super::warn(&format!("{file}: {remark}"));
+        output::warn(&format!("{file}: {remark}"));
     }
-    super::print(&format!(
+    output::print(&format!(
         "{file}: good: {}, {}, {}\n",
-        super::count(table.services.len(), "service"),
-        super::count(table.apps.len(), "app"),
-        super::count(relationships, "relationship"),
+        text::count(table.services.len(), "service"),
+        text::count(table.apps.len(), "app"),
+        text::count(relationships, "relationship"),
     ))
 }

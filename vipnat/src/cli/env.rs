@@ -1,14 +1,15 @@
 //! `vipnat env`.
 
+use crate::cli::output;
 use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::text::shown_json;
+use vipnat_core::text::shown_json;
 
 /// Arguments of `env`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// The table, TOML or JSON; `-` for standard input.
     table: PathBuf,
     /// The app.
@@ -19,10 +20,10 @@ pub(super) struct Args {
     json: bool,
 }
 
-pub(super) fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let table = super::read_table(&args.table)?;
     let app = super::app_of(&table, &args.app, &args.table)?;
-    super::print_data(&if args.json {
+    output::print_data(&if args.json {
         shown_json(&format!("{:#}\n", table.relationships(app))).into_owned()
     } else {
         format!("{}\n", table.platform_relationships(app))

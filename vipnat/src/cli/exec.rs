@@ -1,5 +1,6 @@
 //! `vipnat exec`.
 
+use crate::kernel::cgroup;
 use std::{
     ffi::OsString,
     fmt, io,
@@ -10,16 +11,13 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::warn;
-use crate::{
-    datapath::{self, CgroupTree, Living},
-    table::Cgroups,
-    text::shown_name,
-};
+use crate::cli::output::warn;
+use crate::{kernel::cgroup::Tree, reconcile::Living};
+use vipnat_core::{table::Cgroups, text::shown_name};
 
 /// Arguments of `exec`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// The app.
     #[arg(long)]
     app: String,
@@ -34,13 +32,13 @@ pub(super) struct Args {
     command: Vec<OsString>,
 }
 
-pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
+pub(crate) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     let Args { app, table, cgroup, command } = args;
     let (program, arguments) = command.split_first().context("no command")?;
     let mut command = Command::new(program);
     command.args(arguments);
 
-    let tree = CgroupTree::find()?;
+    let tree = Tree::find()?;
     let mount = tree.mount();
     let mut of_table = None;
     if let Some(file) = table {
@@ -54,7 +52,7 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
         Some(path) => own_cgroup(app, &tree, &mount.join(path), of_table.as_ref(), bpffs)?,
         None => only_cgroup(app, bpffs)?,
     };
-    datapath::enter_cgroup(&tree, &cgroup)?;
+    cgroup::enter(&tree, &cgroup)?;
     let error = command.exec();
     let hint = match error.kind() {
         io::ErrorKind::ArgumentListTooLong if table.is_some() => {
@@ -70,7 +68,7 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
 /// is told so.
 fn own_cgroup(
     app: &str,
-    tree: &CgroupTree,
+    tree: &Tree,
     path: &Path,
     of_table: Option<&Cgroups>,
     bpffs: &Path,
@@ -139,14 +137,14 @@ fn only_cgroup(app: &str, bpffs: &Path) -> Result<PathBuf> {
 
 /// A command that could not be run.
 #[derive(Debug)]
-pub(super) struct NotRun {
+pub(crate) struct NotRun {
     what: String,
     error: io::Error,
 }
 
 impl NotRun {
     /// The exit status that shells, env and nsenter give it.
-    pub(super) fn status(&self) -> u8 {
+    pub(crate) fn status(&self) -> u8 {
         if self.error.kind() == io::ErrorKind::NotFound { 127 } else { 126 }
     }
 }

@@ -1,15 +1,16 @@
 //! `vipnat export`.
 
+use crate::cli::output;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 
-use crate::rules::{self, Packets};
+use vipnat_core::firewall::{self, Packets};
 
 /// Arguments of `export`.
 #[derive(Debug, Parser)]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// The program that the rules are for.
     format: Format,
     /// The table, TOML or JSON; `-` for standard input.
@@ -41,12 +42,12 @@ const BESIDE: &str = "\
 # work in this network namespace for what is taken out. See docs/rules.md, \"Beside vipnat\".
 ";
 
-pub(super) fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let Args { format, table: file, app: name, beside_vipnat, only_other_protocols } = args;
     let table = super::read_table(file)?;
     let app = super::app_of(&table, name, file)?;
     if *only_other_protocols {
-        super::complain(
+        output::complain(
             "--only-other-protocols is now --beside-vipnat; the rules also translate TCP and UDP packets \
              that no hook reaches, which changes their source ports, and relationships limited to a port or \
              protocol are in them too; see docs/rules.md, \"Beside vipnat\", before you load them",
@@ -58,12 +59,12 @@ pub(super) fn run(args: &Args) -> Result<()> {
         Packets::TcpAndUdp
     };
     let rules = match format {
-        Format::Iptables => rules::iptables(&table, app, packets),
-        Format::Nft => rules::nft(&table, app, packets),
+        Format::Iptables => firewall::iptables(&table, app, packets),
+        Format::Nft => firewall::nft(&table, app, packets),
     };
     let price = match packets {
         Packets::TcpAndUdp => "",
         Packets::Unreached => BESIDE,
     };
-    super::print_data(&format!("# vipnat: the rules of app {name}\n{price}{rules}"))
+    output::print_data(&format!("# vipnat: the rules of app {name}\n{price}{rules}"))
 }

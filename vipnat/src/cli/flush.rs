@@ -1,20 +1,21 @@
 //! `vipnat flush`.
 
+use crate::cli::output;
 use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use crate::datapath::Flushed;
+use crate::reconcile::Flushed;
 
 /// Arguments of `flush`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// Only this app.
     #[arg(long)]
     app: Option<String>,
 }
 
-pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
+pub(crate) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     super::refuse_if_kept(bpffs)?;
     let datapath = super::datapath(bpffs);
     let (done, Flushed { found, warnings }) = match &args.app {
@@ -26,7 +27,7 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     {
         bail!("no app {app:?}; `vipnat list` shows those there are");
     }
-    super::print(&(if found { done } else { "nothing to remove".to_owned() } + "\n"))?;
+    output::print(&(if found { done } else { "nothing to remove".to_owned() } + "\n"))?;
     if warnings.is_empty() {
         return Ok(());
     }

@@ -2,6 +2,7 @@
 
 mod json;
 
+use crate::cli::output;
 use std::{
     io::{self, BufWriter, Write},
     path::Path,
@@ -13,25 +14,26 @@ use vipnat_common::{
     layout::{ANY_PORT, Counters},
 };
 
-use crate::{
-    datapath::{ListedApp, ListedCgroup, ListedVip, Listing, Place, Turn},
+use crate::reconcile::{ListedApp, ListedCgroup, ListedVip, Listing};
+use vipnat_core::{
+    model::{Place, Turn},
     table::{Select, UdpPinning},
     text::{shown, shown_name},
 };
 
 /// Arguments of `list`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// As JSON.
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
+pub(crate) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     // Nobody waits for whoever reads this: the lock is free again.
     let listing = super::datapath(bpffs).list()?;
     if let Some(reason) = &listing.unseen {
-        super::warn(&format!("some cgroups are not in view: {reason}"));
+        output::warn(&format!("some cgroups are not in view: {reason}"));
     }
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let written = if args.json {
@@ -41,11 +43,11 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     } else {
         write_text(&listing, &mut out)
     };
-    written.and_then(|()| out.flush()).context(super::UNWRITABLE)
+    written.and_then(|()| out.flush()).context(output::UNWRITABLE)
 }
 
 /// How backends are written: each with its port, if it has its own, and its turns, if more than one.
-pub(super) fn backend_list(backends: &[(Turn, usize)], none: &str, between: &str) -> String {
+pub(crate) fn backend_list(backends: &[(Turn, usize)], none: &str, between: &str) -> String {
     if backends.is_empty() {
         return none.to_owned();
     }
@@ -58,7 +60,7 @@ pub(super) fn backend_list(backends: &[(Turn, usize)], none: &str, between: &str
 }
 
 /// What follows backends that are not chosen in turns, or that UDP flows are tied to.
-pub(super) fn choices(select: Select, udp_pinning: UdpPinning) -> String {
+pub(crate) fn choices(select: Select, udp_pinning: UdpPinning) -> String {
     let random = match select {
         Select::RoundRobin => "",
         Select::Random => " (random)",
@@ -71,7 +73,7 @@ pub(super) fn choices(select: Select, udp_pinning: UdpPinning) -> String {
 }
 
 /// What follows a VIP that is limited: `:6379/tcp`.
-pub(super) fn limit(port: u16, protocol: Protocol) -> String {
+pub(crate) fn limit(port: u16, protocol: Protocol) -> String {
     let port = if port == ANY_PORT { String::new() } else { format!(":{port}") };
     format!("{port}{}", protocol_name(protocol).map_or(String::new(), |name| format!("/{name}")))
 }

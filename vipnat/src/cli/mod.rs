@@ -6,34 +6,33 @@ mod check;
 mod env;
 mod exec;
 mod export;
-mod exposed;
 mod flush;
 mod import;
-mod input;
 mod list;
+mod output;
 mod run;
 mod vip;
 
 use std::{
-    fmt,
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use anyhow::{Context as _, Error, Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
 use nix::sys::signal::{SIGPIPE, SigHandler};
 
-use self::input::read_input;
+use vipnat_core::{
+    table::{App, Table, TableError},
+    text::{quoted, shown_key, shown_lines, shown_name},
+};
+
+use self::output::{complain, warn};
 use crate::{
-    datapath::{CgroupTree, Datapath},
-    record,
-    running::Running,
-    state_path,
-    table::{Table, TableError},
-    text::{quoted, shown, shown_key, shown_lines, shown_name},
-    waits::may_hang,
+    follow::{InvalidInput, exposed, name_of, parse_table, with_reasons},
+    reconcile::Datapath,
+    state::{name_index, pending_disconnects, run_dir, run_lock, run_lock::Running, state_path},
 };
 
 /// Connects containers to moving services through virtual IPs that never change.
@@ -93,18 +92,6 @@ impl Inherited {
     }
 }
 
-/// Input that is wrong, as opposed to something that failed: exit status 2.
-#[derive(Debug)]
-struct InvalidInput(String);
-
-impl std::error::Error for InvalidInput {}
-
-impl fmt::Display for InvalidInput {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// Runs the program on the process's arguments.
 pub fn main() -> ExitCode {
     // So that `vipnat list | head` ends quietly. Nothing is printed before the work is done, down to
@@ -149,7 +136,11 @@ fn state_directory(given: PathBuf, changes: bool) -> PathBuf {
     match state_path::canonical(&given) {
         Ok(path) => {
             if changes {
-                record::adopt(&given, &path);
+                run_dir::adopt(
+                    &given,
+                    &path,
+                    &[name_index::FILE, pending_disconnects::FILE, run_lock::FILE],
+                );
             }
             path
         }
@@ -192,58 +183,6 @@ fn on_closed_output(action: SigHandler) {
     let _ = unsafe { nix::sys::signal::signal(SIGPIPE, action) };
 }
 
-/// What is said when standard output takes no more.
-const UNWRITABLE: &str = "cannot write to standard output";
-
-/// Prints what people read to standard output, at once. Text from outside has to be [`shown`] in it.
-fn print(text: &str) -> Result<()> {
-    print_data(&shown_lines(text))
-}
-
-/// Prints what programs read, as it is.
-fn print_data(text: &str) -> Result<()> {
-    let write = || {
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
-    };
-    let reader = || "a reader of standard output".to_owned();
-    may_hang(reader, write).context(UNWRITABLE)
-}
-
-/// An error and its reasons, on one line but for those that are lists of mistakes. Some errors of libraries
-/// say their reason themselves; then it is not said again.
-fn with_reasons(error: &Error) -> String {
-    let mut text = String::new();
-    for reason in error.chain() {
-        let is_list = reason.is::<TableError>() || reason.is::<InvalidInput>();
-        let reason = reason.to_string();
-        let reason = if is_list { reason } else { shown(&reason).into_owned() };
-        if text.is_empty() {
-            text = reason;
-        } else if !text.ends_with(&reason) {
-            text = text + ": " + &reason;
-        }
-    }
-    text
-}
-
-/// Prints to standard error; if that cannot be, there is nobody to tell. Text from outside has to be
-/// [`shown`] in it.
-fn complain(text: &str) {
-    let reader = || "a reader of standard error".to_owned();
-    let _ = may_hang(reader, || writeln!(io::stderr(), "vipnat: {}", shown_lines(text)));
-}
-
-/// The same for a sentence, whatever is in it.
-fn warn(text: &str) {
-    complain(&shown(text));
-}
-
-/// What a table is called in messages.
-fn name_of(table: &Path) -> String {
-    if table == Path::new("-") { "standard input".to_owned() } else { shown_name(table) }
-}
-
 /// The data path of a state directory.
 fn datapath(bpffs: &Path) -> Datapath {
     Datapath::new(bpffs)
@@ -272,34 +211,17 @@ fn refuse_if_kept(bpffs: &Path) -> Result<()> {
 /// Reads and checks a table; `-` is standard input. Says if others can read its passwords.
 fn read_table(path: &Path) -> Result<Table> {
     let table = parse_table(path)?;
-    if let Some(exposed) = exposed::exposed(path, &table) {
+    if let Some(exposed) = exposed(path, &table) {
         warn(&exposed);
     }
     Ok(table)
 }
 
-/// Reads and checks a table; `-` is standard input.
-fn parse_table(path: &Path) -> Result<Table> {
-    let bytes = read_input(path)?;
-    Ok(Table::parse(&bytes, &name_of(path), &cgroup_mount())?)
-}
-
-/// What whole paths of cgroups begin with. Where none is in view, a table can still be checked.
-fn cgroup_mount() -> PathBuf {
-    let tree = CgroupTree::find();
-    tree.map_or_else(|_| PathBuf::from("/sys/fs/cgroup"), |tree| tree.mount().to_owned())
-}
-
 /// An app of a table, or an error that names those there are.
-fn app_of<'a>(table: &'a Table, name: &str, file: &Path) -> Result<&'a crate::table::App> {
+fn app_of<'a>(table: &'a Table, name: &str, file: &Path) -> Result<&'a App> {
     table.apps.get(name).ok_or_else(|| {
         let known: Vec<_> = table.apps.keys().map(|name| shown_key(name)).collect();
         let known = known.join(", ");
         InvalidInput(format!("{}: no app {}; it has: {known}", name_of(file), quoted(name))).into()
     })
-}
-
-/// `1 app`, `2 apps`.
-fn count(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

@@ -1,11 +1,5 @@
 //! `vipnat run`: `apply` in a loop over what changes.
 
-mod follower;
-mod inbox;
-mod next;
-mod places;
-mod reading;
-
 use std::{
     path::{Path, PathBuf},
     sync::{
@@ -23,17 +17,20 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use self::{
-    follower::{Follower, notify_manager},
-    inbox::Inbox,
+use vipnat_core::text::shown;
+
+use super::{
+    apply::{describe_applied, describe_ended, line},
+    output,
 };
-use super::InvalidInput;
 use crate::{
-    record,
-    running::Running,
-    source::{CgroupWatch, FileSource, Notice, Watch},
-    text::shown,
-    waits::{Worker, within},
+    follow::{
+        CgroupWatch, FileSource, Follower, Inbox, InvalidInput, Notice, Report, Watch,
+        notify_manager,
+    },
+    kernel::worker::{Worker, within},
+    reconcile::{Applied, Connections},
+    state::{run_dir, run_lock::Running},
 };
 
 /// How long something may hang that is to end.
@@ -43,7 +40,7 @@ const FLUSH_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// The table to follow: a file, TOML or JSON.
     source: PathBuf,
     /// Remove everything when it is stopped; without this, translation goes on as it is.
@@ -53,7 +50,7 @@ pub(super) struct Args {
     inherited: super::Inherited,
 }
 
-pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
+pub(crate) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     let Args { source, flush_on_exit, inherited } = args;
     if let Some((scheme, _)) = source.to_string_lossy().split_once("://") {
         let what =
@@ -73,10 +70,10 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     let _running = match claimed {
         Ok(claimed) => Some(claimed?),
         Err(error) => {
-            super::warn(&format!(
+            output::warn(&format!(
                 "cannot note in {} that this process keeps {} ({error}); other commands can change it \
                  meanwhile",
-                record::DIRECTORY,
+                run_dir::DIRECTORY,
                 bpffs.display()
             ));
             None
@@ -99,7 +96,7 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     let cgroups = CgroupWatch::new(move || told.tell(|news| news.cgroups = true));
     let (files, cgroups) = (files.context(no_inotify)?, cgroups.context(no_inotify)?);
     let datapath = inherited.apply_to(super::datapath(bpffs));
-    let follower = Follower::new(source, datapath, inbox, files, cgroups);
+    let follower = Follower::new(source, datapath, Box::new(Terminal), inbox, files, cgroups);
     // Nothing that may hang is done on this thread.
     let ended = move || stop.send(()).unwrap_or(());
     let follower = Worker::start(move || follower.follow(), ended);
@@ -107,7 +104,7 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     match follower.end(PATIENCE) {
         Ok(followed) => followed?,
         Err(what) => within(PATIENCE, move || {
-            super::warn(&format!("stopped while waiting for {what}"));
+            output::warn(&format!("stopped while waiting for {what}"));
         }),
     }
 
@@ -120,9 +117,35 @@ pub(super) fn run(args: &Args, bpffs: &Path) -> Result<()> {
             Error::msg(format!("cannot remove everything: waiting for {what}; run `{flush}` later"))
         };
         let flushed = flush.end(FLUSH_PATIENCE).map_err(hangs)??;
-        flushed.warnings.iter().for_each(|warning| super::warn(warning));
+        flushed.warnings.iter().for_each(|warning| output::warn(warning));
     }
     Ok(())
+}
+
+/// Standard output and standard error. A journal that is gone is no reason to stop.
+struct Terminal;
+
+impl Report for Terminal {
+    fn following(&self, file: &Path) {
+        let _ = output::print(&line(&format!("following {}", file.display())));
+    }
+
+    fn applied(&self, applied: &Applied) {
+        let _ = output::print(&describe_applied(applied));
+    }
+
+    fn ended(&self, ended: &[Connections]) {
+        let lines: String = ended.iter().map(|of| line(&describe_ended(of))).collect();
+        let _ = output::print(&lines);
+    }
+
+    fn warning(&self, text: &str) {
+        output::warn(text);
+    }
+
+    fn problem(&self, text: &str) {
+        output::complain(text);
+    }
 }
 
 /// `stop` is told as well when it is to stop: the loop may hang.

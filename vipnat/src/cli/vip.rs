@@ -1,17 +1,18 @@
 //! `vipnat vip`.
 
+use crate::cli::output;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
 
-use super::InvalidInput;
-use crate::{
+use crate::follow::InvalidInput;
+use vipnat_core::{
     table::{check_name, vip_of},
     text::quoted,
 };
 
 /// Arguments of `vip`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// Names of relationships.
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
@@ -20,12 +21,12 @@ pub(super) struct Args {
     json: bool,
 }
 
-pub(super) fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let Args { names, json } = args;
     for name in names {
         check_name(name).map_err(|reason| InvalidInput(format!("{}: {reason}", quoted(name))))?;
     }
-    super::print_data(&if *json {
+    output::print_data(&if *json {
         let vips: Map<_, _> =
             names.iter().map(|name| (name.clone(), json!(vip_of(name)))).collect();
         format!("{:#}\n", Value::Object(vips))

@@ -13,12 +13,16 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use super::{describe_ended, line, report};
+use crate::cli::apply::{describe_ended, line, report};
 use crate::{
-    cli::{InvalidInput, complain, print, survive_closed_output, warn, with_reasons},
-    datapath::{Applied, Datapath, Desired, Drained},
-    table::Table,
+    cli::{
+        output::{complain, print, warn},
+        survive_closed_output,
+    },
+    follow::{InvalidInput, with_reasons},
+    reconcile::{Applied, Datapath, Drained},
 };
+use vipnat_core::{model::Desired, table::Table};
 
 /// What came instead of silence.
 enum Answer {
@@ -30,7 +34,7 @@ enum Answer {
 }
 
 /// Applies a table, and takes it back unless it is confirmed in time.
-pub(super) fn apply(datapath: &Datapath, table: &Table, patience: Duration) -> Result<()> {
+pub(crate) fn apply(datapath: &Datapath, table: &Table, patience: Duration) -> Result<()> {
     let deadline = Instant::now().checked_add(patience).filter(|_| !patience.is_zero());
     let Some(deadline) = deadline else {
         bail!(InvalidInput("--confirm-timeout: use a time such as 30s".to_owned()));

@@ -12,14 +12,14 @@ use std::{
 
 use vipnat_common::Protocol;
 
-use crate::table::{App, Relationship, Table};
+use vipnat_core::table::{App, Relationship, Table};
 
 /// How many remarks are shown, and how many names or addresses in each.
 const REMARKS: usize = 5;
 const NAMES: usize = 3;
 
 /// What there is to say of a table, a line each; nothing if no app has such relationships.
-pub(super) fn remarks(table: &Table) -> Vec<String> {
+pub(crate) fn remarks(table: &Table) -> Vec<String> {
     let mut remarks = Vec::new();
     let mut count = 0;
     for (name, app) in &table.apps {
@@ -260,7 +260,7 @@ mod tests {
             "a = [{ service = \"one\" }, { service = \"one\" }]",
             "b = { service = \"one\", vip = \"VIP\" }",
         ];
-        let vip = crate::table::vip_of("a").to_string();
+        let vip = vipnat_core::table::vip_of("a").to_string();
         let relationships = relationships.map(|relationship| relationship.replace("VIP", &vip));
         let relationships = relationships.each_ref().map(String::as_str);
         assert!(said(&[ONE], &relationships).is_empty());

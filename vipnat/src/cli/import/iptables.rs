@@ -2,16 +2,20 @@
 
 use anyhow::Result;
 
-use super::Common;
+use crate::cli::import::Common;
 use crate::{
-    cli::{InvalidInput, complain, count, name_of, read_input},
-    rules::{self, Import, Remark},
+    cli::output::complain,
+    follow::{InvalidInput, name_of, read_input},
+};
+use vipnat_core::text::count;
+use vipnat_core::{
+    firewall::{self, Import, Remark},
     table::Table,
 };
 
 /// Arguments of `import iptables`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     common: Common,
     /// Leave out what a table can't say, and tell what it is.
@@ -22,13 +26,13 @@ pub(super) struct Args {
 /// How many rules and remarks are shown; nobody mends more at once.
 const SHOWN: usize = 20;
 
-pub(super) fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let Args { common, skip_unsupported } = args;
     let mut app = common.empty_app()?;
     let text = read_input(&common.file)?;
     let name = name_of(&common.file);
     let Import { services, relationships, unsupported, notes } =
-        rules::import(&String::from_utf8_lossy(&text));
+        firewall::import(&String::from_utf8_lossy(&text));
     let remark = |remark: &Remark| format!("{name}:{remark}");
     if !unsupported.is_empty() && !skip_unsupported {
         let mut lines: Vec<_> = unsupported.iter().take(SHOWN).map(remark).collect();

@@ -3,17 +3,19 @@
 mod iptables;
 mod platform;
 
+use crate::cli::output;
+use crate::follow;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Subcommand;
 
-use super::InvalidInput;
-use crate::table::{App, Table};
+use crate::follow::InvalidInput;
+use vipnat_core::table::{App, Table};
 
 /// Arguments of `import`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     from: From,
 }
@@ -43,7 +45,7 @@ struct Common {
     json: bool,
 }
 
-pub(super) fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.from {
         From::Platform(args) => platform::run(args),
         From::Iptables(args) => iptables::run(args),
@@ -53,12 +55,12 @@ pub(super) fn run(args: &Args) -> Result<()> {
 impl Common {
     /// The app, without relationships.
     fn empty_app(&self) -> Result<App> {
-        let mount = super::cgroup_mount();
+        let mount = follow::cgroup_mount();
         Ok(App::new(&self.app, &self.cgroup, "the command line", &mount)?)
     }
 
     fn print(&self, table: &Table) -> Result<()> {
-        super::print_data(&if self.json {
+        output::print_data(&if self.json {
             table.to_json()
         } else {
             table.to_toml().map_err(|error| InvalidInput(format!("{error} with `--json`")))?

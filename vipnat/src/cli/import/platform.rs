@@ -2,16 +2,19 @@
 
 use anyhow::Result;
 
-use super::Common;
+use crate::cli::import::Common;
 use crate::{
-    cli::{InvalidInput, complain, name_of, read_input, warn},
+    cli::output::{complain, warn},
+    follow::{InvalidInput, name_of, read_input},
+};
+use vipnat_core::{
     table::{Table, Unsupported},
     text::quoted,
 };
 
 /// Arguments of `import platform`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     common: Common,
     /// Leave out what a table can't represent, and tell what it is.
@@ -19,7 +22,7 @@ pub(super) struct Args {
     skip_unsupported: bool,
 }
 
-pub(super) fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Args) -> Result<()> {
     let Args { common, skip_unsupported } = args;
     let app = common.empty_app()?;
     let value = read_input(&common.file)?;

@@ -13,14 +13,15 @@ use serde::{Serialize, Serializer};
 use serde_json::ser::{Formatter, PrettyFormatter};
 use vipnat_common::layout::{ANY_PORT, ANY_PROTOCOL, Counters};
 
-use super::protocol_name;
-use crate::{
-    datapath::{ListedApp, ListedCgroup, ListedVip, Listing, Place, Turn},
+use crate::cli::list::protocol_name;
+use crate::reconcile::{ListedApp, ListedCgroup, ListedVip, Listing};
+use vipnat_core::{
+    model::{Place, Turn},
     text::shown_json,
 };
 
 /// Writes all of it, and a line end.
-pub(super) fn write(listing: &Listing, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn write(listing: &Listing, out: &mut dyn Write) -> io::Result<()> {
     let Counters { unreachable, unsettled, unrecorded, evicted } = listing.counters;
     let document = Document {
         apps: Apps(listing),

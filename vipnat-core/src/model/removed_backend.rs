@@ -1,0 +1,124 @@
+//! Which backends a change of the table takes away, and what becomes of what is connected to them.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    net::Ipv4Addr,
+};
+
+use serde::{Deserialize, Serialize};
+use vipnat_common::Note;
+
+use super::{
+    change::Change,
+    desired::Desired,
+    mapping::{Rule, Turn},
+    names::NameIndex,
+};
+use crate::table::OnBackendRemoved;
+
+/// A backend that a VIP no longer leads to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Departed {
+    /// The app.
+    pub app: String,
+    /// The relationship, if its name is known.
+    pub relationship: Option<String>,
+    /// The number of the app in the maps.
+    pub scope: u32,
+    /// The VIP.
+    pub vip: Ipv4Addr,
+    /// The backend.
+    #[serde(flatten)]
+    pub backend: Turn,
+}
+
+/// The rules of all VIPs, by app and VIP.
+pub type Rules = BTreeMap<(u32, Ipv4Addr), Rule>;
+
+impl Departed {
+    /// Whether a noted socket was led to the backend, and is led there by no other turn of the VIP either.
+    pub fn was_given(&self, note: &Note, rules: &Rules) -> bool {
+        let Self { app: _, relationship: _, scope, vip, backend } = self;
+        let of_vip = note.scope == *scope && note.vip == vip.octets();
+        let mut turns = rules.get(&(*scope, *vip)).into_iter().flat_map(|rule| &*rule.turns);
+        of_vip && backend.leads(note) && !turns.any(|turn| turn.leads(note))
+    }
+
+    /// Whether the VIP leads to the backend after all.
+    pub fn is_back(&self, rules: &Rules) -> bool {
+        rules.get(&(self.scope, self.vip)).is_some_and(|rule| rule.turns.contains(&self.backend))
+    }
+}
+
+/// The backends that some changes take away, where that is not without consequence. What that is, says
+/// the names of what is desired; if the relationship itself goes, the record of what was before.
+///
+/// `heirs` are the apps that get the cgroup of one that goes, by its name: that app has only got
+/// another name, if the heir has the same VIP.
+pub fn departed(
+    changes: &[Change],
+    desired: &Desired,
+    record: &NameIndex,
+    heirs: &HashMap<&str, &str>,
+) -> Vec<(Departed, OnBackendRemoved)> {
+    let mut all = Vec::new();
+    for change in changes {
+        let Change::Vip { app, relationship, vip, old: Some(old), new: _ } = change else {
+            continue;
+        };
+        let owner = owner(app, desired, heirs);
+        let policy = policy(owner, app, *vip, desired, record).unwrap_or_default();
+        if policy == OnBackendRemoved::Keep {
+            continue;
+        }
+        let next = owner.and_then(|app| rule_of(desired, app, *vip));
+        let stay: HashSet<_> = next.into_iter().flat_map(|rule| &*rule.turns).collect();
+        let left = old.backends().into_iter().filter(|(turn, _)| !stay.contains(turn));
+        all.extend(left.map(|(backend, _)| {
+            let (app, relationship) = (app.clone(), relationship.clone());
+            (Departed { app, relationship, scope: old.scope, vip: *vip, backend }, policy)
+        }));
+    }
+    all
+}
+
+/// How many VIPs lose backends without anything that says what is to become of their connections: neither
+/// the names of what is desired nor the record of what was before.
+pub fn unknown(
+    changes: &[Change],
+    desired: &Desired,
+    record: &NameIndex,
+    heirs: &HashMap<&str, &str>,
+) -> usize {
+    let unknown = changes.iter().filter(|change| {
+        let Change::Vip { app, vip, old: Some(old), .. } = change else {
+            return false;
+        };
+        let owner = owner(app, desired, heirs);
+        !old.turns.is_empty() && policy(owner, app, *vip, desired, record).is_none()
+    });
+    unknown.count()
+}
+
+/// Whose an app's VIPs are to be: its own, or those of the app that gets its cgroup.
+fn owner<'a>(app: &'a str, desired: &Desired, heirs: &HashMap<&str, &'a str>) -> Option<&'a str> {
+    if desired.apps.contains_key(app) { Some(app) } else { heirs.get(app).copied() }
+}
+
+fn policy(
+    owner: Option<&str>,
+    app: &str,
+    vip: Ipv4Addr,
+    desired: &Desired,
+    record: &NameIndex,
+) -> Option<OnBackendRemoved> {
+    let known = owner.and_then(|app| desired.names.names(app, vip));
+    Some(known.or_else(|| record.names(app, vip))?.on_backend_removed)
+}
+
+fn rule_of<'a>(desired: &'a Desired, app: &str, vip: Ipv4Addr) -> Option<&'a Rule> {
+    desired.apps.get(app)?.rules.iter().find(|rule| rule.vip == vip)
+}
+
+#[cfg(test)]
+mod tests;

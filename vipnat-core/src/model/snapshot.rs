@@ -1,0 +1,209 @@
+//! What the maps hold, read back.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
+
+use fixedbitset::FixedBitSet;
+use rustc_hash::FxHashMap;
+use vipnat_common::{Range, Slot, VipKey};
+
+use super::{
+    capacity::Capacity,
+    mapping::{Rule, Turn},
+};
+
+/// The maps `vips` and `backends` at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// All entries.
+    pub entries: FxHashMap<VipKey, Range>,
+    /// All slots there are, by index; `None` for free ones.
+    pub slots: Vec<Option<Slot>>,
+    /// How much the maps hold.
+    pub capacity: Capacity,
+}
+
+impl Snapshot {
+    /// What fresh maps hold.
+    pub fn fresh(capacity: Capacity) -> Self {
+        let slots = vec![None; capacity.backends as usize];
+        Self { entries: FxHashMap::default(), slots, capacity }
+    }
+
+    /// What slots tell alone, as long as no change was interrupted: then those that are not retired are
+    /// the lists of all entries there are.
+    pub fn of_slots(slots: Vec<Option<Slot>>, capacity: Capacity) -> Self {
+        let mut entries = FxHashMap::default();
+        let used = slots.iter().flatten().filter(|slot| slot.flags & Slot::RETIRED == 0).count();
+        entries.reserve(used);
+        let mut last: Option<(VipKey, Range)> = None;
+        for (index, slot) in (0..).zip(&slots) {
+            let Some(slot) = slot.filter(|slot| slot.flags & Slot::RETIRED == 0) else {
+                continue;
+            };
+            match &mut last {
+                Some((owner, range))
+                    if *owner == slot.owner && range.first + range.count == index =>
+                {
+                    range.count += 1;
+                }
+                last => {
+                    let list = (slot.owner, Range { first: index, count: 1 });
+                    entries.extend(last.replace(list));
+                }
+            }
+        }
+        entries.extend(last);
+        Self { entries, slots, capacity }
+    }
+
+    /// The same in larger maps.
+    pub fn grow(&mut self, capacity: Capacity) {
+        assert!(capacity.backends as usize >= self.slots.len());
+        self.slots.resize(capacity.backends as usize, None);
+        self.capacity = capacity;
+    }
+
+    /// The slots of an entry; `None` if there is no such entry or they are not its own, which only
+    /// foreign hands can have done.
+    pub fn slots_of(&self, key: &VipKey) -> Option<impl Iterator<Item = Slot>> {
+        self.slots_in(*self.entries.get(key)?, key)
+    }
+
+    /// The same of an entry that was looked up already.
+    pub fn slots_in(&self, range: Range, key: &VipKey) -> Option<impl Iterator<Item = Slot>> {
+        let Range { first, count } = range;
+        let list = self.slots.get(first as usize..first.checked_add(count)? as usize)?;
+        let own = list.iter().all(|slot| slot.is_some_and(|slot| slot.owner == *key));
+        (own && !list.is_empty()).then(|| list.iter().flatten().copied())
+    }
+
+    /// The first of them.
+    fn first_of(&self, key: &VipKey) -> Option<Slot> {
+        self.slots_of(key)?.next()
+    }
+
+    /// The cursor of a VIP, if it has an entry.
+    pub fn cursor_of(&self, scope: u32, vip: Ipv4Addr) -> Option<u32> {
+        self.first_of(&VipKey::head(scope, vip.octets())).map(|slot| slot.cursor)
+    }
+
+    /// Slots that no entry leads to. Those that are not [`Slot::RETIRED`] are what a crash left.
+    pub fn leftover(&self) -> impl Iterator<Item = (u32, Slot)> {
+        let mut used = FixedBitSet::with_capacity(self.slots.len());
+        let lead_to = self.entries.values().copied().flat_map(indices);
+        lead_to.for_each(|index| used.grow_and_insert(index as usize));
+        let slots = (0..).zip(&self.slots).filter_map(|(index, slot)| Some((index, (*slot)?)));
+        slots.filter(move |(index, _)| !used.contains(*index as usize))
+    }
+
+    /// How much of the maps is in use.
+    pub fn in_use(&self) -> Capacity {
+        let heads = self.entries.keys().filter(|key| **key == VipKey::head(key.scope, key.vip));
+        Capacity {
+            vips: self.entries.len() as u32,
+            backends: self.entries.values().map(|range| range.count).sum(),
+            cursors: heads.count() as u32,
+        }
+    }
+
+    /// The rules that the entries make, by app and VIP.
+    #[cfg(test)]
+    pub fn rules(&self) -> BTreeMap<(u32, Ipv4Addr), Rule> {
+        let by_app = ByApp::new(self);
+        self.rules_by(&by_app.0).map(|rule| ((rule.scope, rule.vip), rule)).collect()
+    }
+
+    /// The rules that the entries of whole VIPs make, which stand together.
+    ///
+    /// What the hooks would do: a head that is not limited hides the limited entries that a crash may
+    /// have left beside it.
+    fn rules_by<'a>(&'a self, keys: &'a [VipKey]) -> impl Iterator<Item = Rule> + 'a {
+        let vips = keys.chunk_by(|a, b| (a.scope, a.vip) == (b.scope, b.vip));
+        vips.filter_map(|of_vip| {
+            let head = VipKey::head(of_vip[0].scope, of_vip[0].vip);
+            if !of_vip.contains(&head) {
+                // Nothing leads to limited entries.
+                return None;
+            }
+            let limited = self.first_of(&head).is_some_and(|slot| slot.flags & Slot::LIMITED != 0);
+            let key = if limited { of_vip.iter().rfind(|key| **key != head)? } else { &head };
+            Some(self.rule(key))
+        })
+    }
+
+    /// The same for some VIPs of apps.
+    ///
+    /// What the hooks would do: a head that is not limited hides the limited entries that a crash may
+    /// have left beside it.
+    pub fn rules_of(
+        &self,
+        names: impl Iterator<Item = (u32, Ipv4Addr)>,
+    ) -> BTreeMap<(u32, Ipv4Addr), Rule> {
+        let mut rules = BTreeMap::new();
+        let mut limited = BTreeSet::new();
+        for (scope, vip) in names {
+            let head = VipKey::head(scope, vip.octets());
+            match self.first_of(&head) {
+                Some(slot) if slot.flags & Slot::LIMITED != 0 => {
+                    limited.insert((scope, vip));
+                }
+                // Nothing leads to limited entries.
+                None if !self.entries.contains_key(&head) => {}
+                _ => drop(rules.insert((scope, vip), self.rule(&head))),
+            }
+        }
+        if !limited.is_empty() {
+            for key in self.entries.keys() {
+                let name = (key.scope, key.vip.into());
+                if *key != VipKey::head(key.scope, key.vip) && limited.contains(&name) {
+                    rules.insert(name, self.rule(key));
+                }
+            }
+        }
+        rules
+    }
+
+    /// The rule that an entry makes.
+    fn rule(&self, key: &VipKey) -> Rule {
+        let VipKey { scope, vip, port, protocol, reserved: _ } = *key;
+        let slots = self.slots_of(key).into_iter().flatten();
+        let reachable = slots.filter(|slot| slot.flags & Slot::UNREACHABLE == 0);
+        let turns = reachable.map(|slot| Turn { ip: slot.ip.into(), port: slot.port }).collect();
+        let flags = self.first_of(key).map_or(0, |slot| slot.flags);
+        let (select, udp_pinning) = Rule::choices(flags);
+        Rule { scope, vip: vip.into(), port, protocol, turns, select, udp_pinning }
+    }
+}
+
+/// All entries of a snapshot, sorted: each app's VIPs together, and the entries of each of them.
+#[derive(Clone, Debug, Default)]
+pub struct ByApp(Vec<VipKey>);
+
+impl ByApp {
+    /// Sorts them.
+    pub fn new(snapshot: &Snapshot) -> Self {
+        let mut keys: Vec<_> = snapshot.entries.keys().copied().collect();
+        keys.sort_unstable_by_key(|key| (key.scope, key.vip, key.port, key.protocol as u8));
+        Self(keys)
+    }
+
+    /// The rules of an app, by VIP.
+    pub fn rules_of<'a>(
+        &'a self,
+        scope: u32,
+        snapshot: &'a Snapshot,
+    ) -> impl Iterator<Item = Rule> + 'a {
+        let Self(keys) = self;
+        let first = keys.partition_point(|key| key.scope < scope);
+        let end = keys.partition_point(|key| key.scope <= scope);
+        snapshot.rules_by(&keys[first..end])
+    }
+}
+
+/// The indices of a range.
+pub fn indices(range: Range) -> std::ops::Range<u32> {
+    range.first..range.first.saturating_add(range.count)
+}

@@ -1,0 +1,127 @@
+//! What an answer may be, by the tables that were current while it was found.
+
+use vipnat_common::{Destination, Slot, Target, Verdict, VipKey};
+
+use super::{
+    reader::{Access, Answer, Question, Reader, Told},
+    scenarios::Scenario,
+    writer::{Current, History},
+};
+use crate::{
+    model::Rule,
+    plan::tests::each_write::{Seen, allowed},
+};
+
+/// A reader, and what the tables say to its question.
+pub(super) struct Asking {
+    pub(super) reader: Reader,
+    pub(super) to: Destination,
+    pub(super) head: VipKey,
+    /// By moment.
+    pub(super) current: Vec<Current>,
+    /// What each table allows.
+    allowed: Vec<Vec<Seen>>,
+    /// The backends that each table has for the VIP, on whatever ports.
+    backends: Vec<Vec<[u8; 4]>>,
+}
+
+/// How a reader came to its answer.
+pub(super) struct Run {
+    pub(super) told: Vec<(Access, Told)>,
+    /// The first two when it began, the others at its end.
+    pub(super) current: Current,
+    /// Ranges are read in pieces: a count may be another list's, so turns may be lost, or lead to
+    /// another backend of the list.
+    pub(super) torn: bool,
+    /// The writer took no step meanwhile.
+    pub(super) alone: bool,
+    /// The writer took one in each look.
+    pub(super) always_disturbed: bool,
+}
+
+impl Asking {
+    pub(super) fn new(scenario: &Scenario, history: &History, question: Question) -> Self {
+        let (Question::Decide(to) | Question::Follow(to, _)) = question;
+        let backends = |table: &Vec<Rule>| {
+            let own =
+                table.iter().filter(|rule| rule.scope == to.scope && rule.vip.octets() == to.ip);
+            own.flat_map(|rule| &*rule.turns).map(|turn| turn.ip.octets()).collect()
+        };
+        Self {
+            reader: Reader::new(question, scenario.ignore_owner),
+            to,
+            head: VipKey::head(to.scope, to.ip),
+            current: history.current((to.scope, to.ip)),
+            allowed: scenario.tables.iter().map(|table| allowed(table, &to)).collect(),
+            backends: scenario.tables.iter().map(backends).collect(),
+        }
+    }
+
+    /// What is wrong with an answer, if anything is.
+    pub(super) fn check(&self, answer: Answer, run: &Run) -> Result<(), String> {
+        let Current { remembered, oldest, newest, coming } = run.current;
+        let (right, tables) = match (answer, self.reader.question) {
+            (Answer::Decided(verdict), _) => {
+                let tables = &self.allowed[oldest..=newest];
+                (is_verdict_right(verdict, run, tables), tables)
+            }
+            (Answer::Followed(target), Question::Follow(_, had)) => {
+                let tables = remembered..=coming;
+                let backends = &self.backends[tables.clone()];
+                let tables = &self.allowed[tables];
+                (is_target_right(target, &had, run, tables, backends), tables)
+            }
+            _ => unreachable!("a question of one kind has an answer of the same"),
+        };
+        if right { Ok(()) } else { Err(format!("{answer:?} is in none of {tables:?}")) }
+    }
+}
+
+/// A verdict is one of a table that was current, and takes one turn if it leads somewhere: that
+/// turn's backend. It is [`Verdict::Unsettled`] only if there was no quiet look.
+fn is_verdict_right(verdict: Verdict, run: &Run, tables: &[Vec<Seen>]) -> bool {
+    let turns = run.told.iter().filter_map(|(_, told)| match told {
+        Told::Turn(turn) => Some(*turn as usize),
+        _ => None,
+    });
+    let turns: Vec<_> = turns.collect();
+    let due = usize::from(matches!(verdict, Verdict::Redirect(_)));
+    match (verdict, &turns[..]) {
+        _ if turns.len() != due && !run.torn => false,
+        (Verdict::Redirect(_), [.., turn]) => {
+            let is_turn = |seen: &[Seen]| seen[turn % seen.len()] == verdict.into();
+            let is_one = |seen: &[Seen]| run.torn && seen.contains(&verdict.into());
+            tables.iter().any(|seen| is_turn(seen) || is_one(seen))
+        }
+        (Verdict::Redirect(_), []) => false,
+        (Verdict::Unsettled, _) => run.always_disturbed,
+        (Verdict::Pass | Verdict::Unreachable, _) => {
+            tables.iter().any(|table| table.contains(&verdict.into()))
+        }
+    }
+}
+
+/// A flow goes on to its own backend, as long as there may be slots of a table that has it. It ends
+/// only if there is a table without, or if something changed.
+///
+/// A slot of a limited VIP may be one for any port and protocol while it is freed, word by word: then a
+/// flow that the limit excludes goes on as well, if its slot names its backend.
+fn is_target_right(
+    target: Option<Target>,
+    had: &Target,
+    run: &Run,
+    tables: &[Vec<Seen>],
+    backends: &[Vec<[u8; 4]>],
+) -> bool {
+    let own = Seen::Redirect(had.ip, had.port);
+    let has_it = |table: &Vec<Seen>| table.contains(&own);
+    match target {
+        Some(target) => {
+            let strict = had.flags & Slot::STRICT != 0;
+            let freed = !run.alone && backends.iter().any(|table| table.contains(&had.ip));
+            Seen::from(Verdict::Redirect(target)) == own
+                && (strict || freed || tables.iter().any(has_it))
+        }
+        None => had.flags & Slot::STRICT == 0 && (!run.alone || !tables.iter().all(has_it)),
+    }
+}

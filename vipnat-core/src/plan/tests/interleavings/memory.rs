@@ -1,0 +1,92 @@
+//! The maps in memory, and what changes them in one piece.
+
+use rustc_hash::FxHashMap;
+use vipnat_common::{Range, Slot, VipKey};
+
+use crate::model::{Capacity, Snapshot};
+
+/// How many slots and cursors there are; enough for all tables.
+const SLOTS: usize = 16;
+pub(super) const CURSORS: usize = 4;
+
+/// A VIP of an app.
+pub(super) type Name = (u32, [u8; 4]);
+
+/// A slot is copied in pieces of this size; no field of it is in two of them.
+pub(super) type Word = [u8; 4];
+pub(super) const WORDS: usize = 6;
+
+/// What is where. All keys share one bucket of the hash, so that each write disturbs each lookup.
+#[derive(Clone)]
+pub(super) struct Memory {
+    /// The elements of `vips`, free ones as well: a reader may hold any of them.
+    pub(super) elements: Vec<(VipKey, Range)>,
+    /// The elements that a lookup meets, in this order.
+    pub(super) chain: Vec<usize>,
+    /// The elements to use next, last one first.
+    pub(super) free: Vec<usize>,
+    slots: [[Word; WORDS]; SLOTS],
+    /// Whose slots name a cursor, or did last.
+    pub(super) named_by: [Option<Name>; CURSORS],
+}
+
+impl Memory {
+    pub(super) fn new() -> Self {
+        let slots = [[[0; 4]; WORDS]; SLOTS];
+        Self { elements: vec![], chain: vec![], free: vec![], slots, named_by: [None; CURSORS] }
+    }
+
+    pub(super) fn word(&self, index: u32, word: usize) -> Word {
+        self.slots.get(index as usize).map_or([0; 4], |slot| slot[word])
+    }
+
+    pub(super) fn linked(&self, key: &VipKey) -> Option<usize> {
+        self.chain.iter().copied().find(|element| self.elements[*element].0 == *key)
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let entries: FxHashMap<_, _> = self.chain.iter().map(|i| self.elements[*i]).collect();
+        assert_eq!(entries.len(), self.chain.len(), "an entry is there twice");
+        let slots = self.slots.iter().map(|words| words.concat().try_into().unwrap());
+        let slot = |bytes| (bytes != Slot::FREE).then(|| Slot::from_bytes(bytes).unwrap());
+        let slots = slots.map(slot).collect();
+        let capacity = Capacity { vips: u32::MAX, backends: SLOTS as u32, cursors: CURSORS as u32 };
+        Snapshot { entries, slots, capacity }
+    }
+
+    pub(super) fn take(&mut self, step: Step) {
+        match step {
+            Step::Key(element, key) => self.elements[element].0 = key,
+            Step::First(element, first) => self.elements[element].1.first = first,
+            Step::Count(element, count) => self.elements[element].1.count = count,
+            Step::Range(element, range) => self.elements[element].1 = range,
+            Step::Link(element) => self.chain.insert(0, element),
+            Step::Unlink(element) => self.chain.retain(|other| *other != element),
+            Step::Word(index, word, value) => self.slots[index as usize][word] = value,
+            Step::New(cursor, name) => self.named_by[cursor as usize] = Some(name),
+            Step::WaitBegins | Step::WaitEnds | Step::Reset(_) => {}
+        }
+    }
+}
+
+/// What happens to the maps in one piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// An element that no lookup meets any more is filled for its next use.
+    Key(usize, VipKey),
+    Range(usize, Range),
+    /// [`Step::Range`] where it is not copied in one piece.
+    First(usize, u32),
+    Count(usize, u32),
+    Link(usize),
+    Unlink(usize),
+    /// A piece of a slot.
+    Word(u32, usize, Word),
+    /// From here on, readers that begin are not waited for.
+    WaitBegins,
+    /// Not before all readers have finished that began before [`Step::WaitBegins`].
+    WaitEnds,
+    Reset(u32),
+    /// Nothing happens in the maps: from here on, a cursor is that of a VIP that is new.
+    New(u32, Name),
+}

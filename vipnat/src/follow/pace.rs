@@ -1,0 +1,51 @@
+//! How fast events are read: a few at once, a flood in batches.
+
+use std::time::{Duration, Instant};
+
+/// How long events of a flood are left to gather.
+const GATHER: Duration = Duration::from_millis(2);
+/// So many batches in a row are read at once.
+const FEW: u32 = 8;
+/// After a pause as long as this, the next ones are a few again.
+const CALM: Duration = Duration::from_millis(4);
+
+/// When the batches came that were read last.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    last: Option<Instant>,
+    in_a_row: u32,
+}
+
+impl Pace {
+    /// How long to leave events to gather, after a batch was read now.
+    pub(crate) fn rest(&mut self, now: Instant) -> Duration {
+        let last = self.last.replace(now);
+        let goes_on = last.is_some_and(|last| now.saturating_duration_since(last) < CALM);
+        self.in_a_row = if goes_on { self.in_a_row.saturating_add(1) } else { 0 };
+        if self.in_a_row < FEW { Duration::ZERO } else { GATHER }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_are_read_at_once_and_a_flood_in_batches() {
+        let mut pace = Pace::default();
+        let mut now = Instant::now();
+        let mut rests = |count: u32, every: Duration| {
+            let mut rest = Duration::ZERO;
+            for _ in 0..count {
+                now += every;
+                rest += pace.rest(now);
+            }
+            rest
+        };
+        let ms = Duration::from_millis;
+        assert_eq!(rests(FEW, ms(1)), ms(0));
+        assert_eq!(rests(10, ms(3)), GATHER * 10);
+        assert_eq!(rests(1, CALM), ms(0));
+        assert_eq!(rests(100, ms(25)), ms(0));
+    }
+}

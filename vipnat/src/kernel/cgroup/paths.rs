@@ -1,0 +1,110 @@
+//! Where cgroups are, by their ids.
+
+use std::{cell::OnceCell, collections::HashMap, path::PathBuf};
+
+use vipnat_core::model::Place;
+
+use super::{
+    by_id::Found as FoundById,
+    tree::{Tree, Unseen},
+};
+use crate::kernel::error::Error;
+
+/// Where cgroups are, by their ids. The whole hierarchy is only walked through for one that can't be found
+/// otherwise: what others have in it may be a lot.
+#[derive(Debug)]
+pub(crate) struct Paths {
+    /// `None` if nothing is in view.
+    tree: Option<Tree>,
+    walked: OnceCell<Walked>,
+}
+
+/// What is in view of the whole hierarchy.
+#[derive(Debug, Default)]
+struct Walked {
+    below: HashMap<u64, PathBuf>,
+    /// Why there may be more.
+    unseen: Vec<Unseen>,
+}
+
+impl Walked {
+    fn through(tree: &Tree) -> Self {
+        let mut paths = Self::default();
+        let mut rest = vec![PathBuf::new()];
+        while let Some(below) = rest.pop() {
+            // A cgroup may go while we look; the others are still worth finding.
+            let names = tree.names(&below).unwrap_or_else(|unseen| {
+                paths.unseen.push(unseen);
+                Vec::new()
+            });
+            for path in names.into_iter().map(|name| below.join(name)) {
+                match tree.id(&path) {
+                    Ok(Some(id)) => {
+                        paths.below.insert(id, path.clone());
+                        rest.push(path);
+                    }
+                    Ok(None) => {}
+                    Err(unseen) => paths.unseen.push(unseen),
+                }
+            }
+        }
+        paths
+    }
+}
+
+impl Paths {
+    /// Those of a hierarchy.
+    pub(crate) fn of(tree: &Tree) -> Self {
+        Self { tree: Some(tree.clone()), walked: OnceCell::new() }
+    }
+
+    /// Nothing is in view.
+    pub(crate) fn unseen(error: &Error) -> Self {
+        let walked = Walked { below: HashMap::new(), unseen: vec![Unseen::from(error)] };
+        Self { tree: None, walked: walked.into() }
+    }
+
+    /// Why one that was asked for is not in view, if there was any.
+    pub(crate) fn reason(&self) -> Option<&Unseen> {
+        self.walked.get()?.unseen.first()
+    }
+
+    /// Where a cgroup is. A cgroup is never moved, so one that is nowhere in the whole hierarchy is gone,
+    /// whatever its links say: these name it for a moment after it was removed, and name none if somebody
+    /// detached them from one that lives.
+    pub(crate) fn place(&self, id: u64) -> Place {
+        match self.tree.as_ref().map(|tree| tree.find_by_id(id)) {
+            Some(FoundById::At(path)) => return Place::At(path),
+            Some(FoundById::Nowhere) => return Place::Gone,
+            Some(FoundById::Unknown) | None => {}
+        }
+        let tree = self.tree.as_ref();
+        let walk = || tree.map(Walked::through).unwrap_or_default();
+        let Walked { below, unseen } = self.walked.get_or_init(walk);
+        match below.get(&id) {
+            Some(path) => {
+                tree.inspect(|tree| tree.remember(id, path));
+                Place::At(path.clone())
+            }
+            None if unseen.is_empty() => Place::Gone,
+            None => Place::Unseen(id),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_not_be_seen_is_not_gone() {
+        let below = HashMap::from([(7, PathBuf::from("shop"))]);
+        let walked = |below, unseen| Paths { tree: None, walked: Walked { below, unseen }.into() };
+        let whole = walked(below.clone(), Vec::new());
+        assert_eq!(whole.place(7), Place::At("shop".into()));
+        assert_eq!(whole.place(8), Place::Gone, "the link names it for a moment more");
+        let unseen = vec![Unseen::from(&Error::Refused("hidden".to_owned()))];
+        let part = walked(below, unseen);
+        assert_eq!(part.place(8), Place::Unseen(8), "whatever the link says");
+    }
+}

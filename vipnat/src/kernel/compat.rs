@@ -1,0 +1,118 @@
+//! Whether pinned maps and programs are those of this build, and how they differ.
+
+use std::{io, path::Path};
+
+use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
+use vipnat_common::layout::{LAYOUT, Layout};
+
+use super::{
+    bpf_syscall::{self, ByteMap},
+    error::{Attempt as _, Error, Result},
+    loader::{build, object},
+    pins::{HOOKS, LAYOUT_MAP, MAP_NAMES, MAPS, PROGRAMS, map_pin, names},
+    preflight::Need,
+};
+
+/// What it takes to make a state directory what a table says, unless another build's programs are
+/// there: loading them asks for more.
+pub(crate) fn need(path: &Path) -> Need {
+    if path.join(MAPS).exists() { Need::Change } else { Need::Load }
+}
+
+/// Whether all that is pinned says that it is this build's, at the cost of one look.
+pub(crate) fn is_current(path: &Path) -> bool {
+    let layout = pinned_layout(path).ok().flatten();
+    layout.is_some_and(|layout| layout.version == LAYOUT && layout.build == build())
+}
+
+/// Refuses maps that are not of this layout.
+pub(crate) fn check_layout(path: &Path) -> Result<()> {
+    match difference(path)? {
+        Some(what) => Err(Error::Layout { dir: path.to_owned(), what }),
+        None => Ok(()),
+    }
+}
+
+/// Compares the pinned maps with those of the object: the version first, which says most, then
+/// kind, sizes and flags, since aya takes a pinned map as it is.
+pub(crate) fn difference(path: &Path) -> Result<Option<String>> {
+    match pinned_layout(path)? {
+        Some(Layout { version: LAYOUT, .. }) => {}
+        Some(Layout { version, .. }) => {
+            return Ok(Some(format!("version {version}, this vipnat has {LAYOUT}")));
+        }
+        None => return Ok(Some("it has no readable version".to_owned())),
+    }
+    for name in MAP_NAMES {
+        if let Some(what) = map_difference(path, name)? {
+            return Ok(Some(what));
+        }
+    }
+    for (name, _) in HOOKS {
+        if !names(&path.join(PROGRAMS))?.iter().any(|pinned| pinned == name) {
+            return Ok(Some(format!("program {name} is missing")));
+        }
+    }
+    Ok(None)
+}
+
+/// Refuses programs for other hooks than this build's: what attaches some of them would leave the others
+/// out.
+pub(crate) fn check_hooks(path: &Path) -> Result<()> {
+    let mut ours = HOOKS.map(|(hook, _)| hook);
+    ours.sort_unstable();
+    let pinned = names(&path.join(PROGRAMS))?;
+    if pinned == ours {
+        return Ok(());
+    }
+    let what = format!("it has programs for {}", pinned.join(", "));
+    Err(Error::Layout { dir: path.to_owned(), what })
+}
+
+/// How a pinned map differs from the object's of its name, in kind, sizes and flags. How much it holds is
+/// left to whoever made it.
+pub(crate) fn map_difference(path: &Path, name: &str) -> Result<Option<String>> {
+    let Some(expected) = object().maps.get(name) else {
+        return Ok(Some(format!("map {name} is unknown")));
+    };
+    let pin = map_pin(path, name);
+    let info = match bpf_syscall::map_info(&pin) {
+        Ok(info) => info,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok(Some(format!("map {name} is missing")));
+        }
+        // Whatever else keeps it from being read says nothing of what it is.
+        Err(error) => return Err(error).attempt(|| format!("open {}", pin.display())),
+    };
+    let found = (info.type_, info.key_size, info.value_size, info.map_flags);
+    let wanted =
+        (expected.map_type(), expected.key_size(), expected.value_size(), expected.map_flags());
+    Ok((found != wanted).then(|| {
+        format!("map {name} has (kind, key size, value size, flags) {found:?}, not {wanted:?}")
+    }))
+}
+
+/// What the pinned state is; `None` if there is no such map, or another of its name.
+pub(crate) fn pinned_layout(path: &Path) -> Result<Option<Layout>> {
+    let map = match layout_map(path) {
+        Err(Error::Io { source, .. })
+            if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) =>
+        {
+            return Ok(None);
+        }
+        other => other?,
+    };
+    let value = map.lookup([0; 4]).attempt(|| "read the map layout".to_owned())?;
+    Ok(value.map(Layout::from_bytes))
+}
+
+/// Writes what the pinned state is.
+pub(crate) fn write_layout(path: &Path, layout: Layout) -> Result<()> {
+    let map = layout_map(path)?;
+    map.update([0; 4], layout.to_bytes()).map(drop).attempt(|| "write the map layout".to_owned())
+}
+
+pub(crate) fn layout_map(path: &Path) -> Result<ByteMap<4, 12>> {
+    let pin = map_pin(path, LAYOUT_MAP);
+    ByteMap::open(&pin, BPF_MAP_TYPE_ARRAY).attempt(|| format!("open {}", pin.display()))
+}

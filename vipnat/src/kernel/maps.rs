@@ -1,0 +1,242 @@
+//! The pinned maps, read and written in the types of `vipnat-common`.
+
+use crate::kernel::compat;
+use crate::kernel::pins;
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
+
+use aya::maps::{Map, MapData, PerCpuArray};
+use aya_obj::generated::bpf_map_type::{
+    BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_CGROUP_STORAGE_DEPRECATED, BPF_MAP_TYPE_HASH,
+};
+use rustc_hash::FxHashMap;
+use vipnat_common::{
+    Range, Slot, VipKey,
+    layout::{Counters, Cursor, Layout, Scope},
+};
+
+use crate::kernel::{
+    bpf_syscall::ByteMap,
+    error::{Attempt as _, Error, Result},
+};
+use vipnat_core::model::{Capacity, Snapshot};
+
+/// The map `scope` of one state directory, which is the same in every layout.
+pub(crate) struct Switch {
+    scope: ByteMap<8, 8>,
+}
+
+impl Switch {
+    /// Opens it.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let pin = pins::map_pin(path, "scope");
+        let scope = ByteMap::open(&pin, BPF_MAP_TYPE_CGROUP_STORAGE_DEPRECATED);
+        Ok(Self { scope: scope.attempt(|| format!("open {}", pin.display()))? })
+    }
+
+    /// The app that a cgroup belongs to in the kernel's eyes: 0 if translation is off, `None` if no
+    /// program was ever attached to it.
+    pub(crate) fn scope(&self, cgroup: u64) -> Result<Option<u32>> {
+        let value = self.scope.lookup(cgroup.to_ne_bytes());
+        let value = value.attempt(|| format!("read the scope of cgroup {cgroup}"))?;
+        Ok(value.map(|bytes| Scope::from_bytes(bytes).id))
+    }
+
+    /// The switch: from now on the cgroup's sockets see this app's VIPs; with 0, none. Returns
+    /// `false` if no program was ever attached to the cgroup, and so there is nothing to switch.
+    pub(crate) fn set(&self, cgroup: u64, id: u32) -> Result<bool> {
+        let value = Scope { id, reserved: 0 }.to_bytes();
+        self.scope
+            .update(cgroup.to_ne_bytes(), value)
+            .attempt(|| format!("write the scope of cgroup {cgroup}"))
+    }
+}
+
+/// The maps of one state directory.
+pub(crate) struct Maps {
+    vips: ByteMap<12, 8>,
+    backends: ByteMap<4, 24>,
+    cursors: ByteMap<4, 16>,
+    switch: Switch,
+    layout: ByteMap<4, 12>,
+    /// Where the counters are pinned, which are read least and differ most between builds.
+    counters: PathBuf,
+}
+
+impl Maps {
+    /// Opens the maps of a state directory, if they are of the right kinds and sizes.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let pin = |name: &str| pins::map_pin(path, name);
+        let open = |name: &str| format!("open {}", pin(name).display());
+        Ok(Self {
+            vips: ByteMap::open(&pin("vips"), BPF_MAP_TYPE_HASH).attempt(|| open("vips"))?,
+            backends: ByteMap::open(&pin("backends"), BPF_MAP_TYPE_ARRAY)
+                .attempt(|| open("backends"))?,
+            cursors: ByteMap::open(&pin("cursors"), BPF_MAP_TYPE_ARRAY)
+                .attempt(|| open("cursors"))?,
+            switch: Switch::open(path)?,
+            layout: compat::layout_map(path)?,
+            counters: pin("counters"),
+        })
+    }
+
+    /// The switch of each cgroup.
+    pub(crate) fn cgroups(&self) -> &Switch {
+        &self.switch
+    }
+
+    /// How much they hold.
+    pub(crate) fn capacity(&self) -> Capacity {
+        Capacity {
+            vips: self.vips.capacity(),
+            backends: self.backends.capacity(),
+            cursors: self.cursors.capacity(),
+        }
+    }
+
+    /// Reads entries and slots back.
+    pub(crate) fn snapshot(&self) -> Result<Snapshot> {
+        self.copy()?.snapshot()
+    }
+
+    /// Copies entries and slots, and no more: for whoever holds a lock.
+    pub(crate) fn copy(&self) -> Result<Copied> {
+        let mut entries = Vec::new();
+        let read = self.vips.for_each(|key, range| entries.push((key, range)));
+        read.attempt(|| "read the map vips".to_owned())?;
+        let slots = self.backends.all().attempt(|| "read the map backends".to_owned())?;
+        Ok(Copied { entries, slots, capacity: self.capacity() })
+    }
+
+    /// The same from the slots alone, see [`Snapshot::of_slots`].
+    pub(crate) fn snapshot_of_slots(&self) -> Result<Snapshot> {
+        Ok(Snapshot::of_slots(self.slots()?, self.capacity()))
+    }
+
+    fn slots(&self) -> Result<Vec<Option<Slot>>> {
+        slots(self.backends.all().attempt(|| "read the map backends".to_owned())?)
+    }
+
+    /// Writes slots, which no range may point to; or what they hold already, with other flags.
+    pub(crate) fn write_slots(&self, slots: &[(u32, Slot)]) -> Result<()> {
+        let slots = slots.iter().map(|(index, slot)| (index.to_ne_bytes(), slot.to_bytes()));
+        self.backends.update_all(slots).attempt(|| "write slots of the map backends".to_owned())
+    }
+
+    /// Frees slots, which no range may have pointed to for a grace period.
+    pub(crate) fn free_slots(&self, indices: &[u32]) -> Result<()> {
+        let slots = indices.iter().map(|index| (index.to_ne_bytes(), Slot::FREE));
+        self.backends.update_all(slots).attempt(|| "free slots of the map backends".to_owned())
+    }
+
+    /// Points entries to their slots, one after the other, each at once for every CPU.
+    pub(crate) fn switch(&self, entries: &[(VipKey, Range)]) -> Result<()> {
+        let all = entries.iter().map(|(key, range)| (key.to_bytes(), range.to_bytes()));
+        self.vips.update_all(all).attempt(|| match entries {
+            [(key, _)] => format!("write {} to the map vips", entry(*key)),
+            _ => format!("write {} entries to the map vips", entries.len()),
+        })
+    }
+
+    /// Removes entries, one after the other; it is no error if one is not there.
+    pub(crate) fn remove(&self, keys: &[VipKey]) -> Result<()> {
+        let all = keys.iter().map(|key| key.to_bytes());
+        self.vips.remove_all(all).attempt(|| match keys {
+            [key] => format!("remove {} from the map vips", entry(*key)),
+            _ => format!("remove {} entries from the map vips", keys.len()),
+        })
+    }
+
+    /// How many turns each cursor has given, by index.
+    pub(crate) fn all_cursors(&self) -> Result<Vec<Cursor>> {
+        let cursors = self.cursors.all().attempt(|| "read the map cursors".to_owned())?;
+        Ok(cursors.into_iter().map(Cursor::from_bytes).collect())
+    }
+
+    /// Lets cursors, which no program uses yet, go on from where others are.
+    pub(crate) fn set_cursors(&self, cursors: &[(u32, Cursor)]) -> Result<()> {
+        let all = cursors.iter().map(|(index, turns)| (index.to_ne_bytes(), turns.to_bytes()));
+        self.cursors.update_all(all).attempt(|| "write cursors of the map cursors".to_owned())
+    }
+
+    /// Sets cursors, which no slot in use may point to, back to the first turn.
+    pub(crate) fn reset_cursors(&self, indices: &[u32]) -> Result<()> {
+        let first = |index: &u32| (*index, Cursor::default());
+        self.set_cursors(&indices.iter().map(first).collect::<Vec<_>>())
+    }
+
+    /// What the maps are, and the highest scope that an app was ever given.
+    pub(crate) fn layout(&self) -> Result<Layout> {
+        let value = self.layout.lookup([0; 4]).attempt(|| "read the map layout".to_owned())?;
+        Ok(Layout::from_bytes(value.unwrap_or_default()))
+    }
+
+    /// Notes the highest scope that an app is given, before it is.
+    pub(crate) fn set_last_scope(&self, last_scope: u32) -> Result<()> {
+        let layout = Layout { last_scope, ..self.layout()? };
+        self.layout
+            .update([0; 4], layout.to_bytes())
+            .map(drop)
+            .attempt(|| "write the last scope to the map layout".to_owned())
+    }
+
+    /// The counters, summed over all CPUs.
+    pub(crate) fn counters(&self) -> Result<Counters> {
+        let open = || format!("open {}", self.counters.display());
+        let counters = MapData::from_pin(&self.counters).and_then(Map::from_map_data);
+        let counters: PerCpuArray<_, [u64; 4]> =
+            counters.and_then(PerCpuArray::try_from).attempt(open)?;
+        let per_cpu = counters.get(&0, 0).attempt(|| "read the counters".to_owned())?;
+        let sum = |field: usize| per_cpu.iter().map(|counters| counters[field]).sum();
+        Ok(Counters { unreachable: sum(0), unsettled: sum(1), unrecorded: sum(2), evicted: sum(3) })
+    }
+}
+
+/// The maps `vips` and `backends` as bytes.
+#[derive(Debug)]
+pub(crate) struct Copied {
+    entries: Vec<([u8; 12], [u8; 8])>,
+    slots: Vec<[u8; 24]>,
+    capacity: Capacity,
+}
+
+impl Copied {
+    /// What the bytes mean.
+    pub(crate) fn snapshot(self) -> Result<Snapshot> {
+        let Self { entries: bytes, slots: values, capacity } = self;
+        let mut entries = FxHashMap::default();
+        entries.reserve(bytes.len());
+        for (key, range) in bytes {
+            let range = Range::from_bytes(range);
+            let end = range.first.checked_add(range.count);
+            let within = end.is_some_and(|end| end <= capacity.backends);
+            let key = VipKey::from_bytes(key).filter(|_| within).ok_or_else(|| foreign("vips"))?;
+            entries.insert(key, range);
+        }
+        Ok(Snapshot { entries, slots: slots(values)?, capacity })
+    }
+}
+
+fn slots(values: Vec<[u8; 24]>) -> Result<Vec<Option<Slot>>> {
+    let slot = |bytes: [u8; 24]| match bytes {
+        Slot::FREE => Some(None),
+        bytes => Slot::from_bytes(bytes).map(Some),
+    };
+    let slots: Option<_> = values.into_iter().map(slot).collect();
+    slots.ok_or_else(|| foreign("backends"))
+}
+
+fn foreign(map: &str) -> Error {
+    Error::Unsupported(format!(
+        "the map {map} holds what vipnat never writes; run `vipnat flush` and apply again"
+    ))
+}
+
+/// An entry, for people.
+fn entry(key: VipKey) -> String {
+    let VipKey { scope, vip, port, protocol, reserved: _ } = key;
+    let (vip, protocol) = (Ipv4Addr::from(vip), protocol as u8);
+    format!("the entry of {vip} of scope {scope}, port {port}, protocol {protocol}")
+}

@@ -1,0 +1,18 @@
+//! What vipnat asks of the kernel: maps, programs, links, cgroups, sockets.
+
+#[cfg(test)]
+mod abi_matches_btf;
+pub(crate) mod bpf_syscall;
+pub(crate) mod cgroup;
+pub(crate) mod compat;
+pub(crate) mod error;
+pub(crate) mod grace_period;
+pub(crate) mod hook_query;
+pub(crate) mod loader;
+pub(crate) mod maps;
+pub(crate) mod others;
+pub(crate) mod pinned_programs;
+pub(crate) mod pins;
+pub(crate) mod preflight;
+pub(crate) mod sockets;
+pub(crate) mod worker;

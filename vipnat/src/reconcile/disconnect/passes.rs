@@ -1,0 +1,245 @@
+//! What is to be ended, found among the sockets, and what came of it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    path::PathBuf,
+};
+
+use rustc_hash::FxHashMap;
+use vipnat_common::Note;
+
+use crate::kernel::{
+    error::Error,
+    sockets::{Connection, End, Search},
+};
+use crate::state::pending_disconnects::Drain;
+use vipnat_core::model::Departed;
+use vipnat_core::model::Rules;
+
+/// So many VIPs are named in one message.
+const MOST_NAMES: usize = 4;
+
+/// What is to be ended, to be found by what sockets have noted.
+pub(crate) struct Due {
+    pub(crate) drains: Vec<Drain>,
+    places: FxHashMap<(u32, Ipv4Addr), Vec<usize>>,
+}
+
+impl Due {
+    pub(crate) fn new(drains: Vec<Drain>) -> Self {
+        let mut places: FxHashMap<_, Vec<_>> = FxHashMap::default();
+        for (place, Drain { departed, .. }) in drains.iter().enumerate() {
+            places.entry((departed.scope, departed.vip)).or_default().push(place);
+        }
+        Self { drains, places }
+    }
+
+    /// The cgroups of some of it.
+    pub(crate) fn cgroups(&self, places: impl Iterator<Item = usize>) -> Vec<PathBuf> {
+        let places: BTreeSet<_> = places.collect();
+        let mut seen = BTreeSet::new();
+        let all = places.into_iter().flat_map(|place| &self.drains[place].cgroups);
+        all.filter(|cgroup| seen.insert(*cgroup)).cloned().collect()
+    }
+}
+
+/// What counts at one moment.
+pub(crate) struct Current {
+    pub(crate) is_due: Vec<bool>,
+    pub(crate) rules: Rules,
+}
+
+impl Current {
+    /// Which backend a noted socket was given.
+    pub(crate) fn place(&self, due: &Due, note: &Note) -> Option<usize> {
+        let places = due.places.get(&(note.scope, note.vip.into()))?;
+        places.iter().copied().find(|place| {
+            self.is_due[*place] && due.drains[*place].departed.was_given(note, &self.rules)
+        })
+    }
+}
+
+/// What came of it so far, by the places of what is due.
+#[derive(Default)]
+pub(crate) struct Ending {
+    /// How many connections were ended.
+    pub(crate) counts: Vec<usize>,
+    /// How many were there in the last pass and stay, and why.
+    pub(crate) stay: BTreeMap<(usize, String), usize>,
+    /// What could not be done, and why.
+    failures: BTreeMap<String, Failure>,
+}
+
+/// What could not be done for one reason.
+#[derive(Default)]
+struct Failure {
+    places: BTreeSet<usize>,
+    /// This kernel never can.
+    never: bool,
+}
+
+impl Ending {
+    /// Nothing yet, of so much that is due.
+    pub(crate) fn of(count: usize) -> Self {
+        Self { counts: vec![0; count], ..Self::default() }
+    }
+
+    /// Ends connections. Returns how many it ended.
+    pub(crate) fn pass(&mut self, search: &Search, connections: &[(usize, &Connection)]) -> usize {
+        let mut ended = 0;
+        // Each pass finds all that is still there.
+        self.stay.clear();
+        self.failures.clear();
+        for (place, connection) in connections {
+            let why = match search.end(connection) {
+                Ok(End::Ended) => {
+                    self.counts[*place] += 1;
+                    ended += 1;
+                    continue;
+                }
+                Ok(End::Stays(why)) => why,
+                Ok(End::NotFound) => {
+                    "the kernel does not find them by their addresses, which other sockets may have, too"
+                        .to_owned()
+                }
+                // What keeps one from being ended keeps no other.
+                Err(error) => {
+                    self.failed([*place], error);
+                    continue;
+                }
+            };
+            *self.stay.entry((*place, why)).or_default() += 1;
+        }
+        ended
+    }
+
+    pub(crate) fn failed(&mut self, places: impl IntoIterator<Item = usize>, error: Error) {
+        let never = !error.may_pass();
+        let reason = format!("{:#}", anyhow::Error::from(error));
+        let failure = self.failures.entry(reason).or_default();
+        failure.places.extend(places);
+        failure.never |= never;
+    }
+
+    /// What is to be tried again later.
+    pub(crate) fn again(&self) -> BTreeSet<usize> {
+        let failures = self.failures.values().filter(|failure| !failure.never);
+        failures.flat_map(|failure| &failure.places).copied().collect()
+    }
+
+    /// What people should know of what could not be done. `noted` says whether the next command finds it.
+    pub(crate) fn warnings(&self, due: &Due, noted: bool) -> Vec<String> {
+        let warning = |(reason, failure): (&String, &Failure)| {
+            let places = || failure.places.iter().map(|place| &due.drains[*place].departed);
+            let next = if failure.never {
+                "They stay until their applications end them".to_owned()
+            } else {
+                let address = match places().next() {
+                    Some(one) if places().all(|other| other.backend.ip == one.backend.ip) => {
+                        one.backend.ip.to_string()
+                    }
+                    _ => "ADDRESS".to_owned(),
+                };
+                let again = if noted {
+                    "The next `vipnat apply` tries again, and `vipnat run` does in 30 seconds"
+                } else {
+                    "It is not tried again"
+                };
+                format!(
+                    "{again}; by hand, `ss --kill dst {address}` ends them in the network namespace of \
+                     the app"
+                )
+            };
+            format!(
+                "could not end connections to removed backends of {}: {reason}. {next}",
+                whose(places())
+            )
+        };
+        self.failures.iter().map(warning).collect()
+    }
+}
+
+/// How many VIPs, whose, and the first of them.
+fn whose<'a>(departed: impl Iterator<Item = &'a Departed>) -> String {
+    let mut vips: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    let mut names = BTreeMap::new();
+    for Departed { app, relationship, scope: _, vip, backend } in departed {
+        vips.entry((app, *vip)).or_default().insert(backend.ip);
+        names.insert((app, *vip), relationship.as_deref().unwrap_or("?"));
+    }
+    let named = vips.iter().take(MOST_NAMES).map(|(key @ (app, vip), backends)| {
+        let backends: Vec<_> = backends.iter().take(MOST_NAMES).map(Ipv4Addr::to_string).collect();
+        let more = if vips[key].len() > MOST_NAMES { ", …" } else { "" };
+        format!("app {app:?}: {} {vip} to {}{more}", names[key], backends.join(", "))
+    });
+    let named: Vec<_> = named.collect();
+    let more = if vips.len() > MOST_NAMES { "; …" } else { "" };
+    let noun = if vips.len() == 1 { "VIP" } else { "VIPs" };
+    format!("{} {noun} ({}{more})", vips.len(), named.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::state::pending_disconnects::Id;
+    use vipnat_core::model::Turn;
+
+    fn due(vips: u8) -> Due {
+        let drain = |number| {
+            let departed = Departed {
+                app: "shop".to_owned(),
+                relationship: Some(format!("db{number}")),
+                scope: 1,
+                vip: Ipv4Addr::new(169, 254, 0, number),
+                backend: Turn { ip: Ipv4Addr::new(240, 0, 0, 1), port: 0 },
+            };
+            let cgroups = Vec::new();
+            Drain { id: Id::default(), departed, cgroups, due: 0, on_trial: false, again: false }
+        };
+        Due::new((0..vips).map(drain).collect())
+    }
+
+    fn io(kind: io::ErrorKind) -> Error {
+        Error::Io { operation: "end a connection".to_owned(), source: kind.into() }
+    }
+
+    #[test]
+    fn whatever_fails_is_tried_again_but_for_what_the_kernel_never_can() {
+        let others = [
+            io(io::ErrorKind::PermissionDenied),
+            Error::Bpf { operation: "load".to_owned(), source: "no memory".into() },
+            Error::Layout { dir: "/sys/fs/bpf/vipnat".into(), what: "version".to_owned() },
+            Error::Unsupported("it went away".to_owned()),
+        ];
+        for error in others {
+            let mut ending = Ending::default();
+            ending.failed([0, 2], error);
+            assert_eq!(ending.again(), [0, 2].into());
+        }
+        let mut ending = Ending::default();
+        ending.failed([1], io(io::ErrorKind::Unsupported));
+        assert!(ending.again().is_empty());
+        assert!(ending.warnings(&due(2), true)[0].contains("They stay until their applications"));
+    }
+
+    #[test]
+    fn what_could_not_be_ended_is_named_with_the_next_step() {
+        let mut ending = Ending::default();
+        ending.failed(0..6, Error::Unsupported("no memory".to_owned()));
+        let said = ending.warnings(&due(6), true);
+        assert_eq!(
+            said,
+            [
+                "could not end connections to removed backends of 6 VIPs (app \"shop\": db0 169.254.0.0 to \
+              240.0.0.1; app \"shop\": db1 169.254.0.1 to 240.0.0.1; app \"shop\": db2 169.254.0.2 to \
+              240.0.0.1; app \"shop\": db3 169.254.0.3 to 240.0.0.1; …): no memory. The next `vipnat apply` \
+              tries again, and `vipnat run` does in 30 seconds; by hand, `ss --kill dst 240.0.0.1` ends them \
+              in the network namespace of the app"
+            ]
+        );
+        assert!(ending.warnings(&due(6), false)[0].contains("It is not tried again; by hand"));
+    }
+}

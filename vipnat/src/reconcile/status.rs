@@ -1,0 +1,174 @@
+//! What the kernel does now, for people and machines.
+
+use crate::state::name_index;
+use std::{net::Ipv4Addr, path::Path};
+
+use vipnat_common::{
+    Protocol,
+    layout::{Counters, Cursor},
+};
+
+use crate::{
+    kernel::{
+        cgroup::Paths,
+        error::Result,
+        maps::{Copied, Maps},
+    },
+    reconcile::observe::{Observed, Seen},
+};
+use vipnat_core::model::{ByApp, Capacity, Place, Rule, Snapshot, Turn};
+use vipnat_core::{
+    model::{NameIndex, Names},
+    table::{Select, UdpPinning},
+};
+
+/// All apps of a state directory. Their VIPs, of which there may be very many, are made one by one from
+/// a copy of the maps.
+#[derive(Debug)]
+pub struct Listing {
+    /// The apps, by name.
+    pub apps: Vec<ListedApp>,
+    /// What went wrong, summed over all CPUs.
+    pub counters: Counters,
+    /// Why some cgroups are not in view.
+    pub unseen: Option<String>,
+    now: Snapshot,
+    by_app: ByApp,
+    cursors: Vec<Cursor>,
+    names: NameIndex,
+}
+
+/// One app.
+#[derive(Clone, Debug)]
+pub struct ListedApp {
+    /// Its name.
+    pub name: String,
+    /// Its number in the maps.
+    pub scope: u32,
+    /// The cgroups it has links on.
+    pub cgroups: Vec<ListedCgroup>,
+}
+
+/// One cgroup of an app.
+#[derive(Clone, Debug)]
+pub struct ListedCgroup {
+    /// Its id.
+    pub id: u64,
+    /// Where it is.
+    pub place: Place,
+    /// Whether every hook is attached and switched on.
+    pub translating: bool,
+    /// Whether `vipnat attach` attached it.
+    pub by_hand: bool,
+}
+
+/// One VIP of an app.
+#[derive(Clone, Debug)]
+pub struct ListedVip {
+    /// What people call it, if that is known.
+    pub names: Option<Names>,
+    /// The VIP.
+    pub vip: Ipv4Addr,
+    /// The only port translated, or 0 for all.
+    pub port: u16,
+    /// The only protocol translated, or number 0 for all.
+    pub protocol: Protocol,
+    /// Connections sent to a backend since the VIP came, which is how often its cursor moved.
+    pub connections: u64,
+    /// The backends in the order of their first turns, with their turns in a round.
+    pub backends: Vec<(Turn, usize)>,
+    /// Who is next.
+    pub select: Select,
+    /// What becomes of UDP flows whose backend leaves the table.
+    pub udp_pinning: UdpPinning,
+}
+
+/// What a listing needs of the maps, and the names that belong to it.
+pub(crate) struct Source {
+    maps: Copied,
+    cursors: Vec<Cursor>,
+    counters: Counters,
+    names: NameIndex,
+}
+
+impl Source {
+    /// Copies it, and no more: the lock is held meanwhile.
+    pub(crate) fn copy(maps: &Maps, state: &Path) -> Result<Self> {
+        Ok(Self {
+            maps: maps.copy()?,
+            cursors: maps.all_cursors()?,
+            counters: maps.counters()?,
+            names: name_index::load(state),
+        })
+    }
+}
+
+impl Listing {
+    /// Nothing at all.
+    pub(crate) fn empty() -> Self {
+        let nothing = Capacity { vips: 0, backends: 0, cursors: 0 };
+        Self {
+            apps: Vec::new(),
+            counters: Counters::default(),
+            unseen: None,
+            now: Snapshot::fresh(nothing),
+            by_app: ByApp::default(),
+            cursors: Vec::new(),
+            names: NameIndex::default(),
+        }
+    }
+
+    pub(crate) fn new(observed: Observed<Source>, paths: &Paths) -> Result<Self> {
+        let Observed { copied: Source { maps, cursors, counters, names }, apps: seen, maps: _ } =
+            observed;
+        let app = |Seen { app, active }: Seen| {
+            let by_hand: Vec<_> = app.by_hand().collect();
+            let cgroup = |id| ListedCgroup {
+                id,
+                place: paths.place(id),
+                translating: active.contains(&id),
+                // They are sorted.
+                by_hand: by_hand.binary_search(&id).is_ok(),
+            };
+            let mut cgroups: Vec<_> = app.cgroups().map(cgroup).collect();
+            cgroups.sort_by(|a, b| a.place.cmp(&b.place));
+            ListedApp { name: app.name, scope: app.scope, cgroups }
+        };
+        let mut apps: Vec<_> = seen.into_iter().map(app).collect();
+        apps.sort_by(|a, b| a.name.cmp(&b.name));
+        let now = maps.snapshot()?;
+        let unseen = paths.reason().map(ToString::to_string);
+        Ok(Self { apps, counters, unseen, by_app: ByApp::new(&now), now, cursors, names })
+    }
+
+    /// The VIPs of one of the apps, by address.
+    pub fn vips<'a>(&'a self, app: &'a ListedApp) -> impl Iterator<Item = ListedVip> + 'a {
+        self.by_app.rules_of(app.scope, &self.now).map(|rule| {
+            let connections = self.connections(&rule);
+            let backends = rule.backends();
+            let Rule { scope: _, vip, port, protocol, turns: _, select, udp_pinning } = rule;
+            ListedVip {
+                names: self.names.names(&app.name, vip),
+                vip,
+                port,
+                protocol,
+                connections,
+                backends,
+                select,
+                udp_pinning,
+            }
+        })
+    }
+
+    /// How many turns the VIPs gave, all together.
+    pub fn redirected(&self) -> u64 {
+        let rules = self.apps.iter().flat_map(|app| self.by_app.rules_of(app.scope, &self.now));
+        rules.map(|rule| self.connections(&rule)).sum()
+    }
+
+    fn connections(&self, rule: &Rule) -> u64 {
+        let cursor = self.now.cursor_of(rule.scope, rule.vip);
+        let cursor = cursor.and_then(|index| self.cursors.get(index as usize));
+        cursor.map_or(0, Cursor::total)
+    }
+}

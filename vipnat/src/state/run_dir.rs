@@ -1,0 +1,78 @@
+//! `/run/vipnat`: what is kept beside state directories, and lives as long as bpffs does.
+
+use std::{
+    fs::{self, DirBuilder, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// Where the files of vipnat are that live as long as bpffs does, some for each state directory.
+pub(crate) const DIRECTORY: &str = "/run/vipnat";
+
+/// Makes it. What apps there are, and what they use, is as little anybody's business as the maps are.
+pub(crate) fn directory() -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(DIRECTORY)
+}
+
+/// A file that belongs to a state directory: `/sys/fs/bpf/vipnat` has
+/// `/run/vipnat/sys-fs-bpf-vipnat.names`.
+pub(crate) fn beside(state: &Path, extension: &str) -> PathBuf {
+    const KEEP: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'/');
+    let state = std::path::absolute(state).unwrap_or_else(|_| state.to_owned());
+    let state = state.to_string_lossy();
+    let name = utf8_percent_encode(state.trim_matches('/'), KEEP).to_string();
+    Path::new(DIRECTORY).join(name.replace('/', "-")).with_added_extension(extension)
+}
+
+/// Gives the files beside a state directory that were named after another path of it the right names.
+pub(crate) fn adopt(named: &Path, state: &Path, extensions: &[&str]) {
+    for extension in extensions {
+        let (old, new) = (beside(named, extension), beside(state, extension));
+        if old != new && old.exists() && !new.exists() {
+            // If it can't be, it is as if it was not there. A file that is locked stays locked.
+            let _ = fs::rename(old, new);
+        }
+    }
+}
+
+/// Writes to such a file, in place of what is there: all of it or nothing.
+pub(crate) fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
+    let new = new_file(file);
+    directory()?;
+    let mut options = OpenOptions::new();
+    let mut open = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    open.write_all(content)?;
+    fs::rename(new, file)
+}
+
+/// Removes such a file, if it is there, and what an interrupted command left beside it.
+pub(crate) fn remove(file: &Path) -> io::Result<()> {
+    tidy(file)?;
+    remove_file(file)
+}
+
+/// Removes what an interrupted command left beside such a file.
+pub(crate) fn tidy(file: &Path) -> io::Result<()> {
+    remove_file(&new_file(file))
+}
+
+fn new_file(file: &Path) -> PathBuf {
+    file.with_added_extension("new")
+}
+
+fn remove_file(file: &Path) -> io::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // A file system that is read-only says so even of what is not there.
+        Err(_)
+            if fs::symlink_metadata(file)
+                .is_err_and(|error| error.kind() == io::ErrorKind::NotFound) =>
+        {
+            Ok(())
+        }
+        removed => removed,
+    }
+}
