@@ -17,13 +17,16 @@ pub struct Case {
     pub known: Option<Known>,
 }
 
+/// Makes a table.
+pub type Table = fn() -> String;
+
 /// What the applications of a container do.
 #[derive(Clone, Copy, Debug)]
 pub enum Run {
     /// One process plays a [script](crate::Session::play) behind this table.
-    Script(fn() -> String, &'static str),
+    Script(Table, &'static str),
     /// One process plays scripts, each behind a table of its own.
-    InTurn(&'static [(fn() -> String, &'static str)]),
+    InTurn(&'static [(Table, &'static str)]),
     /// Several steps act in the container and note what its applications observe. They must not ask
     /// for the [translator](Container::translator).
     Steps(fn(&Container, &mut Record)),

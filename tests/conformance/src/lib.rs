@@ -13,7 +13,7 @@ mod session;
 mod tables;
 mod translator;
 
-pub use case::{Case, Known, Run};
+pub use case::{Case, Known, Run, Table};
 pub use container::{APP, Container, DB};
 pub use record::{Difference, Record};
 pub use report::{document, write_document};

@@ -24,8 +24,8 @@ use crate::{cgroup_removal, mounts};
 /// What the names of everything tests make begin with.
 pub const TEST_PREFIX: &str = "vipnat-test";
 
-/// A [`unique`] name with [`TEST_PREFIX`]; the first one in a process sweeps, and makes what a test finds
-/// independent of who started it.
+/// A name that is never the same twice in a process, with [`TEST_PREFIX`]. The first one in a process
+/// sweeps, and sets the file mode mask, so that tests do not depend on the one they were started with.
 pub fn test_name() -> String {
     static SWEPT: Once = Once::new();
     SWEPT.call_once(|| {

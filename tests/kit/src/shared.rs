@@ -10,6 +10,10 @@ pub struct Shared<T>(Mutex<Weak<T>>);
 
 impl<T> Shared<T> {
     /// Nothing so far.
+    #[expect(
+        clippy::new_without_default,
+        reason = "it belongs in a `static`, and that takes a const fn"
+    )]
     pub const fn new() -> Self {
         Self(Mutex::new(Weak::new()))
     }

@@ -29,7 +29,7 @@ pub(super) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "three backends",
         run: Run::Steps(|container, record| {
-            container.play(&db(&[1, 2, 3]), &WHO.repeat(8), record)
+            container.play(&db(&[1, 2, 3]), &WHO.repeat(8), record);
         }),
         known: None,
     },
@@ -38,7 +38,7 @@ pub(super) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "four backends",
         run: Run::Steps(|container, record| {
-            container.play(&db(&[4, 2, 3, 1]), &WHO.repeat(10), record)
+            container.play(&db(&[4, 2, 3, 1]), &WHO.repeat(10), record);
         }),
         known: None,
     },
@@ -123,7 +123,7 @@ pub(super) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "a connection that is refused has taken its turn",
         run: Run::Steps(|container, record| {
-            container.play(&db(&[1, 8, 2]), &WHO.repeat(6), record)
+            container.play(&db(&[1, 8, 2]), &WHO.repeat(6), record);
         }),
         known: None,
     },

@@ -32,7 +32,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "Python's asyncio: connected datagram endpoints",
         run: Run::Steps(|container, record| {
-            ask(container, record, "python3", "client.py connected")
+            ask(container, record, "python3", "client.py connected");
         }),
         known: None,
     },
@@ -41,7 +41,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "Python's asyncio: datagram endpoints that send to an address",
         run: Run::Steps(|container, record| {
-            ask(container, record, "python3", "client.py unconnected")
+            ask(container, record, "python3", "client.py unconnected");
         }),
         known: None,
     },
@@ -57,7 +57,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "Python where nobody listens: the exceptions of a stream and of a datagram endpoint",
         run: Run::Steps(|container, record| {
-            ask_in_vain(container, record, "python3", "client.py refused")
+            ask_in_vain(container, record, "python3", "client.py refused");
         }),
         known: None,
     },
@@ -80,7 +80,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "Node: dgram sockets that send to an address",
         run: Run::Steps(|container, record| {
-            ask(container, record, "node", "client.mjs unconnected")
+            ask(container, record, "node", "client.mjs unconnected");
         }),
         known: None,
     },
@@ -89,7 +89,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "Node: connected dgram sockets of type udp6, to ::ffff:",
         run: Run::Steps(|container, record| {
-            ask(container, record, "node", "client.mjs connected6")
+            ask(container, record, "node", "client.mjs connected6");
         }),
         known: None,
     },
@@ -98,7 +98,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "Node: dgram sockets of type udp6 that send to ::ffff:",
         run: Run::Steps(|container, record| {
-            ask(container, record, "node", "client.mjs unconnected6")
+            ask(container, record, "node", "client.mjs unconnected6");
         }),
         known: None,
     },
@@ -107,7 +107,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "Node where nobody listens: the errors of net and dgram",
         run: Run::Steps(|container, record| {
-            ask_in_vain(container, record, "node", "client.mjs refused")
+            ask_in_vain(container, record, "node", "client.mjs refused");
         }),
         known: None,
     },
@@ -123,7 +123,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "Java: connected DatagramSocket",
         run: Run::Steps(|container, record| {
-            ask(container, record, "java", "Client.java connected")
+            ask(container, record, "java", "Client.java connected");
         }),
         known: None,
     },
@@ -132,7 +132,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "Java: one DatagramSocket that connects, disconnects and connects again",
         run: Run::Steps(|container, record| {
-            ask(container, record, "java", "Client.java reconnected")
+            ask(container, record, "java", "Client.java reconnected");
         }),
         known: None,
     },
@@ -141,7 +141,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "Java: DatagramSocket that sends to an address",
         run: Run::Steps(|container, record| {
-            ask(container, record, "java", "Client.java unconnected")
+            ask(container, record, "java", "Client.java unconnected");
         }),
         known: None,
     },
@@ -166,7 +166,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
         group: GROUP,
         behaviour: "Java where nobody listens: the exceptions of Socket, SocketChannel, DatagramSocket",
         run: Run::Steps(|container, record| {
-            ask_in_vain(container, record, "java", "Client.java refused")
+            ask_in_vain(container, record, "java", "Client.java refused");
         }),
         known: None,
     },
