@@ -1,4 +1,4 @@
-//! vipnat as its users meet it: the built program, real hooks, real sockets, on hosts of its own.
+//! Tests of the built program with real hooks and real sockets, on hosts of network namespaces.
 
 mod cli;
 mod daemon;

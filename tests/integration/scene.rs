@@ -1,4 +1,4 @@
-//! The usual stage: an app on one host, backends on another, and a vipnat between them.
+//! The usual scene: an app on one host, backends on another, and a vipnat between them.
 
 use std::{
     net::{Ipv4Addr, SocketAddrV4},

@@ -1,4 +1,4 @@
-//! An app's client that keeps its sockets, and is told what to do with them.
+//! A client inside an app that keeps its sockets and obeys the test.
 
 use std::{
     io::{BufRead, BufReader, Write},

@@ -1,4 +1,4 @@
-//! What is compared, and what may differ.
+//! One compared behaviour, and the difference that it may have.
 
 use crate::{container::Container, record::Record};
 

@@ -1,6 +1,6 @@
-//! The comparison with iptables: each [`Case`] runs in identical containers, behind iptables-legacy,
-//! iptables-nft, nft and vipnat, and what the application observed must be the same, or differ as
-//! the case says.
+//! The comparison with iptables. Each [`Case`] runs in identical containers behind iptables-legacy,
+//! iptables-nft, nft and vipnat. Applications must observe the same behind each, or differ as the case
+//! says.
 
 mod case;
 pub mod cases;

@@ -1,4 +1,4 @@
-//! What an application observed, and how two such records differ.
+//! The observations of an application, and the difference of two records.
 
 use std::fmt;
 

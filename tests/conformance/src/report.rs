@@ -1,4 +1,4 @@
-//! What a run says, and the table in docs/semantics.md.
+//! The table of all cases in docs/semantics.md.
 
 use std::{fmt::Write as _, fs, path::PathBuf};
 

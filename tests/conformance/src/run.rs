@@ -1,4 +1,4 @@
-//! Runs the cases, each in the containers that are compared, and judges.
+//! Runs the cases, each in the containers that are compared, and judges them.
 
 use std::{
     iter, mem,

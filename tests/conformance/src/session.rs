@@ -1,4 +1,4 @@
-//! A process of an application, told one socket operation after the other.
+//! A process of an application that plays one socket operation after the other.
 
 use std::{
     fs::File,

@@ -1,4 +1,4 @@
-//! What translates for a container, and how it is told the table.
+//! The translators, and how each gets its table.
 
 use std::{
     fmt,

@@ -1,4 +1,4 @@
-//! What is refused: with status 2, place, object, reason and advice, and without any change.
+//! Bad input ends with status 2. The message has place, object, reason and remedy, and nothing changes.
 
 use std::{fs, path::Path, process::Command};
 

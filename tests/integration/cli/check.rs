@@ -1,4 +1,4 @@
-//! What `vipnat check` remarks on tables that are good.
+//! Remarks of `vipnat check` on valid tables.
 
 use vipnat_testkit::{Outcome, Vipnat, outcome};
 

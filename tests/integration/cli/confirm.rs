@@ -1,4 +1,4 @@
-//! `apply --confirm-timeout`: what is not confirmed is taken back.
+//! `apply --confirm-timeout` restores the old state unless the operator confirms the new one.
 
 use std::{
     io::Write as _,

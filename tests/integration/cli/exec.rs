@@ -1,4 +1,4 @@
-//! Where `vipnat exec` runs a command, and whose VIPs that has.
+//! `vipnat exec`: in which cgroup it runs a command, and which VIPs that command reaches.
 
 use vipnat_testkit::App;
 

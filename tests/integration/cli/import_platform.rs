@@ -1,4 +1,4 @@
-//! `vipnat import platform`, and what becomes of the passwords in endpoints.
+//! `vipnat import platform`: the table keeps passwords, and no message shows them.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! What an operator sees with the tools at hand: names in the maps, the right instructions.
+//! An operator inspects the pinned state with bpftool: names of maps, instructions of programs.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! The machine around vipnat: mounts that are missing, tools that others use.
+//! vipnat makes and guards its state directory, and leaves the programs of other tools alone.
 
 use std::{
     env,

@@ -1,8 +1,7 @@
-//! Values of `PLATFORM_RELATIONSHIPS` as vendors document them: what is imported gives the same value
-//! back.
+//! `PLATFORM_RELATIONSHIPS` as vendors document it: an import followed by `env` gives the same value.
 //!
-//! `platform_shapes/values.json` has a value for each kind of service, with the keys, types and nesting
-//! of the documentation; names, addresses and passwords are made up.
+//! `platform_shapes/values.json` has a value for each kind of service, with the keys, types and nesting of
+//! the documentation. Names, addresses and passwords are made up.
 
 use std::fs;
 

@@ -1,5 +1,4 @@
-//! What is printed of text from outside: nothing that moves the cursor, hides or adds a line, whatever verb
-//! and whichever part of its input it comes from.
+//! Text from outside can't move the cursor, hide a line or add one, whichever verb prints it.
 
 use std::{
     ffi::{OsStr, OsString},

@@ -1,5 +1,5 @@
-//! Commands that only read: they are in nobody's way. For a container to start, `attach` needs the lock
-//! that they take.
+//! Commands that only read do not delay others. `attach`, for which a container waits, needs the lock that
+//! they take.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! `vipnat import iptables` as its users meet it.
+//! `vipnat import iptables` reads rules from files and standard input, and refuses what a table can't say.
 
 use std::{fs, process::Stdio};
 

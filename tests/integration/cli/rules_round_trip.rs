@@ -1,4 +1,4 @@
-//! Table, export, a real iptables, iptables-save, import: the same table, for random tables.
+//! Random tables stay the same through export, a real iptables, iptables-save and import.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! The hooks of examples/hooks in real runtimes: a container's first process is translated.
+//! The hooks of examples/hooks in runc, crun and LXC translate the first process of a container.
 
 use std::{
     fs::{self, Permissions},

@@ -1,4 +1,4 @@
-//! `run` beside cgroups that come and go: what each costs, and who gets it.
+//! `run` beside cgroups that come and go: the cost of each one, and the app that gets it.
 
 use std::{
     fs::{self, File},

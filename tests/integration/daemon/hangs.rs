@@ -1,5 +1,5 @@
-//! What waits for others for ever: files that are none, file systems, readers, locks. `run` ends by SIGTERM
-//! whatever it waits for, and nothing but a regular file is waited for at all.
+//! Files, file systems, readers and locks that block for ever. SIGTERM ends `run` whatever it waits for,
+//! and vipnat waits for no file but a regular one.
 
 use std::{
     fs::{self, File},

@@ -1,4 +1,4 @@
-//! `/run` that can't be written to: the data path does not depend on it.
+//! The data path works where `/run` is read-only.
 
 use std::{ffi::OsStr, process::Command};
 

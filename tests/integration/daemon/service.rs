@@ -1,4 +1,4 @@
-//! The systemd unit as it is shipped, under a real systemd.
+//! The shipped systemd unit under a real systemd.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Sockets that stay open while their app is not on their cgroup, and what is believed of them later.
+//! Sockets that stay open while their cgroup has no app: which of their records still count later.
 
 use vipnat_testkit::Cgroup;
 

@@ -1,5 +1,5 @@
-//! The concurrency guarantee: a connect reaches a backend that its own VIP had in the old table or has
-//! in the new one, never another.
+//! The concurrency guarantee: a connect reaches a backend that its own VIP had in the old table or has in
+//! the new one, never another.
 
 use std::time::Duration;
 

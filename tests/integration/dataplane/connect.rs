@@ -1,4 +1,4 @@
-//! One connection: what it reaches and what the application sees.
+//! One connection: the backend it reaches and the addresses the application sees.
 
 use vipnat_testkit::Report;
 

@@ -1,5 +1,4 @@
-//! Datagrams: flows as vipnat alone has them. What applications see beside iptables is compared in
-//! `conformance`.
+//! UDP flows, where vipnat has no counterpart in iptables. The `conformance` crate compares the rest.
 
 use std::{fs, path::Path};
 

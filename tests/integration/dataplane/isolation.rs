@@ -1,4 +1,4 @@
-//! Apps and cgroups: who is translated, who is not, and never to another's backend.
+//! Apps are isolated: only the cgroups of an app are translated, and only to its own backends.
 
 use std::net::Ipv4Addr;
 

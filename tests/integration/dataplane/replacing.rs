@@ -1,5 +1,5 @@
-//! Entries replaced while they are looked up. The kernel puts the new element of a hash first in its
-//! chain and then takes the old one out; a lookup between the two finds neither.
+//! Lookups while an entry is replaced. The kernel puts the new element of a hash first in its chain and
+//! then removes the old one. A lookup between the two finds neither.
 
 use std::{
     ffi::CString,

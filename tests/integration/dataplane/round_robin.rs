@@ -1,4 +1,4 @@
-//! Round robin: exact, for any number of backends, from any number of threads, across changes.
+//! Round robin is exact for any number of backends and threads, also across changes.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! Whatever a UDP socket went through: `getpeername` and each receive show the peer that it was told to
-//! have, and calls that fail change nothing of it.
+//! After any sequence of calls on a UDP socket, `getpeername` and each receive show the peer that it asked
+//! for. Calls that fail do not change that peer.
 
 use std::{ops::RangeInclusive, path::PathBuf, thread};
 

@@ -1,4 +1,4 @@
-//! Relationships with several endpoints, and VIPs that several relationships have.
+//! Relationships with several endpoints, and VIPs that several relationships share.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! State that root's hands damaged: whatever was removed, exchanged or overwritten, `apply` mends it, or
-//! refuses and names a step that does.
+//! Pinned state that root removed, replaced or overwrote. `apply` repairs it, or refuses and names the
+//! remedy.
 
 use std::{
     fs,

@@ -1,5 +1,4 @@
-//! How connections are ended whose backend left: those of all apps at once, with nobody kept waiting, and
-//! wherever their sockets are.
+//! `apply` ends the connections of all apps to removed backends together, without delaying other commands.
 
 use std::{
     fs,

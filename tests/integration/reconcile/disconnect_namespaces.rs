@@ -1,4 +1,4 @@
-//! Connections to end whose sockets are in network namespaces of threads, or of processes that left the cgroup.
+//! `apply` ends connections in network namespaces of single threads and of processes that left the cgroup.
 
 use std::{
     fs,

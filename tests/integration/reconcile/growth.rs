@@ -1,4 +1,4 @@
-//! Tables that outgrow the maps.
+//! Tables that need larger maps.
 
 use std::process::Command;
 

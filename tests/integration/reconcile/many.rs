@@ -1,4 +1,4 @@
-//! That what costs little for one cgroup or app does not cost more for each because there are many.
+//! The cost of each cgroup and app does not grow with their number.
 
 use std::{fs, path::Path};
 

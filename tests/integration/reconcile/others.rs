@@ -1,5 +1,4 @@
-//! Others on the same hooks: programs of other tools, other vipnats, and links that nobody should have any
-//! more.
+//! Programs of other tools, other instances of vipnat, and stale links on the same hooks.
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::PathBuf, process::Command};
 

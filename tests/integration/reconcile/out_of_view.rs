@@ -1,4 +1,4 @@
-//! Cgroups that can't be seen: what is not in view is not gone.
+//! Cgroups that vipnat can't see are not gone: their links stay.
 
 use std::{
     ffi::OsStr,

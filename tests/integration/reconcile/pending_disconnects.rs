@@ -1,4 +1,4 @@
-//! What is noted to be ended later: by which clock, and what if the note can't be read.
+//! Pending disconnects: which clock they follow, and what happens if their file is damaged.
 
 use std::{
     collections::HashSet,

@@ -1,4 +1,4 @@
-//! What becomes of connections whose backend leaves the table: whose end, how, and whose don't.
+//! `on-backend-removed`: which connections to a removed backend end, how, and which stay.
 
 use std::{
     io::{ErrorKind, Read},

@@ -1,4 +1,4 @@
-//! A state directory is the same by whatever path it is named.
+//! A state directory is the same under each of its paths.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Another build takes over: the same layout or another one, up and down, with everything connecting.
+//! Another build takes over, with the same or another layout, up and down, while applications connect.
 
 use std::{ffi::OsStr, path::Path, process::Command, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The least that each command needs: what suffices, and what it says when any of that is missing.
+//! The fewest privileges with which each command works, and its message if one of them is missing.
 //!
 //! `docs/privileges.md` has the same as a table.
 

@@ -1,4 +1,4 @@
-//! Where and for how long a command runs, and what came of it.
+//! Where a command runs, for how long, and its outcome.
 
 use std::{
     fmt, io,

@@ -1,5 +1,5 @@
-//! Faults at the system calls of a command: killed, failed or stopped there. strace(1) injects
-//! them, so that they are real, and meet whatever a library calls, too.
+//! Faults at the system calls of a command: killed, failed or stopped there. strace(1) injects them, so
+//! that they are real, and also reach the calls of libraries.
 
 use std::{
     collections::HashMap,

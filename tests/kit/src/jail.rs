@@ -1,4 +1,4 @@
-//! A container whose root is nobody outside.
+//! A container whose root has no rights outside.
 
 use std::{
     ffi::OsStr,

@@ -1,4 +1,4 @@
-//! Names that tell whose they are, and the removal of what dead owners left.
+//! Names that show their owner, and removal of the leftovers of dead owners.
 
 use std::{
     env, fs,

@@ -1,8 +1,7 @@
-//! Fixtures for tests and demos: hosts, apps and backends on one machine, and the program under
-//! test.
+//! Fixtures for tests and demos: hosts, apps and backends on one machine, and the program under test.
 //!
-//! Everything here needs root, panics rather than returning errors, and cleans up in `Drop`. What
-//! a run leaves behind when it dies by SIGKILL, the next one removes ([`sweep`]).
+//! Everything here needs root, panics rather than returning errors, and cleans up in `Drop`. The next run
+//! removes what a run killed by SIGKILL left behind ([`sweep`]).
 
 mod app;
 mod backend;

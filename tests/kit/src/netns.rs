@@ -1,4 +1,4 @@
-//! A host: a network namespace of its own, with no way out.
+//! A host: a network namespace without a route out.
 
 use std::{
     ffi::OsStr,

@@ -1,4 +1,4 @@
-//! A PostgreSQL of Debian's package on a host, with a data directory of its own.
+//! Debian's PostgreSQL on a host, with a data directory of its own.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! The programs that tests run.
+//! Paths of the programs that tests run.
 
 use std::{
     env,

@@ -1,4 +1,4 @@
-//! Real servers of Debian's packages.
+//! Servers of Debian's packages: HTTP, Redis, DNS and TFTP.
 
 use std::{
     fs,

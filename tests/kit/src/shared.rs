@@ -1,4 +1,4 @@
-//! Something that takes long to make, for all who need it at the same time.
+//! An expensive value that all users of the moment share.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 

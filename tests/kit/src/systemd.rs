@@ -1,4 +1,4 @@
-//! A systemd that can be tried without being that of the machine.
+//! A private systemd, apart from the machine's own.
 
 use std::{
     ffi::OsStr,

@@ -1,4 +1,4 @@
-//! What tests make of the machine that they are on: how slow it is, and what they can't do there.
+//! How slow this machine is, and how tests report what they can't do on it.
 
 use std::{
     env,

@@ -1,4 +1,4 @@
-//! What `cargo xtask vm` and the first process of its virtual machines tell each other.
+//! The messages between `cargo xtask vm` and the first process of its virtual machines.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `apply` and `attach`: the first one, changes of the table, and take-overs from other builds.
+//! Crashes in `apply` and `attach`: the first one, changes of the table, and takeover from another build.
 
 use std::{collections::HashSet, fs, path::Path, process::Command, time::Instant};
 

@@ -1,4 +1,4 @@
-//! What happens around a command: file systems and cgroups that go, maps that are full, reads that fail.
+//! Faults outside a command: file systems and cgroups that disappear, full maps, failing reads.
 
 use std::{process::Command, time::Instant};
 

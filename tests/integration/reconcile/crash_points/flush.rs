@@ -1,4 +1,4 @@
-//! `flush` and `flush --app`.
+//! Crashes in `flush` and `flush --app`.
 
 use std::time::Instant;
 

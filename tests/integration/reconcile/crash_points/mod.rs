@@ -1,5 +1,5 @@
-//! Crashes at every step: killed at each operation, or failed there, and what the next command makes
-//! of it. What comes out has to be what a fresh apply leaves.
+//! Commands are killed, or fail, at each system call that changes something. The next command must leave
+//! what a fresh apply leaves.
 
 mod apply;
 mod around;

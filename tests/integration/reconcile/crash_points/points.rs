@@ -1,4 +1,4 @@
-//! The points at which a command can fail, and a command that fails at one of them.
+//! The points at which a command can fail, and a run that fails at one of them.
 
 use std::{io, os::unix::process::ExitStatusExt as _, path::Path, process::Command, time::Instant};
 

@@ -1,4 +1,4 @@
-//! The commands of bpf(2) that an intruder would like.
+//! The commands of bpf(2) that help an intruder.
 
 use std::{
     ffi::CString,
