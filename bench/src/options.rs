@@ -25,7 +25,7 @@ pub(crate) enum Figure {
     Memory,
     /// Loading and changing tables and rules.
     Apply,
-    /// From the change of a file to the first connect that follows it.
+    /// Measures the time from the change of a file to the first connect that shows it.
     Follow,
     /// Thousands of apps and cgroups on one machine.
     Fleet,

@@ -146,7 +146,7 @@ pub(crate) enum Command {
     Rename { from: PathBuf, to: PathBuf, vip: Ipv4Addr, answered: bool },
 }
 
-/// What came of it.
+/// The outcome of the suite.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Answer {

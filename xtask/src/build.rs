@@ -24,14 +24,14 @@ pub(crate) fn run(release: bool) -> Result<()> {
         .run_visibly()
 }
 
-/// Builds what the tests need before they start: they run the binaries, not the libraries.
+/// Builds the programs that the tests run.
 pub(crate) fn test_programs() -> Result<()> {
-    // Two that upgrades are tested with; the last one built has the plain name.
+    // Tests of upgrades use two variants. The last build has the plain name.
     for variant in ["other-build", "other-layout"] {
         build(&shell(), ["vipnat"]).args(["--bins", "--features", variant]).run_visibly()?;
         let built = target_directory()?.join("debug/vipnat");
         let kept = built.with_file_name(format!("vipnat-{variant}"));
-        // In one step: a test may be running the one before.
+        // A rename, since a test may be running the old file.
         let new = kept.with_extension("new");
         fs::copy(&built, &new)
             .and_then(|_| fs::rename(&new, &kept))
@@ -40,7 +40,7 @@ pub(crate) fn test_programs() -> Result<()> {
     build(&shell(), ["vipnat", "vipnat-test-programs"]).arg("--bins").run_visibly()
 }
 
-/// Where cargo puts what it builds.
+/// Cargo's target directory.
 pub(crate) fn target_directory() -> Result<PathBuf> {
     let (sh, cargo) = (shell(), cargo());
     let metadata = cmd!(sh, "{cargo} metadata --no-deps --format-version 1").read_stdout()?;
@@ -50,8 +50,7 @@ pub(crate) fn target_directory() -> Result<PathBuf> {
     Ok(directory.into())
 }
 
-/// Puts all programs that were built into a folder, where they stay as they are, whatever is built
-/// meanwhile.
+/// Copies all built programs into a folder, so that a later build does not change them.
 pub(crate) fn keep_programs(folder: &Path) -> Result<()> {
     let built = target_directory()?.join("debug");
     let entries = fs::read_dir(&built).with_context(|| format!("reading {}", built.display()))?;
@@ -65,7 +64,7 @@ pub(crate) fn keep_programs(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The linker makes a new file, so a link to the present one keeps that.
+/// The linker makes a new file, so a hard link keeps the present one.
 pub(crate) fn link_or_copy(from: &Path, to: &Path) -> Result<()> {
     fs::hard_link(from, to)
         .or_else(|_| fs::copy(from, to).map(drop))

@@ -47,7 +47,7 @@ pub(crate) trait CmdExt {
     /// Runs with this process's output as its own.
     fn run_visibly(self) -> Result<()>;
 
-    /// Runs without a sound. If it fails, the error has the end of its output.
+    /// Runs and hides its output. If it fails, the error has the end of the output.
     fn run_quietly(self) -> Result<()>;
 
     /// Runs and returns its standard output. If it fails, the error has the end of its standard error.

@@ -1,11 +1,11 @@
-//! What a task tells about its progress.
+//! Progress messages of the tasks.
 
-/// Says which part of a task starts now.
+/// Announces the next part of a task.
 pub(crate) fn stage(name: &str) {
     println!("==> {name}");
 }
 
-/// Says what happens inside a part.
+/// Reports a step inside a part.
 pub(crate) fn say(part: &str, what: &str) {
     println!("{part}: {what}");
 }

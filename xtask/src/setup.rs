@@ -11,13 +11,13 @@ use anyhow::Result;
 pub(crate) use self::rust::{BpfToolchain, lint_tools};
 use crate::progress::say;
 
-/// Installs what is missing; returns at once, without the network, when everything is there.
+/// Installs missing packages and tools. If none is missing, returns at once and uses no network.
 ///
-/// Gives the toolchain that builds the BPF object.
+/// Returns the toolchain that builds the BPF object.
 pub(crate) fn run() -> Result<BpfToolchain> {
     let start = Instant::now();
-    // The longest steps come last, and nothing is installed before all of it is known to be
-    // possible: being refused halfway through is worse than at the start.
+    // The longest steps come last. All checks come before the first installation, since a refusal at the
+    // start is better than one halfway.
     let rustc = rust::Rustc::query()?;
     let toolchain = rustc.bpf_toolchain();
     let linker_there = linker::is_there();

@@ -1,6 +1,6 @@
-//! The client: does what the driver tells it to on standard input, one thing at a time.
+//! The client: carries out commands of the driver from standard input, one at a time.
 //!
-//! It is one process for all modes, so that none has another layout of memory than the others.
+//! One process serves all modes, so that its memory layout is the same in each.
 
 mod operations;
 mod serve;

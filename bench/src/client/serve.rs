@@ -25,7 +25,7 @@ use crate::{
     vips::vip,
 };
 
-/// How long a change of the table may take to arrive.
+/// Time limit for a change of the table to take effect.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Serves the driver until it closes standard input.
@@ -86,7 +86,7 @@ impl Client {
     }
 }
 
-/// Whether TCP and UDP are answered, under the address that was asked.
+/// Checks that TCP and UDP are answered from the address that was asked.
 fn verify(destination: Destination) -> Result<()> {
     let addresses = match destination {
         Destination::Address(address) => vec![address],
@@ -127,7 +127,7 @@ fn verify_udp(address: Ipv4Addr) -> Result<()> {
     Ok(())
 }
 
-/// From the change of a file to the first connect that follows it.
+/// Measures the time from the change of a file to the first connect that shows it.
 fn follow(from: &Path, to: &Path, vip: Ipv4Addr, answered: bool) -> Result<Sample> {
     let target = sockets::address(vip, port::CONNECT);
     let begun = Instant::now();

@@ -1,4 +1,4 @@
-//! What is shown while measuring.
+//! Progress messages while measuring.
 
 use std::{
     io::{Write as _, stdout},
@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Result;
 
-/// Says what is measured, and how long that took.
+/// Announces a measurement, and then its duration.
 pub(super) fn stage(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
     print!("{name} … ");
     stdout().flush()?;

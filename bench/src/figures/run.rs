@@ -69,7 +69,7 @@ fn measure(options: &Options, results: &mut Results) -> Result<()> {
     Ok(())
 }
 
-/// What is measured in all modes with as many VIPs.
+/// Measures in all modes with `count` VIPs.
 fn by_mode(options: &Options, scene: &mut Scene, count: u32, results: &mut Results) -> Result<()> {
     let modes = Modes::new(scene, &options.modes(), count)?;
     connect::measure(options, scene, &modes, count, results)?;

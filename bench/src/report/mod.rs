@@ -1,4 +1,4 @@
-//! What is written when all is measured.
+//! The report that is written after all measurements.
 
 mod plots;
 mod tables;

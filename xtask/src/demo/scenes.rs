@@ -1,4 +1,4 @@
-//! What the demonstration shows, scene by scene.
+//! The scenes of the demonstration.
 
 use std::{
     ffi::OsStr,
@@ -14,7 +14,7 @@ use vipnat_testkit::{
 
 use super::story::Story;
 
-/// What the names of everything the demo makes begin with.
+/// The prefix of all names that the demo uses.
 const PREFIX: &str = "vipnat-demo";
 
 const APP_HOST: Ipv4Addr = Ipv4Addr::new(247, 221, 80, 10);
@@ -24,24 +24,24 @@ const SERVICE_HOSTS: [Ipv4Addr; 2] =
 /// The VIP of the name `db`, in every app.
 const VIP: &str = "169.254.37.209";
 
-/// How an application makes a connection string of what the platform gives it.
+/// A connection string, as an application makes it from `PLATFORM_RELATIONSHIPS`.
 const URL: &str = r#"$(echo $PLATFORM_RELATIONSHIPS | base64 -d | jq -r '.db[0] | "postgresql://\(.username):\(.password)@\(.ip):\(.port)/\(.path)"')"#;
 
-/// Which server and database answers.
+/// A query for the server and the database.
 const WHO: &str = "select format('%s, database %s', inet_server_addr(), current_database())";
 
-/// Runs the demonstration to its end, and removes all it made, however it ends.
+/// Runs the demonstration. Removes all that it made, also after a failure.
 pub(crate) fn run() -> Result<()> {
     sweep(PREFIX);
     let story = Story::begin()?;
     let told = Demo::set_up(&story).and_then(|demo| demo.tell(&story));
-    // Ctrl-C reaches the servers and clients too, whose complaints are not the reason then.
+    // Ctrl-C also ends the servers and clients, so their errors are not the cause.
     story.check().and(told)?;
     story.end();
     Ok(())
 }
 
-/// The stage. Fields are dropped in this order: translation first, then what it led to.
+/// The set. Fields are dropped in this order: translation first, then the servers behind it.
 struct Demo {
     vipnat: Vipnat,
     apps: [(&'static str, Cgroup); 2],
@@ -188,7 +188,7 @@ impl Demo {
         Ok(file)
     }
 
-    /// One connection of an app, which must be answered by what begins with `expected`.
+    /// Makes one connection of an app; the answer must begin with `expected`.
     fn query(&self, story: &Story, app: &str, table: &Path, expected: &str) -> Result<()> {
         story.prompt(&format!("[{app}] psql $URL -c 'select inet_server_addr(), …'"));
         let answer = self.run_in(story, app, table, &format!("psql -At \"{URL}\" -c \"{WHO}\""))?;

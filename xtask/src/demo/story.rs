@@ -1,4 +1,4 @@
-//! How the demonstration speaks: chapters, prompts, output, progress; and how it is interrupted.
+//! The output of the demonstration: chapters, prompts, progress. Also its interruption by a signal.
 
 use std::{
     cell::Cell,
@@ -9,8 +9,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-/// Set by a signal. The story looks at it between steps and then ends like any failure does, so
-/// that everything is removed.
+/// Set by a signal. The story checks it between steps and ends as after a failure, so that everything
+/// is removed.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// The story so far.
@@ -21,7 +21,7 @@ pub(super) struct Story {
 }
 
 impl Story {
-    /// Begins, and from now on takes signals as a wish to end.
+    /// Begins, and from now on ends at a signal.
     pub(super) fn begin() -> Result<Self> {
         ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))
             .context("cannot catch signals")?;
@@ -64,7 +64,7 @@ impl Story {
         }
     }
 
-    /// Announces something that takes seconds.
+    /// Announces a step of several seconds.
     pub(super) fn progress(&self, what: &str) -> Progress {
         print!("  {what} … ");
         let _ = stdout().flush();
@@ -78,7 +78,7 @@ impl Story {
     }
 }
 
-/// Something that takes seconds. If it does not get done, only the line ends.
+/// A step of several seconds. If it fails, only the line ends.
 pub(super) struct Progress {
     begun: Instant,
     done: bool,

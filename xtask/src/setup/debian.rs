@@ -14,13 +14,13 @@ use crate::{
 /// A Debian package that is needed.
 pub(super) struct Package {
     pub(super) name: &'static str,
-    /// By which its presence is known: a program on PATH, or an absolute path, whoever put it there.
+    /// A program on PATH or an absolute path; if it exists, the package is not needed.
     pub(super) provides: &'static str,
     pub(super) purpose: &'static str,
     pub(super) seconds: u32,
 }
 
-/// What the tests and the demo run.
+/// Packages with programs that the tests and the demo run.
 pub(super) const TOOLS: &[Package] = &[
     Package {
         name: "iproute2",
@@ -142,7 +142,7 @@ pub(super) const TOOLS: &[Package] = &[
     },
     Package { name: "nodejs", provides: "node", purpose: "clients in JavaScript", seconds: 10 },
     Package {
-        // It has the compiler that runs a source file, which a JDK has once more.
+        // This package can run a Java source file; no JDK is needed.
         name: "openjdk-17-jre-headless",
         provides: "java",
         purpose: "clients in Java, whose sockets are IPv6",
@@ -167,7 +167,7 @@ pub(super) fn missing(packages: &'static [Package]) -> Vec<&'static Package> {
     packages.iter().filter(|package| command::find(package.provides).is_none()).collect()
 }
 
-/// Installs `packages` one after the other, so that a failure is seen to be of one package.
+/// Installs `packages` one after the other, so that an error names one package.
 pub(super) fn install(packages: &[&Package]) -> Result<()> {
     if packages.is_empty() {
         return Ok(());
@@ -194,7 +194,7 @@ pub(super) fn install_rust(more: &[&str]) -> Result<()> {
     apt_install(&names)
 }
 
-/// Whether setup can install at all: says by hand what it can't do.
+/// Fails if setup can't install packages, and tells how to install them by hand.
 fn check_possible(packages: &[&Package]) -> Result<()> {
     let names: Vec<_> = packages.iter().map(|package| package.name).collect();
     let names = names.join(" ");
@@ -219,8 +219,8 @@ fn check_possible(packages: &[&Package]) -> Result<()> {
     Ok(())
 }
 
-/// Reads the package lists. One broken source among many is no reason to stop: what can't be
-/// installed because of it says so itself.
+/// Reads the package lists. A broken source does not end the setup; a package that then can't be
+/// installed reports its own error.
 fn update() {
     say("setup", "reading the package lists (apt-get update)");
     if let Err(error) = apt_get(&shell()).arg("update").run_quietly() {
@@ -230,7 +230,7 @@ fn update() {
 
 fn apt_install(packages: &[&str]) -> Result<()> {
     apt_get(&shell())
-        // Nothing that somebody uses makes way for ours.
+        // Never removes a package.
         .args(["install", "--yes", "--no-install-recommends", "--no-remove"])
         .args(packages)
         .run_quietly()
@@ -250,8 +250,8 @@ fn apt_get(sh: &Shell) -> Cmd<'_> {
         .args(["-q", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3"])
 }
 
-/// While this lives, installing PostgreSQL makes no database cluster and starts no server, which
-/// is what Debian's package would otherwise do: the tests run servers of their own.
+/// While this lives, Debian's PostgreSQL package makes no database cluster and starts no server. The
+/// tests run servers of their own.
 struct NoCluster;
 
 impl NoCluster {

@@ -13,10 +13,10 @@ use crate::{
 
 const VERSION: &str = "0.13.0";
 
-/// Where Debian has LLVM 22: bpf-linker's LLVM must be the one that rustc was built with.
+/// Debian's LLVM 22. bpf-linker must use the same LLVM as rustc.
 const LLVM: &str = "/usr/lib/llvm-22";
 
-/// What building it needs and running it does not.
+/// Packages that only its build needs.
 const PACKAGES: &[Package] = &[
     Package {
         name: "llvm-22-dev",
@@ -35,7 +35,7 @@ const PACKAGES: &[Package] = &[
 /// Whether a bpf-linker of the right version runs.
 pub(super) fn is_there() -> bool {
     let sh = shell();
-    // One that can't find its LLVM library fails here, and is built again.
+    // A bpf-linker that can't find its LLVM library fails here, and is built again.
     command::find("bpf-linker").is_some()
         && cmd!(sh, "bpf-linker --version")
             .read_stdout()
@@ -58,7 +58,7 @@ pub(super) fn install() -> Result<()> {
     cmd!(sh, "{cargo} install bpf-linker --version {VERSION} --locked")
         .env("LLVM_PREFIX", llvm)
         .args(["--no-default-features", "--features", "llvm-22"])
-        // Over one that is there but of another version, or broken.
+        // Replaces another version, or a broken one.
         .arg("--force")
         .run_quietly()?;
     let path = command::find("bpf-linker").context("bpf-linker was built but can't be found")?;

@@ -22,9 +22,9 @@ const DEBIAN_CORE: &str = "/usr/lib/rustlib/src/rust/library/core";
 /// The toolchain that builds the BPF object.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum BpfToolchain {
-    /// The one that builds everything else.
+    /// The toolchain that builds everything else.
     Own,
-    /// Debian's, because the own one can't be given its source or has another LLVM.
+    /// Debian's, because the toolchain in use has another LLVM or lacks the source.
     Debian,
 }
 
@@ -40,7 +40,7 @@ impl BpfToolchain {
     }
 }
 
-/// What is to be known about the rustc in use.
+/// Facts about the rustc in use.
 pub(super) struct Rustc {
     core: PathBuf,
     llvm: String,
@@ -68,7 +68,7 @@ impl Rustc {
         debian.then_some(BpfToolchain::Debian)
     }
 
-    /// Gets the core library's source, of the toolchain in use or with Debian's toolchain.
+    /// Installs the source of the core library, for the toolchain in use or with Debian's toolchain.
     pub(super) fn install_core_source(&self) -> Result<BpfToolchain> {
         let reason = if !self.llvm.starts_with(LLVM) {
             format!("this rustc has LLVM {}, and the BPF object needs LLVM 22", self.llvm)
@@ -89,11 +89,11 @@ impl Rustc {
     }
 }
 
-/// Sees to rustfmt, and to clippy for both targets.
+/// Installs rustfmt, and clippy for both targets.
 pub(crate) fn lint_tools(toolchain: BpfToolchain) -> Result<()> {
     let (sh, cargo) = (shell(), cargo());
     for (component, subcommand) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
-        // With rustup there is a program of that name even where the component is missing.
+        // rustup has a program of that name even if the component is missing.
         if cmd!(sh, "{cargo} {subcommand} --version").read_stdout().is_ok() {
             continue;
         }
@@ -114,7 +114,7 @@ pub(crate) fn lint_tools(toolchain: BpfToolchain) -> Result<()> {
     Ok(())
 }
 
-/// To the toolchain in use: under rustup's cargo the environment names it.
+/// Adds components to the toolchain in use, which rustup's cargo names in the environment.
 fn add_components(components: &[&str]) -> Result<()> {
     let sh = shell();
     cmd!(sh, "rustup component add {components...}").run_quietly()

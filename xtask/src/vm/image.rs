@@ -1,5 +1,7 @@
-//! What a machine starts from: a few modules, and a script that mounts the files of this machine,
-//! read-only and with room for changes above, and starts the real first process from there.
+//! The initial file system of a machine: a few modules and a script.
+//!
+//! The script mounts this machine's files read-only, with an overlay for changes. Then it starts the
+//! real first process from there.
 
 use std::{
     ffi::OsString,
@@ -12,7 +14,7 @@ use anyhow::{Context as _, Result};
 /// The name of the file system that the host serves.
 pub(super) const TAG: &str = "host";
 
-/// Mounts beside what is needed for the moment are left to the next one.
+/// The real first process makes all further mounts.
 const SCRIPT: &str = "\
 #!/bin/busybox sh
 b=/bin/busybox
@@ -29,7 +31,7 @@ echo \"vipnat-vm: the files of the host can't be mounted: are virtio_pci, virtio
 $b poweroff -f
 ";
 
-/// An archive for the kernel to start from. `init` is a path of this machine.
+/// The archive that the kernel boots from. `init` is a path on this machine.
 pub(super) fn build(busybox: &Path, modules: &[PathBuf], init: &Path) -> Result<Vec<u8>> {
     let read = |path: &Path| fs::read(path).with_context(|| format!("reading {}", path.display()));
     let mut archive = Archive::default();
@@ -39,7 +41,7 @@ pub(super) fn build(busybox: &Path, modules: &[PathBuf], init: &Path) -> Result<
     archive.program("bin/busybox", &read(busybox)?);
     for (number, module) in modules.iter().enumerate() {
         let name = module.file_name().map_or_else(OsString::new, OsString::from);
-        // In their order.
+        // The names keep the load order.
         let path = format!("modules/{number:02}-{}", name.to_string_lossy());
         archive.program(&path, &read(module)?);
     }

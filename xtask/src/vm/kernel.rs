@@ -1,4 +1,4 @@
-//! The kernels: which there are, where they come from, and what of them it takes to boot.
+//! The kernels that tests run on: their names, their packages, and the files that a boot needs.
 
 use std::{
     fs,
@@ -14,24 +14,24 @@ use super::{
 };
 use crate::command::{CmdExt as _, shell};
 
-/// Modules that it takes to mount the machine's files, in case they are not built in.
+/// Modules needed to mount the machine's files, unless they are built in.
 const ROOT_MODULES: [&str; 3] = ["virtio_pci", "virtiofs", "overlay"];
 
-/// Which kernel.
+/// A kernel to run tests on.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Kernel {
-    /// One of Debian's.
+    /// A kernel of Debian.
     Debian(&'static Source),
     /// A file, or a folder like an unpacked package.
     Path(PathBuf),
 }
 
-/// Where one of Debian's kernels is.
+/// The place of a Debian kernel.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Source {
     pub(super) name: &'static str,
     suites: &'static [&'static str],
-    /// What the names of its packages match.
+    /// A pattern for the names of its packages.
     pattern: &'static str,
 }
 
@@ -54,16 +54,16 @@ pub(super) const SUPPORTED: [Source; 3] = [
     },
 ];
 
-/// One that vipnat refuses.
+/// A kernel that vipnat refuses.
 pub(super) const TOO_OLD: Source = Source {
     name: "5.10",
     suites: &["bullseye", "bullseye-security"],
     pattern: "^linux-image-5\\.10\\.[0-9]+-[0-9]+-cloud-amd64$",
 };
 
-/// What is on the disk of a kernel.
+/// A kernel's files on disk.
 pub(super) struct Files {
-    /// What it calls itself, or its path.
+    /// Its release, or its path.
     pub(super) release: String,
     pub(super) image: PathBuf,
     /// The folder with its modules.
@@ -95,7 +95,7 @@ impl Kernel {
         }
     }
 
-    /// Fetches it, if it is not there.
+    /// Fetches the kernel, if the cache lacks it.
     pub(super) fn files(&self, cache: &Path, tools: &Tools) -> Result<Files> {
         match self {
             Self::Debian(source) => {
@@ -116,7 +116,7 @@ impl Kernel {
 }
 
 impl Files {
-    /// The modules it takes to mount the machine's files, each after those that it needs.
+    /// The modules needed to mount the machine's files, each after its dependencies.
     pub(super) fn root_modules(&self) -> Result<Vec<PathBuf>> {
         let Some(folder) = &self.modules else {
             return Ok(Vec::new());
@@ -137,7 +137,7 @@ impl Files {
     }
 }
 
-/// The newest kernel that apt tells of, with the packages that are parts of it.
+/// The newest kernel that apt lists, with its packages.
 fn choose(shown: &str) -> Result<Vec<Package>> {
     let newest = records(shown)
         .filter(|record| !record.field("Package").is_empty())
@@ -149,20 +149,20 @@ fn choose(shown: &str) -> Result<Vec<Package>> {
     Ok([package(newest.field("Package"))].into_iter().chain(parts).collect())
 }
 
-/// Newer kernels are in packages of their own: the image, and the modules.
+/// Newer kernels have one package for the image and one for the modules.
 fn parts(record: Record<'_>) -> impl Iterator<Item = &str> {
     let names = record.field("Depends").split(',').filter_map(|one| one.split_whitespace().next());
     names.filter(|name| name.starts_with("linux-binary-") || name.starts_with("linux-modules-"))
 }
 
-/// The numbers in a version, by which it is older or newer.
+/// The numbers in a version, for comparison.
 fn numbers(version: &str) -> Vec<u64> {
     version.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect()
 }
 
-/// What is in a folder like an unpacked package.
+/// The kernel files in a folder like an unpacked package.
 fn in_folder(root: &Path, tools: &Tools) -> Result<Files> {
-    // kmod looks below `lib`, where newer packages have nothing.
+    // kmod looks below `lib`, which newer packages do not fill.
     if !root.join("lib/modules").is_dir() && root.join("usr/lib/modules").is_dir() {
         let link = root.join("lib");
         symlink("usr/lib", &link).with_context(|| format!("making {}", link.display()))?;
@@ -190,8 +190,7 @@ fn in_folder(root: &Path, tools: &Tools) -> Result<Files> {
     Ok(Files { release, image, modules: Some(modules), _packages: None })
 }
 
-/// A module and what it needs, in the order in which they are to be loaded, as `modules.dep` says;
-/// none if it is built in.
+/// A module and its dependencies in load order, from `modules.dep`; empty if it is built in.
 fn with_dependencies<'a>(list: &'a str, name: &str) -> Vec<&'a str> {
     let file = |path: &'a str| path.rsplit('/').next().unwrap_or(path);
     let found = list.lines().find_map(|line| {

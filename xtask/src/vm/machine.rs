@@ -20,38 +20,37 @@ use crate::{
     progress::say,
 };
 
-/// How long a machine may take until the tests begin: in emulation it is ten seconds, if nothing else
-/// goes on.
+/// Time limit for the boot. In emulation, an idle host needs ten seconds.
 const BOOT: Duration = Duration::from_secs(180);
 
-/// How long it may say nothing: it tells every few seconds that it lives.
+/// Longest silence. A healthy machine reports every few seconds.
 const SILENCE: Duration = Duration::from_secs(24 * ALIVE_EVERY);
 
-/// How long it may run without what serves its files.
+/// Longest time that it may run without the server of its files.
 const LAST: Duration = Duration::from_secs(10);
 
-/// How often one is started whose tests don't begin.
+/// Number of starts, if the tests do not begin.
 const BOOTS: usize = 3;
 
-/// How often it is looked at.
+/// The interval between looks at the machine.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How many of the last lines of the console are shown.
+/// The number of console lines that are shown, from the end.
 const TAIL: usize = 40;
 
 /// The memory of a machine.
 const MEMORY: &str = "3G";
 
-/// What QEMU says when the machine's KVM is no good.
+/// QEMU's message when KVM does not work.
 const KVM_BROKE: &str = "KVM internal error";
 
-/// As other models of processor 6.12 panics now and then, in emulation. It goes through `rep movsb` byte by
-/// byte, so the kernel had better not take that for the fast way to copy (ERMS).
+/// With other processor models, 6.12 panics now and then in emulation. QEMU emulates `rep movsb` byte by
+/// byte, so the kernel must not take that for the fast way to copy (ERMS).
 const EMULATION: [&str; 4] = ["-accel", "tcg,thread=multi", "-cpu", "Haswell-noTSX,-erms"];
 
 const KVM: [&str; 4] = ["-accel", "kvm", "-cpu", "host"];
 
-/// By what machines run.
+/// What runs the machine's processor.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Accelerator {
     Kvm,
@@ -59,25 +58,25 @@ pub(super) enum Accelerator {
 }
 
 impl Accelerator {
-    /// What is worth a try here.
+    /// The accelerator to try first.
     pub(super) fn likely() -> Self {
         let kvm = File::options().read(true).write(true).open("/dev/kvm");
         if kvm.is_ok() { Self::Kvm } else { Self::Emulation }
     }
 }
 
-/// What became of a machine.
+/// The outcome of a machine.
 #[derive(Default)]
 pub(super) struct Ran {
     pub(super) events: Vec<Event>,
-    /// What went wrong with the machine itself.
+    /// A problem of the machine itself.
     pub(super) problem: Option<String>,
-    /// What went wrong with those before it, whose tests did not begin.
+    /// Problems of earlier machines whose tests did not begin.
     pub(super) failed_starts: Vec<String>,
     pub(super) seconds: f64,
 }
 
-/// Runs a job, with emulation instead of KVM from the moment on when that turns out not to work.
+/// Runs a job. Once KVM fails, this and later jobs run in emulation.
 pub(super) fn run(
     files: &Files,
     job: &mut Job,
@@ -123,7 +122,7 @@ pub(super) fn run(
     }
 }
 
-/// One that runs. `Drop` ends it.
+/// A running machine. `Drop` ends it.
 struct Machine {
     qemu: Child,
     files: Child,
@@ -157,8 +156,8 @@ impl Machine {
         }
         let more = match accelerator {
             Accelerator::Kvm => "",
-            // An emulated processor has nothing to mitigate, and mitigations cost it more than a real one. It
-            // may be without a real one for longer than the kernel allows a task.
+            // An emulated processor has nothing to mitigate, and mitigations cost it more than a real one.
+            // The host may also pause it for longer than the kernel allows a task.
             Accelerator::Emulation => "mitigations=off nosoftlockup",
         };
         let command_line =
@@ -196,10 +195,10 @@ impl Machine {
         Ok(Self { qemu, files: served, folder })
     }
 
-    /// Waits until it ends, or until it must be ended; what was wrong with it.
+    /// Waits until the machine ends, or ends it at a limit. Returns the problem, if there was one.
     fn watch(&mut self, job: &Job, mut on_event: impl FnMut(Event)) -> Result<Option<String>> {
-        // Each step has a limit of its own, which the machine sees to while it can: not if what it has to
-        // end does not end.
+        // The machine holds each step to its own limit. It can't if the step's process does not die, so
+        // this limit stands behind those.
         let longest = job.steps.iter().map(|step| step.seconds).max().unwrap_or(0);
         let limit = BOOT + Duration::from_secs(longest);
         let begun = Instant::now();
@@ -228,7 +227,7 @@ impl Machine {
                             }
                             on_event(event);
                         }
-                        // Of the firmware, perhaps.
+                        // A line of the firmware, perhaps.
                         Err(_) => {}
                     }
                     line.clear();
@@ -246,7 +245,7 @@ impl Machine {
                 });
             }
             if let Some(status) = self.files.try_wait()? {
-                // At the end of the machine it is the first to go.
+                // This server is the first process to go when the machine ends.
                 if served.elapsed() > LAST {
                     return Ok(Some(format!("the server of its files ended: {status}")));
                 }
@@ -279,7 +278,7 @@ impl Machine {
             .unwrap_or_default()
     }
 
-    /// The end of the console, and what QEMU and the server of the files said.
+    /// The end of the console, and the messages of QEMU and of the file server.
     fn last_words(&self) -> String {
         let read = |name| fs::read_to_string(self.path(name)).unwrap_or_default();
         let (qemu, files) = (read("qemu.log"), read("files.log"));
@@ -294,7 +293,7 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         for child in [&mut self.qemu, &mut self.files] {
-            // It may have ended by itself.
+            // The process may have ended by itself.
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -317,14 +316,14 @@ fn serve_files(tools: &Tools, folder: &Path, socket: &Path, log: &Path) -> Resul
     );
     let log = File::create(log)?;
     cmd!(sh, "unshare")
-        // It forks, and what it forks is to end with it.
+        // virtiofsd forks, and its child must end with it.
         .args(["--pid", "--fork", "--kill-child", "--mount", "--propagation", "private"])
         .args(["sh", "-c", &script])
         .start(Stdio::null(), log.try_clone()?.into(), log.into())
         .context("serving the machine's files")
 }
 
-/// What the kernel complained of, by the flags that it shows (kernel/panic.c).
+/// The kernel's complaints, by its taint flags (kernel/panic.c).
 fn kernel_complaint(tainted: u32) -> Option<String> {
     const DIED: u32 = 1 << 7;
     const WARNED: u32 = 1 << 9;
@@ -342,7 +341,7 @@ mod tests {
     #[test]
     fn a_kernel_that_warned_is_no_good_one() {
         assert_eq!(kernel_complaint(0), None);
-        // Modules from elsewhere, or without a signature.
+        // Out-of-tree modules, and unsigned ones.
         assert_eq!(kernel_complaint((1 << 12) | (1 << 13)), None);
         assert_eq!(kernel_complaint(1 << 9).as_deref(), Some("the kernel's log has a warning"));
     }

@@ -1,5 +1,6 @@
-//! Debian packages that are used and not installed: fetched by the machine's apt, but with sources and
-//! a state of their own, kept with checksums, and unpacked.
+//! Debian packages that are unpacked but not installed.
+//!
+//! The machine's apt fetches them, with sources and a state of their own. Checksums are kept beside them.
 
 use std::{
     fmt::{self, Write as _},
@@ -17,13 +18,13 @@ use crate::{
     progress::say,
 };
 
-/// How old lists of packages may be.
+/// The age at which package lists are read again.
 const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Written when everything that it names is there: checksums and files, as `sha256sum` writes them.
+/// A list of files and checksums, as `sha256sum` writes it. It is written once all its files are there.
 const PACKAGES: &str = "packages";
 
-/// Why packages can't be had where there is no network: in the chain of such errors, and of no others.
+/// Marks errors that come from the lack of a network, and no other errors.
 #[derive(Debug)]
 pub(super) struct OutOfReach;
 
@@ -33,7 +34,7 @@ impl fmt::Display for OutOfReach {
     }
 }
 
-/// The files of unpacked packages. As long as this is there, no other process removes them.
+/// The files of unpacked packages. While this lives, no other process removes them.
 #[derive(Debug)]
 pub(super) struct Unpacked {
     pub(super) root: PathBuf,
@@ -43,11 +44,11 @@ pub(super) struct Unpacked {
 /// Packages that belong together, in a folder of the cache.
 pub(super) struct Packages {
     folder: PathBuf,
-    /// Such as `bookworm`, `bookworm-security`.
+    /// For example `bookworm`, `bookworm-security`.
     suites: &'static [&'static str],
 }
 
-/// One package that is to be fetched.
+/// A package to fetch.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Package {
     pub(super) name: String,
@@ -59,8 +60,8 @@ impl Packages {
         Self { folder, suites }
     }
 
-    /// Where the packages are unpacked: those that `select` chooses of the present lists, or, if
-    /// the network gives none, those of last time.
+    /// Unpacks the packages that `select` chooses from the current lists. Without a network, these are
+    /// the packages of the last time.
     pub(super) fn unpacked(
         &self,
         select: impl Fn(&Self) -> Result<Vec<Package>>,
@@ -80,7 +81,7 @@ impl Packages {
         self.unpack()
     }
 
-    /// What apt knows of packages whose name matches, a block of lines for each.
+    /// apt's records of the packages whose name matches.
     pub(super) fn search(&self, pattern: &str) -> Result<String> {
         let sh = shell();
         self.apt(&sh, "apt-cache").args(["search", "--full", "--names-only", pattern]).read_stdout()
@@ -91,7 +92,7 @@ impl Packages {
         let sh = shell();
         let uris = self
             .apt(&sh, "apt-get")
-            // It leaves out those that it finds.
+            // apt would leave out packages that are in its cache.
             .args(["-o", "Dir::Cache::archives=/nowhere"])
             .args(["-qq", "--yes", "--no-install-recommends", "--print-uris", "install"])
             .args(names)
@@ -109,7 +110,7 @@ impl Packages {
             .collect()
     }
 
-    /// Reads the lists of packages, unless they are new enough.
+    /// Reads the package lists again, unless they are new enough.
     fn update(&self) -> Result<()> {
         let (sources, updated) = (self.folder.join("sources"), self.folder.join("updated"));
         let text = sources_of(self.suites)?;
@@ -129,7 +130,7 @@ impl Packages {
         fs::write(&updated, "").with_context(|| format!("writing {}", updated.display()))
     }
 
-    /// Fetches what is missing. apt checks the signatures of the lists, which have the checksums.
+    /// Fetches the missing packages. apt checks the signatures of the lists, which have the checksums.
     fn fetch(&self, wanted: &[Package]) -> Result<()> {
         let exact: Vec<_> =
             wanted.iter().map(|Package { name, version }| format!("{name}={version}")).collect();
@@ -182,7 +183,7 @@ impl Packages {
             .with_context(|| format!("writing {}", path.display()))
     }
 
-    /// Checks the packages and unpacks them, if they are not.
+    /// Checks the packages, and unpacks them if necessary.
     fn unpack(&self) -> Result<Unpacked> {
         let list = self.folder.join(PACKAGES);
         let list =
@@ -196,7 +197,7 @@ impl Packages {
         let keep: Vec<_> = files(&list).map(|(_, file)| file.trim_start_matches("debs/")).collect();
         remove_others(&self.folder.join("debs"), &keep)?;
         for entry in fs::read_dir(&self.folder)?.flatten() {
-            // Those of before, unless machines still run from them.
+            // The old files, unless machines still run from them.
             if entry.file_name().to_string_lossy().starts_with("root-") {
                 remove_unused(&entry.path())?;
             }
@@ -210,13 +211,13 @@ impl Packages {
         in_use(root)
     }
 
-    /// `apt-get` or `apt-cache` that see these sources and nothing of the machine.
+    /// `apt-get` or `apt-cache` with these sources instead of the machine's.
     fn apt<'a>(&self, sh: &'a Shell, program: &str) -> Cmd<'a> {
         let configuration = self.folder.join("apt.conf");
         cmd!(sh, "{program} -c {configuration}").env("LC_ALL", "C")
     }
 
-    /// Makes the folders, and what tells apt about them.
+    /// Makes the folders, and apt's configuration for them.
     fn prepare(&self) -> Result<()> {
         for folder in ["lists/partial", "debs/partial"] {
             let folder = self.folder.join(folder);
@@ -228,7 +229,7 @@ impl Packages {
     }
 }
 
-/// Keeps [`remove_unused`] away.
+/// Locks the files against [`remove_unused`].
 fn in_use(root: PathBuf) -> Result<Unpacked> {
     let folder = File::open(&root).with_context(|| format!("opening {}", root.display()))?;
     folder.lock_shared().with_context(|| format!("locking {}", root.display()))?;
@@ -246,7 +247,7 @@ fn remove_unused(root: &Path) -> Result<()> {
     }
 }
 
-/// Others than root may not see the cache, so apt works as root.
+/// Only root may see the cache, so apt works as root.
 const CONFIGURATION: &str = r#"
 Dir::Etc::sourcelist "FOLDER/sources";
 Dir::Etc::sourceparts "/dev/null";
@@ -268,12 +269,12 @@ fn wanted_last(wanted: &[Package]) -> &str {
     wanted.last().map_or("", |package| &package.name)
 }
 
-/// A block of lines that tell of one package.
+/// The lines of apt's output about one package.
 #[derive(Clone, Copy)]
 pub(super) struct Record<'a>(&'a str);
 
 impl<'a> Record<'a> {
-    /// What a line says; empty if there is none.
+    /// The value of a field; empty if the record lacks it.
     pub(super) fn field(self, name: &str) -> &'a str {
         let value = |line: &'a str| line.strip_prefix(name)?.strip_prefix(": ");
         self.0.lines().find_map(value).unwrap_or("")
@@ -284,7 +285,7 @@ pub(super) fn records(text: &str) -> impl Iterator<Item = Record<'_>> {
     text.split("\n\n").map(Record)
 }
 
-/// Sources for these suites, at the archive that the machine has its own packages from.
+/// apt sources for these suites, in the archive of the machine's own packages.
 fn sources_of(suites: &[&str]) -> Result<String> {
     let sh = shell();
     let format = "$(RELEASE) $(COMPONENT) $(REPO_URI)";
@@ -305,7 +306,7 @@ fn sources_of(suites: &[&str]) -> Result<String> {
     Ok(text)
 }
 
-/// Debian's archive, or that of its security updates, among what `apt-get indextargets` says.
+/// Debian's archive, or that of its security updates, from the output of `apt-get indextargets`.
 fn archive(targets: &str, security: bool) -> Option<&str> {
     const RELEASES: [&str; 4] = ["bookworm", "trixie", "forky", "sid"];
     targets.lines().find_map(|line| {
@@ -340,7 +341,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Removes the files of a folder that are not named.
+/// Removes all files of a folder except those named.
 fn remove_others(folder: &Path, keep: &[&str]) -> Result<()> {
     for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
         let entry = entry?;

@@ -1,10 +1,10 @@
-//! What came of the tests, kernel by kernel, as a table and as JSON.
+//! The results of the tests, kernel by kernel, as a table and as JSON.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use serde::Serialize;
 
-/// All of a run.
+/// The results of one run.
 #[derive(Serialize)]
 pub(super) struct Report {
     pub(super) kernels: Vec<KernelReport>,
@@ -18,20 +18,20 @@ pub(super) struct NotRun {
     pub(super) why: String,
 }
 
-/// What came of one kernel.
+/// The results on one kernel.
 #[derive(Serialize)]
 pub(super) struct KernelReport {
-    /// As it was asked for.
+    /// The name from the command line.
     pub(super) kernel: String,
-    /// As it calls itself.
+    /// The release that the kernel reports.
     pub(super) release: String,
     /// `KVM` or `emulation`.
     pub(super) by: String,
-    /// What was wrong with machines whose tests did not begin, each of which was followed by another.
+    /// Problems of machines whose tests did not begin. Another machine replaced each.
     pub(super) failed_starts: Vec<String>,
     pub(super) seconds: f64,
     pub(super) groups: Vec<Group>,
-    /// What went wrong with the machine itself.
+    /// A problem of the machine itself.
     pub(super) problem: Option<String>,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Group {
     pub(super) name: String,
     pub(super) seconds: Option<f64>,
     pub(super) tests: Vec<Test>,
-    /// What it wrote to its standard error, if something failed.
+    /// Its standard error, if a test failed.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) error: String,
 }
@@ -53,18 +53,18 @@ pub(super) struct Test {
     pub(super) outcome: Outcome,
 }
 
-/// What became of a test.
+/// The outcome of a test.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "outcome", content = "why")]
 pub(super) enum Outcome {
     Passed,
-    /// It wrote this.
+    /// Its output.
     Failed(String),
-    /// But for this.
+    /// What it left out.
     InPart(String),
-    /// For this reason.
+    /// The reason.
     Skipped(String),
-    /// It has begun at most, for this reason.
+    /// It may have begun; the reason.
     Unfinished(String),
 }
 
@@ -79,14 +79,14 @@ impl Group {
         Self { name: name.to_owned(), seconds, tests, error: String::new() }
     }
 
-    /// Tests that did not do what they should.
+    /// Failed tests.
     pub(super) fn failed(&self) -> Vec<&Test> {
         let failed =
             |test: &&Test| matches!(test.outcome, Outcome::Failed(_) | Outcome::Unfinished(_));
         self.tests.iter().filter(failed).collect()
     }
 
-    /// Tests that left out something, and what, or why all.
+    /// Tests that left out a part, and the part; tests that did not run, and the reason.
     fn left_out(&self) -> impl Iterator<Item = (&str, &str)> {
         self.tests.iter().filter_map(|test| match &test.outcome {
             Outcome::InPart(what) | Outcome::Skipped(what) => {
@@ -118,7 +118,7 @@ impl KernelReport {
         self.problem.is_none() && self.groups.iter().all(|group| group.failed().is_empty())
     }
 
-    /// All that went wrong, with output.
+    /// Every failure, with its output.
     pub(super) fn failures(&self) -> String {
         let mut text = String::new();
         let mut say = |line: String| text.push_str(&(line + "\n"));
@@ -146,7 +146,7 @@ impl Report {
         self.kernels.iter().all(KernelReport::is_good)
     }
 
-    /// Kernels across, groups down, in Markdown; below it, what was left out and why.
+    /// A Markdown table: a column for each kernel, a row for each group. Omitted parts and reasons follow.
     pub(super) fn table(&self) -> String {
         let mut groups: Vec<&str> = Vec::new();
         for group in self.kernels.iter().flat_map(|kernel| &kernel.groups) {
@@ -183,7 +183,7 @@ impl Report {
         [head.to_owned()].into_iter().chain(self.kernels.iter().map(cell)).collect()
     }
 
-    /// What was left out, each once, with the kernels where it was.
+    /// The parts that were left out, each once, with the kernels.
     fn left_out(&self) -> String {
         let mut all: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
         for kernel in &self.kernels {
@@ -205,7 +205,7 @@ impl Report {
     }
 }
 
-/// A table whose columns are as wide as they must be.
+/// A table with columns of the least width.
 fn markdown(rows: &[Vec<String>]) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let width =

@@ -33,7 +33,7 @@ pub(crate) struct Vm {
     /// unpacked kernel package. May be repeated; without it, the first four.
     #[arg(long = "kernel", value_name = "KERNEL", value_parser = Kernel::parse)]
     kernels: Vec<Kernel>,
-    /// Without a network, and without what an earlier run fetched, say what is not run and succeed.
+    /// If files are missing and there is no network, report the kernels that did not run, and succeed.
     #[arg(long)]
     if_available: bool,
     /// Write the results to this file, as JSON, besides showing them.
@@ -59,7 +59,7 @@ impl Vm {
         stage("kernels");
         let cache = cache()?;
         let mut report = Report { kernels: Vec::new(), not_run: Vec::new() };
-        // A file that can't be written had better be known before.
+        // A file that can't be written must fail now, not after the tests.
         self.write(&report)?;
         let tools = self.if_in_reach(Tools::get(&cache))?;
         let mut runner = tools.map(|tools| Runner {
@@ -83,7 +83,7 @@ impl Vm {
                 },
             };
             report.not_run.extend(not_run.map(|why| NotRun { kernel: name, why }));
-            // What there is so far, whatever comes of the others.
+            // Keeps the results so far, even if a later kernel fails.
             self.write(&report)?;
         }
         println!("\n{}", report.table());
@@ -91,7 +91,7 @@ impl Vm {
         Ok(())
     }
 
-    /// With `--if-available`, what can't be had without a network is no error of this command.
+    /// With `--if-available`, the lack of a network is no error.
     fn if_in_reach<T>(&self, files: Result<T>) -> Result<Result<T, String>> {
         match files {
             Err(error) if self.if_available && error.is::<OutOfReach>() => {
@@ -123,13 +123,13 @@ impl Vm {
 struct Runner {
     tools: Tools,
     accelerator: Accelerator,
-    /// The folder that has them.
+    /// The folder with the programs.
     programs: PathBuf,
     suites: Vec<Suite>,
 }
 
 impl Runner {
-    /// Runs the tests on a kernel; on one that vipnat refuses, whether it does.
+    /// Runs the tests on a kernel. If vipnat must refuse the kernel, tests only the refusal.
     fn run(&mut self, kernel: &Kernel, files: &Files) -> KernelReport {
         stage(&format!("kernel {}", files.release));
         let refusal = refusal(kernel, files, &self.programs);
@@ -137,7 +137,7 @@ impl Runner {
             if *kernel == Kernel::Debian(&kernel::TOO_OLD) { &[] } else { &self.suites };
         let steps: Vec<Step> =
             [refusal.step()].into_iter().chain(suites.iter().map(Suite::step)).collect();
-        // Debian's own tools first: what a developer has in place of them may be slow to start.
+        // Debian's own tools come first: a developer's replacements may start slowly.
         let path = search_path(["/usr/sbin", "/usr/bin", "/sbin", "/bin"]);
         let path = path.to_string_lossy().into_owned();
         let mut job = Job {
@@ -188,10 +188,10 @@ impl Runner {
     }
 }
 
-/// What vipnat must refuse on this kernel: to run at all, or to run without BTF, which is then hidden.
+/// The command that vipnat must refuse on this kernel: any, or one while BTF is hidden.
 fn refusal(kernel: &Kernel, files: &Files, programs: &Path) -> Refusal {
     let vipnat = programs.join("vipnat");
-    // By standard input, which nobody else can read: vipnat warns of files with passwords that others can.
+    // Uses standard input, since vipnat warns about readable files with passwords.
     let apply =
         format!("exec {} apply - < {}/examples/shop.toml", vipnat.display(), root().display());
     if *kernel == Kernel::Debian(&kernel::TOO_OLD) {
@@ -215,7 +215,7 @@ fn refusal(kernel: &Kernel, files: &Files, programs: &Path) -> Refusal {
     }
 }
 
-/// A folder with the programs of this moment, for this run.
+/// A folder with a copy of the programs, for this run.
 fn programs() -> Result<TempDir> {
     let all = build::target_directory()?.join("vm");
     fs::create_dir_all(&all).with_context(|| format!("making {}", all.display()))?;
@@ -223,14 +223,14 @@ fn programs() -> Result<TempDir> {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let process = name.strip_prefix("run-").and_then(|rest| rest.split('-').next());
-        // That of a run that was killed.
+        // The folder of a run that was killed.
         if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
             fs::remove_dir_all(entry.path())?;
         }
     }
     let prefix = format!("run-{}-", process::id());
     let folder = tempfile::Builder::new().prefix(&prefix).tempdir_in(&all)?;
-    // It is on the kernel's command line, and no file system of the machine's own may hide it.
+    // The path stands on the kernel's command line, and no mount of the machine may hide it.
     let path = folder.path().to_string_lossy();
     let hidden = ["/dev/", "/proc/", "/run/", "/sys/"].iter().any(|place| path.starts_with(place));
     ensure!(
@@ -242,7 +242,7 @@ fn programs() -> Result<TempDir> {
     Ok(folder)
 }
 
-/// Where what was fetched is kept, from one checkout to the next.
+/// The folder of fetched files, which all checkouts share.
 fn cache() -> Result<PathBuf> {
     let base = env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)

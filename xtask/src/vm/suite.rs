@@ -1,4 +1,4 @@
-//! The tests that run in a machine, by groups, and what libtest says of them.
+//! The tests that run in a machine, by groups, and how libtest's output is read.
 
 use std::{
     collections::BTreeMap,
@@ -15,11 +15,10 @@ use crate::{
     command::{CmdExt as _, cargo, root, shell},
 };
 
-/// How long a group may take, in seconds: in emulation the slowest of them take one minute, on a machine
-/// that does nothing else.
+/// Time limit of a group, in seconds. In emulation on an idle host, the slowest groups take one minute.
 const LIMIT: u64 = 600;
 
-/// Groups that take long, and how long they may.
+/// Slow groups, and their time limit in seconds.
 const LONG: [&str; 3] = ["reconcile::crash_points", "dataplane::churn", "conformance"];
 const LONG_LIMIT: u64 = 1800;
 
@@ -57,7 +56,7 @@ pub(super) fn list(folder: &Path, filters: &[String]) -> Result<Vec<Suite>> {
         let list = cmd!(sh, "{program} --list --format terse").read_stdout()?;
         suites.extend(group(&target, &binary, &list, filters));
     }
-    // Last what takes longest.
+    // The slowest groups run last.
     suites.sort_by_key(|suite| LONG.iter().position(|name| *name == suite.name));
     for filter in filters {
         let names = || suites.iter().flat_map(|suite| &suite.tests);
@@ -70,7 +69,7 @@ pub(super) fn list(folder: &Path, filters: &[String]) -> Result<Vec<Suite>> {
     Ok(suites)
 }
 
-/// The binaries of integration tests that cargo tells of, by name.
+/// The test binaries in cargo's messages, by name.
 fn test_binaries(messages: &str) -> BTreeMap<String, Binary> {
     let mut binaries = BTreeMap::new();
     for line in messages.lines() {
@@ -122,7 +121,7 @@ fn is_in(group: &str, name: &str) -> bool {
 }
 
 impl Suite {
-    /// What a machine has to run.
+    /// The step that a machine runs.
     pub(super) fn step(&self) -> Step {
         Step {
             name: self.name.clone(),
@@ -137,7 +136,7 @@ impl Suite {
         }
     }
 
-    /// What came of it.
+    /// The outcome of the suite.
     pub(super) fn results(&self, events: &[Event]) -> Group {
         let mut lines = Lines::default();
         let begins = |event: &Event| matches!(event, Event::Begins(name) if *name == self.name);
@@ -166,7 +165,7 @@ impl Suite {
         };
         let mut tests: Vec<_> =
             self.tests.iter().map(|name| Test::new(name, lines.outcome(name, &why))).collect();
-        // What a test leaves out and says by another name.
+        // Parts that a test leaves out, which it reports under another name.
         type Kind = fn(String) -> Outcome;
         for (prefix, outcome) in [(NOT_RUN, Outcome::Skipped as Kind), (LEFT_OUT, Outcome::InPart)]
         {
@@ -178,7 +177,7 @@ impl Suite {
                 }
             }
         }
-        // All tests may have passed before their program failed.
+        // The program may fail after all its tests have passed.
         let fine =
             |test: &Test| !matches!(test.outcome, Outcome::Failed(_) | Outcome::Unfinished(_));
         if !matches!(ended, Some((End::Exited(0), _))) && tests.iter().all(fine) {
@@ -192,7 +191,7 @@ impl Suite {
     }
 }
 
-/// What a test binary wrote.
+/// The output of a test binary.
 #[derive(Default)]
 struct Lines<'a> {
     output: Vec<&'a str>,
@@ -200,7 +199,7 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    /// What became of a test; if it has not ended, `why`.
+    /// The outcome of a test; if it has not ended, `why`.
     fn outcome(&self, name: &str, why: &str) -> Outcome {
         let said = |line: &&str| -> Option<String> {
             let rest = line.strip_prefix("test ")?.strip_prefix(name)?;
@@ -232,7 +231,7 @@ impl Lines<'_> {
         }
     }
 
-    /// What a failed test wrote, which libtest shows at the end.
+    /// The output of a failed test, which libtest shows at the end.
     fn output_of(&self, name: &str) -> String {
         let head = format!("---- {name} stdout ----");
         let from = self.output.iter().skip_while(|line| **line != head).skip(1);
@@ -241,14 +240,14 @@ impl Lines<'_> {
     }
 }
 
-/// A step that is no test binary: a command that must be refused with exactly these words.
+/// A step without a test binary: vipnat must refuse this command with exactly these words.
 pub(super) struct Refusal {
     pub(super) test: &'static str,
     pub(super) script: String,
     pub(super) says: String,
 }
 
-/// The group that they make.
+/// The group of these steps.
 const REFUSAL: &str = "refusal";
 
 impl Refusal {
@@ -389,7 +388,7 @@ mod tests {
         assert_eq!(names(&["apply::deep", "integration::"]), [(text("cli::apply"), 1), rest]);
         // A group of groups.
         assert_eq!(names(&["cli::"]), [apply.clone(), flush]);
-        // A group, and not whatever is called alike in another.
+        // A group, but not one of the same name inside another group.
         assert_eq!(names(&["cli::apply::"]), [apply]);
         assert_eq!(names(&["apply::"]), []);
     }

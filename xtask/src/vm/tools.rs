@@ -1,5 +1,5 @@
-//! QEMU, kmod and busybox, from packages with all that they need: whatever the machine has or lacks, it is the
-//! same here, and nothing is installed.
+//! QEMU, kmod and busybox from packages, with all dependencies. So every machine runs the same versions,
+//! and nothing is installed.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use super::packages::{Packages, Unpacked};
 /// The QEMU of Debian 13 emulates faster than Debian 12's: docs/kernels.md.
 const SUITES: &[&str] = &["trixie", "trixie-security"];
 
-/// Where libraries are in the packages.
+/// The folders of libraries in the packages.
 const LIBRARIES: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
 
 /// The unpacked packages.
@@ -20,7 +20,7 @@ pub(super) struct Tools {
 }
 
 impl Tools {
-    /// Fetches them, if they are not there.
+    /// Fetches the packages, if the cache lacks them.
     pub(super) fn get(cache: &Path) -> Result<Self> {
         let packages = Packages::new(cache.join("tools"), SUITES);
         let files = packages
@@ -55,7 +55,7 @@ impl Tools {
         self.program(sh, "usr/bin/kmod", command)
     }
 
-    /// With the loader and the libraries of the packages, since those of the machine may be others.
+    /// Uses the loader and the libraries of the packages, since the machine may have other versions.
     fn program<'a>(&self, sh: &'a Shell, path: &str, name: &str) -> Cmd<'a> {
         let libraries = LIBRARIES.map(|folder| self.files.root.join(folder).display().to_string());
         let loader = self.files.root.join("usr/lib64/ld-linux-x86-64.so.2");

@@ -1,4 +1,4 @@
-//! What each part of the figure measures with: a build, options, and a place for the values.
+//! The context of each part of the figure: a build, options, and a place for the values.
 
 use std::path::PathBuf;
 
@@ -29,7 +29,7 @@ pub(super) fn grouped(number: usize) -> String {
     report::grouped(number as u32)
 }
 
-/// What is measured with which build, and where the values go.
+/// The build to measure, the options, and the results so far.
 pub(super) struct Fleet<'a> {
     pub(super) options: &'a Options,
     pub(super) build: &'a Build,

@@ -108,7 +108,7 @@ fn join(folder: &str, link: &str) -> String {
     parts.join("/")
 }
 
-/// What a link may name in a document: its headings, as forges write them.
+/// The anchors of a document: its headings, as forges write them.
 fn anchors(text: &str) -> BTreeSet<String> {
     let mut anchors = BTreeSet::new();
     let mut heading: Option<String> = None;

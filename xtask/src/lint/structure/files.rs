@@ -7,7 +7,7 @@ use super::{
     violation::Violation,
 };
 
-/// The first line says what the file is for.
+/// A file begins with its purpose.
 pub(super) fn check_header(Source { path, text }: &Source, violations: &mut Vec<Violation>) {
     let first = text.lines().next().unwrap_or_default();
     if first.strip_prefix("//!").is_none_or(|text| text.trim().is_empty()) {

@@ -23,7 +23,7 @@ pub(super) const CONNECTORS: [&str; 2] = ["vipnat/src/lib.rs", "vipnat/src/main.
 /// The crate whose folders are layers.
 pub(super) const LAYERED: &str = "vipnat/src/";
 
-/// The layer that nothing imports.
+/// The layer that no other layer imports.
 pub(super) const LAST: &str = "cli";
 
 /// The one file that may import the last layer.

@@ -33,16 +33,14 @@ pub(super) fn check(modules: &Modules<'_>, violations: &mut Vec<Violation>) {
     }
 }
 
-/// What is wrong with an import from one file into another.
+/// The rule that an import from one file into another breaks, if any.
 fn arrow(from: &str, to: &str, Reference { path, .. }: &Reference) -> Option<String> {
     let target = layer_of(to)?;
     let to = LAYERS[target].name;
     let Some(source) = layer_of(from) else {
         let refused = to == LAST && !CONNECTORS.contains(&from);
         return refused.then(|| {
-            format!(
-                "nobody imports {LAST}, except {MAIN}: move what is shared into a layer before it"
-            )
+            format!("only {MAIN} may import {LAST}: move the shared part into a layer before it")
         });
     };
     if source < target {
@@ -65,7 +63,7 @@ fn arrow(from: &str, to: &str, Reference { path, .. }: &Reference) -> Option<Str
     None
 }
 
-/// What is wrong with naming something outside the workspace in the core.
+/// The rule that the core breaks by naming something outside the workspace, if any.
 fn impure(full: &[String]) -> Option<String> {
     let full = full.join("::");
     let named = IMPURE.iter().find(|path| {

@@ -32,7 +32,7 @@ pub(super) struct Scope {
     /// Modules in files of their own.
     pub(super) children: Vec<String>,
     pub(super) imports: Vec<Import>,
-    /// What it defines.
+    /// Names of its items.
     pub(super) names: BTreeSet<String>,
     /// Every path of two or more words, imports included.
     pub(super) references: Vec<Reference>,

@@ -2,7 +2,7 @@
 
 use super::modules::Modules;
 
-/// What a path names.
+/// The target of a path.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Target {
     /// A module, or something that it defines.
@@ -64,7 +64,7 @@ impl Modules<'_> {
         }
     }
 
-    /// What a name means in a module, and whether it is a module itself.
+    /// The target of a name in a module, and whether the name is a module's.
     fn find(&self, module: usize, name: &str, depth: usize) -> Option<(Target, bool)> {
         let depth = depth.checked_sub(1)?;
         let this = &self.modules[module];
