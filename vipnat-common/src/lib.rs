@@ -1,17 +1,38 @@
-//! What the kernel and the user-space side of vipnat agree on: the layout of the maps
-//! ([`layout`]), the decision taken for each connection ([`mod@decide`]), and the flows of UDP
-//! ([`flow`]).
+//! What the kernel and user space share: the values in the maps ([`abi`]), the decision for each
+//! connection ([`mod@decide`]), and the flows of UDP sockets ([`flow`]).
 //!
-//! Nothing here does I/O. The hooks give [`decide()`] the real maps, tests give it simulated
-//! ones, and both run the same code.
+//! Nothing here does I/O. The hooks run [`decide()`] over the kernel's maps, and tests run the same
+//! code over maps in memory. Modules import downwards only:
+//!
+//! ```text
+//! decide        flow::rebind       a new connection; a UDP flow that goes on
+//!       outlined                   parts that the kernel's side makes functions of their own
+//! lookup   flow::{relocate, table} find an entry; find a slot again; the flows of one socket
+//!     maps     flow::record        raw reads of the maps; what a socket keeps of a connect
+//! verdict   destination   ticks    where a connect goes, where it wants to go, coarse time
+//!             abi                  keys and values of the maps
+//! ```
 
 #![no_std]
 
-mod bytes;
+pub mod abi;
 pub mod decide;
+pub mod destination;
 pub mod flow;
-pub mod layout;
+pub mod lookup;
+pub mod maps;
+pub mod outlined;
+#[cfg(test)]
+mod simulated;
+pub mod ticks;
+pub mod verdict;
 
-pub use decide::{Count, Destination, Look, Maps, Target, Verdict, decide, follow};
-pub use flow::{Moment, Socket};
-pub use layout::{Datagrams, Flow, Note, Protocol, Range, Slot, VipKey};
+pub use abi::{AppId, ConnRecord, Protocol, Range, Slot, SlotFlags, UdpFlow, UdpFlows, VipKey};
+pub use decide::decide;
+pub use destination::{Destination, Socket};
+pub use flow::rebind::rebind;
+pub use lookup::Lookup;
+pub use maps::{Count, Maps};
+pub use outlined::Outlined;
+pub use ticks::Ticks;
+pub use verdict::{Target, Verdict};

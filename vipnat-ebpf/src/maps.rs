@@ -1,4 +1,4 @@
-//! The pinned maps, under the names that `bpftool` and the loader know them by.
+//! The pinned maps, under the names that `bpftool` and the loader use: raw reads, no decision.
 
 use core::{
     intrinsics::{AtomicOrdering, atomic_xadd},
@@ -12,12 +12,9 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use vipnat_common::{
-    Count, Datagrams, Destination, Flow, Look, Maps, Moment, Note, Range, Slot, Socket, Target,
-    VipKey,
-    layout::{Counters, Cursor, Layout, Scope, capacity},
+    AppId, ConnRecord, Count, Maps, Range, Slot, UdpFlows, VipKey,
+    abi::{Counters, Cursor, Layout, Scope, capacity},
 };
-
-use crate::functions;
 
 #[btf_map(name = "scope")]
 static SCOPE: SharedCgroupStorage<Scope> = SharedCgroupStorage::new();
@@ -32,11 +29,11 @@ static BACKENDS: Array<Slot, { capacity::BACKENDS as usize }, { BPF_F_MMAPABLE a
 #[btf_map(name = "cursors")]
 static CURSORS: Array<Cursor, { capacity::CURSORS as usize }> = Array::new();
 
-#[btf_map(name = "flows")]
-pub(crate) static FLOWS: SkStorage<Note> = SkStorage::new();
+#[btf_map(name = "conns")]
+pub(crate) static CONNS: SkStorage<ConnRecord> = SkStorage::new();
 
-#[btf_map(name = "datagrams")]
-pub(crate) static DATAGRAMS: SkStorage<Datagrams> = SkStorage::new();
+#[btf_map(name = "udp_flows")]
+pub(crate) static UDP_FLOWS: SkStorage<UdpFlows> = SkStorage::new();
 
 #[btf_map(name = "counters")]
 static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
@@ -72,14 +69,14 @@ impl<V> SharedCgroupStorage<V> {
     }
 }
 
-/// The app of the cgroup that the running link is attached to; 0 if translation is off.
+/// The app of the cgroup that the running link is attached to; [`AppId::NONE`] if translation is off.
 #[inline(always)]
-pub(crate) fn scope() -> u32 {
+pub(crate) fn app() -> AppId {
     // SAFETY: the helper returns the storage of the link, never null, as large as its map's value.
     unsafe {
         let map = (&raw const SCOPE).cast_mut().cast();
         let scope: *const Scope = bpf_get_local_storage(map, 0).cast();
-        (&raw const (*scope).id).read_volatile()
+        AppId((&raw const (*scope).app).read_volatile())
     }
 }
 
@@ -94,17 +91,16 @@ pub(crate) fn count(field: impl FnOnce(*mut Counters) -> *mut u64) {
 }
 
 /// The maps of the running kernel.
-pub(crate) struct Pinned;
+pub(crate) struct KernelMaps;
 
-impl Maps for Pinned {
+impl Maps for KernelMaps {
     #[inline(always)]
-    fn range(&self, key: &VipKey) -> Option<Range> {
+    fn entry(&self, key: &VipKey) -> Option<Range> {
         let range = VIPS.get_ptr(key)?;
         // SAFETY: a pointer from a lookup stays readable while the program runs; what it holds may
         // become another key's, so it is read once, in one piece.
         let word = unsafe { range.cast::<u64>().read_volatile() };
-        // SAFETY: Range is two u32 in the same eight bytes, and any bits make a u32.
-        Some(unsafe { core::mem::transmute::<u64, Range>(word) })
+        Some(zerocopy::transmute!(word))
     }
 
     #[inline(always)]
@@ -118,7 +114,7 @@ impl Maps for Pinned {
         // SAFETY: the pointer is into the map's value.
         let count = unsafe {
             match count {
-                Count::Sent => addr_of_mut!((*cursor).sent),
+                Count::Turns => addr_of_mut!((*cursor).turns),
                 Count::UdpConnects => addr_of_mut!((*cursor).udp_connects),
             }
         };
@@ -128,40 +124,21 @@ impl Maps for Pinned {
     }
 
     #[inline(always)]
-    fn next_udp_connect(&self, cursor: u32) -> Option<u64> {
+    fn peek_turn(&self, cursor: u32, count: Count) -> Option<u64> {
         let cursor = CURSORS.get_ptr(cursor)?;
         // SAFETY: the pointer is into the map's value; eight aligned bytes are read in one piece.
-        Some(unsafe { addr_of!((*cursor).udp_connects).read_volatile() })
+        Some(unsafe {
+            match count {
+                Count::Turns => addr_of!((*cursor).turns),
+                Count::UdpConnects => addr_of!((*cursor).udp_connects),
+            }
+            .read_volatile()
+        })
     }
 
     #[inline(always)]
     fn random(&self) -> u32 {
         // SAFETY: no arguments.
         unsafe { bpf_get_prandom_u32() }
-    }
-
-    #[inline(always)]
-    fn look(&self, to: &Destination) -> Look {
-        functions::look(to)
-    }
-
-    #[inline(always)]
-    fn moved(&self, to: &Destination, had: &Target) -> u32 {
-        functions::moved(to, had)
-    }
-
-    #[inline(always)]
-    fn names(&self, index: u32, to: &Destination, had: &Target) -> bool {
-        functions::names(index, to, had)
-    }
-
-    #[inline(always)]
-    fn find(&self, datagrams: &Datagrams, to: &Destination, socket: &Socket, now: Moment) -> usize {
-        functions::find(datagrams, to, socket, now)
-    }
-
-    #[inline(always)]
-    fn keep(&self, datagrams: &mut Datagrams, flow: &Flow, now: Moment) -> bool {
-        functions::keep(datagrams, flow, now)
     }
 }

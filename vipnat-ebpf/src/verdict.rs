@@ -1,4 +1,4 @@
-//! A verdict, carried out.
+//! Applies a verdict to the call.
 
 use core::ptr::addr_of_mut;
 
@@ -9,7 +9,7 @@ use aya_ebpf::{
 use vipnat_common::Verdict;
 
 use crate::{
-    context::{self, Family},
+    ctx::{self, Family},
     maps,
 };
 
@@ -23,15 +23,16 @@ const EAGAIN: i32 = 11;
 const EHOSTUNREACH: i32 = 113;
 const ENETUNREACH: i32 = 101;
 
-/// How a VIP without backends is refused; the build that tests upgrades can be told by it.
+/// How a VIP without backends is refused; the build that tests upgrades returns another error.
 const NO_BACKEND: i32 = if cfg!(feature = "other-build") { ENETUNREACH } else { EHOSTUNREACH };
 
+/// Returns what the hook returns.
 #[inline(always)]
-pub(crate) fn carry_out(ctx: &SockAddrContext, family: Family, verdict: &Verdict) -> i32 {
+pub(crate) fn apply(ctx: &SockAddrContext, family: Family, verdict: &Verdict) -> i32 {
     match verdict {
         Verdict::Pass => PROCEED,
         Verdict::Redirect(target) => {
-            context::set(ctx, family, target.ip, target.port);
+            ctx::set(ctx, family, target.ip, target.port);
             PROCEED
         }
         // Closed: the VIP is ours and nothing answers for it, so the call must neither hang on an
@@ -42,7 +43,7 @@ pub(crate) fn carry_out(ctx: &SockAddrContext, family: Family, verdict: &Verdict
             fail(NO_BACKEND)
         }
         // Closed: any backend picked now might be another VIP's. The application may try again.
-        Verdict::Unsettled => {
+        Verdict::Retry => {
             // SAFETY: as above.
             maps::count(|c| unsafe { addr_of_mut!((*c).unsettled) });
             fail(EAGAIN)

@@ -5,7 +5,7 @@ use std::{env, path::Path};
 /// What the build script made; `vipnat-ebpf` is embedded, and its hash tells builds apart.
 const OBJECTS: [(&str, &[u8]); 2] = [
     ("vipnat-ebpf", include_bytes!(concat!(env!("OUT_DIR"), "/vipnat-ebpf"))),
-    ("list-flows", include_bytes!(concat!(env!("OUT_DIR"), "/list-flows"))),
+    ("list-conns", include_bytes!(concat!(env!("OUT_DIR"), "/list-conns"))),
 ];
 
 /// Cargo's name for the source of the core library, wherever that is.

@@ -24,7 +24,7 @@ fn bpftool_shows_the_maps_in_names() {
         json.as_array().unwrap().iter().map(|entry| entry["formatted"].clone()).collect::<Vec<_>>()
     };
     let key = serde_json::json!({
-        "scope": 1, "vip": [169, 254, 37, 209], "port": PORT, "protocol": "Tcp", "reserved": 0,
+        "app": 1, "vip": [169, 254, 37, 209], "port": PORT, "protocol": "Tcp", "reserved": 0,
     });
     let entry = map("vips").into_iter().find(|entry| entry["key"] == key).expect("the entry");
     // The map of backends is large; its slots are looked up one by one.
@@ -37,8 +37,8 @@ fn bpftool_shows_the_maps_in_names() {
     let slot = &slot["formatted"]["value"];
     assert_eq!(slot["owner"], key);
     assert_eq!(slot["ip"], serde_json::json!([247, 221, 81, 0]));
-    assert_eq!(map("scope")[0]["value"]["id"], 1);
-    assert_eq!(map("layout")[0]["value"]["version"], 3);
+    assert_eq!(map("scope")[0]["value"]["app"], 1);
+    assert_eq!(map("layout")[0]["value"]["version"], 4);
     assert!(map("counters")[0]["values"][0]["value"]["unreachable"].is_number());
 }
 

@@ -13,7 +13,7 @@ use vipnat_testkit::{App, Vipnat, bpf::HOOKS, bpf::pin, outcome};
 use crate::scene::{DB, PORT, Scene, banner, list, table};
 
 const MAPS: [&str; 8] =
-    ["backends", "counters", "cursors", "datagrams", "flows", "layout", "scope", "vips"];
+    ["backends", "conns", "counters", "cursors", "layout", "scope", "udp_flows", "vips"];
 
 /// Two apps of one vipnat, and another vipnat elsewhere, whose pins fit nowhere here.
 struct Damaged {

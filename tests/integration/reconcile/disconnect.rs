@@ -262,7 +262,7 @@ fn what_could_not_be_ended_for_lack_of_memory_is_named_and_the_next_apply_ends_i
     let applied = traced(&[]);
     assert!(applied.stdout.contains("ended 1 connection"), "{applied}");
     let calls = fs::read_to_string(&log).expect("read the log of strace");
-    let before = calls.lines().take_while(|line| !line.contains("\"list_flows\"")).count();
+    let before = calls.lines().take_while(|line| !line.contains("\"list_conns\"")).count();
 
     scene.vipnat.apply(&shop(&scene, [0], KILL));
     connect(&mut sockets, "b", "tcp4", &v4, 0);

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use serde_json::Value;
-use vipnat_common::layout::capacity;
+use vipnat_common::abi::capacity;
 use vipnat_testkit::{Load, outcome, program};
 
 use crate::scene::{DB, PORT, Scene, list};

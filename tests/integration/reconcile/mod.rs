@@ -8,6 +8,7 @@ mod disconnect;
 mod disconnect_namespaces;
 mod drain;
 mod growth;
+mod layout_3;
 mod many;
 mod no_connect_fails;
 mod others;

@@ -22,8 +22,8 @@ use std::{
 };
 
 use vipnat_common::{
-    Range, Slot, VipKey,
-    layout::{Cursor, Scope},
+    Range, Slot, SlotFlags, VipKey,
+    abi::{Cursor, Scope},
 };
 
 use crate::{
@@ -78,7 +78,7 @@ pub fn dump(vipnat: &Vipnat, cgroups: &[&Cgroup]) -> String {
 pub fn resting(vipnat: &Vipnat) -> usize {
     let slots = mapped::<24>(&vipnat.bpffs().join("maps/backends"));
     let slots = slots.into_iter().filter_map(Slot::from_bytes);
-    slots.filter(|slot| slot.flags & Slot::RETIRED != 0).count()
+    slots.filter(|slot| slot.has(SlotFlags::RETIRED)).count()
 }
 
 /// The cgroups that have names.
@@ -307,12 +307,12 @@ impl Maps {
                 if slot.owner != key {
                     line += " (another's slot)";
                 }
-                owners.entry(slot.cursor).or_default().insert((app(key.scope), key.vip));
+                owners.entry(slot.cursor).or_default().insert((app(key.app), key.vip));
             }
             lines.insert(line);
         }
         // What was retired rests, and comes to nothing.
-        for slot in rest.values().filter(|slot| slot.flags & Slot::RETIRED == 0) {
+        for slot in rest.values().filter(|slot| !slot.has(SlotFlags::RETIRED)) {
             lines.insert(format!("leftover slot of {}:{}", entry(&slot.owner, app), target(slot)));
         }
         for owners in owners.values().filter(|owners| owners.len() > 1) {
@@ -325,7 +325,9 @@ impl Maps {
                 lines.insert("leftover cursor".to_owned());
             }
         }
-        for (cgroup, Scope { id, reserved }) in scopes.iter().filter(|(_, scope)| scope.id != 0) {
+        for (cgroup, Scope { app: id, reserved }) in
+            scopes.iter().filter(|(_, scope)| scope.app != 0)
+        {
             if let Some(cgroup) = cgroups.0.get(cgroup) {
                 lines.insert(format!("scope: {cgroup} {}, {reserved}", app(*id)));
             }
@@ -341,8 +343,8 @@ impl Maps {
 }
 
 fn entry(key: &VipKey, app: impl Fn(u32) -> String) -> String {
-    let VipKey { scope, vip, port, protocol, reserved } = key;
-    format!("{} {} port {port} {protocol:?} {reserved}", app(*scope), Ipv4Addr::from(*vip))
+    let VipKey { app: id, vip, port, protocol, reserved } = key;
+    format!("{} {} port {port} {protocol:?} {reserved}", app(*id), Ipv4Addr::from(*vip))
 }
 
 fn target(slot: &Slot) -> String {

@@ -1,6 +1,6 @@
 //! How large the maps are: as the table needs, with some room.
 
-use vipnat_common::layout::capacity;
+use vipnat_common::abi::capacity;
 
 use super::full::MapFull;
 

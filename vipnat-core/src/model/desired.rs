@@ -26,7 +26,7 @@ pub struct Desired {
 /// One app.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DesiredApp {
-    /// What its VIPs do. Their scope is given when it is known.
+    /// What its VIPs do. Their app id is given when it is known.
     pub rules: Vec<Rule>,
     /// Its cgroups, by id, and where each is below the mount.
     pub cgroups: BTreeMap<u64, PathBuf>,

@@ -3,10 +3,7 @@
 use std::{collections::HashMap, iter, net::Ipv4Addr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use vipnat_common::{
-    Note, Protocol, Slot, VipKey,
-    layout::{ANY_PORT, ANY_PROTOCOL},
-};
+use vipnat_common::{AppId, ConnRecord, Protocol, Slot, SlotFlags, VipKey, abi::ANY_PORT};
 
 use crate::table::{Backend, Relationship, Select, Service, UdpPinning};
 
@@ -14,12 +11,12 @@ use crate::table::{Backend, Relationship, Select, Service, UdpPinning};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// The app.
-    pub scope: u32,
+    pub app_id: AppId,
     /// The VIP.
     pub vip: Ipv4Addr,
     /// The only port translated, or 0 for all.
     pub port: u16,
-    /// The only protocol translated, or [`ANY_PROTOCOL`].
+    /// The only protocol translated, or [`Protocol::Any`].
     pub protocol: Protocol,
     /// The round of the round robin; with [`Select::Random`], the lots. Empty: connects are refused.
     /// Shared by all VIPs of a service.
@@ -48,7 +45,7 @@ impl From<&Backend> for Turn {
 
 impl Turn {
     /// Whether this turn may have led a socket to where it is.
-    pub fn leads(&self, note: &Note) -> bool {
+    pub fn leads(&self, note: &ConnRecord) -> bool {
         let port = if self.port == 0 { note.vip_port } else { self.port };
         note.backend == self.ip.octets() && note.backend_port == port
     }
@@ -59,10 +56,10 @@ impl Rule {
     pub fn new(relationship: &Relationship, role: &Role) -> Self {
         let Role { turns, select, udp_pinning } = role;
         Self {
-            scope: 0,
+            app_id: AppId::NONE,
             vip: relationship.vip,
             port: relationship.port.map_or(ANY_PORT, u16::from),
-            protocol: relationship.protocol.unwrap_or(ANY_PROTOCOL),
+            protocol: relationship.protocol.unwrap_or(Protocol::Any),
             turns: turns.clone(),
             select: *select,
             udp_pinning: *udp_pinning,
@@ -70,21 +67,24 @@ impl Rule {
     }
 
     /// The same for another app.
-    pub fn of_scope(&self, scope: u32) -> Self {
-        Self { scope, ..self.clone() }
+    pub fn of_app(&self, app_id: AppId) -> Self {
+        Self { app_id, ..self.clone() }
     }
 
     /// The flags of all its slots.
-    fn flags(&self) -> u16 {
-        let random = if self.select == Select::Random { Slot::RANDOM } else { 0 };
-        let strict = if self.udp_pinning == UdpPinning::Strict { Slot::STRICT } else { 0 };
-        random | strict
+    fn flags(&self) -> SlotFlags {
+        let random = self.select == Select::Random;
+        let strict = self.udp_pinning == UdpPinning::Strict;
+        let mut flags = SlotFlags::empty();
+        flags.set(SlotFlags::RANDOM, random);
+        flags.set(SlotFlags::STRICT, strict);
+        flags
     }
 
     /// What flags say: the reverse of [`Rule::flags`].
-    pub fn choices(flags: u16) -> (Select, UdpPinning) {
-        let random = flags & Slot::RANDOM != 0;
-        let strict = flags & Slot::STRICT != 0;
+    pub fn choices(flags: SlotFlags) -> (Select, UdpPinning) {
+        let random = flags.contains(SlotFlags::RANDOM);
+        let strict = flags.contains(SlotFlags::STRICT);
         (
             if random { Select::Random } else { Select::RoundRobin },
             if strict { UdpPinning::Strict } else { UdpPinning::Table },
@@ -111,30 +111,30 @@ impl Rule {
 
     /// Whether there is a port or protocol that is not translated.
     pub fn limited(&self) -> bool {
-        self.port != ANY_PORT || self.protocol != ANY_PROTOCOL
+        self.port != ANY_PORT || self.protocol != Protocol::Any
     }
 
     /// The keys of the entries of the map `vips` that make the rule, in the order in which they have to
     /// be written: a limited entry before the head that sends readers to it.
     pub fn keys(&self) -> impl Iterator<Item = VipKey> + use<> {
         let vip = self.vip.octets();
-        let own = VipKey::new(self.scope, vip, self.port, self.protocol);
-        let head = self.limited().then_some(VipKey::head(self.scope, vip));
+        let own = VipKey::new(self.app_id, vip, self.port, self.protocol);
+        let head = self.limited().then_some(VipKey::head(self.app_id, vip));
         iter::once(own).chain(head)
     }
 
     /// The slots of one of these entries.
     pub fn slots(&self, owner: VipKey, cursor: u32) -> impl Iterator<Item = Slot> {
         const NOWHERE: Turn = Turn { ip: Ipv4Addr::UNSPECIFIED, port: 0 };
-        let is_head = self.limited() && owner == VipKey::head(self.scope, owner.vip);
+        let is_head = self.limited() && owner == VipKey::head(self.app_id, owner.vip);
         let (turns, flags) = match &*self.turns {
-            _ if is_head => (&[NOWHERE][..], Slot::LIMITED),
-            [] => (&[NOWHERE][..], Slot::UNREACHABLE),
+            _ if is_head => (&[NOWHERE][..], SlotFlags::LIMITED),
+            [] => (&[NOWHERE][..], SlotFlags::UNREACHABLE),
             turns => (turns, self.flags()),
         };
         let slot = move |turn: &Turn| {
             let Turn { ip, port } = *turn;
-            Slot { owner, ip: ip.octets(), port, flags, cursor }
+            Slot { owner, ip: ip.octets(), port, flags: flags.bits(), cursor }
         };
         turns.iter().map(slot)
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use vipnat_common::Note;
+use vipnat_common::{AppId, ConnRecord};
 
 use super::{
     change::Change,
@@ -24,7 +24,8 @@ pub struct Departed {
     /// The relationship, if its name is known.
     pub relationship: Option<String>,
     /// The number of the app in the maps.
-    pub scope: u32,
+    #[serde(rename = "scope")]
+    pub app_id: AppId,
     /// The VIP.
     pub vip: Ipv4Addr,
     /// The backend.
@@ -33,20 +34,20 @@ pub struct Departed {
 }
 
 /// The rules of all VIPs, by app and VIP.
-pub type Rules = BTreeMap<(u32, Ipv4Addr), Rule>;
+pub type Rules = BTreeMap<(AppId, Ipv4Addr), Rule>;
 
 impl Departed {
-    /// Whether a noted socket was led to the backend, and is led there by no other turn of the VIP either.
-    pub fn was_given(&self, note: &Note, rules: &Rules) -> bool {
-        let Self { app: _, relationship: _, scope, vip, backend } = self;
-        let of_vip = note.scope == *scope && note.vip == vip.octets();
-        let mut turns = rules.get(&(*scope, *vip)).into_iter().flat_map(|rule| &*rule.turns);
-        of_vip && backend.leads(note) && !turns.any(|turn| turn.leads(note))
+    /// Whether a socket with this record was led to the backend, and is led there by no other turn of the VIP either.
+    pub fn was_given(&self, record: &ConnRecord, rules: &Rules) -> bool {
+        let Self { app: _, relationship: _, app_id, vip, backend } = self;
+        let of_vip = record.app_id() == *app_id && record.vip == vip.octets();
+        let mut turns = rules.get(&(*app_id, *vip)).into_iter().flat_map(|rule| &*rule.turns);
+        of_vip && backend.leads(record) && !turns.any(|turn| turn.leads(record))
     }
 
     /// Whether the VIP leads to the backend after all.
     pub fn is_back(&self, rules: &Rules) -> bool {
-        rules.get(&(self.scope, self.vip)).is_some_and(|rule| rule.turns.contains(&self.backend))
+        rules.get(&(self.app_id, self.vip)).is_some_and(|rule| rule.turns.contains(&self.backend))
     }
 }
 
@@ -76,7 +77,7 @@ pub fn departed(
         let left = old.backends().into_iter().filter(|(turn, _)| !stay.contains(turn));
         all.extend(left.map(|(backend, _)| {
             let (app, relationship) = (app.clone(), relationship.clone());
-            (Departed { app, relationship, scope: old.scope, vip: *vip, backend }, policy)
+            (Departed { app, relationship, app_id: old.app_id, vip: *vip, backend }, policy)
         }));
     }
     all

@@ -7,7 +7,7 @@ use std::{
 
 use fixedbitset::FixedBitSet;
 use rustc_hash::FxHashMap;
-use vipnat_common::{Range, Slot, VipKey};
+use vipnat_common::{AppId, Range, Slot, SlotFlags, VipKey};
 
 use super::{
     capacity::Capacity,
@@ -36,11 +36,11 @@ impl Snapshot {
     /// the lists of all entries there are.
     pub fn of_slots(slots: Vec<Option<Slot>>, capacity: Capacity) -> Self {
         let mut entries = FxHashMap::default();
-        let used = slots.iter().flatten().filter(|slot| slot.flags & Slot::RETIRED == 0).count();
+        let used = slots.iter().flatten().filter(|slot| !slot.has(SlotFlags::RETIRED)).count();
         entries.reserve(used);
         let mut last: Option<(VipKey, Range)> = None;
         for (index, slot) in (0..).zip(&slots) {
-            let Some(slot) = slot.filter(|slot| slot.flags & Slot::RETIRED == 0) else {
+            let Some(slot) = slot.filter(|slot| !slot.has(SlotFlags::RETIRED)) else {
                 continue;
             };
             match &mut last {
@@ -86,11 +86,11 @@ impl Snapshot {
     }
 
     /// The cursor of a VIP, if it has an entry.
-    pub fn cursor_of(&self, scope: u32, vip: Ipv4Addr) -> Option<u32> {
-        self.first_of(&VipKey::head(scope, vip.octets())).map(|slot| slot.cursor)
+    pub fn cursor_of(&self, app_id: AppId, vip: Ipv4Addr) -> Option<u32> {
+        self.first_of(&VipKey::head(app_id, vip.octets())).map(|slot| slot.cursor)
     }
 
-    /// Slots that no entry leads to. Those that are not [`Slot::RETIRED`] are what a crash left.
+    /// Slots that no entry leads to. Those that are not [`SlotFlags::RETIRED`] are what a crash left.
     pub fn leftover(&self) -> impl Iterator<Item = (u32, Slot)> {
         let mut used = FixedBitSet::with_capacity(self.slots.len());
         let lead_to = self.entries.values().copied().flat_map(indices);
@@ -101,7 +101,7 @@ impl Snapshot {
 
     /// How much of the maps is in use.
     pub fn in_use(&self) -> Capacity {
-        let heads = self.entries.keys().filter(|key| **key == VipKey::head(key.scope, key.vip));
+        let heads = self.entries.keys().filter(|key| **key == VipKey::head(key.app_id(), key.vip));
         Capacity {
             vips: self.entries.len() as u32,
             backends: self.entries.values().map(|range| range.count).sum(),
@@ -111,9 +111,9 @@ impl Snapshot {
 
     /// The rules that the entries make, by app and VIP.
     #[cfg(test)]
-    pub fn rules(&self) -> BTreeMap<(u32, Ipv4Addr), Rule> {
+    pub fn rules(&self) -> BTreeMap<(AppId, Ipv4Addr), Rule> {
         let by_app = ByApp::new(self);
-        self.rules_by(&by_app.0).map(|rule| ((rule.scope, rule.vip), rule)).collect()
+        self.rules_by(&by_app.0).map(|rule| ((rule.app_id, rule.vip), rule)).collect()
     }
 
     /// The rules that the entries of whole VIPs make, which stand together.
@@ -121,14 +121,14 @@ impl Snapshot {
     /// What the hooks would do: a head that is not limited hides the limited entries that a crash may
     /// have left beside it.
     fn rules_by<'a>(&'a self, keys: &'a [VipKey]) -> impl Iterator<Item = Rule> + 'a {
-        let vips = keys.chunk_by(|a, b| (a.scope, a.vip) == (b.scope, b.vip));
+        let vips = keys.chunk_by(|a, b| (a.app_id(), a.vip) == (b.app_id(), b.vip));
         vips.filter_map(|of_vip| {
-            let head = VipKey::head(of_vip[0].scope, of_vip[0].vip);
+            let head = VipKey::head(of_vip[0].app_id(), of_vip[0].vip);
             if !of_vip.contains(&head) {
                 // Nothing leads to limited entries.
                 return None;
             }
-            let limited = self.first_of(&head).is_some_and(|slot| slot.flags & Slot::LIMITED != 0);
+            let limited = self.first_of(&head).is_some_and(|slot| slot.has(SlotFlags::LIMITED));
             let key = if limited { of_vip.iter().rfind(|key| **key != head)? } else { &head };
             Some(self.rule(key))
         })
@@ -140,25 +140,25 @@ impl Snapshot {
     /// have left beside it.
     pub fn rules_of(
         &self,
-        names: impl Iterator<Item = (u32, Ipv4Addr)>,
-    ) -> BTreeMap<(u32, Ipv4Addr), Rule> {
+        names: impl Iterator<Item = (AppId, Ipv4Addr)>,
+    ) -> BTreeMap<(AppId, Ipv4Addr), Rule> {
         let mut rules = BTreeMap::new();
         let mut limited = BTreeSet::new();
-        for (scope, vip) in names {
-            let head = VipKey::head(scope, vip.octets());
+        for (app_id, vip) in names {
+            let head = VipKey::head(app_id, vip.octets());
             match self.first_of(&head) {
-                Some(slot) if slot.flags & Slot::LIMITED != 0 => {
-                    limited.insert((scope, vip));
+                Some(slot) if slot.has(SlotFlags::LIMITED) => {
+                    limited.insert((app_id, vip));
                 }
                 // Nothing leads to limited entries.
                 None if !self.entries.contains_key(&head) => {}
-                _ => drop(rules.insert((scope, vip), self.rule(&head))),
+                _ => drop(rules.insert((app_id, vip), self.rule(&head))),
             }
         }
         if !limited.is_empty() {
             for key in self.entries.keys() {
-                let name = (key.scope, key.vip.into());
-                if *key != VipKey::head(key.scope, key.vip) && limited.contains(&name) {
+                let name = (key.app_id(), key.vip.into());
+                if *key != VipKey::head(key.app_id(), key.vip) && limited.contains(&name) {
                     rules.insert(name, self.rule(key));
                 }
             }
@@ -168,13 +168,13 @@ impl Snapshot {
 
     /// The rule that an entry makes.
     fn rule(&self, key: &VipKey) -> Rule {
-        let VipKey { scope, vip, port, protocol, reserved: _ } = *key;
+        let VipKey { app: _, vip, port, protocol, reserved: _ } = *key;
         let slots = self.slots_of(key).into_iter().flatten();
-        let reachable = slots.filter(|slot| slot.flags & Slot::UNREACHABLE == 0);
+        let reachable = slots.filter(|slot| !slot.has(SlotFlags::UNREACHABLE));
         let turns = reachable.map(|slot| Turn { ip: slot.ip.into(), port: slot.port }).collect();
-        let flags = self.first_of(key).map_or(0, |slot| slot.flags);
+        let flags = self.first_of(key).map_or(SlotFlags::empty(), |slot| slot.flags());
         let (select, udp_pinning) = Rule::choices(flags);
-        Rule { scope, vip: vip.into(), port, protocol, turns, select, udp_pinning }
+        Rule { app_id: key.app_id(), vip: vip.into(), port, protocol, turns, select, udp_pinning }
     }
 }
 
@@ -186,19 +186,19 @@ impl ByApp {
     /// Sorts them.
     pub fn new(snapshot: &Snapshot) -> Self {
         let mut keys: Vec<_> = snapshot.entries.keys().copied().collect();
-        keys.sort_unstable_by_key(|key| (key.scope, key.vip, key.port, key.protocol as u8));
+        keys.sort_unstable_by_key(|key| (key.app_id(), key.vip, key.port, key.protocol as u8));
         Self(keys)
     }
 
     /// The rules of an app, by VIP.
     pub fn rules_of<'a>(
         &'a self,
-        scope: u32,
+        app_id: AppId,
         snapshot: &'a Snapshot,
     ) -> impl Iterator<Item = Rule> + 'a {
         let Self(keys) = self;
-        let first = keys.partition_point(|key| key.scope < scope);
-        let end = keys.partition_point(|key| key.scope <= scope);
+        let first = keys.partition_point(|key| key.app_id() < app_id);
+        let end = keys.partition_point(|key| key.app_id() <= app_id);
         snapshot.rules_by(&keys[first..end])
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use fixedbitset::FixedBitSet;
 use rustc_hash::{FxHashMap, FxHashSet};
-use vipnat_common::{Range, Slot, VipKey};
+use vipnat_common::{AppId, Range, Slot, SlotFlags, VipKey};
 
 use crate::model::{Capacity, MapFull, Rule, Snapshot, indices};
 
@@ -25,21 +25,21 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The writes that give the apps in `scopes` these rules and nothing else. The snapshot must
+    /// The writes that give the apps in `app_ids` these rules and nothing else. The snapshot must
     /// have no [`Snapshot::leftover`] but retired ones.
     ///
     /// # Errors
     ///
     /// [`MapFull`] if a map is too small. Slots that this plan retires do not count as free:
     /// readers may still use them while the new lists are written.
-    pub fn new(now: &Snapshot, rules: &[Rule], scopes: impl Fn(u32) -> bool) -> Result<Self> {
+    pub fn new(now: &Snapshot, rules: &[Rule], app_ids: impl Fn(AppId) -> bool) -> Result<Self> {
         let mut plan = Self::default();
         let mut free = None;
         let mut cursors = None;
         let (mut kept, mut new_entries) = (0, 0);
         let mut given = FixedBitSet::with_capacity(now.capacity.cursors as usize);
         for rule in rules {
-            let head = VipKey::head(rule.scope, rule.vip.octets());
+            let head = VipKey::head(rule.app_id, rule.vip.octets());
             let head = (head, now.entries.get(&head));
             let first = head.1.and_then(|range| now.slots_in(*range, &head.0)?.next());
             // Foreign hands may have written one that does not exist, where every connect would wait for a
@@ -83,13 +83,14 @@ impl Plan {
         if kept < now.entries.len() {
             let wanted: FxHashSet<_> = rules.iter().flat_map(Rule::keys).collect();
             let entries = now.entries.iter();
-            let gone = entries.filter(|(key, _)| scopes(key.scope) && !wanted.contains(key));
+            let gone = entries.filter(|(key, _)| app_ids(key.app_id()) && !wanted.contains(key));
             for (key, range) in gone {
                 plan.removals.push(*key);
                 plan.retire(now, key, Some(range));
             }
         }
-        plan.removals.sort_by_key(|key| (*key != VipKey::head(key.scope, key.vip), key.to_bytes()));
+        plan.removals
+            .sort_by_key(|key| (*key != VipKey::head(key.app_id(), key.vip), key.to_bytes()));
         // Foreign hands may have let two entries lead to one slot.
         plan.retired.sort_by_key(|(index, _)| *index);
         plan.retired.dedup();
@@ -100,7 +101,7 @@ impl Plan {
     pub fn capacity_needed(&self, now: &Snapshot) -> Capacity {
         let Capacity { vips, backends, cursors } = now.in_use();
         let new = self.switches.iter().filter(|(key, _)| !now.entries.contains_key(key));
-        let is_head = |key: &VipKey| *key == VipKey::head(key.scope, key.vip);
+        let is_head = |key: &VipKey| *key == VipKey::head(key.app_id(), key.vip);
         let new_heads = new.clone().filter(|(key, _)| is_head(key)).count() as u32;
         Capacity {
             vips: vips + new.count() as u32,
@@ -117,10 +118,10 @@ impl Plan {
         self.retired.extend(own.map(retired));
     }
 
-    /// The same without taking anything away from some scopes.
-    pub fn holding_back(&self, now: &Snapshot, held: impl Fn(u32) -> bool) -> Self {
+    /// The same without taking anything away from some app ids.
+    pub fn holding_back(&self, now: &Snapshot, held: impl Fn(AppId) -> bool) -> Self {
         let mut plan = self.clone();
-        let kept: Vec<_> = plan.removals.extract_if(.., |key| held(key.scope)).collect();
+        let kept: Vec<_> = plan.removals.extract_if(.., |key| held(key.app_id())).collect();
         let slots = kept.iter().filter_map(|key| now.entries.get(key)).copied().flat_map(indices);
         let slots: FxHashSet<_> = slots.collect();
         plan.retired.retain(|(index, _)| !slots.contains(index));
@@ -129,13 +130,13 @@ impl Plan {
 
     /// What to retire when nothing but what a crash left is to go.
     pub fn tidy(now: &Snapshot) -> Self {
-        let abandoned = now.leftover().filter(|(_, slot)| slot.flags & Slot::RETIRED == 0);
+        let abandoned = now.leftover().filter(|(_, slot)| !slot.has(SlotFlags::RETIRED));
         Self { retired: abandoned.map(retired).collect(), ..Self::default() }
     }
 }
 
 fn retired((index, slot): (u32, Slot)) -> (u32, Slot) {
-    (index, Slot { flags: slot.flags | Slot::RETIRED, ..slot })
+    (index, slot.retired())
 }
 
 /// What to do about retired slots, a grace period after they were retired.
@@ -152,7 +153,7 @@ pub struct Reclaim {
 impl Reclaim {
     /// All of them.
     pub fn new(now: &Snapshot) -> Self {
-        let retired = now.leftover().filter(|(_, slot)| slot.flags & Slot::RETIRED != 0);
+        let retired = now.leftover().filter(|(_, slot)| slot.has(SlotFlags::RETIRED));
         let (emptied, retired): (Vec<_>, Vec<_>) =
             retired.partition(|(_, slot)| *slot == Slot::EMPTIED);
         let freed = emptied.into_iter().map(|(index, _)| index).collect();
@@ -253,7 +254,7 @@ impl FreeCursors {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleChange {
     /// The app.
-    pub scope: u32,
+    pub app_id: AppId,
     /// The VIP.
     pub vip: Ipv4Addr,
     /// What it did; `None` if it is new.
@@ -265,18 +266,18 @@ pub struct RuleChange {
 /// The rules that a plan changes, by app and VIP.
 pub fn changes(now: &Snapshot, rules: &[Rule], plan: &Plan) -> Vec<RuleChange> {
     let keys = plan.switches.iter().map(|(key, _)| key).chain(&plan.removals);
-    let touched: FxHashSet<_> = keys.map(|key| (key.scope, Ipv4Addr::from(key.vip))).collect();
+    let touched: FxHashSet<_> = keys.map(|key| (key.app_id(), Ipv4Addr::from(key.vip))).collect();
     if touched.is_empty() {
         return Vec::new();
     }
     let mut old = now.rules_of(touched.iter().copied());
-    let new = rules.iter().filter(|rule| touched.contains(&(rule.scope, rule.vip)));
-    let mut new: BTreeMap<_, _> = new.map(|rule| ((rule.scope, rule.vip), rule.clone())).collect();
+    let new = rules.iter().filter(|rule| touched.contains(&(rule.app_id, rule.vip)));
+    let mut new: BTreeMap<_, _> = new.map(|rule| ((rule.app_id, rule.vip), rule.clone())).collect();
     let mut touched: Vec<_> = touched.into_iter().collect();
     touched.sort_unstable();
-    let change = |(scope, vip)| {
-        let (old, new) = (old.remove(&(scope, vip)), new.remove(&(scope, vip)));
-        (old != new).then_some(RuleChange { scope, vip, old, new })
+    let change = |(app_id, vip)| {
+        let (old, new) = (old.remove(&(app_id, vip)), new.remove(&(app_id, vip)));
+        (old != new).then_some(RuleChange { app_id, vip, old, new })
     };
     touched.into_iter().filter_map(change).collect()
 }

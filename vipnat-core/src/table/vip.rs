@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use sha2::{Digest as _, Sha256};
-use vipnat_common::layout::VIP_RANGE;
+use vipnat_common::abi::VIP_RANGE;
 
 /// The VIP of a relationship's name, which never changes.
 ///

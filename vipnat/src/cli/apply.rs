@@ -176,7 +176,7 @@ fn describe_draining(connections: &Connections, until: SystemTime) -> String {
 /// Whose they are, how many, and where to.
 fn describe_connections(connections: &Connections) -> (String, String) {
     let Connections { departed, count } = connections;
-    let Departed { app, relationship, scope: _, vip, backend } = departed;
+    let Departed { app, relationship, app_id: _, vip, backend } = departed;
     let name = relationship.as_deref().unwrap_or("?");
     let backend = backend_list(&[(*backend, 1)], "", "");
     let connections = text::count(*count, "connection");

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use vipnat_common::{
     Protocol,
-    layout::{ANY_PORT, Counters},
+    abi::{ANY_PORT, Counters},
 };
 
 use crate::reconcile::{ListedApp, ListedCgroup, ListedVip, Listing};
@@ -132,8 +132,8 @@ fn write_text(listing: &Listing, out: &mut dyn Write) -> io::Result<()> {
     row(out, &header, "BACKENDS")?;
     let mut redirected = 0;
     for app in &listing.apps {
-        let ListedApp { name, scope, cgroups } = app;
-        writeln!(out, "{} ({}, scope {scope})", shown(name), cgroup_list(cgroups))?;
+        let ListedApp { name, app_id, cgroups } = app;
+        writeln!(out, "{} ({}, scope {app_id})", shown(name), cgroup_list(cgroups))?;
         for vip in listing.vips(app) {
             redirected += vip.connections;
             let backends = backend_list(&vip.backends, "none", "  ");

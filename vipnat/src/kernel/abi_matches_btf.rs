@@ -1,11 +1,11 @@
 //! Whether Rust and the kernel mean the same by what lies in the maps: keys and values as the BTF of the
-//! built object describes them, against the types of `vipnat_common::layout`.
+//! built object describes them, against the types of `vipnat_common::abi`.
 
 use std::{collections::BTreeMap, mem::offset_of, path::Path, process::Command};
 
 use serde::Deserialize;
-use vipnat_common::layout::{
-    Counters, Cursor, Datagrams, Flow, Layout, Note, Range, Scope, Slot, VipKey,
+use vipnat_common::abi::{
+    ConnRecord, Counters, Cursor, Layout, Range, Scope, Slot, UdpFlow, UdpFlows, VipKey,
 };
 
 use super::pins::MAP_NAMES;
@@ -40,28 +40,36 @@ fn size_of_field<T, F>(_: impl Fn(&T) -> &F) -> usize {
 /// The structs that are in maps.
 fn structs() -> Vec<Rust> {
     vec![
-        rust!(Scope { id, reserved }),
-        rust!(VipKey { scope, vip, port, protocol, reserved }),
+        rust!(Scope { app, reserved }),
+        rust!(VipKey { app, vip, port, protocol, reserved }),
         rust!(Range { first, count }),
         rust!(Slot { owner, ip, port, flags, cursor }),
-        rust!(Cursor { sent, udp_connects }),
-        rust!(Note { scope, vip, backend, vip_port, backend_port, slot, stream }),
-        rust!(Flow { note, local_port, flags, expires }),
-        rust!(Datagrams { flows }),
+        rust!(Cursor { turns, udp_connects }),
+        rust!(ConnRecord {
+            app,
+            vip,
+            backend,
+            vip_port,
+            backend_port,
+            slot_and_flags,
+            stream_after
+        }),
+        rust!(UdpFlow { record, local_port, flags, expires }),
+        rust!(UdpFlows { flows }),
         rust!(Counters { unreachable, unsettled, unrecorded, evicted }),
-        rust!(Layout { version, build, last_scope }),
+        rust!(Layout { version, build, last_app }),
     ]
 }
 
 /// The key and the value of each map; those that are no structs by their size.
 const MAPS: [(&str, &str, &str); 8] = [
     ("backends", "4", "Slot"),
+    ("conns", "4", "ConnRecord"),
     ("counters", "4", "Counters"),
     ("cursors", "4", "Cursor"),
-    ("datagrams", "4", "Datagrams"),
-    ("flows", "4", "Note"),
     ("layout", "4", "Layout"),
     ("scope", "8", "Scope"),
+    ("udp_flows", "4", "UdpFlows"),
     ("vips", "VipKey", "Range"),
 ];
 

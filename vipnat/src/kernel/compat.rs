@@ -3,7 +3,7 @@
 use std::{io, path::Path};
 
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
-use vipnat_common::layout::{LAYOUT, Layout};
+use vipnat_common::abi::{LAYOUT, Layout};
 
 use super::{
     bpf_syscall::{self, ByteMap},
@@ -44,7 +44,7 @@ pub(crate) fn difference(path: &Path) -> Result<Option<String>> {
         None => return Ok(Some("it has no readable version".to_owned())),
     }
     for name in MAP_NAMES {
-        if let Some(what) = map_difference(path, name)? {
+        if let Some(what) = map_difference(&map_pin(path, name), name)? {
             return Ok(Some(what));
         }
     }
@@ -69,14 +69,13 @@ pub(crate) fn check_hooks(path: &Path) -> Result<()> {
     Err(Error::Layout { dir: path.to_owned(), what })
 }
 
-/// How a pinned map differs from the object's of its name, in kind, sizes and flags. How much it holds is
+/// How a pinned map differs from the one that the object has under a name, in kind, sizes and flags. How much it holds is
 /// left to whoever made it.
-pub(crate) fn map_difference(path: &Path, name: &str) -> Result<Option<String>> {
+pub(crate) fn map_difference(pin: &Path, name: &str) -> Result<Option<String>> {
     let Some(expected) = object().maps.get(name) else {
         return Ok(Some(format!("map {name} is unknown")));
     };
-    let pin = map_pin(path, name);
-    let info = match bpf_syscall::map_info(&pin) {
+    let info = match bpf_syscall::map_info(pin) {
         Ok(info) => info,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Ok(Some(format!("map {name} is missing")));

@@ -9,7 +9,7 @@ use vipnat_core::model::Capacity;
 use super::{
     bpf_syscall,
     error::{Attempt as _, Result},
-    pins::{HOOKS, MAP_NAMES, MAPS, PROGRAMS, map_pin},
+    pins::{HOOKS, MAP_NAMES, MAPS, PROGRAMS, carried_pin},
     preflight::{self},
 };
 
@@ -54,7 +54,7 @@ pub(crate) fn load_into(
     loader.override_global("MPTCP", &mptcp, true);
     for name in kept {
         // aya would make a map where it can't open a pin.
-        let pin = map_pin(state, name);
+        let pin = carried_pin(state, name);
         bpf_syscall::map_info(&pin).attempt(|| format!("open {}", pin.display()))?;
         loader.map_pin_path(name, pin);
     }

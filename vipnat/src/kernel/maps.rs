@@ -13,8 +13,8 @@ use aya_obj::generated::bpf_map_type::{
 };
 use rustc_hash::FxHashMap;
 use vipnat_common::{
-    Range, Slot, VipKey,
-    layout::{Counters, Cursor, Layout, Scope},
+    AppId, Range, Slot, VipKey,
+    abi::{Counters, Cursor, Layout, Scope},
 };
 
 use crate::kernel::{
@@ -36,18 +36,18 @@ impl Switch {
         Ok(Self { scope: scope.attempt(|| format!("open {}", pin.display()))? })
     }
 
-    /// The app that a cgroup belongs to in the kernel's eyes: 0 if translation is off, `None` if no
+    /// The app that a cgroup belongs to in the kernel's eyes: [`AppId::NONE`] if translation is off, `None` if no
     /// program was ever attached to it.
-    pub(crate) fn scope(&self, cgroup: u64) -> Result<Option<u32>> {
+    pub(crate) fn app_of(&self, cgroup: u64) -> Result<Option<AppId>> {
         let value = self.scope.lookup(cgroup.to_ne_bytes());
         let value = value.attempt(|| format!("read the scope of cgroup {cgroup}"))?;
-        Ok(value.map(|bytes| Scope::from_bytes(bytes).id))
+        Ok(value.map(|bytes| Scope::from_bytes(bytes).app_id()))
     }
 
-    /// The switch: from now on the cgroup's sockets see this app's VIPs; with 0, none. Returns
+    /// The switch: from now on the cgroup's sockets see this app's VIPs; with [`AppId::NONE`], none. Returns
     /// `false` if no program was ever attached to the cgroup, and so there is nothing to switch.
-    pub(crate) fn set(&self, cgroup: u64, id: u32) -> Result<bool> {
-        let value = Scope { id, reserved: 0 }.to_bytes();
+    pub(crate) fn set(&self, cgroup: u64, app: AppId) -> Result<bool> {
+        let value = Scope::new(app).to_bytes();
         self.scope
             .update(cgroup.to_ne_bytes(), value)
             .attempt(|| format!("write the scope of cgroup {cgroup}"))
@@ -167,19 +167,19 @@ impl Maps {
         self.set_cursors(&indices.iter().map(first).collect::<Vec<_>>())
     }
 
-    /// What the maps are, and the highest scope that an app was ever given.
+    /// What the maps are, and the highest app id that was ever given.
     pub(crate) fn layout(&self) -> Result<Layout> {
         let value = self.layout.lookup([0; 4]).attempt(|| "read the map layout".to_owned())?;
         Ok(Layout::from_bytes(value.unwrap_or_default()))
     }
 
-    /// Notes the highest scope that an app is given, before it is.
-    pub(crate) fn set_last_scope(&self, last_scope: u32) -> Result<()> {
-        let layout = Layout { last_scope, ..self.layout()? };
+    /// Notes the highest app id that is given, before it is.
+    pub(crate) fn set_last_app(&self, last_app: AppId) -> Result<()> {
+        let layout = Layout { last_app: last_app.0, ..self.layout()? };
         self.layout
             .update([0; 4], layout.to_bytes())
             .map(drop)
-            .attempt(|| "write the last scope to the map layout".to_owned())
+            .attempt(|| "write the last app id to the map layout".to_owned())
     }
 
     /// The counters, summed over all CPUs.
@@ -236,7 +236,7 @@ fn foreign(map: &str) -> Error {
 
 /// An entry, for people.
 fn entry(key: VipKey) -> String {
-    let VipKey { scope, vip, port, protocol, reserved: _ } = key;
+    let VipKey { app, vip, port, protocol, reserved: _ } = key;
     let (vip, protocol) = (Ipv4Addr::from(vip), protocol as u8);
-    format!("the entry of {vip} of scope {scope}, port {port}, protocol {protocol}")
+    format!("the entry of {vip} of scope {app}, port {port}, protocol {protocol}")
 }

@@ -23,7 +23,7 @@ pub(crate) const HOOKS: [(&str, Hook); 7] = [
 
 /// The maps of the object; nothing else in their directory is ours.
 pub(crate) const MAP_NAMES: [&str; 8] =
-    ["backends", "counters", "cursors", "datagrams", "flows", LAYOUT_MAP, "scope", "vips"];
+    ["backends", "conns", "counters", "cursors", LAYOUT_MAP, "scope", "udp_flows", "vips"];
 
 /// Holds the layout version.
 pub(crate) const LAYOUT_MAP: &str = "layout";
@@ -40,6 +40,19 @@ pub(crate) const NEW: &str = "new";
 /// Where a map is pinned.
 pub(crate) fn map_pin(path: &Path, name: &str) -> PathBuf {
     path.join(MAPS).join(name)
+}
+
+/// Maps that layout 3 had under other names, with the same values.
+const RENAMED: [(&str, &str); 2] = [("conns", "flows"), ("udp_flows", "datagrams")];
+
+/// Where a map is pinned that is carried over from another layout: under its name, or under the one it
+/// had in layout 3. The kernel keeps the name that a map was made with, so bpftool shows such a map as
+/// `flows` or `datagrams` until the state is made anew.
+pub(crate) fn carried_pin(path: &Path, name: &str) -> PathBuf {
+    let pin = map_pin(path, name);
+    let renamed = RENAMED.iter().find(|(now, _)| *now == name);
+    let former = renamed.map(|(_, before)| map_pin(path, before));
+    former.filter(|former| !pin.exists() && former.exists()).unwrap_or(pin)
 }
 
 /// The names in a directory; none if it does not exist.

@@ -217,18 +217,18 @@ impl Datapath {
         }
         dir.end_change()?;
         dir.is_still_there()?;
-        let scopes: BTreeMap<_, _> = attached.iter().map(|app| (&app.name, app.scope)).collect();
+        let app_ids: BTreeMap<_, _> = attached.iter().map(|app| (&app.name, app.app_id)).collect();
         let stays = |app: &String| {
-            let scope = work.scopes.get(app).or_else(|| scopes.get(app));
-            scope.is_some_and(|scope| held.contains(scope))
+            let app_id = work.app_ids.get(app).or_else(|| app_ids.get(app));
+            app_id.is_some_and(|app_id| held.contains(app_id))
         };
         applied.changes.extend(work.changes.into_iter().filter(|change| match change {
             Change::Attach { id, .. } if vanished.contains(id) => false,
             Change::Attach { app, .. } => !failed.contains_key(app),
             Change::Detach { app } | Change::Leave { app, .. } => !stays(app),
             Change::Vip { new, old, .. } => {
-                let scope = old.as_ref().map(|rule| rule.scope);
-                new.is_some() || !scope.is_some_and(|scope| held.contains(&scope))
+                let app_id = old.as_ref().map(|rule| rule.app_id);
+                new.is_some() || !app_id.is_some_and(|app_id| held.contains(&app_id))
             }
             Change::Upgrade { .. } | Change::Grow { .. } => true,
             Change::Expect { .. } | Change::Repair => true,
@@ -279,9 +279,8 @@ impl Datapath {
         names: &'a NameIndex,
         others: &'a Others<'a>,
     ) -> Result<Present<'a>> {
-        let last_scope =
-            maps.map_or(Ok(0), |maps| maps.layout().map(|layout| layout.last_scope))?;
-        Ok(Present { maps, now, attached, last_scope, names, others })
+        let last_app = maps.map_or(Ok(0), |maps| maps.layout().map(|layout| layout.last_app))?;
+        Ok(Present { maps, now, attached, last_app, names, others })
     }
 
     /// What [`Datapath::apply`] would change, and which apps it could not attach. Touches nothing.

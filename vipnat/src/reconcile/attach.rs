@@ -63,14 +63,14 @@ impl Datapath {
         }
         // Of all other apps the links don't matter: there may be thousands, and a container waits.
         let app = &pinned.read()?;
-        let on = switch.scope(cgroup)? == Some(app.scope);
+        let on = switch.app_of(cgroup)? == Some(app.app_id);
         if on && app.is_attached_to(cgroup) && pinned.has_by_hand(cgroup) {
             return Ok((Attached::Already, None));
         }
         for outer in below.ancestors().skip(1).take_while(|outer| *outer != Path::new("")) {
             if let Ok(Some(id)) = tree.id(outer)
                 && app.is_attached_to(id)
-                && switch.scope(id)? == Some(app.scope)
+                && switch.app_of(id)? == Some(app.app_id)
             {
                 // It is translated already, with all that is in the outer one.
                 return Ok((Attached::Already, None));
@@ -79,7 +79,7 @@ impl Datapath {
         // Containers come and go, and nobody may ever apply again.
         links::release_gone(&switch, app, &Paths::of(&tree))?;
         let holder = match holder {
-            Some(holder) => links::read_one(&dir, holder.scope, &holder.name, cgroup)?,
+            Some(holder) => links::read_one(&dir, holder.app_id, &holder.name, cgroup)?,
             None => None,
         };
         let held = app.held(cgroup).or_else(|| holder.as_ref()?.held(cgroup));
@@ -91,7 +91,7 @@ impl Datapath {
         {
             links::hand_over(holder, app, cgroup)?;
         }
-        let again = || links::read_one(&dir, app.scope, name, cgroup);
+        let again = || links::read_one(&dir, app.app_id, name, cgroup);
         let Some(here) = again()? else {
             return refused(nothing);
         };

@@ -20,26 +20,27 @@ use crate::{
         state_dir::StateDir,
     },
 };
+use vipnat_common::AppId;
 use vipnat_core::{model::Snapshot, plan::Plan};
 
-/// Makes the directories of all apps there are to be, and notes that their scopes are given.
+/// Makes the directories of all apps there are to be, and notes that their app ids are given.
 ///
-/// An app's directory is there before and after all that has its scope in the maps, so that what an
+/// An app's directory is there before and after all that has its app id in the maps, so that what an
 /// interrupted command leaves is found again under its name.
-pub(crate) fn reserve_scopes(
+pub(crate) fn reserve_app_ids(
     dir: &StateDir,
     maps: &Maps,
     work: &Work,
     attached: &[AttachedApp],
 ) -> Result<()> {
-    let highest = work.scopes.values().copied().max().unwrap_or(0);
-    if highest > maps.layout()?.last_scope {
-        maps.set_last_scope(highest)?;
+    let highest = work.app_ids.values().copied().max().unwrap_or_default();
+    if highest.0 > maps.layout()?.last_app {
+        maps.set_last_app(highest)?;
     }
     let kept = attached.iter().filter(|app| work.keeps(app));
     let known: BTreeSet<_> = kept.map(|app| app.name.as_str()).collect();
-    let new = work.scopes.iter().filter(|(app, _)| !known.contains(app.as_str()));
-    new.into_iter().try_for_each(|(app, scope)| links::reserve(dir, *scope, app).map(drop))
+    let new = work.app_ids.iter().filter(|(app, _)| !known.contains(app.as_str()));
+    new.into_iter().try_for_each(|(app, app_id)| links::reserve(dir, *app_id, app).map(drop))
 }
 
 /// Writes new lists, and lets the entries lead to them.
@@ -55,8 +56,8 @@ pub(crate) struct Done {
     pub(crate) failed: BTreeMap<String, Error>,
     /// The cgroups that went while they were attached.
     pub(crate) vanished: BTreeSet<u64>,
-    /// The scopes from which nothing was taken away, because of what failed.
-    pub(crate) held: BTreeSet<u32>,
+    /// The app ids from which nothing was taken away, because of what failed.
+    pub(crate) held: BTreeSet<AppId>,
 }
 
 /// Does all of it. Where an app can't be attached, what goes with it stays.
@@ -69,11 +70,11 @@ pub(crate) fn carry_out(
     others: &Others<'_>,
     absent: Absent,
 ) -> Result<Done> {
-    let Work { plan, changes: _, attach, owners, scopes: _, strays: _, unseen: _ } = work;
+    let Work { plan, changes: _, attach, owners, app_ids: _, strays: _, unseen: _ } = work;
     if *plan != Plan::default() {
         dir.begin_change()?;
     }
-    reserve_scopes(dir, maps, work, attached)?;
+    reserve_app_ids(dir, maps, work, attached)?;
     write_lists(maps, plan)?;
     // One write for each cgroup makes it the new app's.
     let mut done = Done::default();
@@ -93,8 +94,8 @@ pub(crate) fn carry_out(
         }
     }
     let held = held_back(maps, attached, attach, &done.failed)?;
-    let plan = plan.holding_back(now, |scope| held.contains(&scope));
-    let all = links::read(dir)?.into_iter().filter(|app| !held.contains(&app.scope));
+    let plan = plan.holding_back(now, |app_id| held.contains(&app_id));
+    let all = links::read(dir)?.into_iter().filter(|app| !held.contains(&app.app_id));
     let all: Vec<_> = all.collect();
     let mut gone = Vec::new();
     for app in &all {
@@ -113,7 +114,7 @@ pub(crate) fn carry_out(
         }
         gone.push(app);
     }
-    // A program that still has the scope that its cgroup had before must find its entries.
+    // A program that still has the app id that its cgroup had before must find its entries.
     if !attach.is_empty() && !plan.removals.is_empty() {
         wait()?;
     }
@@ -125,22 +126,22 @@ pub(crate) fn carry_out(
 }
 
 /// The apps that keep what they have: those that could not be attached, and those whose cgroups these
-/// were to get. By their scopes.
+/// were to get. By their app ids.
 fn held_back(
     maps: &Maps,
     attached: &[AttachedApp],
     attach: &[Attach],
     failed: &BTreeMap<String, Error>,
-) -> Result<BTreeSet<u32>> {
+) -> Result<BTreeSet<AppId>> {
     let mut held = BTreeSet::new();
-    for Attach { app: _, scope, cgroup, .. } in
+    for Attach { app: _, app_id, cgroup, .. } in
         attach.iter().filter(|attach| failed.contains_key(&attach.app))
     {
-        held.insert(*scope);
+        held.insert(*app_id);
         let holders = attached.iter().filter(|other| other.has_links_on(*cgroup));
-        held.extend(holders.map(|holder| holder.scope));
+        held.extend(holders.map(|holder| holder.app_id));
         // Whoever had the links, this is whose VIPs the cgroup has until it is switched.
-        held.extend(maps.cgroups().scope(*cgroup)?.filter(|scope| *scope != 0));
+        held.extend(maps.cgroups().app_of(*cgroup)?.filter(|app_id| *app_id != AppId::NONE));
     }
     Ok(held)
 }
@@ -175,7 +176,7 @@ impl<'a> Owning<'a> {
     /// Another app that has links on the cgroup.
     fn holder(&self, attach: &Attach) -> Option<&'a AttachedApp> {
         let mut holders = self.holders.get(&attach.cgroup)?.iter();
-        let is_own = |app: &AttachedApp| app.name == attach.app && app.scope == attach.scope;
+        let is_own = |app: &AttachedApp| app.name == attach.app && app.app_id == attach.app_id;
         holders.find(|other| !is_own(other)).copied()
     }
 
@@ -185,7 +186,7 @@ impl<'a> Owning<'a> {
             Entry::Vacant(new) => {
                 let app = match self.attached.get(attach.app.as_str()) {
                     Some(app) => (*app).clone(),
-                    None => links::reserve(dir, attach.scope, &attach.app)?,
+                    None => links::reserve(dir, attach.app_id, &attach.app)?,
                 };
                 new.insert(Owner { app, has_left: false })
             }
@@ -202,7 +203,7 @@ fn attach_app<'a>(
     owners: &HashMap<u64, String>,
     others: &Others<'_>,
 ) -> Result<()> {
-    let Attach { app, scope: _, cgroup, path, named: _, by_hand } = attach;
+    let Attach { app, app_id: _, cgroup, path, named: _, by_hand } = attach;
     let holder = owning.holder(attach);
     let Owner { app: own, has_left } = owning.app(dir, attach)?;
     let held = own.held(*cgroup).or_else(|| holder?.held(*cgroup));

@@ -25,13 +25,14 @@ use crate::{
         state_dir::StateDir,
     },
 };
+use vipnat_common::AppId;
 use vipnat_core::model::{Change, Place};
 
 /// Who has which cgroup, by the names of the pins.
 #[derive(Clone, Debug, Default)]
 pub struct Holdings {
-    scopes: HashMap<String, u32>,
-    apps: HashMap<u32, String>,
+    app_ids: HashMap<String, AppId>,
+    apps: HashMap<AppId, String>,
     /// The app that has links on a cgroup, by id, and whether by hand.
     cgroups: HashMap<u64, (String, bool)>,
 }
@@ -94,7 +95,7 @@ impl Datapath {
         };
         let apps = dir.path().join(APPS);
         for file in names(&apps)? {
-            let Some((scope, name)) = links::parse_dir_name(&file) else {
+            let Some((app_id, name)) = links::parse_dir_name(&file) else {
                 continue;
             };
             for links in names(&apps.join(&file))? {
@@ -102,8 +103,8 @@ impl Datapath {
                     holdings.cgroups.insert(cgroup, (name.clone(), by_hand));
                 }
             }
-            holdings.scopes.insert(name.clone(), scope);
-            holdings.apps.insert(scope, name);
+            holdings.app_ids.insert(name.clone(), app_id);
+            holdings.apps.insert(app_id, name);
         }
         Ok(holdings)
     }
@@ -157,8 +158,8 @@ impl Datapath {
         let Some((name, _)) = holdings.cgroups.get(&cgroup).cloned() else {
             return Ok(());
         };
-        let app = match holdings.scopes.get(&name) {
-            Some(scope) => links::read_one(dir, *scope, &name, cgroup)?,
+        let app = match holdings.app_ids.get(&name) {
+            Some(app_id) => links::read_one(dir, *app_id, &name, cgroup)?,
             None => None,
         };
         // `attach` may have given it to another app since.
@@ -204,7 +205,7 @@ impl Datapath {
             }
             // A container that ends while it is attached is no failure, and leaves nothing.
             Err(_) if id_of(others.tree(), below)? != Some(*id) => {
-                let app = links::read_one(dir, app.scope, name, *id)?.unwrap_or(app);
+                let app = links::read_one(dir, app.app_id, name, *id)?.unwrap_or(app);
                 links::release(switch, &app, *id)?;
                 kept.changes.push(Change::Leave { app: name.clone(), cgroup: Place::Gone });
             }
@@ -222,20 +223,20 @@ impl Datapath {
         arrival: &Arrival,
     ) -> Result<Step> {
         let Arrival { app: name, named, below, id } = arrival;
-        let Some(scope) = holdings.scopes.get(name) else {
+        let Some(app_id) = holdings.app_ids.get(name) else {
             return Ok(Step::Unclear);
         };
-        let Some(app) = links::read_one(dir, *scope, name, *id)? else {
+        let Some(app) = links::read_one(dir, *app_id, name, *id)? else {
             return Ok(Step::Unclear);
         };
-        match switch.scope(*id)? {
+        match switch.app_of(*id)? {
             // It never had a link.
             None if !app.has_links_on(*id) => {}
-            Some(on) if on == *scope && app.is_attached_to(*id) => {
+            Some(on) if on == *app_id && app.is_attached_to(*id) => {
                 return Ok(Step::Nothing(Some((name.clone(), app.has_by_hand(*id)))));
             }
             // What was attached by hand says more than a pattern.
-            Some(other) if !named && other != *scope => {
+            Some(other) if !named && other != *app_id => {
                 let holder = holdings.apps.get(&other);
                 let theirs = match holder {
                     Some(holder) => links::read_one(dir, other, holder, *id)?,
@@ -251,7 +252,7 @@ impl Datapath {
         // It is translated already, with all that is in the outer one.
         for outer in below.ancestors().skip(1).take_while(|outer| *outer != Path::new("")) {
             if let Some(outer) = id_of(tree, outer)?
-                && switch.scope(outer)? == Some(*scope)
+                && switch.app_of(outer)? == Some(*app_id)
             {
                 return Ok(Step::Nothing(None));
             }

@@ -6,7 +6,7 @@ use crate::{
     kernel::{cgroup::Paths, error::Result, maps::Maps},
     reconcile::{
         Datapath,
-        execute::{reserve_scopes, write_lists},
+        execute::{reserve_app_ids, write_lists},
         observe::Seen,
         prepare::Work,
         swap_programs,
@@ -54,14 +54,14 @@ impl Datapath {
             let nothing = Snapshot::fresh(capacity);
             let present = self.describe(Some(maps), &nothing, attached, &names, &others)?;
             let work = Work::new(content, &present)?;
-            reserve_scopes(dir, maps, &work, attached)?;
+            reserve_app_ids(dir, maps, &work, attached)?;
             write_lists(maps, &work.plan)?;
             if let Some(Old { now, maps: before, .. }) = &old {
                 // Turns go on. Those that are taken from here on, until the programs are exchanged, are
                 // taken again.
                 let cursors = before.all_cursors()?;
                 let turns = work.plan.slots.iter().filter_map(|(_, slot)| {
-                    let before = now.cursor_of(slot.owner.scope, slot.owner.vip.into())?;
+                    let before = now.cursor_of(slot.owner.app_id(), slot.owner.vip.into())?;
                     Some((slot.cursor, *cursors.get(before as usize)?))
                 });
                 let mut turns: Vec<_> = turns.collect();

@@ -31,7 +31,7 @@ pub(crate) struct Observed<T> {
     pub(crate) copied: T,
     /// The maps.
     pub(crate) maps: Maps,
-    /// The apps, by scope.
+    /// The apps, by app id.
     pub(crate) apps: Vec<Seen>,
 }
 
@@ -106,7 +106,7 @@ pub(crate) fn of_kernel(
     let mut apps = BTreeMap::new();
     let by_app = ByApp::new(now);
     for Seen { app, active } in seen {
-        let rules = by_app.rules_of(app.scope, now).collect();
+        let rules = by_app.rules_of(app.app_id, now).collect();
         let (mut cgroups, mut may_have_unseen) = (BTreeMap::new(), false);
         for id in active {
             match paths.place(*id) {

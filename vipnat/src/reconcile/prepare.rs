@@ -16,6 +16,7 @@ use crate::{
     },
     state::links::{self, AttachedApp},
 };
+use vipnat_common::AppId;
 use vipnat_core::model::NameIndex;
 use vipnat_core::{
     model::{Change, Desired, Place, Snapshot},
@@ -29,8 +30,8 @@ pub(crate) struct Work {
     pub(crate) attach: Vec<Attach>,
     /// The app that each cgroup is to belong to, by cgroup id.
     pub(crate) owners: HashMap<u64, String>,
-    /// The scope of every app there is to be.
-    pub(crate) scopes: BTreeMap<String, u32>,
+    /// The app id of every app there is to be.
+    pub(crate) app_ids: BTreeMap<String, AppId>,
     /// Whether there are directories of apps that are no app's, which go.
     pub(crate) strays: bool,
     /// What stays as it is, because it is not in view.
@@ -40,7 +41,7 @@ pub(crate) struct Work {
 /// An app to attach to a cgroup.
 pub(crate) struct Attach {
     pub(crate) app: String,
-    pub(crate) scope: u32,
+    pub(crate) app_id: AppId,
     pub(crate) cgroup: u64,
     pub(crate) path: PathBuf,
     /// It is the app's by its path, not by a pattern.
@@ -54,8 +55,8 @@ pub(crate) struct Present<'a> {
     pub(crate) maps: Option<&'a Maps>,
     pub(crate) now: &'a Snapshot,
     pub(crate) attached: &'a [AttachedApp],
-    /// The highest scope that was ever given.
-    pub(crate) last_scope: u32,
+    /// The highest app id that was ever given.
+    pub(crate) last_app: u32,
     pub(crate) names: &'a NameIndex,
     pub(crate) others: &'a Others<'a>,
 }
@@ -75,13 +76,13 @@ impl Work {
     ///
     /// [`Error::Full`](super::Error::Full); maps that can't be read.
     pub(crate) fn new(desired: &Desired, present: &Present<'_>) -> Result<Self> {
-        let Present { maps, now, attached, last_scope, names: old, others } = *present;
+        let Present { maps, now, attached, last_app, names: old, others } = *present;
         let Desired { apps, names: new } = desired;
         let by_name = links::current(attached);
-        let mut free = FreeScopes::new(now, attached, last_scope);
-        let mut scopes = BTreeMap::new();
-        let mut names: BTreeMap<u32, &str> =
-            attached.iter().map(|app| (app.scope, app.name.as_str())).collect();
+        let mut free = FreeAppIds::new(now, attached, last_app);
+        let mut app_ids = BTreeMap::new();
+        let mut names: BTreeMap<AppId, &str> =
+            attached.iter().map(|app| (app.app_id, app.name.as_str())).collect();
         let gone: BTreeSet<_> =
             attached.iter().map(|app| &app.name).filter(|name| !apps.contains_key(*name)).collect();
         let mut changes: Vec<_> =
@@ -89,10 +90,10 @@ impl Work {
         let mut rules = Vec::new();
         for (name, app) in apps {
             let existing = by_name.get(name.as_str());
-            let scope = existing.map_or_else(|| free.take(), |app| app.scope);
-            scopes.insert(name.clone(), scope);
-            names.insert(scope, name);
-            rules.extend(app.rules.iter().map(|rule| rule.of_scope(scope)));
+            let app_id = existing.map_or_else(|| free.take(), |app| app.app_id);
+            app_ids.insert(name.clone(), app_id);
+            names.insert(app_id, name);
+            rules.extend(app.rules.iter().map(|rule| rule.of_app(app_id)));
             if existing.is_none() && app.cgroups.is_empty() {
                 changes.push(Change::Expect { app: name.clone() });
             }
@@ -102,13 +103,13 @@ impl Work {
         for claim in claims(desired, attached, &mut seen) {
             let Claim { app, cgroup, below, named, by_hand } = claim;
             owners.insert(cgroup, app.to_owned());
-            let scope = scopes[app];
+            let app_id = app_ids[app];
             let Some(below) = below else {
                 unseen.push(seen.stays(app, cgroup));
                 continue;
             };
             let on = match maps {
-                Some(maps) => maps.cgroups().scope(cgroup)? == Some(scope),
+                Some(maps) => maps.cgroups().app_of(cgroup)? == Some(app_id),
                 None => false,
             };
             let path = seen.tree.mount().join(&below);
@@ -120,21 +121,21 @@ impl Work {
             if !settled {
                 let app = app.to_owned();
                 changes.push(Change::Attach { app: app.clone(), cgroup: below, id: cgroup });
-                attach.push(Attach { app, scope, cgroup, path, named, by_hand });
+                attach.push(Attach { app, app_id, cgroup, path, named, by_hand });
             }
         }
         changes.extend(left_cgroups(desired, attached, &owners, &mut seen));
         let plan = Plan::new(now, &rules, |_| true)?;
         changes.extend(plan::changes(now, &rules, &plan).into_iter().map(|change| {
-            let RuleChange { scope, vip, old: from, new: to } = change;
+            let RuleChange { app_id, vip, old: from, new: to } = change;
             let app =
-                names.get(&scope).map_or(format!("(scope {scope})"), |name| (*name).to_owned());
+                names.get(&app_id).map_or(format!("(scope {app_id})"), |name| (*name).to_owned());
             let relationship =
                 new.relationships(&app, vip).or_else(|| old.relationships(&app, vip));
             Change::Vip { app, relationship, vip, old: from, new: to }
         }));
         let strays = by_name.len() < attached.len();
-        Ok(Self { plan, changes, attach, owners, scopes, strays, unseen })
+        Ok(Self { plan, changes, attach, owners, app_ids, strays, unseen })
     }
 
     /// Whether an app is to leave a cgroup that is there, for all that can be told.
@@ -148,7 +149,7 @@ impl Work {
 
     /// Whether a directory of an app is the one that it keeps.
     pub(crate) fn keeps(&self, app: &AttachedApp) -> bool {
-        self.scopes.get(&app.name) == Some(&app.scope) && app.is_at_home()
+        self.app_ids.get(&app.name) == Some(&app.app_id) && app.is_at_home()
     }
 }
 
@@ -253,32 +254,32 @@ fn left_cgroups(
 
 /// Scopes that no app ever had, lowest first, nor has any entry or slot: a socket may keep flows of an
 /// app that is gone, and must not take them to another one.
-struct FreeScopes<'a> {
+struct FreeAppIds<'a> {
     now: &'a Snapshot,
     attached: &'a [AttachedApp],
-    taken: Option<FxHashSet<u32>>,
+    taken: Option<FxHashSet<AppId>>,
     next: u32,
 }
 
-impl<'a> FreeScopes<'a> {
+impl<'a> FreeAppIds<'a> {
     fn new(now: &'a Snapshot, attached: &'a [AttachedApp], last: u32) -> Self {
         Self { now, attached, taken: None, next: last.checked_add(1).unwrap_or(1) }
     }
 
-    fn take(&mut self) -> u32 {
+    fn take(&mut self) -> AppId {
         let taken = self.taken.get_or_insert_with(|| {
-            let entries = self.now.entries.keys().map(|key| key.scope);
-            let slots = self.now.slots.iter().flatten().map(|slot| slot.owner.scope);
-            let attached = self.attached.iter().map(|app| app.scope);
+            let entries = self.now.entries.keys().map(|key| key.app_id());
+            let slots = self.now.slots.iter().flatten().map(|slot| slot.owner.app_id());
+            let attached = self.attached.iter().map(|app| app.app_id);
             attached.chain(entries).chain(slots).collect()
         });
         loop {
-            let scope = self.next;
+            let app_id = AppId(self.next);
             // Only foreign hands can have written that the last number of all was given; then it goes on
             // from the first. 0 is "no app".
-            self.next = scope.checked_add(1).unwrap_or(1);
-            if !taken.contains(&scope) {
-                return scope;
+            self.next = self.next.checked_add(1).unwrap_or(1);
+            if !taken.contains(&app_id) {
+                return app_id;
             }
         }
     }
@@ -290,7 +291,7 @@ mod tests {
     use vipnat_core::model::Capacity;
 
     #[test]
-    fn no_app_is_given_scope_0_whatever_the_last_one_was() {
+    fn no_app_is_given_id_0_whatever_the_last_one_was() {
         let now = Snapshot::fresh(Capacity::MIN);
         for (last, expected) in [
             (0, [1, 2, 3]),
@@ -298,8 +299,8 @@ mod tests {
             (u32::MAX - 2, [u32::MAX - 1, u32::MAX, 1]),
             (u32::MAX, [1, 2, 3]),
         ] {
-            let mut free = FreeScopes::new(&now, &[], last);
-            assert_eq!([(); 3].map(|()| free.take()), expected, "{last}");
+            let mut free = FreeAppIds::new(&now, &[], last);
+            assert_eq!([(); 3].map(|()| free.take().0), expected, "{last}");
         }
     }
 }

@@ -74,7 +74,7 @@ fn pinned(dir: &StateDir, name: &str) -> Result<Option<u32>> {
 fn scope(dir: &StateDir, programs: &[(&str, ProgramInfo)]) -> Result<bool> {
     let of_name = |(hook, program): &&(&str, ProgramInfo)| program.name == *hook;
     let mut users: Vec<_> = programs.iter().filter(of_name).map(|(_, info)| info.clone()).collect();
-    let right = compat::map_difference(dir.path(), SCOPE)?.is_none();
+    let right = compat::map_difference(&map_pin(dir.path(), SCOPE), SCOPE)?.is_none();
     let used = |id: u32| users.iter().any(|program| program.maps.contains(&id));
     if right && (users.is_empty() || pinned(dir, SCOPE)?.is_some_and(used)) {
         return Ok(false);

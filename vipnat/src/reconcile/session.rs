@@ -121,7 +121,7 @@ impl Datapath {
         if !apps.is_empty() {
             flushed.found = true;
             let (now, _) = settle(&maps, true)?;
-            let plan = Plan::new(&now, &[], |scope| apps.iter().any(|app| app.scope == scope))?;
+            let plan = Plan::new(&now, &[], |app_id| apps.iter().any(|app| app.app_id == app_id))?;
             apps.iter().try_for_each(|app| links::release_all(maps.cgroups(), app))?;
             dir.begin_change()?;
             remove_entries(&maps, &plan)?;
@@ -200,12 +200,12 @@ impl Datapath {
             let Some(cgroup) = tree.id(below)? else {
                 continue;
             };
-            let scope = maps.cgroups().scope(cgroup)?;
-            let Some(app) = apps.iter().find(|app| scope == Some(app.scope)) else {
+            let app_id = maps.cgroups().app_of(cgroup)?;
+            let Some(app) = apps.iter().find(|app| app_id == Some(app.app_id)) else {
                 continue;
             };
             // Without its links the switch does nothing.
-            if links::read_one(&dir, app.scope, &app.name, cgroup)?
+            if links::read_one(&dir, app.app_id, &app.name, cgroup)?
                 .is_some_and(|app| app.is_attached_to(cgroup))
             {
                 return Ok(Some(app.name.clone()));

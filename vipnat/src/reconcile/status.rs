@@ -4,8 +4,8 @@ use crate::state::name_index;
 use std::{net::Ipv4Addr, path::Path};
 
 use vipnat_common::{
-    Protocol,
-    layout::{Counters, Cursor},
+    AppId, Protocol,
+    abi::{Counters, Cursor},
 };
 
 use crate::{
@@ -44,7 +44,7 @@ pub struct ListedApp {
     /// Its name.
     pub name: String,
     /// Its number in the maps.
-    pub scope: u32,
+    pub app_id: AppId,
     /// The cgroups it has links on.
     pub cgroups: Vec<ListedCgroup>,
 }
@@ -132,7 +132,7 @@ impl Listing {
             };
             let mut cgroups: Vec<_> = app.cgroups().map(cgroup).collect();
             cgroups.sort_by(|a, b| a.place.cmp(&b.place));
-            ListedApp { name: app.name, scope: app.scope, cgroups }
+            ListedApp { name: app.name, app_id: app.app_id, cgroups }
         };
         let mut apps: Vec<_> = seen.into_iter().map(app).collect();
         apps.sort_by(|a, b| a.name.cmp(&b.name));
@@ -143,10 +143,10 @@ impl Listing {
 
     /// The VIPs of one of the apps, by address.
     pub fn vips<'a>(&'a self, app: &'a ListedApp) -> impl Iterator<Item = ListedVip> + 'a {
-        self.by_app.rules_of(app.scope, &self.now).map(|rule| {
+        self.by_app.rules_of(app.app_id, &self.now).map(|rule| {
             let connections = self.connections(&rule);
             let backends = rule.backends();
-            let Rule { scope: _, vip, port, protocol, turns: _, select, udp_pinning } = rule;
+            let Rule { app_id: _, vip, port, protocol, turns: _, select, udp_pinning } = rule;
             ListedVip {
                 names: self.names.names(&app.name, vip),
                 vip,
@@ -162,12 +162,12 @@ impl Listing {
 
     /// How many turns the VIPs gave, all together.
     pub fn redirected(&self) -> u64 {
-        let rules = self.apps.iter().flat_map(|app| self.by_app.rules_of(app.scope, &self.now));
+        let rules = self.apps.iter().flat_map(|app| self.by_app.rules_of(app.app_id, &self.now));
         rules.map(|rule| self.connections(&rule)).sum()
     }
 
     fn connections(&self, rule: &Rule) -> u64 {
-        let cursor = self.now.cursor_of(rule.scope, rule.vip);
+        let cursor = self.now.cursor_of(rule.app_id, rule.vip);
         let cursor = cursor.and_then(|index| self.cursors.get(index as usize));
         cursor.map_or(0, Cursor::total)
     }

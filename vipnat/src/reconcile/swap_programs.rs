@@ -10,7 +10,7 @@ use nix::{
     errno::Errno,
     fcntl::{AT_FDCWD, RenameFlags, renameat2},
 };
-use vipnat_common::layout::Layout;
+use vipnat_common::abi::Layout;
 
 use crate::{
     kernel::{
@@ -18,7 +18,7 @@ use crate::{
         error::{Attempt as _, Error, Result},
         loader::build,
         maps::Maps,
-        pins::{MAP_NAMES, MAPS, NEW, PROGRAMS},
+        pins::{MAP_NAMES, MAPS, NEW, PROGRAMS, carried_pin},
     },
     state::{links::AttachedApp, staging::Staged, state_dir::StateDir},
 };
@@ -27,9 +27,9 @@ use vipnat_core::model::Capacity;
 /// No build: while programs are replaced, and if that is interrupted, they are nobody's.
 const NOBODY: [u8; 4] = [0; 4];
 
-/// The maps that outlive a change of layout: sockets that are open have notes in `flows` and
-/// `datagrams`, and attached cgroups have their storage in `scope`.
-const CARRIED: [&str; 4] = ["scope", "flows", "datagrams", "counters"];
+/// The maps that outlive a change of layout: open sockets have their records in `conns` and
+/// `udp_flows`, and attached cgroups have their storage in `scope`.
+const CARRIED: [&str; 4] = ["scope", "conns", "udp_flows", "counters"];
 
 /// Puts this build's programs in the place of those pinned. They use the same maps.
 pub(crate) fn replace_programs(dir: &StateDir) -> Result<()> {
@@ -52,7 +52,7 @@ pub(crate) fn migrate(
     let mut kept = Vec::new();
     let mut lost = Vec::new();
     for name in CARRIED {
-        match map_difference(dir.path(), name)? {
+        match map_difference(&carried_pin(dir.path(), name), name)? {
             None => kept.push(name),
             // Attached cgroups have this map's storage, and programs would read past its end.
             Some(what) if name == "scope" => {
@@ -65,12 +65,12 @@ pub(crate) fn migrate(
         }
     }
     // If it can't be read, it is at least this.
-    let highest = apps.iter().map(|app| app.scope).max().unwrap_or(0);
-    let last_scope = pinned_layout(dir.path())?.map_or(highest, |layout| layout.last_scope);
+    let highest = apps.iter().map(|app| app.app_id.0).max().unwrap_or(0);
+    let last_app = pinned_layout(dir.path())?.map_or(highest, |layout| layout.last_app);
 
     let staged = Staged::load(dir, &kept, capacity)?;
     let filled = staged
-        .stamp(build(), last_scope.max(highest))
+        .stamp(build(), last_app.max(highest))
         .and_then(|()| fill(&Maps::open(staged.path())?));
     if filled.is_err() {
         // Nobody uses them, and they may be large.

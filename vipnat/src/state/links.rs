@@ -26,6 +26,7 @@ use crate::{
     },
     state::state_dir::{StateDir, remove_tree, remove_tree_but},
 };
+use vipnat_common::AppId;
 use vipnat_core::model::Place;
 use vipnat_core::text::shown_name;
 
@@ -42,7 +43,7 @@ pub(crate) struct PinnedApp {
     /// Its name.
     pub(crate) name: String,
     /// Its number in the maps.
-    pub(crate) scope: u32,
+    pub(crate) app_id: AppId,
     dir: PathBuf,
     /// The cgroups it has something on, by id, and whether by hand.
     cgroups: BTreeMap<u64, bool>,
@@ -51,7 +52,7 @@ pub(crate) struct PinnedApp {
 }
 
 impl PinnedApp {
-    fn list(dir: PathBuf, scope: u32, name: String) -> Result<Self> {
+    fn list(dir: PathBuf, app_id: AppId, name: String) -> Result<Self> {
         let (mut cgroups, mut twice) = (BTreeMap::new(), BTreeSet::new());
         for file in names(&dir).map_err(|error| error.unless_directory(|| foreign(&dir)))? {
             let (cgroup, by_hand) =
@@ -60,7 +61,7 @@ impl PinnedApp {
                 twice.insert(cgroup);
             }
         }
-        Ok(Self { name, scope, dir, cgroups, twice })
+        Ok(Self { name, app_id, dir, cgroups, twice })
     }
 
     /// Whether it has something on this cgroup.
@@ -75,7 +76,7 @@ impl PinnedApp {
 
     /// Reads its links.
     pub(crate) fn read(&self) -> Result<AttachedApp> {
-        let Self { name, scope, dir, cgroups: ids, twice } = self;
+        let Self { name, app_id, dir, cgroups: ids, twice } = self;
         let mut cgroups = BTreeMap::new();
         let read = |cgroup: u64, by_hand: bool| {
             let links = if by_hand { format!("{BY_HAND}{cgroup}") } else { cgroup.to_string() };
@@ -93,7 +94,7 @@ impl PinnedApp {
             }
             cgroups.insert(*cgroup, links);
         }
-        Ok(AttachedApp { name: name.clone(), scope: *scope, dir: dir.clone(), cgroups })
+        Ok(AttachedApp { name: name.clone(), app_id: *app_id, dir: dir.clone(), cgroups })
     }
 }
 
@@ -103,7 +104,7 @@ pub(crate) struct AttachedApp {
     /// Its name.
     pub(crate) name: String,
     /// Its number in the maps.
-    pub(crate) scope: u32,
+    pub(crate) app_id: AppId,
     dir: PathBuf,
     /// What it has on each cgroup, by id.
     cgroups: BTreeMap<u64, Links>,
@@ -177,15 +178,15 @@ impl AttachedApp {
 
     /// Whether its directory has the name that this build gives it. Otherwise foreign hands made it.
     pub(crate) fn is_at_home(&self) -> bool {
-        let name = dir_name(self.scope, &self.name);
-        self.scope != 0 && self.dir.file_name().is_some_and(|file| *file == *name)
+        let name = dir_name(self.app_id, &self.name);
+        self.app_id != AppId::NONE && self.dir.file_name().is_some_and(|file| *file == *name)
     }
 
     /// The cgroups it is translated in: with every hook attached, and switched on.
     pub(crate) fn active(&self, switch: &Switch) -> Result<BTreeSet<u64>> {
         let mut active = BTreeSet::new();
         for (cgroup, links) in &self.cgroups {
-            if links.complete() && switch.scope(*cgroup)? == Some(self.scope) {
+            if links.complete() && switch.app_of(*cgroup)? == Some(self.app_id) {
                 active.insert(*cgroup);
             }
         }
@@ -194,7 +195,7 @@ impl AttachedApp {
 
     /// The same app as it is now; without cgroups, if it is gone.
     pub(crate) fn again(&self) -> Result<Self> {
-        PinnedApp::list(self.dir.clone(), self.scope, self.name.clone())?.read()
+        PinnedApp::list(self.dir.clone(), self.app_id, self.name.clone())?.read()
     }
 
     /// Whether it has links on this cgroup.
@@ -244,16 +245,16 @@ impl AttachedApp {
     }
 }
 
-/// The apps of a state directory, by scope.
+/// The apps of a state directory, by app id.
 pub(crate) fn list(dir: &StateDir) -> Result<Vec<PinnedApp>> {
     let apps = dir.path().join(APPS);
     let mut all = Vec::new();
     for file in names(&apps)? {
         let path = apps.join(&file);
-        let (scope, name) = parse_dir_name(&file).ok_or_else(|| foreign(&path))?;
-        all.push(PinnedApp::list(path, scope, name)?);
+        let (app_id, name) = parse_dir_name(&file).ok_or_else(|| foreign(&path))?;
+        all.push(PinnedApp::list(path, app_id, name)?);
     }
-    all.sort_by_key(|app| app.scope);
+    all.sort_by_key(|app| app.app_id);
     Ok(all)
 }
 
@@ -263,8 +264,8 @@ pub(crate) fn find(dir: &StateDir, name: &str) -> Result<Vec<AttachedApp>> {
     let mut all = Vec::new();
     for file in names(&apps)? {
         match parse_dir_name(&file) {
-            Some((scope, found)) if found == name => {
-                all.push(PinnedApp::list(apps.join(file), scope, found)?.read()?);
+            Some((app_id, found)) if found == name => {
+                all.push(PinnedApp::list(apps.join(file), app_id, found)?.read()?);
             }
             _ => {}
         }
@@ -272,16 +273,16 @@ pub(crate) fn find(dir: &StateDir, name: &str) -> Result<Vec<AttachedApp>> {
     Ok(all)
 }
 
-/// The directories that count, by the names of their apps. There is one of each app, and one of each scope,
+/// The directories that count, by the names of their apps. There is one of each app, and one of each app id,
 /// unless foreign hands made more; then those with more links.
 pub(crate) fn current(attached: &[AttachedApp]) -> HashMap<&str, &AttachedApp> {
     let mut candidates: Vec<_> = attached.iter().filter(|app| app.is_at_home()).collect();
     let whole = |app: &AttachedApp| app.cgroups.values().filter(|links| links.complete()).count();
-    candidates.sort_by_cached_key(|app| (Reverse(whole(app)), app.scope));
-    let mut scopes = HashSet::new();
+    candidates.sort_by_cached_key(|app| (Reverse(whole(app)), app.app_id));
+    let mut app_ids = HashSet::new();
     let mut current = HashMap::new();
     for app in candidates {
-        if !current.contains_key(app.name.as_str()) && scopes.insert(app.scope) {
+        if !current.contains_key(app.name.as_str()) && app_ids.insert(app.app_id) {
             current.insert(app.name.as_str(), app);
         }
     }
@@ -303,7 +304,7 @@ pub(crate) fn unknown(dir: Option<&StateDir>, name: &str) -> Error {
     })
 }
 
-/// Reads the apps of a state directory, by scope, with their links.
+/// Reads the apps of a state directory, by app id, with their links.
 pub(crate) fn read(dir: &StateDir) -> Result<Vec<AttachedApp>> {
     list(dir)?.iter().map(PinnedApp::read).collect()
 }
@@ -311,11 +312,11 @@ pub(crate) fn read(dir: &StateDir) -> Result<Vec<AttachedApp>> {
 /// An app with what it has on one cgroup, whatever else it has; `None` if there is no such app.
 pub(crate) fn read_one(
     dir: &StateDir,
-    scope: u32,
+    app_id: AppId,
     name: &str,
     cgroup: u64,
 ) -> Result<Option<AttachedApp>> {
-    let dir = dir.path().join(APPS).join(dir_name(scope, name));
+    let dir = dir.path().join(APPS).join(dir_name(app_id, name));
     let exists = |path: &Path| path.try_exists().attempt(|| format!("read {}", path.display()));
     if !exists(&dir)? {
         return Ok(None);
@@ -328,7 +329,7 @@ pub(crate) fn read_one(
             cgroups.insert(cgroup, Links::read(links, cgroup, by_hand)?);
         }
     }
-    Ok(Some(AttachedApp { name: name.to_owned(), scope, dir, cgroups }))
+    Ok(Some(AttachedApp { name: name.to_owned(), app_id, dir, cgroups }))
 }
 
 /// The program that a pinned link runs at this hook of this cgroup, by id.
@@ -350,11 +351,11 @@ fn foreign(path: &Path) -> Error {
     Error::Unsupported(format!("{} is not vipnat's; remove it", path.display()))
 }
 
-/// The app with this scope and name, whose scope is reserved if it has none yet.
-pub(crate) fn reserve(dir: &StateDir, scope: u32, name: &str) -> Result<AttachedApp> {
-    let path = dir.path().join(APPS).join(dir_name(scope, name));
+/// The app with this app id and name, whose app id is reserved if it has none yet.
+pub(crate) fn reserve(dir: &StateDir, app_id: AppId, name: &str) -> Result<AttachedApp> {
+    let path = dir.path().join(APPS).join(dir_name(app_id, name));
     fs::create_dir_all(&path).attempt(|| format!("make {}", path.display()))?;
-    PinnedApp::list(path, scope, name.to_owned())?.read()
+    PinnedApp::list(path, app_id, name.to_owned())?.read()
 }
 
 /// Gives the links that one app has on a cgroup to another. They stay attached: which app a cgroup
@@ -432,8 +433,8 @@ pub(crate) fn attach(
     let links = app.links(cgroup);
     fs::create_dir_all(&links).attempt(|| format!("make {}", links.display()))?;
     // Before the links, because the storage of a cgroup outlives them: new ones would see the
-    // scope of whatever app was there before. After them, because only they make the storage.
-    switch.set(cgroup, app.scope)?;
+    // app id of whatever app was there before. After them, because only they make the storage.
+    switch.set(cgroup, app.app_id)?;
     for (hook, kind) in HOOKS {
         let pin = links.join(hook);
         if attached_program(&pin, cgroup, kind)?.is_some() {
@@ -454,7 +455,7 @@ pub(crate) fn attach(
         let link = FdLink::try_from(link).attempt(what)?;
         link.pin(&pin).attempt(|| format!("pin {}", pin.display()))?;
     }
-    if switch.set(cgroup, app.scope)? { Ok(()) } else { Err(went_away(app, path)) }
+    if switch.set(cgroup, app.app_id)? { Ok(()) } else { Err(went_away(app, path)) }
 }
 
 fn went_away(app: &AttachedApp, path: &Path) -> Error {
@@ -468,8 +469,8 @@ fn went_away(app: &AttachedApp, path: &Path) -> Error {
 /// Removes an app's links on a cgroup, after turning translation off there, unless the cgroup is
 /// another app's by now.
 pub(crate) fn release(switch: &Switch, app: &AttachedApp, cgroup: u64) -> Result<()> {
-    if switch.scope(cgroup)? == Some(app.scope) {
-        switch.set(cgroup, 0)?;
+    if switch.app_of(cgroup)? == Some(app.app_id) {
+        switch.set(cgroup, AppId::NONE)?;
     }
     remove_tree(&app.links(cgroup))
 }
@@ -482,8 +483,8 @@ pub(crate) fn release_stray(
     cgroup: u64,
     owner: Option<&AttachedApp>,
 ) -> Result<()> {
-    if switch.scope(cgroup)? == Some(stray.scope) {
-        switch.set(cgroup, 0)?;
+    if switch.app_of(cgroup)? == Some(stray.app_id) {
+        switch.set(cgroup, AppId::NONE)?;
     }
     let stay = owner.map_or(Vec::new(), |owner| link_ids(&owner.links(cgroup)));
     remove_tree_but(&stray.links(cgroup), &stay)
@@ -504,13 +505,13 @@ pub(crate) fn release_all(switch: &Switch, app: &AttachedApp) -> Result<()> {
     app.cgroups().try_for_each(|cgroup| release(switch, app, cgroup))
 }
 
-/// Removes an app, which gives its scope back: nothing in the maps may have it any more.
+/// Removes an app, which gives its app id back: nothing in the maps may have it any more.
 pub(crate) fn remove(app: &AttachedApp) -> Result<()> {
     remove_tree(&app.dir)
 }
 
-fn dir_name(scope: u32, name: &str) -> String {
-    format!("{scope}:{}", utf8_percent_encode(name, PLAIN))
+fn dir_name(app_id: AppId, name: &str) -> String {
+    format!("{app_id}:{}", utf8_percent_encode(name, PLAIN))
 }
 
 /// The cgroup of the links in a directory of an app, and whether that was attached by hand.
@@ -519,10 +520,10 @@ pub(crate) fn parse_links_name(file: &str) -> Option<(u64, bool)> {
     Some((id.unwrap_or(file).parse().ok()?, id.is_some()))
 }
 
-pub(crate) fn parse_dir_name(file: &str) -> Option<(u32, String)> {
-    let (scope, name) = file.split_once(':')?;
+pub(crate) fn parse_dir_name(file: &str) -> Option<(AppId, String)> {
+    let (app_id, name) = file.split_once(':')?;
     let name = percent_decode_str(name).decode_utf8().ok()?;
-    Some((scope.parse().ok()?, name.into_owned()))
+    Some((AppId(app_id.parse().ok()?), name.into_owned()))
 }
 
 #[cfg(test)]
@@ -531,16 +532,17 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_app_name_is_a_file_name_on_bpffs(scope: u32, name in "\\PC{1,21}") {
-            let file = dir_name(scope, &name);
+        fn any_app_name_is_a_file_name_on_bpffs(number: u32, name in "\\PC{1,21}") {
+            let app_id = AppId(number);
+            let file = dir_name(app_id, &name);
             proptest::prop_assert!(file.len() < 255 && !file.contains(['.', '/']), "{}", file);
-            proptest::prop_assert_eq!(parse_dir_name(&file), Some((scope, name)));
+            proptest::prop_assert_eq!(parse_dir_name(&file), Some((app_id, name)));
         }
     }
 
     #[test]
     fn plain_names_stay_readable() {
-        assert_eq!(dir_name(1, "shop"), "1:shop");
-        assert_eq!(dir_name(12, "lxc.shop-2"), "12:lxc%2Eshop-2");
+        assert_eq!(dir_name(AppId(1), "shop"), "1:shop");
+        assert_eq!(dir_name(AppId(12), "lxc.shop-2"), "12:lxc%2Eshop-2");
     }
 }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use vipnat_common::layout::{LAYOUT, Layout};
+use vipnat_common::abi::{LAYOUT, Layout};
 use vipnat_core::model::Capacity;
 
 use super::state_dir::StateDir;
@@ -86,8 +86,8 @@ impl Staged {
     }
 
     /// Writes what these maps are, and who made the programs.
-    pub(crate) fn stamp(&self, build: [u8; 4], last_scope: u32) -> Result<()> {
-        write_layout(&self.path, Layout { version: LAYOUT, build, last_scope })
+    pub(crate) fn stamp(&self, build: [u8; 4], last_app: u32) -> Result<()> {
+        write_layout(&self.path, Layout { version: LAYOUT, build, last_app })
     }
 }
 

@@ -4,7 +4,7 @@
 //! /sys/fs/bpf/vipnat/
 //!     maps/…                 the pinned maps; a directory `changing` only while they change
 //!     progs/…                the pinned programs, one for each hook
-//!     apps/1:shop/22768/…    the links of app shop, whose scope is 1, on the cgroup with that id
+//!     apps/1:shop/22768/…    the links of app shop, whose app id is 1, on the cgroup with that id
 //! ```
 
 use crate::kernel::hook_query;

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fs, path::Path, process::Command, time::Instant};
 
-use vipnat_common::layout::{LAYOUT, Layout, capacity};
+use vipnat_common::abi::{LAYOUT, Layout, capacity};
 use vipnat_testkit::{faults::Operation, outcome, state};
 
 use super::{
@@ -238,22 +238,22 @@ fn taking_over(layout: Layout, kill: bool) {
 
 #[test]
 fn killed_while_it_takes_over_from_another_build() {
-    taking_over(Layout { version: LAYOUT, build: [1, 2, 3, 4], last_scope: 1 }, true);
+    taking_over(Layout { version: LAYOUT, build: [1, 2, 3, 4], last_app: 1 }, true);
 }
 
 #[test]
 fn failed_while_it_takes_over_from_another_build() {
-    taking_over(Layout { version: LAYOUT, build: [1, 2, 3, 4], last_scope: 1 }, false);
+    taking_over(Layout { version: LAYOUT, build: [1, 2, 3, 4], last_app: 1 }, false);
 }
 
 #[test]
 fn killed_while_it_takes_over_another_layout() {
-    taking_over(Layout { version: LAYOUT + 1, build: [1, 2, 3, 4], last_scope: 1 }, true);
+    taking_over(Layout { version: LAYOUT + 1, build: [1, 2, 3, 4], last_app: 1 }, true);
 }
 
 #[test]
 fn failed_while_it_takes_over_another_layout() {
-    taking_over(Layout { version: LAYOUT + 1, build: [1, 2, 3, 4], last_scope: 1 }, false);
+    taking_over(Layout { version: LAYOUT + 1, build: [1, 2, 3, 4], last_app: 1 }, false);
 }
 
 /// Whatever `attach` had done when it was killed, a second one does the rest, and what is there is what one

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use similar::TextDiff;
-use vipnat_common::layout::capacity;
+use vipnat_common::abi::capacity;
 use vipnat_testkit::{App, Cgroup, Vipnat, state};
 
 use crate::scene::{DB, PORT, Scene, table};

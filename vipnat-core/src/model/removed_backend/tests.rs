@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use vipnat_common::AppId;
+
 use super::{super::mapping::Role, *};
 use crate::table::Table;
 
@@ -22,7 +24,7 @@ fn table(apps: &[&str], backends: &str, policy: &str) -> Table {
 fn rule(table: &Table, app: &str) -> Option<Rule> {
     let relationship = table.apps.get(app)?.relationships.get("db")?;
     let role = Role::from(&table.services[&*relationship.service]);
-    Some(Rule::new(relationship, &role).of_scope(1))
+    Some(Rule::new(relationship, &role).of_app(AppId(1)))
 }
 
 fn change(app: &str, old: &Table, new: &Table) -> Change {
@@ -37,7 +39,10 @@ fn leave(old: &Table, new: &Table, heirs: &[(&str, &str)]) -> Vec<(u8, u16, OnBa
     departed(&[change("shop", old, new)], &desired, &NameIndex::of(old), &heirs)
         .into_iter()
         .map(|(departed, policy)| {
-            assert_eq!((departed.app.as_str(), departed.scope, departed.vip), ("shop", 1, VIP));
+            assert_eq!(
+                (departed.app.as_str(), departed.app_id, departed.vip),
+                ("shop", AppId(1), VIP)
+            );
             (departed.backend.ip.octets()[3], departed.backend.port, policy)
         })
         .collect()
@@ -93,24 +98,24 @@ fn an_app_that_gets_another_name_loses_nobody() {
 
 #[test]
 fn a_flow_is_judged_by_where_it_was_led_and_whether_it_still_would_be() {
-    let note = |scope, vip: Ipv4Addr, backend: u8, vip_port, backend_port| Note {
-        scope,
+    let note = |app, vip: Ipv4Addr, backend: u8, vip_port, backend_port| ConnRecord {
+        app,
         vip: vip.octets(),
         backend: [240, 0, 0, backend],
         vip_port,
         backend_port,
-        ..Note::default()
+        ..ConnRecord::default()
     };
     let departed = |port| Departed {
         app: "shop".to_owned(),
         relationship: None,
-        scope: 1,
+        app_id: AppId(1),
         vip: VIP,
         backend: Turn { ip: Ipv4Addr::new(240, 0, 0, 1), port },
     };
     let rules = |backends: &str| {
         let rule = rule(&table(&["shop"], backends, ""), "shop").unwrap();
-        Rules::from([((1, VIP), rule)])
+        Rules::from([((AppId(1), VIP), rule)])
     };
     let none = Rules::new();
     let good = note(1, VIP, 1, 5432, 5432);

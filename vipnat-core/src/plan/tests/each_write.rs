@@ -4,7 +4,8 @@ use std::{cell::RefCell, collections::BTreeMap, net::Ipv4Addr};
 
 use proptest::prelude::*;
 use vipnat_common::{
-    Count, Destination, Maps, Protocol, Range, Slot, Target, Verdict, VipKey, decide,
+    AppId, Count, Destination, Maps, Outlined, Protocol, Range, Slot, SlotFlags, Target, Verdict,
+    VipKey, decide,
 };
 
 use crate::{
@@ -29,7 +30,7 @@ impl Default for Kernel {
 }
 
 impl Maps for Kernel {
-    fn range(&self, key: &VipKey) -> Option<Range> {
+    fn entry(&self, key: &VipKey) -> Option<Range> {
         self.maps.entries.get(key).copied()
     }
 
@@ -44,7 +45,7 @@ impl Maps for Kernel {
         Some(*turn - 1)
     }
 
-    fn next_udp_connect(&self, cursor: u32) -> Option<u64> {
+    fn peek_turn(&self, cursor: u32, _: Count) -> Option<u64> {
         Some(self.cursors.borrow().get(&cursor).copied().unwrap_or_default())
     }
 
@@ -52,6 +53,8 @@ impl Maps for Kernel {
         0
     }
 }
+
+impl Outlined for Kernel {}
 
 impl Kernel {
     /// Carries a plan out; `look` is called after every write.
@@ -73,7 +76,7 @@ impl Kernel {
         for (index, slot) in &plan.retired {
             let place = &mut self.maps.slots[*index as usize];
             let before = place.expect("a slot that was in use");
-            assert_eq!(*slot, Slot { flags: before.flags | Slot::RETIRED, ..before });
+            assert_eq!(*slot, before.retired());
             *place = Some(*slot);
             look(self);
         }
@@ -87,7 +90,7 @@ impl Kernel {
         }
         for index in emptied {
             let slot = self.maps.slots[index as usize].replace(Slot::EMPTIED).expect("a slot");
-            assert!(slot.flags & Slot::RETIRED != 0 && slot != Slot::EMPTIED);
+            assert!(slot.has(SlotFlags::RETIRED) && slot != Slot::EMPTIED);
             look(self);
         }
         for index in freed {
@@ -107,23 +110,23 @@ impl Kernel {
     }
 }
 
-const SCOPES: [u32; 2] = [1, 2];
+const APPS: [u32; 2] = [1, 2];
 pub(super) const VIPS: [Ipv4Addr; 2] =
     [Ipv4Addr::new(169, 254, 1, 1), Ipv4Addr::new(169, 254, 1, 2)];
 const PORTS: [u16; 2] = [53, 80];
 const PROTOCOLS: [Protocol; 2] = [Protocol::Tcp, Protocol::Udp];
 
 pub(super) fn rule(
-    scope: u32,
+    app: u32,
     vip: Ipv4Addr,
     port: u16,
     protocol: Protocol,
     backends: &[u8],
 ) -> Rule {
     let turn =
-        |last: &u8| Turn { ip: Ipv4Addr::new(240, scope as u8, vip.octets()[3], *last), port: 0 };
+        |last: &u8| Turn { ip: Ipv4Addr::new(240, app as u8, vip.octets()[3], *last), port: 0 };
     Rule {
-        scope,
+        app_id: AppId(app),
         vip,
         port,
         protocol,
@@ -137,13 +140,13 @@ pub(super) fn rule(
 fn tables() -> impl Strategy<Value = Vec<Rule>> {
     let one = proptest::option::of((
         prop_oneof![Just(0), Just(PORTS[0])],
-        prop_oneof![Just(Protocol::HopOpt), Just(PROTOCOLS[0])],
+        prop_oneof![Just(Protocol::Any), Just(PROTOCOLS[0])],
         proptest::collection::vec(0..5u8, 0..4),
     ));
     proptest::array::uniform4(one).prop_map(|rules| {
-        let places = SCOPES.iter().flat_map(|scope| VIPS.iter().map(move |vip| (*scope, *vip)));
-        let rules = places.zip(rules).filter_map(|((scope, vip), choice)| {
-            choice.map(|(port, protocol, backends)| rule(scope, vip, port, protocol, &backends))
+        let places = APPS.iter().flat_map(|app| VIPS.iter().map(move |vip| (*app, *vip)));
+        let rules = places.zip(rules).filter_map(|((app, vip), choice)| {
+            choice.map(|(port, protocol, backends)| rule(app, vip, port, protocol, &backends))
         });
         rules.collect()
     })
@@ -151,12 +154,12 @@ fn tables() -> impl Strategy<Value = Vec<Rule>> {
 
 fn destinations() -> Vec<Destination> {
     let mut all = Vec::new();
-    for scope in SCOPES {
+    for app in APPS {
         for vip in VIPS {
             for port in PORTS {
                 for protocol in PROTOCOLS {
                     all.push(Destination {
-                        scope,
+                        app: AppId(app),
                         ip: vip.octets(),
                         port,
                         protocol,
@@ -183,7 +186,7 @@ impl From<Verdict> for Seen {
         match verdict {
             Verdict::Pass => Self::Pass,
             Verdict::Unreachable => Self::Unreachable,
-            Verdict::Unsettled => Self::Unsettled,
+            Verdict::Retry => Self::Unsettled,
             Verdict::Redirect(Target { ip, port, .. }) => Self::Redirect(ip, port),
         }
     }
@@ -192,10 +195,10 @@ impl From<Verdict> for Seen {
 /// What a table allows for a destination.
 pub(super) fn allowed(table: &[Rule], to: &Destination) -> Vec<Seen> {
     let matches = |rule: &&Rule| {
-        rule.scope == to.scope
+        rule.app_id == to.app
             && rule.vip.octets() == to.ip
             && [0, to.port].contains(&rule.port)
-            && [Protocol::HopOpt, to.protocol].contains(&rule.protocol)
+            && [Protocol::Any, to.protocol].contains(&rule.protocol)
     };
     match table.iter().find(matches) {
         None => vec![Seen::Pass],
@@ -236,7 +239,7 @@ proptest! {
             let rules = kernel.maps.rules();
             prop_assert_eq!(rules.len(), new.len());
             for rule in &new {
-                prop_assert_eq!(&rules[&(rule.scope, rule.vip)], rule);
+                prop_assert_eq!(&rules[&(rule.app_id, rule.vip)], rule);
             }
             prop_assert_eq!(Plan::new(&kernel.maps, &new, |_| true).unwrap(), Plan::default());
             old = new;
@@ -273,19 +276,24 @@ proptest! {
 #[test]
 fn cursors_stay_with_their_vip_and_are_not_shared() {
     let mut kernel = Kernel::default();
-    let any = Protocol::HopOpt;
+    let any = Protocol::Any;
     let [a, b] = VIPS;
     kernel.apply(&[
         rule(1, a, 0, any, &[1, 2, 3]),
         rule(1, b, 0, any, &[1]),
         rule(2, a, 0, any, &[1]),
     ]);
-    let cursor = |kernel: &Kernel, scope, vip| kernel.maps.cursor_of(scope, vip).unwrap();
+    let cursor = |kernel: &Kernel, app, vip| kernel.maps.cursor_of(AppId(app), vip).unwrap();
     let (first, second, third) =
         (cursor(&kernel, 1, a), cursor(&kernel, 1, b), cursor(&kernel, 2, a));
     assert!(first != second && second != third && first != third);
-    let to =
-        Destination { scope: 1, ip: a.octets(), port: 80, protocol: Protocol::Tcp, connect: true };
+    let to = Destination {
+        app: AppId(1),
+        ip: a.octets(),
+        port: 80,
+        protocol: Protocol::Tcp,
+        connect: true,
+    };
     for _ in 0..4 {
         decide(&kernel, &to);
     }
@@ -308,10 +316,10 @@ fn cursors_stay_with_their_vip_and_are_not_shared() {
 #[test]
 fn the_first_cursor_is_reset_beside_emptied_slots() {
     let mut kernel = Kernel::default();
-    let any = Protocol::HopOpt;
+    let any = Protocol::Any;
     let [a, b] = VIPS;
     kernel.apply(&[rule(1, a, 0, any, &[1]), rule(1, b, 0, any, &[1])]);
-    assert_eq!(kernel.maps.cursor_of(1, a), Some(0));
+    assert_eq!(kernel.maps.cursor_of(AppId(1), a), Some(0));
     kernel.apply(&[rule(1, a, 0, any, &[1]), rule(1, b, 0, any, &[2])]);
     kernel.reclaim(|_| {});
     kernel.apply(&[rule(1, b, 0, any, &[2])]);
@@ -321,7 +329,7 @@ fn the_first_cursor_is_reset_beside_emptied_slots() {
 #[test]
 fn an_unchanged_vip_is_not_written() {
     let mut kernel = Kernel::default();
-    let any = Protocol::HopOpt;
+    let any = Protocol::Any;
     let [a, b] = VIPS;
     kernel.apply(&[rule(1, a, 0, any, &[1]), rule(1, b, 53, any, &[1])]);
     let table = [rule(1, a, 0, any, &[2]), rule(1, b, 53, any, &[1])];
@@ -332,19 +340,19 @@ fn an_unchanged_vip_is_not_written() {
 }
 
 #[test]
-fn other_scopes_are_left_alone() {
+fn other_apps_are_left_alone() {
     let mut kernel = Kernel::default();
-    let any = Protocol::HopOpt;
+    let any = Protocol::Any;
     kernel.apply(&[rule(1, VIPS[0], 0, any, &[1]), rule(2, VIPS[0], 0, any, &[1])]);
-    let plan = Plan::new(&kernel.maps, &[], |scope| scope == 2).unwrap();
-    assert_eq!(plan.removals, [VipKey::head(2, VIPS[0].octets())]);
+    let plan = Plan::new(&kernel.maps, &[], |app_id| app_id == AppId(2)).unwrap();
+    assert_eq!(plan.removals, [VipKey::head(AppId(2), VIPS[0].octets())]);
     assert_eq!(plan.retired.len(), 1);
 }
 
 #[test]
 fn a_table_too_large_says_which_map() {
     let huge: Vec<u8> = vec![0; CAPACITY.backends as usize + 1];
-    let table = [rule(1, VIPS[0], 0, Protocol::HopOpt, &huge)];
+    let table = [rule(1, VIPS[0], 0, Protocol::Any, &huge)];
     let error = Plan::new(&Snapshot::fresh(CAPACITY), &table, |_| true).unwrap_err().to_string();
     assert!(error.contains("map `backends`") && error.contains("256"), "{error}");
     let mut larger = Snapshot::fresh(CAPACITY);

@@ -11,7 +11,13 @@ use std::{
 
 use serde::{Serialize, Serializer};
 use serde_json::ser::{Formatter, PrettyFormatter};
-use vipnat_common::layout::{ANY_PORT, ANY_PROTOCOL, Counters};
+use vipnat_common::{
+    AppId,
+    {
+        Protocol,
+        abi::{ANY_PORT, Counters},
+    },
+};
 
 use crate::cli::list::protocol_name;
 use crate::reconcile::{ListedApp, ListedCgroup, ListedVip, Listing};
@@ -81,10 +87,10 @@ impl Serialize for Apps<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self(listing) = self;
         serializer.collect_seq(listing.apps.iter().map(|app| {
-            let ListedApp { name, scope, cgroups } = app;
+            let ListedApp { name, app_id, cgroups } = app;
             App {
                 app: name,
-                scope: *scope,
+                app_id: *app_id,
                 cgroups: cgroups.iter().map(Cgroup::new).collect(),
                 relationships: Relationships { listing, app },
             }
@@ -95,7 +101,8 @@ impl Serialize for Apps<'_> {
 #[derive(Serialize)]
 struct App<'a> {
     app: &'a str,
-    scope: u32,
+    #[serde(rename = "scope")]
+    app_id: AppId,
     cgroups: Vec<Cgroup<'a>>,
     relationships: Relationships<'a>,
 }
@@ -168,7 +175,7 @@ impl Serialize for Relationship {
             also: also.map(|(relationship, service)| Also { relationship, service }).collect(),
             vip: *vip,
             port: (*port != ANY_PORT).then_some(*port),
-            protocol: (*protocol != ANY_PROTOCOL).then(|| protocol_name(*protocol)).flatten(),
+            protocol: (*protocol != Protocol::Any).then(|| protocol_name(*protocol)).flatten(),
             connections: *connections,
             backends: backends.iter().map(backend).collect(),
             select: select.word(),

@@ -1,11 +1,11 @@
-//! What is noted in sockets, whichever network namespace they are in.
+//! Reads the connection records of sockets, whichever network namespace they are in.
 
 use crate::kernel::pins;
 use std::{io::Read as _, os::fd::AsFd as _, path::Path};
 
 use aya::{Btf, Ebpf, EbpfLoader, programs::Iter};
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_SK_STORAGE;
-use vipnat_common::layout::SocketNote;
+use vipnat_common::abi::SocketRecord;
 
 use crate::kernel::{
     bpf_syscall::{ByteMap, iterate},
@@ -14,26 +14,26 @@ use crate::kernel::{
 };
 
 /// The object with the program below, and no map but for the constants of it.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/list-flows"));
-const PROGRAM: &str = "list_flows";
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/list-conns"));
+const PROGRAM: &str = "list_conns";
 
-/// The notes in the sockets of all apps of a state directory, with the sockets' addresses.
+/// The records of the sockets of all apps of a state directory, with the sockets' addresses.
 ///
 /// `sock_diag` could list the sockets of one network namespace after the other, each time with a look at
 /// the tables of all, and without what a UDP socket holds (`inet_diag_dump_icsk`, `inet_sk_diag_fill` in
-/// net/ipv4/inet_diag.c). An iterator reads what has a note, and nothing else (kernel 5.9).
+/// net/ipv4/inet_diag.c). An iterator reads sockets that have a record, and nothing else (kernel 5.9).
 #[derive(Debug)]
-pub(crate) struct Notes {
-    flows: ByteMap<4, 24>,
+pub(crate) struct ConnRecords {
+    conns: ByteMap<4, 24>,
     object: Ebpf,
 }
 
-impl Notes {
+impl ConnRecords {
     /// Loads the iterator for a state directory's map.
     pub(crate) fn open(state: &Path) -> Result<Self> {
-        let pin = pins::map_pin(state, "flows");
-        let flows = ByteMap::open(&pin, BPF_MAP_TYPE_SK_STORAGE);
-        let flows = flows.attempt(|| format!("open {}", pin.display()))?;
+        let pin = pins::map_pin(state, "conns");
+        let conns = ByteMap::open(&pin, BPF_MAP_TYPE_SK_STORAGE);
+        let conns = conns.attempt(|| format!("open {}", pin.display()))?;
         let reading = || "read the kernel's types".to_owned();
         let offsets = sock_offsets::socket_offsets().attempt(reading)?.to_bytes();
         let loading = || format!("load the program {PROGRAM}");
@@ -43,17 +43,17 @@ impl Notes {
         let types = Btf::from_sys_fs().attempt(reading)?;
         let loaded = iterator(&mut object).load("bpf_sk_storage_map", &types);
         loaded.attempt(loading)?;
-        Ok(Self { flows, object })
+        Ok(Self { conns, object })
     }
 
     /// Reads them.
-    pub(crate) fn read(&mut self) -> Result<Vec<SocketNote>> {
-        let reading = || "read the notes in sockets".to_owned();
+    pub(crate) fn read(&mut self) -> Result<Vec<SocketRecord>> {
+        let reading = || "read the records of sockets".to_owned();
         let program = iterator(&mut self.object).fd().attempt(reading)?;
         let mut bytes = Vec::new();
-        let mut file = iterate(program.as_fd(), self.flows.fd()).attempt(reading)?;
+        let mut file = iterate(program.as_fd(), self.conns.fd()).attempt(reading)?;
         file.read_to_end(&mut bytes).attempt(reading)?;
-        Ok(bytes.as_chunks().0.iter().map(SocketNote::from_bytes).collect())
+        Ok(bytes.as_chunks().0.iter().map(|bytes| SocketRecord::from_bytes(*bytes)).collect())
     }
 }
 

@@ -1,7 +1,7 @@
-//! The sockets that hooks have connected: found by the notes in them, ended.
+//! The sockets that hooks have connected: found by their records, ended.
 //!
-//! A socket is believed to be connected through a VIP if its note says so and names its present
-//! peer, as `getpeername` does it. Everything else is left alone: sockets without a note, those that
+//! A socket is believed to be connected through a VIP if its record says so and has its present
+//! peer, as `getpeername` does it. Everything else is left alone: sockets without a record, those that
 //! have moved on, and UDP sockets that are not connected.
 
 use std::{
@@ -11,13 +11,12 @@ use std::{
 };
 
 use vipnat_common::{
-    Note,
-    flow::shown_peer,
-    layout::{SocketFields, SocketNote},
+    ConnRecord,
+    abi::{SocketFields, SocketRecord},
 };
 
 use crate::kernel::error::{Error, Result};
-use crate::kernel::sockets::{conn_records::Notes, netns::Namespaces};
+use crate::kernel::sockets::{conn_records::ConnRecords, netns::Namespaces};
 
 /// States of include/net/tcp_states.h. What waits in TIME_WAIT is no socket any more.
 const ESTABLISHED: u32 = 1 << 1;
@@ -29,13 +28,13 @@ const CLOSING: u32 = 1 << 8 | 1 << 9 | 1 << 11;
 /// A search for the sockets that one state directory's hooks have connected.
 #[derive(Debug)]
 pub(crate) struct Search {
-    notes: Notes,
+    records: ConnRecords,
     namespaces: Namespaces,
 }
 
-/// A socket that is connected to what is noted in it.
+/// A socket that is connected as its record says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Connection(SocketNote);
+pub(crate) struct Connection(SocketRecord);
 
 /// What came of ending one.
 #[derive(Debug)]
@@ -51,12 +50,12 @@ pub(crate) enum End {
 impl Search {
     /// In a state directory.
     pub(crate) fn new(state: &Path) -> Result<Self> {
-        Ok(Self { notes: Notes::open(state)?, namespaces: Namespaces::default() })
+        Ok(Self { records: ConnRecords::open(state)?, namespaces: Namespaces::default() })
     }
 
     /// The connections there are now.
     pub(crate) fn connections(&mut self) -> Result<Vec<Connection>> {
-        Ok(self.notes.read()?.into_iter().filter_map(Connection::of).collect())
+        Ok(self.records.read()?.into_iter().filter_map(Connection::of).collect())
     }
 
     /// Looks for ways to some connections, by what is in these cgroups first. Returns whether it had to, and
@@ -96,7 +95,7 @@ impl Search {
 }
 
 impl Connection {
-    fn of(found: SocketNote) -> Option<Self> {
+    fn of(found: SocketRecord) -> Option<Self> {
         const TCP: u32 = ESTABLISHED | SYN_SENT | SYN_RECV | FIN_WAIT | CLOSING;
         let SocketFields { family, protocol, state, remote_port, remote_v4, remote_v6, .. } =
             found.socket;
@@ -112,7 +111,7 @@ impl Connection {
             _ => return None,
         };
         let connected = states & 1u32.checked_shl(u32::from(state)).unwrap_or(0) != 0;
-        let peer = shown_peer(&found.note, ip, u16::from_be_bytes(remote_port));
+        let peer = found.record.shown_peer(ip, u16::from_be_bytes(remote_port));
         (connected && peer.is_some()).then_some(Self(found))
     }
 
@@ -121,9 +120,9 @@ impl Connection {
         self.0.cookie
     }
 
-    /// What is noted.
-    pub(crate) fn note(&self) -> &Note {
-        &self.0.note
+    /// Its record.
+    pub(crate) fn record(&self) -> &ConnRecord {
+        &self.0.record
     }
 
     /// Whether it is a UDP socket, which can connect elsewhere at any time.
@@ -151,13 +150,13 @@ fn without_destroy(error: io::Error) -> io::Error {
 mod tests {
     use super::*;
 
-    /// A socket of this family, protocol and state, whose note names the backend that it is connected to.
-    fn found(family: i32, protocol: i32, state: u16) -> SocketNote {
-        let note = Note {
+    /// A socket of this family, protocol and state, whose record has the backend that it is connected to.
+    fn found(family: i32, protocol: i32, state: u16) -> SocketRecord {
+        let record = ConnRecord {
             backend: [247, 221, 81, 0],
             vip: [169, 254, 37, 209],
             backend_port: 5432,
-            ..Note::default()
+            ..ConnRecord::default()
         };
         let socket = SocketFields {
             family: family as u16,
@@ -168,11 +167,11 @@ mod tests {
             remote_v6: std::net::Ipv4Addr::new(247, 221, 81, 0).to_ipv6_mapped().octets(),
             ..SocketFields::default()
         };
-        SocketNote { note, socket, ..SocketNote::default() }
+        SocketRecord { record, socket, ..SocketRecord::default() }
     }
 
     #[test]
-    fn a_connection_is_what_is_connected_to_what_is_noted() {
+    fn a_connection_is_what_is_connected_to_what_is_recorded() {
         use libc::{AF_INET, AF_INET6, IPPROTO_MPTCP, IPPROTO_TCP, IPPROTO_UDP};
         let is_one = |found| Connection::of(found).is_some();
         for family in [AF_INET, AF_INET6] {

@@ -10,7 +10,7 @@ use std::{
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
 };
-use vipnat_common::layout::{SocketFields, SocketNote};
+use vipnat_common::abi::{SocketFields, SocketRecord};
 
 /// Types and flags of messages.
 const SOCK_DESTROY: u16 = 21;
@@ -39,7 +39,7 @@ impl Diag {
     /// Ends a TCP or UDP socket: TCP sends a reset, and its process gets ECONNABORTED. The kernel looks for
     /// it by addresses, ports and device, and then compares the cookie. Returns whether it was
     /// still there (needs CAP_NET_ADMIN over the namespace).
-    pub(crate) fn end(&self, socket: &SocketNote) -> io::Result<bool> {
+    pub(crate) fn end(&self, socket: &SocketRecord) -> io::Result<bool> {
         send(self.0.as_raw_fd(), &request(socket), MsgFlags::empty())?;
         let mut buffer = [0; BUFFER];
         // With this flag the size is that of the whole message, even if it did not fit.
@@ -53,8 +53,8 @@ impl Diag {
 }
 
 /// `struct inet_diag_req_v2` with a `struct inet_diag_sockid`, after the header of every message.
-fn request(socket: &SocketNote) -> Vec<u8> {
-    let SocketNote { cookie, note: _, socket, reserved: _ } = socket;
+fn request(socket: &SocketRecord) -> Vec<u8> {
+    let SocketRecord { cookie, record: _, socket, reserved: _ } = socket;
     let SocketFields { family, protocol, state: _, local_port, remote_port, device, .. } = *socket;
     let mut bytes = Vec::with_capacity(72);
     bytes.extend(72u32.to_ne_bytes());
@@ -147,11 +147,11 @@ mod tests {
             ..SocketFields::default()
         };
         let cookie = cookie(&client);
-        let socket = SocketNote { cookie, socket: fields, ..SocketNote::default() };
+        let socket = SocketRecord { cookie, socket: fields, ..SocketRecord::default() };
         let diag = Diag::new().unwrap();
-        let other = |fields| SocketNote { socket: fields, ..socket };
+        let other = |fields| SocketRecord { socket: fields, ..socket };
         let elsewhere = [
-            SocketNote { cookie: cookie + (1 << 40), ..socket },
+            SocketRecord { cookie: cookie + (1 << 40), ..socket },
             other(SocketFields { remote_v4: [127, 0, 0, 2], ..fields }),
             other(SocketFields { remote_port: [0, 1], ..fields }),
             other(SocketFields { local_port: 1, ..fields }),

@@ -4,7 +4,7 @@
 
 use std::{fs, io};
 
-use vipnat_common::layout::SocketOffsets;
+use vipnat_common::abi::SocketOffsets;
 
 /// Where the kernel describes its types.
 const TYPES: &str = "/sys/kernel/btf/vmlinux";

@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustc_hash::FxHashMap;
-use vipnat_common::Note;
+use vipnat_common::{AppId, ConnRecord};
 
 use crate::kernel::{
     error::Error,
@@ -23,14 +23,14 @@ const MOST_NAMES: usize = 4;
 /// What is to be ended, to be found by what sockets have noted.
 pub(crate) struct Due {
     pub(crate) drains: Vec<Drain>,
-    places: FxHashMap<(u32, Ipv4Addr), Vec<usize>>,
+    places: FxHashMap<(AppId, Ipv4Addr), Vec<usize>>,
 }
 
 impl Due {
     pub(crate) fn new(drains: Vec<Drain>) -> Self {
         let mut places: FxHashMap<_, Vec<_>> = FxHashMap::default();
         for (place, Drain { departed, .. }) in drains.iter().enumerate() {
-            places.entry((departed.scope, departed.vip)).or_default().push(place);
+            places.entry((departed.app_id, departed.vip)).or_default().push(place);
         }
         Self { drains, places }
     }
@@ -52,10 +52,10 @@ pub(crate) struct Current {
 
 impl Current {
     /// Which backend a noted socket was given.
-    pub(crate) fn place(&self, due: &Due, note: &Note) -> Option<usize> {
-        let places = due.places.get(&(note.scope, note.vip.into()))?;
+    pub(crate) fn place(&self, due: &Due, record: &ConnRecord) -> Option<usize> {
+        let places = due.places.get(&(record.app_id(), record.vip.into()))?;
         places.iter().copied().find(|place| {
-            self.is_due[*place] && due.drains[*place].departed.was_given(note, &self.rules)
+            self.is_due[*place] && due.drains[*place].departed.was_given(record, &self.rules)
         })
     }
 }
@@ -164,7 +164,7 @@ impl Ending {
 fn whose<'a>(departed: impl Iterator<Item = &'a Departed>) -> String {
     let mut vips: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
     let mut names = BTreeMap::new();
-    for Departed { app, relationship, scope: _, vip, backend } in departed {
+    for Departed { app, relationship, app_id: _, vip, backend } in departed {
         vips.entry((app, *vip)).or_default().insert(backend.ip);
         names.insert((app, *vip), relationship.as_deref().unwrap_or("?"));
     }
@@ -192,7 +192,7 @@ mod tests {
             let departed = Departed {
                 app: "shop".to_owned(),
                 relationship: Some(format!("db{number}")),
-                scope: 1,
+                app_id: AppId(1),
                 vip: Ipv4Addr::new(169, 254, 0, number),
                 backend: Turn { ip: Ipv4Addr::new(240, 0, 0, 1), port: 0 },
             };

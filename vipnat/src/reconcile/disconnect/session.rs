@@ -266,7 +266,7 @@ impl Datapath {
         let failures = ending.warnings(&due, kept);
         let Ending { counts, stay, .. } = ending;
         warnings.extend(stay.into_iter().map(|((place, why), count)| {
-            let Departed { app, relationship, vip, backend, scope: _ } =
+            let Departed { app, relationship, vip, backend, app_id: _ } =
                 &due.drains[place].departed;
             let name = relationship.as_deref().unwrap_or("?");
             let connections = if count == 1 { "connection" } else { "connections" };
@@ -301,7 +301,7 @@ impl Datapath {
             };
             let mut found: Vec<_> = connections
                 .iter()
-                .filter_map(|it| Some((current.place(due, it.note())?, it)))
+                .filter_map(|it| Some((current.place(due, it.record())?, it)))
                 .collect();
             let cgroups = || due.cgroups(found.iter().map(|(place, _)| *place));
             if search.reach(found.iter().map(|(_, it)| *it), cgroups) {
@@ -378,7 +378,7 @@ impl Datapath {
             return Ok(Vec::new());
         };
         let mut counts = vec![0; later.drains.len()];
-        for place in connections.iter().filter_map(|it| current.place(&later, it.note())) {
+        for place in connections.iter().filter_map(|it| current.place(&later, it.record())) {
             counts[place] += 1;
         }
         let drains = later.drains.into_iter().zip(counts).filter(|(_, count)| *count > 0);

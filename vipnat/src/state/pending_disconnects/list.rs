@@ -20,6 +20,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use vipnat_common::AppId;
 use vipnat_core::model::{Departed, Rules};
 
 /// The extension of the file.
@@ -245,8 +246,8 @@ impl Drains {
     }
 
     /// The VIPs, by app, whose backends left.
-    pub(crate) fn vips(&self) -> impl Iterator<Item = (u32, Ipv4Addr)> {
-        self.0.iter().map(|Drain { departed, .. }| (departed.scope, departed.vip))
+    pub(crate) fn vips(&self) -> impl Iterator<Item = (AppId, Ipv4Addr)> {
+        self.0.iter().map(|Drain { departed, .. }| (departed.app_id, departed.vip))
     }
 
     /// Adds one.
@@ -330,7 +331,7 @@ mod tests {
         let backend = Turn { ip: Ipv4Addr::new(240, 0, 0, number), port: 0 };
         let vip = Ipv4Addr::new(169, 254, 37, 209);
         let departed =
-            Departed { app: "shop".to_owned(), relationship: None, scope: 1, vip, backend };
+            Departed { app: "shop".to_owned(), relationship: None, app_id: AppId(1), vip, backend };
         let cgroups = vec!["/sys/fs/cgroup/shop".into()];
         Drain { id: Id(number.into()), departed, cgroups, due, on_trial: false, again: false }
     }

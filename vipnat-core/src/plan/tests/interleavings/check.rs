@@ -1,6 +1,6 @@
 //! What an answer may be, by the tables that were current while it was found.
 
-use vipnat_common::{Destination, Slot, Target, Verdict, VipKey};
+use vipnat_common::{Destination, Target, Verdict, VipKey};
 
 use super::{
     reader::{Access, Answer, Question, Reader, Told},
@@ -41,17 +41,17 @@ pub(super) struct Run {
 
 impl Asking {
     pub(super) fn new(scenario: &Scenario, history: &History, question: Question) -> Self {
-        let (Question::Decide(to) | Question::Follow(to, _)) = question;
+        let (Question::Decide(to) | Question::Rebind(to, _)) = question;
         let backends = |table: &Vec<Rule>| {
             let own =
-                table.iter().filter(|rule| rule.scope == to.scope && rule.vip.octets() == to.ip);
+                table.iter().filter(|rule| rule.app_id == to.app && rule.vip.octets() == to.ip);
             own.flat_map(|rule| &*rule.turns).map(|turn| turn.ip.octets()).collect()
         };
         Self {
             reader: Reader::new(question, scenario.ignore_owner),
             to,
-            head: VipKey::head(to.scope, to.ip),
-            current: history.current((to.scope, to.ip)),
+            head: VipKey::head(to.app, to.ip),
+            current: history.current((to.app, to.ip)),
             allowed: scenario.tables.iter().map(|table| allowed(table, &to)).collect(),
             backends: scenario.tables.iter().map(backends).collect(),
         }
@@ -65,7 +65,7 @@ impl Asking {
                 let tables = &self.allowed[oldest..=newest];
                 (is_verdict_right(verdict, run, tables), tables)
             }
-            (Answer::Followed(target), Question::Follow(_, had)) => {
+            (Answer::Rebound(target), Question::Rebind(_, had)) => {
                 let tables = remembered..=coming;
                 let backends = &self.backends[tables.clone()];
                 let tables = &self.allowed[tables];
@@ -78,7 +78,7 @@ impl Asking {
 }
 
 /// A verdict is one of a table that was current, and takes one turn if it leads somewhere: that
-/// turn's backend. It is [`Verdict::Unsettled`] only if there was no quiet look.
+/// turn's backend. It is [`Verdict::Retry`] only if there was no quiet look.
 fn is_verdict_right(verdict: Verdict, run: &Run, tables: &[Vec<Seen>]) -> bool {
     let turns = run.told.iter().filter_map(|(_, told)| match told {
         Told::Turn(turn) => Some(*turn as usize),
@@ -94,7 +94,7 @@ fn is_verdict_right(verdict: Verdict, run: &Run, tables: &[Vec<Seen>]) -> bool {
             tables.iter().any(|seen| is_turn(seen) || is_one(seen))
         }
         (Verdict::Redirect(_), []) => false,
-        (Verdict::Unsettled, _) => run.always_disturbed,
+        (Verdict::Retry, _) => run.always_disturbed,
         (Verdict::Pass | Verdict::Unreachable, _) => {
             tables.iter().any(|table| table.contains(&verdict.into()))
         }
@@ -117,11 +117,11 @@ fn is_target_right(
     let has_it = |table: &Vec<Seen>| table.contains(&own);
     match target {
         Some(target) => {
-            let strict = had.flags & Slot::STRICT != 0;
+            let strict = had.is_strict();
             let freed = !run.alone && backends.iter().any(|table| table.contains(&had.ip));
             Seen::from(Verdict::Redirect(target)) == own
                 && (strict || freed || tables.iter().any(has_it))
         }
-        None => had.flags & Slot::STRICT == 0 && (!run.alone || !tables.iter().all(has_it)),
+        None => !had.is_strict() && (!run.alone || !tables.iter().all(has_it)),
     }
 }

@@ -245,7 +245,7 @@ impl<'a> Explorer<'a> {
         let cursor = cursor as usize;
         let to = self.asking[state.reader].to;
         let owner = self.memory(&state).named_by[cursor];
-        if owner != Some((to.scope, to.ip)) {
+        if owner != Some((to.app, to.ip)) {
             return Err(format!("a turn of {owner:?} is taken for {to:?}"));
         }
         let (turn, given) = (state.cursors[cursor], state.given[cursor]);
@@ -280,8 +280,8 @@ impl<'a> Explorer<'a> {
         let mut tally =
             self.visit(State { reader: state.reader + 1, progress: Progress::default(), ..state })?;
         match answer {
-            Answer::Decided(Verdict::Unsettled) => tally.unsettled += tally.schedules,
-            Answer::Followed(None) => tally.ended += tally.schedules,
+            Answer::Decided(Verdict::Retry) => tally.unsettled += tally.schedules,
+            Answer::Rebound(None) => tally.ended += tally.schedules,
             _ => {}
         }
         Ok(tally)

@@ -1,7 +1,7 @@
 //! The maps in memory, and what changes them in one piece.
 
 use rustc_hash::FxHashMap;
-use vipnat_common::{Range, Slot, VipKey};
+use vipnat_common::{AppId, Range, Slot, VipKey};
 
 use crate::model::{Capacity, Snapshot};
 
@@ -10,7 +10,7 @@ const SLOTS: usize = 16;
 pub(super) const CURSORS: usize = 4;
 
 /// A VIP of an app.
-pub(super) type Name = (u32, [u8; 4]);
+pub(super) type Name = (AppId, [u8; 4]);
 
 /// A slot is copied in pieces of this size; no field of it is in two of them.
 pub(super) type Word = [u8; 4];

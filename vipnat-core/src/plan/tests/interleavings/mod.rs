@@ -2,7 +2,7 @@
 //!
 //! The tests next door look with a whole decision between two whole writes. Here a decision is
 //! stopped at each of its accesses, and within them, and meanwhile the writer does any number of steps,
-//! each of which is what no reader can see half of. Both are the real ones: [`decide`] and [`follow`]
+//! each of which is what no reader can see half of. Both are the real ones: [`decide`] and [`rebind`]
 //! over a model of the maps, and the plans of [`Plan::new`], one after the other, so that slots and
 //! elements are used again as soon as they can be.
 //!
@@ -18,12 +18,12 @@
 //!   the two are compared; what else is in it is read later. An element that is taken out is filled for
 //!   its next use at once. All keys share one bucket, and if that changes, a lookup may miss what is
 //!   there.
-//! - At most [`LOOKS`] - 1 looks of one decision miss a VIP that is there, since nothing but that
+//! - At most [`MAX_LOOKUPS`] - 1 looks of one decision miss a VIP that is there, since nothing but that
 //!   number keeps a decision from letting it pass. One of them may be a look between two limits.
 //! - The end of a grace period comes after the end of each reader that began before it did.
 //!
 //! [`decide`]: vipnat_common::decide()
-//! [`follow`]: vipnat_common::follow()
+//! [`rebind`]: vipnat_common::rebind()
 //! [`Range`]: vipnat_common::Range
 
 mod check;

@@ -7,20 +7,20 @@
 use std::{cell::Cell, collections::HashMap};
 
 use vipnat_common::{
-    Count, Destination, Maps, Range, Slot, Target, Verdict, VipKey, decide, follow,
+    Count, Destination, Maps, Outlined, Range, Slot, Target, Verdict, VipKey, decide, rebind,
 };
 
 /// What a reader wants to know.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Question {
     Decide(Destination),
-    Follow(Destination, Target),
+    Rebind(Destination, Target),
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Answer {
     Decided(Verdict),
-    Followed(Option<Target>),
+    Rebound(Option<Target>),
 }
 
 /// What the decision asks the maps for.
@@ -60,7 +60,7 @@ impl Replay<'_> {
 }
 
 impl Maps for Replay<'_> {
-    fn range(&self, key: &VipKey) -> Option<Range> {
+    fn entry(&self, key: &VipKey) -> Option<Range> {
         self.key.set(Some(*key));
         match self.tell(Access::Range(*key)) {
             Some(Told::Range(range)) => range.map(Range::from_bytes),
@@ -84,7 +84,7 @@ impl Maps for Replay<'_> {
         }
     }
 
-    fn next_udp_connect(&self, _: u32) -> Option<u64> {
+    fn peek_turn(&self, _: u32, _: Count) -> Option<u64> {
         unreachable!("no reader asks for port 0")
     }
 
@@ -92,6 +92,8 @@ impl Maps for Replay<'_> {
         unreachable!("no list leaves it to chance")
     }
 }
+
+impl Outlined for Replay<'_> {}
 
 /// All places that a reader can come to.
 pub(super) struct Reader {
@@ -165,7 +167,7 @@ impl Reader {
         };
         let answer = match &self.question {
             Question::Decide(to) => Answer::Decided(decide(&maps, to)),
-            Question::Follow(to, had) => Answer::Followed(follow(&maps, to, had)),
+            Question::Rebind(to, had) => Answer::Rebound(rebind(&maps, to, had)),
         };
         maps.asked.get().map_or(Next::Done(answer), Next::Access)
     }

@@ -1,6 +1,6 @@
 //! The tables, the crashes and the questions that are gone through, and what must be found.
 
-use vipnat_common::{Destination, Protocol as Ip, Slot, Target, decide::LOOKS};
+use vipnat_common::{AppId, Destination, Protocol as Ip, SlotFlags, Target, decide::MAX_LOOKUPS};
 
 use super::{
     explore::{Explorer, Tally, Violation},
@@ -35,7 +35,7 @@ impl Scenario {
             applies: (1..N).map(|table| Apply { table, crash: None }).collect(),
             protocol: Protocol::Real,
             ignore_owner: false,
-            misses: LOOKS - 1,
+            misses: MAX_LOOKUPS - 1,
         }
     }
 
@@ -55,18 +55,18 @@ impl Scenario {
 }
 
 /// Any port and protocol.
-fn any(scope: u32, backends: &[u8]) -> Rule {
-    limited(scope, 0, Ip::HopOpt, backends)
+fn any(app: u32, backends: &[u8]) -> Rule {
+    limited(app, 0, Ip::Any, backends)
 }
 
 /// All apps have the same VIP, and none has another's backends.
-fn limited(scope: u32, port: u16, protocol: Ip, backends: &[u8]) -> Rule {
-    rule(scope, VIPS[0], port, protocol, backends)
+fn limited(app: u32, port: u16, protocol: Ip, backends: &[u8]) -> Rule {
+    rule(app, VIPS[0], port, protocol, backends)
 }
 
 fn scenarios() -> Vec<Scenario> {
     let tcp = |backends| limited(1, 80, Ip::Tcp, backends);
-    let both = |backends| limited(1, 80, Ip::HopOpt, backends);
+    let both = |backends| limited(1, 80, Ip::Any, backends);
     vec![
         Scenario::new(
             "other backends",
@@ -123,13 +123,25 @@ fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-fn connect(scope: u32) -> Question {
+fn connect(app: u32) -> Question {
     let ip = VIPS[0].octets();
-    Question::Decide(Destination { scope, ip, port: 80, protocol: Ip::Tcp, connect: true })
+    Question::Decide(Destination {
+        app: AppId(app),
+        ip,
+        port: 80,
+        protocol: Ip::Tcp,
+        connect: true,
+    })
 }
 
-fn datagram(scope: u32) -> Destination {
-    Destination { scope, ip: VIPS[0].octets(), port: 80, protocol: Ip::Udp, connect: false }
+fn datagram(app: u32) -> Destination {
+    Destination {
+        app: AppId(app),
+        ip: VIPS[0].octets(),
+        port: 80,
+        protocol: Ip::Udp,
+        connect: false,
+    }
 }
 
 /// Shown with `--nocapture`.
@@ -194,15 +206,15 @@ fn a_crash_changes_nothing() {
 #[test]
 fn a_flow_keeps_its_backend_wherever_its_slot_is() {
     // That another app has a backend does not help.
-    let other = Rule { scope: 2, ..any(1, &[1]) };
+    let other = Rule { app_id: AppId(2), ..any(1, &[1]) };
     let shared = Scenario::new(
         "one backend",
         [vec![any(1, &[1]), other.clone()], vec![other.clone()], vec![any(1, &[2]), other]],
     );
     let mut total = Tally::default();
     for scenario in scenarios().into_iter().chain([shared]) {
-        for (scope, had) in flows() {
-            total += scenario.holds(&[Question::Follow(datagram(scope), had)]);
+        for (app, had) in flows() {
+            total += scenario.holds(&[Question::Rebind(datagram(app), had)]);
         }
     }
     report("a flow", total);
@@ -215,23 +227,23 @@ fn a_strict_flow_never_ends() {
     let rules = scenario.tables.iter_mut().flatten();
     rules.for_each(|rule| rule.udp_pinning = UdpPinning::Strict);
     let mut total = Tally::default();
-    for (scope, had) in flows() {
-        let had = Target { flags: Slot::STRICT, ..had };
-        total += scenario.holds(&[Question::Follow(datagram(scope), had)]);
+    for (app, had) in flows() {
+        let had = Target { flags: SlotFlags::STRICT, ..had };
+        total += scenario.holds(&[Question::Rebind(datagram(app), had)]);
     }
     report("a strict flow", total);
 }
 
 /// What flows of the first two apps had: each backend, from wherever it may have been named.
 fn flows() -> impl Iterator<Item = (u32, Target)> {
-    let had = |scope, last, slot| Target {
-        ip: [240, scope as u8, VIPS[0].octets()[3], last],
+    let had = |app, last, slot| Target {
+        ip: [240, app as u8, VIPS[0].octets()[3], last],
         slot,
         port: 80,
-        flags: 0,
+        flags: SlotFlags::empty(),
     };
-    let backends = (1..=2).flat_map(|scope| (1..=2).map(move |last| (scope, last)));
-    backends.flat_map(move |(scope, last)| (0..3).map(move |slot| (scope, had(scope, last, slot))))
+    let backends = (1..=2).flat_map(|app| (1..=2).map(move |last| (app, last)));
+    backends.flat_map(move |(app, last)| (0..3).map(move |slot| (app, had(app, last, slot))))
 }
 
 /// What goes wrong in the first schedule in which anything does.
@@ -265,7 +277,7 @@ fn other_protocols_are_found_wrong() {
 fn slots_that_are_free_at_once_are_found_wrong() {
     let broken = scenarios().into_iter();
     let broken = broken.map(|scenario| Scenario { protocol: Protocol::FreesAtOnce, ..scenario });
-    let questions = || flows().map(|(scope, had)| Question::Follow(datagram(scope), had));
+    let questions = || flows().map(|(app, had)| Question::Rebind(datagram(app), had));
     let wrong = broken.flat_map(|scenario| {
         questions().filter_map(|question| scenario.run(&[question]).err()).next()
     });
@@ -285,7 +297,7 @@ fn a_reader_that_ignores_owners_is_found_wrong() {
 fn as_many_misses_as_looks_are_believed() {
     let mut scenario = scenarios().swap_remove(1);
     assert_eq!(wrong(&scenario), None);
-    scenario.misses = LOOKS;
+    scenario.misses = MAX_LOOKUPS;
     assert!(wrong(&scenario).is_some_and(|what| what.contains("Pass")));
 }
 
@@ -297,12 +309,12 @@ fn a_look_between_two_limits_counts_as_a_miss() {
     let mut scenario = Scenario::new(
         "limits after others",
         [
-            vec![any(2, &[1]), any(3, &[1]), limit(Ip::HopOpt, 1)],
+            vec![any(2, &[1]), any(3, &[1]), limit(Ip::Any, 1)],
             vec![any(2, &[2]), any(3, &[2]), limit(Ip::Tcp, 1)],
-            vec![any(2, &[1]), any(3, &[1]), limit(Ip::HopOpt, 2)],
+            vec![any(2, &[1]), any(3, &[1]), limit(Ip::Any, 2)],
         ],
     );
     assert!(wrong(&scenario).is_some_and(|what| what.contains("Pass")));
-    scenario.misses = LOOKS - 2;
+    scenario.misses = MAX_LOOKUPS - 2;
     assert_eq!(wrong(&scenario), None);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use vipnat_common::{Range, Slot, VipKey};
+use vipnat_common::{Range, Slot, SlotFlags, VipKey};
 
 use super::memory::{Memory, Name, Step};
 use crate::{
@@ -156,11 +156,11 @@ impl History {
         let mut new = BTreeSet::new();
         for write in writes {
             match write {
-                Write::Slot(index, slot) if slot.flags & Slot::RETIRED != 0 => {
+                Write::Slot(index, slot) if slot.has(SlotFlags::RETIRED) => {
                     self.write(index, slot.to_bytes());
                 }
                 Write::Slot(index, slot) => {
-                    let name = (slot.owner.scope, slot.owner.vip);
+                    let name = (slot.owner.app_id(), slot.owner.vip);
                     let known = before.cursor_of(name.0, name.1.into()) == Some(slot.cursor);
                     if !known && new.insert(slot.cursor) {
                         self.step(Step::New(slot.cursor, name));
@@ -239,11 +239,11 @@ impl History {
     }
 
     /// For each moment: the tables that are current for a VIP.
-    pub(super) fn current(&self, (scope, vip): Name) -> Vec<Current> {
+    pub(super) fn current(&self, (app_id, vip): Name) -> Vec<Current> {
         let mut now = Current { remembered: 0, oldest: 0, newest: 0, coming: 0 };
         let mut all = vec![now];
         for (Apply { table, crash }, steps) in &self.applies {
-            let own = |key: VipKey| key.scope == scope && key.vip == vip;
+            let own = |key: VipKey| key.app_id() == app_id && key.vip == vip;
             let touches = |at: &usize| match self.steps[*at] {
                 Step::Link(element) | Step::Unlink(element) => {
                     own(self.moments[*at].elements[element].0)

@@ -1,5 +1,5 @@
-//! An iterator over the sockets that have a note in the map `flows`, in all network namespaces: writes
-//! a [`SocketNote`] for each. An object of its own, since it is loaded only to list or end connections.
+//! An iterator over the sockets that have a record in the map `conns`, in all network namespaces: writes
+//! a [`SocketRecord`] for each. An object of its own, since it is loaded only to list or end connections.
 
 #![no_std]
 #![no_main]
@@ -12,8 +12,8 @@ use aya_ebpf::{
 use core::ptr::read_volatile;
 
 use vipnat_common::{
-    Note,
-    layout::{SocketFields, SocketNote, SocketOffsets},
+    ConnRecord,
+    abi::{SocketFields, SocketOffsets, SocketRecord},
 };
 
 /// Written by the loader before the program is loaded. The verifier then takes each for a constant, and
@@ -41,8 +41,8 @@ struct Context {
     map: *const c_void,
     /// Null after the last one.
     socket: *const u8,
-    /// Null after the last one; what the socket has in the map.
-    value: *const Note,
+    /// Null after the last one; the record that the socket has in the map.
+    value: *const ConnRecord,
 }
 
 /// The beginning of `struct bpf_iter_meta`.
@@ -51,33 +51,33 @@ struct Meta {
     seq: *mut seq_file,
 }
 
-/// Called for each socket, and once after the last. Goes on in any case: if there is no room for what
-/// it writes, the kernel calls it again for the same socket (`bpf_seq_read` in kernel/bpf/bpf_iter.c).
+/// Called for each socket, and once after the last. Goes on in any case: if there is no room for its
+/// output, the kernel calls it again for the same socket (`bpf_seq_read` in kernel/bpf/bpf_iter.c).
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/bpf_sk_storage_map")]
-extern "C" fn list_flows(ctx: *const Context) -> i32 {
+extern "C" fn list_conns(ctx: *const Context) -> i32 {
     // SAFETY: the kernel passes a valid context, in which what is not null is valid.
     unsafe {
         let (socket, value) = ((*ctx).socket, (*ctx).value);
         if socket.is_null() || value.is_null() {
             return 0;
         }
-        let found = SocketNote {
+        let found = SocketRecord {
             cookie: bpf_get_socket_cookie(socket.cast_mut().cast()),
-            note: *value,
+            record: *value,
             socket: fields(socket),
             reserved: 0,
         };
         bpf_seq_write(
             (*(*ctx).meta).seq,
             (&raw const found).cast(),
-            size_of::<SocketNote>() as u32,
+            size_of::<SocketRecord>() as u32,
         );
     }
     0
 }
 
-/// What is in a socket.
+/// Reads the fields of a socket.
 ///
 /// # Safety
 ///
@@ -123,8 +123,8 @@ unsafe fn address(socket: *const u8, offset: *const u32) -> [u8; 16] {
         words[1] = read_volatile(start.add(1));
         words[2] = read_volatile(start.add(2));
         words[3] = read_volatile(start.add(3));
-        core::mem::transmute(words)
     }
+    zerocopy::transmute!(words)
 }
 
 /// Never reached: the verifier refuses any program that could get here.

@@ -1,11 +1,11 @@
 //! The getpeername hooks: show the VIP where the socket was connected through one.
 
 use aya_ebpf::programs::SockAddrContext;
-use vipnat_common::flow::shown_peer;
+use vipnat_common::AppId;
 
 use crate::{
-    context::{self, Family},
-    maps, notes,
+    ctx::{self, Family},
+    maps, sk_storage,
     verdict::PROCEED,
 };
 
@@ -13,20 +13,20 @@ use crate::{
 #[inline(always)]
 pub(crate) fn getpeername(ctx: &SockAddrContext, family: Family) -> i32 {
     // First, since most sockets have none, as those of servers: this runs inside accept too.
-    let Some(note) = notes::own_note(ctx) else {
+    let Some(record) = sk_storage::own_record(ctx) else {
         return PROCEED;
     };
-    if maps::scope() == 0 {
+    if maps::app() == AppId::NONE {
         return PROCEED;
     }
-    let Some(ip) = context::ip(ctx, family) else {
+    let Some(ip) = ctx::ip(ctx, family) else {
         return PROCEED;
     };
-    let port = context::port(ctx);
-    if notes::is_of_peer(ctx, note, ip, port)
-        && let Some((vip, port)) = shown_peer(note, ip, port)
+    let port = ctx::port(ctx);
+    if sk_storage::ensure_record_of_peer(ctx, record, ip, port)
+        && let Some((vip, port)) = record.shown_peer(ip, port)
     {
-        context::set(ctx, family, vip, port);
+        ctx::set(ctx, family, vip, port);
     }
     PROCEED
 }

@@ -3,9 +3,9 @@
 use aya_ebpf::{
     bindings::bpf_sock_addr, helpers::bpf_ktime_get_coarse_ns, programs::SockAddrContext,
 };
-use vipnat_common::{Moment, Protocol, Socket};
+use vipnat_common::{Protocol, Socket, Ticks};
 
-/// Which of the two addresses of the context a hook deals in.
+/// The address of the context that a hook reads and writes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Family {
     /// `user_ip4`.
@@ -71,16 +71,11 @@ pub(crate) fn set(ctx: &SockAddrContext, family: Family, ip: [u8; 4], port: u16)
     }
 }
 
-/// The protocol of the socket. Those without connect-time hooks never get here; whatever else may
-/// is told apart from the ones a table can name.
+/// The protocol of the socket. Sockets without connect-time hooks never get here.
 #[inline(always)]
 pub(crate) fn protocol(ctx: &SockAddrContext) -> Protocol {
     // SAFETY: the kernel passes a valid context.
-    match unsafe { (*ctx.sock_addr).protocol } {
-        6 => Protocol::Tcp,
-        17 => Protocol::Udp,
-        _ => Protocol::Reserved,
-    }
+    Protocol::of_socket(unsafe { (*ctx.sock_addr).protocol })
 }
 
 /// `TCP_ESTABLISHED` of include/net/tcp_states.h, which UDP uses for "connected".
@@ -104,7 +99,7 @@ pub(crate) fn socket(ctx: &SockAddrContext) -> Socket {
 
 /// Now. A call, so only where it matters.
 #[inline(always)]
-pub(crate) fn now() -> Moment {
+pub(crate) fn now() -> Ticks {
     // SAFETY: no arguments.
-    Moment::from_nanos(unsafe { bpf_ktime_get_coarse_ns() })
+    Ticks::from_nanos(unsafe { bpf_ktime_get_coarse_ns() })
 }

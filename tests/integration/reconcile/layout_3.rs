@@ -1,0 +1,95 @@
+//! A state of layout 3, which had two maps under other names: it is taken over without a gap, and open
+//! sockets keep their records.
+
+use std::{fs, process::Command};
+
+use serde_json::Value;
+use vipnat_common::abi::{LAYOUT, Layout};
+use vipnat_testkit::{Load, emulated, outcome, program};
+
+use crate::{
+    scene::{DB, PORT, Scene},
+    sockets::Sockets,
+};
+
+/// The names of now and of layout 3. The values are the same.
+const RENAMED: [(&str, &str); 2] = [("conns", "flows"), ("udp_flows", "datagrams")];
+
+/// Makes a state what layout 3 would have left.
+fn to_layout_3(scene: &Scene) {
+    let maps = scene.vipnat.bpffs().join("maps");
+    for (now, before) in RENAMED {
+        fs::rename(maps.join(now), maps.join(before)).unwrap();
+    }
+    let layout = Layout { version: 3, build: [1, 2, 3, 4], last_app: 1 };
+    let mut bpftool = Command::new("bpftool");
+    bpftool.args(["map", "update", "pinned"]).arg(maps.join("layout"));
+    bpftool.args(["key", "0", "0", "0", "0", "value"]);
+    let updated = outcome(bpftool.args(layout.to_bytes().map(|byte| byte.to_string())));
+    assert!(updated.status.success(), "{updated}");
+}
+
+/// The ids of maps that have records of sockets, by the names of now.
+fn ids(scene: &Scene) -> [u64; 2] {
+    RENAMED.map(|(name, _)| {
+        let mut bpftool = Command::new("bpftool");
+        let pin = scene.vipnat.bpffs().join("maps").join(name);
+        bpftool.args(["--json", "map", "show", "pinned"]).arg(pin);
+        let shown: Value = serde_json::from_str(&outcome(&mut bpftool).stdout).unwrap();
+        shown["id"].as_u64().unwrap()
+    })
+}
+
+#[test]
+fn open_sockets_keep_their_records_and_no_connect_fails() {
+    let scene = Scene::new(2);
+    scene.apply_first(2);
+    let hold = |how: &str| scene.app.hold(&format!("{how} {DB}:{PORT}"));
+    let mut sessions = [hold(""), hold("--mapped"), hold("--udp")];
+    let mut datagrams = Sockets::of(&scene.app);
+    datagrams.call("socket a udp4");
+    let source = |backend: &str| format!("\"{backend}\" from {DB}:{PORT}");
+    let first = datagrams.ask("a", PORT);
+    let backend =
+        ["0", "1"].into_iter().find(|backend| first == source(backend)).expect("a backend");
+    let mut load = scene.app.command(program("load"));
+    load.args(["--expect", "", "--tcp", "1", "--udp", "1"]).arg(format!("{DB}:{PORT}"));
+    let load = Load::start(load);
+    let before = ids(&scene);
+    for _ in 0..if emulated() { 2 } else { 10 } {
+        to_layout_3(&scene);
+        let printed = scene.apply_first(2);
+        assert!(
+            printed.starts_with("~ state of another layout taken over: version 3"),
+            "{printed}"
+        );
+        assert_eq!(printed.lines().count(), 1, "{printed}");
+        for session in &mut sessions {
+            let report = session.ask();
+            let peer = report.peer().replace("[::ffff:", "").replace(']', "");
+            assert_eq!((report.ok, peer), (true, format!("{DB}:{PORT}")));
+        }
+        assert_eq!(datagrams.ask("a", PORT), source(backend));
+        assert_eq!(ids(&scene), before, "the maps are the same");
+        assert_eq!(scene.apply_first(2), "nothing to change\n");
+    }
+    load.stop().assert_flawless();
+    for (_, name) in RENAMED {
+        assert!(!scene.vipnat.bpffs().join("maps").join(name).exists(), "{name} is left");
+    }
+}
+
+#[test]
+fn until_it_is_taken_over_list_names_the_layout_and_flush_removes_it() {
+    let scene = Scene::new(1);
+    scene.apply_first(1);
+    to_layout_3(&scene);
+    let listed = scene.vipnat.run(["list"]);
+    assert_eq!(listed.code(), Some(1), "{listed}");
+    let expected = format!("version 3, this vipnat has {LAYOUT}");
+    assert!(listed.stderr.contains(&expected), "{listed}");
+    assert_eq!(scene.who(), "0", "what is attached translates");
+    let flushed = scene.vipnat.run(["flush"]);
+    assert_eq!(flushed.code(), Some(0), "{flushed}");
+    assert!(!scene.vipnat.bpffs().exists());
+}

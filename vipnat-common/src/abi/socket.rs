@@ -1,0 +1,177 @@
+//! What sockets keep: the values of the maps `conns` and `udp_flows`, and what the iterator over
+//! sockets reads.
+
+use bitflags::bitflags;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::keys::AppId;
+
+/// The value of the `conns` map (socket storage): what this socket was connected from and to.
+///
+/// With what the kernel needs for each value, 72 bytes, this just fits the allocator's 96.
+///
+/// Sockets outlive upgrades: if a layout has another `ConnRecord` or other [`UdpFlows`], open sockets
+/// lose what they are connected through. So new fields go elsewhere if they can.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+pub struct ConnRecord {
+    /// The app whose hook translated: an [`AppId`]. Cgroups nest: a parent's hook runs after the
+    /// child's and must not take the child's record for a stale one of its own.
+    pub app: u32,
+    /// The address that the application asked for, network byte order; all zeroes: no VIP.
+    pub vip: [u8; 4],
+    /// The address that it was given, network byte order.
+    pub backend: [u8; 4],
+    /// The port that the application asked for, host byte order.
+    pub vip_port: u16,
+    /// The port that it was given, host byte order.
+    pub backend_port: u16,
+    /// UDP: the slot of `backends` that named the backend, a hint, with [`ConnRecord::ANSWERED`] and
+    /// [`ConnRecord::STRICT`] in the two highest bits.
+    pub slot_and_flags: u32,
+    /// UDP: from when on an answered flow counts as a stream, which lives longer, in
+    /// [`Ticks`](crate::Ticks).
+    pub stream_after: u32,
+}
+
+impl ConnRecord {
+    /// In `slot_and_flags`: the backend has answered.
+    pub const ANSWERED: u32 = 1 << 31;
+    /// In `slot_and_flags`: the flow keeps its backend when that leaves the table.
+    pub const STRICT: u32 = 1 << 30;
+
+    /// The app whose hook translated.
+    #[inline(always)]
+    pub const fn app_id(&self) -> AppId {
+        AppId(self.app)
+    }
+}
+
+/// One of the [`UdpFlows`]: what a socket that is not connected sends through.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+pub struct UdpFlow {
+    /// The same as a socket that is connected keeps.
+    pub record: ConnRecord,
+    /// The port of the socket itself, host byte order.
+    pub local_port: u16,
+    /// [`UdpFlowFlags`].
+    pub flags: u16,
+    /// When the flow ends unless there is more traffic, in [`Ticks`](crate::Ticks).
+    pub expires: u32,
+}
+
+bitflags! {
+    /// The flags of a [`UdpFlow`].
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct UdpFlowFlags: u16 {
+        /// The socket has sent to the backend's own address since, so replies from there show the
+        /// backend, not the VIP.
+        const REPLIES_UNTRANSLATED = 1;
+        /// The socket was connected through this flow when it connected again, and nothing was sent
+        /// through the flow since. If that connect failed, the socket is still connected through it.
+        const PEER = 2;
+    }
+}
+
+/// The value of the `udp_flows` map (socket storage): the flows of a UDP socket that sends without
+/// being connected. The kernel runs all hooks of a UDP socket under its lock
+/// (`BPF_CGROUP_RUN_SA_PROG_LOCK` in include/linux/bpf-cgroup.h, `inet_getname`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+pub struct UdpFlows {
+    /// The one that was last sent to first; those without a VIP are free.
+    pub flows: [UdpFlow; UdpFlows::CAPACITY],
+}
+
+impl UdpFlows {
+    /// How many flows one socket can have at a time.
+    pub const CAPACITY: usize = 16;
+}
+
+/// What the iterator over `conns` writes for each socket; it is in no map.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+pub struct SocketRecord {
+    /// The socket's cookie, which no other socket ever has.
+    pub cookie: u64,
+    /// The record that it keeps.
+    pub record: ConnRecord,
+    /// The socket itself, so that it is found without a list of all sockets of its network namespace.
+    pub socket: SocketFields,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// What the kernel keeps in `struct sock` of a socket that is connected, or was.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+pub struct SocketFields {
+    /// `AF_INET` or `AF_INET6`.
+    pub family: u16,
+    /// `IPPROTO_TCP` and the like. `IPPROTO_MPTCP` needs more than a byte.
+    pub protocol: u16,
+    /// One of include/net/tcp_states.h.
+    pub state: u16,
+    /// Its own port, host byte order.
+    pub local_port: u16,
+    /// Its peer's port, network byte order.
+    pub remote_port: [u8; 2],
+    /// Zero.
+    pub reserved: u16,
+    /// The device that it is bound to, or 0.
+    pub device: u32,
+    /// The inode number of its network namespace.
+    pub namespace: u32,
+    /// Its own address, if it is an IPv4 socket.
+    pub local_v4: [u8; 4],
+    /// Its peer's, likewise.
+    pub remote_v4: [u8; 4],
+    /// Its own address, if it is an IPv6 socket.
+    pub local_v6: [u8; 16],
+    /// Its peer's, likewise.
+    pub remote_v6: [u8; 16],
+}
+
+/// Where [`SocketFields`] are in `struct sock`, in bytes. The loader takes them from the kernel's own
+/// types, since they differ between kernels, and sets them before it loads the iterator.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
+pub struct SocketOffsets {
+    /// A `u16`.
+    pub family: u32,
+    /// A `u16`.
+    pub protocol: u32,
+    /// A `u8`.
+    pub state: u32,
+    /// A `u16`.
+    pub local_port: u32,
+    /// A `u16`.
+    pub remote_port: u32,
+    /// A `u32`.
+    pub device: u32,
+    /// A pointer to the namespace.
+    pub namespace: u32,
+    /// In the namespace: a `u32`.
+    pub namespace_number: u32,
+    /// Four bytes.
+    pub local_v4: u32,
+    /// Four bytes.
+    pub remote_v4: u32,
+    /// Sixteen bytes.
+    pub local_v6: u32,
+    /// Sixteen bytes.
+    pub remote_v6: u32,
+}
+
+// Sizes and offsets are part of the pinned state: a change here is a new LAYOUT.
+const _: () = {
+    use core::mem::{offset_of, size_of};
+    assert!(size_of::<ConnRecord>() == 24 && align_of::<ConnRecord>() == 8);
+    assert!(size_of::<UdpFlow>() == 32);
+    assert!(offset_of!(UdpFlow, local_port) == 24);
+    assert!(size_of::<UdpFlows>() == 512);
+    assert!(size_of::<SocketFields>() == 60);
+    assert!(size_of::<SocketRecord>() == 96);
+    assert!(size_of::<SocketOffsets>() == 48);
+};
