@@ -2,7 +2,7 @@
 
 use std::{net::Ipv4Addr, path::PathBuf};
 
-use super::{capacity::Capacity, mapping::Rule, place::Place};
+use super::{capacity::Capacity, mapping::Mapping, place::Place};
 
 /// One difference that an apply makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,9 +54,9 @@ pub enum Change {
         /// The VIP.
         vip: Ipv4Addr,
         /// What it did.
-        old: Option<Rule>,
+        old: Option<Mapping>,
         /// What it does from now on.
-        new: Option<Rule>,
+        new: Option<Mapping>,
     },
     /// What a crash left behind is put in order.
     Repair,

@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     capacity::Capacity,
-    mapping::{Role, Rule},
+    mapping::{BackendSet, Mapping},
     names::NameIndex,
 };
 use crate::table::Table;
@@ -27,7 +27,7 @@ pub struct Desired {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DesiredApp {
     /// What its VIPs do. Their app id is given when it is known.
-    pub rules: Vec<Rule>,
+    pub mappings: Vec<Mapping>,
     /// Its cgroups, by id, and where each is below the mount.
     pub cgroups: BTreeMap<u64, PathBuf>,
     /// Those among them that are the app's by their path, not by a pattern.
@@ -42,12 +42,12 @@ pub struct DesiredApp {
 impl Desired {
     /// What it takes to do what is desired.
     pub fn capacity(&self) -> Capacity {
-        let rules = self.apps.values().flat_map(|app| &app.rules);
-        let turns = rules.clone().map(|Rule { turns, .. }| turns.len().max(1) as u32);
+        let mappings = self.apps.values().flat_map(|app| &app.mappings);
+        let turns = mappings.clone().map(|Mapping { turns, .. }| turns.len().max(1) as u32);
         let turns = turns.fold(0, u32::saturating_add);
         // One that is limited has a head as well, which has a slot.
-        let limited = rules.clone().filter(|rule| rule.limited()).count() as u32;
-        let cursors = rules.count() as u32;
+        let limited = mappings.clone().filter(|rule| rule.limited()).count() as u32;
+        let cursors = mappings.count() as u32;
         Capacity { vips: cursors + limited, backends: turns.saturating_add(limited), cursors }
     }
 
@@ -55,12 +55,12 @@ impl Desired {
     pub fn without_cgroups(table: &Table) -> Self {
         let services = table.services.iter();
         let roles: FxHashMap<_, _> =
-            services.map(|(name, service)| (name.as_str(), Role::from(service))).collect();
+            services.map(|(name, service)| (name.as_str(), BackendSet::from(service))).collect();
         let apps = table.apps.iter().map(|(name, app)| {
-            let rules = app
-                .mappings()
-                .map(|(_, relationship)| Rule::new(relationship, &roles[&*relationship.service]));
-            (name.clone(), DesiredApp { rules: rules.collect(), ..DesiredApp::default() })
+            let mappings = app.mappings().map(|(_, relationship)| {
+                Mapping::new(relationship, &roles[&*relationship.service])
+            });
+            (name.clone(), DesiredApp { mappings: mappings.collect(), ..DesiredApp::default() })
         });
         Self { apps: apps.collect(), names: NameIndex::of(table) }
     }
@@ -75,7 +75,7 @@ impl Desired {
         for (name, mut cgroups) in attached.filter(|(name, _)| !self.apps.contains_key(*name)) {
             let of = |id| self.apps.values().find(|heir| heir.cgroups.contains_key(&id));
             if let Some(heir) = cgroups.find_map(of) {
-                let app = DesiredApp { rules: heir.rules.clone(), ..DesiredApp::default() };
+                let app = DesiredApp { mappings: heir.mappings.clone(), ..DesiredApp::default() };
                 all.apps.insert(name.to_owned(), app);
             }
         }
@@ -85,7 +85,7 @@ impl Desired {
     /// Whether two say the same of apps, VIPs and backends; containers may have come and gone.
     pub fn same_table(&self, other: &Self) -> bool {
         let table = |desired: &Self| -> BTreeMap<_, _> {
-            desired.apps.iter().map(|(name, app)| (name.clone(), app.rules.clone())).collect()
+            desired.apps.iter().map(|(name, app)| (name.clone(), app.mappings.clone())).collect()
         };
         self.names == other.names && table(self) == table(other)
     }

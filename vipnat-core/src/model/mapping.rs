@@ -5,11 +5,11 @@ use std::{collections::HashMap, iter, net::Ipv4Addr, sync::Arc};
 use serde::{Deserialize, Serialize};
 use vipnat_common::{AppId, ConnRecord, Protocol, Slot, SlotFlags, VipKey, abi::ANY_PORT};
 
-use crate::table::{Backend, Relationship, Select, Service, UdpPinning};
+use crate::table::{self, Relationship, Select, Service, UdpPinning};
 
 /// One VIP of one app.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
+pub struct Mapping {
     /// The app.
     pub app_id: AppId,
     /// The VIP.
@@ -20,7 +20,7 @@ pub struct Rule {
     pub protocol: Protocol,
     /// The round of the round robin; with [`Select::Random`], the lots. Empty: connects are refused.
     /// Shared by all VIPs of a service.
-    pub turns: Arc<[Turn]>,
+    pub turns: Arc<[Backend]>,
     /// Who is next; round robin if there are no turns.
     pub select: Select,
     /// What becomes of UDP flows whose turn is gone; what the table says if there are no turns.
@@ -29,21 +29,21 @@ pub struct Rule {
 
 /// Where one turn goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Turn {
+pub struct Backend {
     /// The backend.
     pub ip: Ipv4Addr,
     /// Its port, or 0 for the one the application asked for.
     pub port: u16,
 }
 
-impl From<&Backend> for Turn {
-    fn from(backend: &Backend) -> Self {
-        let Backend { ip, port, weight: _ } = *backend;
+impl From<&table::Backend> for Backend {
+    fn from(backend: &table::Backend) -> Self {
+        let table::Backend { ip, port, weight: _ } = *backend;
         Self { ip, port: port.map_or(0, u16::from) }
     }
 }
 
-impl Turn {
+impl Backend {
     /// Whether this turn may have led a socket to where it is.
     pub fn leads(&self, note: &ConnRecord) -> bool {
         let port = if self.port == 0 { note.vip_port } else { self.port };
@@ -51,10 +51,10 @@ impl Turn {
     }
 }
 
-impl Rule {
+impl Mapping {
     /// The rule of a relationship with a service.
-    pub fn new(relationship: &Relationship, role: &Role) -> Self {
-        let Role { turns, select, udp_pinning } = role;
+    pub fn new(relationship: &Relationship, role: &BackendSet) -> Self {
+        let BackendSet { turns, select, udp_pinning } = role;
         Self {
             app_id: AppId::NONE,
             vip: relationship.vip,
@@ -81,7 +81,7 @@ impl Rule {
         flags
     }
 
-    /// What flags say: the reverse of [`Rule::flags`].
+    /// What flags say: the reverse of [`Mapping::flags`].
     pub fn choices(flags: SlotFlags) -> (Select, UdpPinning) {
         let random = flags.contains(SlotFlags::RANDOM);
         let strict = flags.contains(SlotFlags::STRICT);
@@ -92,12 +92,12 @@ impl Rule {
     }
 
     /// The backends in the order of their first turns, with their turns in a round.
-    pub fn backends(&self) -> Vec<(Turn, usize)> {
+    pub fn backends(&self) -> Vec<(Backend, usize)> {
         // Most have one, and there can be very many of them.
         if let [turn] = *self.turns {
             return vec![(turn, 1)];
         }
-        let mut backends: Vec<(Turn, usize)> = Vec::new();
+        let mut backends: Vec<(Backend, usize)> = Vec::new();
         let mut places = HashMap::new();
         for turn in &*self.turns {
             let place = *places.entry(turn).or_insert(backends.len());
@@ -125,15 +125,15 @@ impl Rule {
 
     /// The slots of one of these entries.
     pub fn slots(&self, owner: VipKey, cursor: u32) -> impl Iterator<Item = Slot> {
-        const NOWHERE: Turn = Turn { ip: Ipv4Addr::UNSPECIFIED, port: 0 };
+        const NOWHERE: Backend = Backend { ip: Ipv4Addr::UNSPECIFIED, port: 0 };
         let is_head = self.limited() && owner == VipKey::head(self.app_id, owner.vip);
         let (turns, flags) = match &*self.turns {
             _ if is_head => (&[NOWHERE][..], SlotFlags::LIMITED),
             [] => (&[NOWHERE][..], SlotFlags::UNREACHABLE),
             turns => (turns, self.flags()),
         };
-        let slot = move |turn: &Turn| {
-            let Turn { ip, port } = *turn;
+        let slot = move |turn: &Backend| {
+            let Backend { ip, port } = *turn;
             Slot { owner, ip: ip.octets(), port, flags: flags.bits(), cursor }
         };
         turns.iter().map(slot)
@@ -141,15 +141,15 @@ impl Rule {
 }
 
 /// What a service is to all VIPs that lead to it.
-pub struct Role {
-    turns: Arc<[Turn]>,
+pub struct BackendSet {
+    turns: Arc<[Backend]>,
     select: Select,
     udp_pinning: UdpPinning,
 }
 
-impl From<&Service> for Role {
+impl From<&Service> for BackendSet {
     fn from(service: &Service) -> Self {
-        let turns: Arc<[_]> = service.turns().map(Turn::from).collect();
+        let turns: Arc<[_]> = service.turns().map(Backend::from).collect();
         // Without turns there is no slot to keep the choice in.
         let (select, udp_pinning) = if turns.is_empty() {
             (Select::default(), UdpPinning::default())

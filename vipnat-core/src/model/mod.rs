@@ -15,9 +15,9 @@ pub use self::{
     change::Change,
     desired::{Desired, DesiredApp},
     full::MapFull,
-    mapping::{Role, Rule, Turn},
+    mapping::{Backend, BackendSet, Mapping},
     names::{NameIndex, Names},
     place::Place,
-    removed_backend::{Departed, Rules, departed, unknown},
+    removed_backend::{Mappings, RemovedBackend, removed_backends, unknown},
     snapshot::{ByApp, Snapshot, indices},
 };

@@ -11,14 +11,14 @@ use vipnat_common::{AppId, ConnRecord};
 use super::{
     change::Change,
     desired::Desired,
-    mapping::{Rule, Turn},
+    mapping::{Backend, Mapping},
     names::NameIndex,
 };
 use crate::table::OnBackendRemoved;
 
 /// A backend that a VIP no longer leads to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Departed {
+pub struct RemovedBackend {
     /// The app.
     pub app: String,
     /// The relationship, if its name is known.
@@ -30,24 +30,26 @@ pub struct Departed {
     pub vip: Ipv4Addr,
     /// The backend.
     #[serde(flatten)]
-    pub backend: Turn,
+    pub backend: Backend,
 }
 
-/// The rules of all VIPs, by app and VIP.
-pub type Rules = BTreeMap<(AppId, Ipv4Addr), Rule>;
+/// The mappings of all VIPs, by app and VIP.
+pub type Mappings = BTreeMap<(AppId, Ipv4Addr), Mapping>;
 
-impl Departed {
+impl RemovedBackend {
     /// Whether a socket with this record was led to the backend, and is led there by no other turn of the VIP either.
-    pub fn was_given(&self, record: &ConnRecord, rules: &Rules) -> bool {
+    pub fn was_given(&self, record: &ConnRecord, mappings: &Mappings) -> bool {
         let Self { app: _, relationship: _, app_id, vip, backend } = self;
         let of_vip = record.app_id() == *app_id && record.vip == vip.octets();
-        let mut turns = rules.get(&(*app_id, *vip)).into_iter().flat_map(|rule| &*rule.turns);
+        let mut turns = mappings.get(&(*app_id, *vip)).into_iter().flat_map(|rule| &*rule.turns);
         of_vip && backend.leads(record) && !turns.any(|turn| turn.leads(record))
     }
 
     /// Whether the VIP leads to the backend after all.
-    pub fn is_back(&self, rules: &Rules) -> bool {
-        rules.get(&(self.app_id, self.vip)).is_some_and(|rule| rule.turns.contains(&self.backend))
+    pub fn is_back(&self, mappings: &Mappings) -> bool {
+        mappings
+            .get(&(self.app_id, self.vip))
+            .is_some_and(|rule| rule.turns.contains(&self.backend))
     }
 }
 
@@ -56,12 +58,12 @@ impl Departed {
 ///
 /// `heirs` are the apps that get the cgroup of one that goes, by its name: that app has only got
 /// another name, if the heir has the same VIP.
-pub fn departed(
+pub fn removed_backends(
     changes: &[Change],
     desired: &Desired,
     record: &NameIndex,
     heirs: &HashMap<&str, &str>,
-) -> Vec<(Departed, OnBackendRemoved)> {
+) -> Vec<(RemovedBackend, OnBackendRemoved)> {
     let mut all = Vec::new();
     for change in changes {
         let Change::Vip { app, relationship, vip, old: Some(old), new: _ } = change else {
@@ -77,7 +79,7 @@ pub fn departed(
         let left = old.backends().into_iter().filter(|(turn, _)| !stay.contains(turn));
         all.extend(left.map(|(backend, _)| {
             let (app, relationship) = (app.clone(), relationship.clone());
-            (Departed { app, relationship, app_id: old.app_id, vip: *vip, backend }, policy)
+            (RemovedBackend { app, relationship, app_id: old.app_id, vip: *vip, backend }, policy)
         }));
     }
     all
@@ -117,8 +119,8 @@ fn policy(
     Some(known.or_else(|| record.names(app, vip))?.on_backend_removed)
 }
 
-fn rule_of<'a>(desired: &'a Desired, app: &str, vip: Ipv4Addr) -> Option<&'a Rule> {
-    desired.apps.get(app)?.rules.iter().find(|rule| rule.vip == vip)
+fn rule_of<'a>(desired: &'a Desired, app: &str, vip: Ipv4Addr) -> Option<&'a Mapping> {
+    desired.apps.get(app)?.mappings.iter().find(|rule| rule.vip == vip)
 }
 
 #[cfg(test)]

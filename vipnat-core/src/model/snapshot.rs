@@ -11,7 +11,7 @@ use vipnat_common::{AppId, Range, Slot, SlotFlags, VipKey};
 
 use super::{
     capacity::Capacity,
-    mapping::{Rule, Turn},
+    mapping::{Backend, Mapping},
 };
 
 /// The maps `vips` and `backends` at one moment.
@@ -109,18 +109,18 @@ impl Snapshot {
         }
     }
 
-    /// The rules that the entries make, by app and VIP.
+    /// The mappings that the entries make, by app and VIP.
     #[cfg(test)]
-    pub fn rules(&self) -> BTreeMap<(AppId, Ipv4Addr), Rule> {
+    pub fn mappings(&self) -> BTreeMap<(AppId, Ipv4Addr), Mapping> {
         let by_app = ByApp::new(self);
         self.rules_by(&by_app.0).map(|rule| ((rule.app_id, rule.vip), rule)).collect()
     }
 
-    /// The rules that the entries of whole VIPs make, which stand together.
+    /// The mappings that the entries of whole VIPs make, which stand together.
     ///
     /// What the hooks would do: a head that is not limited hides the limited entries that a crash may
     /// have left beside it.
-    fn rules_by<'a>(&'a self, keys: &'a [VipKey]) -> impl Iterator<Item = Rule> + 'a {
+    fn rules_by<'a>(&'a self, keys: &'a [VipKey]) -> impl Iterator<Item = Mapping> + 'a {
         let vips = keys.chunk_by(|a, b| (a.app_id(), a.vip) == (b.app_id(), b.vip));
         vips.filter_map(|of_vip| {
             let head = VipKey::head(of_vip[0].app_id(), of_vip[0].vip);
@@ -141,8 +141,8 @@ impl Snapshot {
     pub fn rules_of(
         &self,
         names: impl Iterator<Item = (AppId, Ipv4Addr)>,
-    ) -> BTreeMap<(AppId, Ipv4Addr), Rule> {
-        let mut rules = BTreeMap::new();
+    ) -> BTreeMap<(AppId, Ipv4Addr), Mapping> {
+        let mut mappings = BTreeMap::new();
         let mut limited = BTreeSet::new();
         for (app_id, vip) in names {
             let head = VipKey::head(app_id, vip.octets());
@@ -152,29 +152,37 @@ impl Snapshot {
                 }
                 // Nothing leads to limited entries.
                 None if !self.entries.contains_key(&head) => {}
-                _ => drop(rules.insert((app_id, vip), self.rule(&head))),
+                _ => drop(mappings.insert((app_id, vip), self.rule(&head))),
             }
         }
         if !limited.is_empty() {
             for key in self.entries.keys() {
                 let name = (key.app_id(), key.vip.into());
                 if *key != VipKey::head(key.app_id(), key.vip) && limited.contains(&name) {
-                    rules.insert(name, self.rule(key));
+                    mappings.insert(name, self.rule(key));
                 }
             }
         }
-        rules
+        mappings
     }
 
     /// The rule that an entry makes.
-    fn rule(&self, key: &VipKey) -> Rule {
+    fn rule(&self, key: &VipKey) -> Mapping {
         let VipKey { app: _, vip, port, protocol, reserved: _ } = *key;
         let slots = self.slots_of(key).into_iter().flatten();
         let reachable = slots.filter(|slot| !slot.has(SlotFlags::UNREACHABLE));
-        let turns = reachable.map(|slot| Turn { ip: slot.ip.into(), port: slot.port }).collect();
+        let turns = reachable.map(|slot| Backend { ip: slot.ip.into(), port: slot.port }).collect();
         let flags = self.first_of(key).map_or(SlotFlags::empty(), |slot| slot.flags());
-        let (select, udp_pinning) = Rule::choices(flags);
-        Rule { app_id: key.app_id(), vip: vip.into(), port, protocol, turns, select, udp_pinning }
+        let (select, udp_pinning) = Mapping::choices(flags);
+        Mapping {
+            app_id: key.app_id(),
+            vip: vip.into(),
+            port,
+            protocol,
+            turns,
+            select,
+            udp_pinning,
+        }
     }
 }
 
@@ -190,12 +198,12 @@ impl ByApp {
         Self(keys)
     }
 
-    /// The rules of an app, by VIP.
+    /// The mappings of an app, by VIP.
     pub fn rules_of<'a>(
         &'a self,
         app_id: AppId,
         snapshot: &'a Snapshot,
-    ) -> impl Iterator<Item = Rule> + 'a {
+    ) -> impl Iterator<Item = Mapping> + 'a {
         let Self(keys) = self;
         let first = keys.partition_point(|key| key.app_id() < app_id);
         let end = keys.partition_point(|key| key.app_id() <= app_id);

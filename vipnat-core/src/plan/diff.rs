@@ -6,7 +6,7 @@ use fixedbitset::FixedBitSet;
 use rustc_hash::{FxHashMap, FxHashSet};
 use vipnat_common::{AppId, Range, Slot, SlotFlags, VipKey};
 
-use crate::model::{Capacity, MapFull, Rule, Snapshot, indices};
+use crate::model::{Capacity, MapFull, Mapping, Snapshot, indices};
 
 type Result<T> = std::result::Result<T, MapFull>;
 
@@ -25,20 +25,24 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The writes that give the apps in `app_ids` these rules and nothing else. The snapshot must
+    /// The writes that give the apps in `app_ids` these mappings and nothing else. The snapshot must
     /// have no [`Snapshot::leftover`] but retired ones.
     ///
     /// # Errors
     ///
     /// [`MapFull`] if a map is too small. Slots that this plan retires do not count as free:
     /// readers may still use them while the new lists are written.
-    pub fn new(now: &Snapshot, rules: &[Rule], app_ids: impl Fn(AppId) -> bool) -> Result<Self> {
+    pub fn new(
+        now: &Snapshot,
+        mappings: &[Mapping],
+        app_ids: impl Fn(AppId) -> bool,
+    ) -> Result<Self> {
         let mut plan = Self::default();
         let mut free = None;
         let mut cursors = None;
         let (mut kept, mut new_entries) = (0, 0);
         let mut given = FixedBitSet::with_capacity(now.capacity.cursors as usize);
-        for rule in rules {
+        for rule in mappings {
             let head = VipKey::head(rule.app_id, rule.vip.octets());
             let head = (head, now.entries.get(&head));
             let first = head.1.and_then(|range| now.slots_in(*range, &head.0)?.next());
@@ -81,7 +85,7 @@ impl Plan {
             });
         }
         if kept < now.entries.len() {
-            let wanted: FxHashSet<_> = rules.iter().flat_map(Rule::keys).collect();
+            let wanted: FxHashSet<_> = mappings.iter().flat_map(Mapping::keys).collect();
             let entries = now.entries.iter();
             let gone = entries.filter(|(key, _)| app_ids(key.app_id()) && !wanted.contains(key));
             for (key, range) in gone {
@@ -252,32 +256,32 @@ impl FreeCursors {
 
 /// One difference between two tables, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RuleChange {
+pub struct MappingChange {
     /// The app.
     pub app_id: AppId,
     /// The VIP.
     pub vip: Ipv4Addr,
     /// What it did; `None` if it is new.
-    pub old: Option<Rule>,
+    pub old: Option<Mapping>,
     /// What it does from now on; `None` if it goes.
-    pub new: Option<Rule>,
+    pub new: Option<Mapping>,
 }
 
-/// The rules that a plan changes, by app and VIP.
-pub fn changes(now: &Snapshot, rules: &[Rule], plan: &Plan) -> Vec<RuleChange> {
+/// The mappings that a plan changes, by app and VIP.
+pub fn changes(now: &Snapshot, mappings: &[Mapping], plan: &Plan) -> Vec<MappingChange> {
     let keys = plan.switches.iter().map(|(key, _)| key).chain(&plan.removals);
     let touched: FxHashSet<_> = keys.map(|key| (key.app_id(), Ipv4Addr::from(key.vip))).collect();
     if touched.is_empty() {
         return Vec::new();
     }
     let mut old = now.rules_of(touched.iter().copied());
-    let new = rules.iter().filter(|rule| touched.contains(&(rule.app_id, rule.vip)));
+    let new = mappings.iter().filter(|rule| touched.contains(&(rule.app_id, rule.vip)));
     let mut new: BTreeMap<_, _> = new.map(|rule| ((rule.app_id, rule.vip), rule.clone())).collect();
     let mut touched: Vec<_> = touched.into_iter().collect();
     touched.sort_unstable();
     let change = |(app_id, vip)| {
         let (old, new) = (old.remove(&(app_id, vip)), new.remove(&(app_id, vip)));
-        (old != new).then_some(RuleChange { app_id, vip, old, new })
+        (old != new).then_some(MappingChange { app_id, vip, old, new })
     };
     touched.into_iter().filter_map(change).collect()
 }

@@ -4,4 +4,4 @@ mod diff;
 #[cfg(test)]
 mod tests;
 
-pub use self::diff::{Plan, Reclaim, RuleChange, changes};
+pub use self::diff::{MappingChange, Plan, Reclaim, changes};

@@ -13,7 +13,7 @@ use vipnat_core::text;
 
 use anyhow::{Error, Result, bail};
 
-use crate::reconcile::{Absent, Applied, Connections};
+use crate::reconcile::{Applied, Connections, MissingCgroup};
 use crate::{
     cli::{
         Inherited,
@@ -22,7 +22,7 @@ use crate::{
     follow::InvalidInput,
 };
 use vipnat_core::{
-    model::{Change, Departed, Place, Rule},
+    model::{Change, Mapping, Place, RemovedBackend},
     text::{shown, shown_name},
 };
 
@@ -56,7 +56,7 @@ pub(crate) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     if *dry_run {
         // What follows a file waits for cgroups.
         let followed = super::holder(bpffs)?.is_some();
-        let absent = if followed { Absent::Await } else { Absent::Refuse };
+        let absent = if followed { MissingCgroup::Wait } else { MissingCgroup::Error };
         let Applied { changes, failed, warnings, .. } = datapath.dry_run(&table, absent)?;
         warnings.iter().for_each(|warning| output::warn(warning));
         output::print(&if changes.is_empty() {
@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     }
     super::refuse_if_kept(bpffs)?;
     match confirm_timeout {
-        None => report(datapath.apply(&table, Absent::Refuse)?),
+        None => report(datapath.apply(&table, MissingCgroup::Error)?),
         Some(patience) => confirm::apply(&datapath, &table, *patience),
     }
 }
@@ -176,7 +176,7 @@ fn describe_draining(connections: &Connections, until: SystemTime) -> String {
 /// Whose they are, how many, and where to.
 fn describe_connections(connections: &Connections) -> (String, String) {
     let Connections { departed, count } = connections;
-    let Departed { app, relationship, app_id: _, vip, backend } = departed;
+    let RemovedBackend { app, relationship, app_id: _, vip, backend } = departed;
     let name = relationship.as_deref().unwrap_or("?");
     let backend = backend_list(&[(*backend, 1)], "", "");
     let connections = text::count(*count, "connection");
@@ -184,14 +184,14 @@ fn describe_connections(connections: &Connections) -> (String, String) {
 }
 
 /// What follows a VIP: its limit, and where it goes.
-fn target(rule: &Rule) -> String {
+fn target(rule: &Mapping) -> String {
     format!("{} -> {}", limit_of(rule), backends(rule))
 }
 
-fn limit_of(rule: &Rule) -> String {
+fn limit_of(rule: &Mapping) -> String {
     limit(rule.port, rule.protocol)
 }
 
-fn backends(rule: &Rule) -> String {
+fn backends(rule: &Mapping) -> String {
     backend_list(&rule.backends(), "no backend", " ") + &choices(rule.select, rule.udp_pinning)
 }

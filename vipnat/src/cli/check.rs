@@ -19,7 +19,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let table = super::read_table(&args.table)?;
     let relationships = table.apps.values().map(|app| app.relationships.groups().count()).sum();
-    let file = follow::name_of(&args.table);
+    let file = follow::display_name(&args.table);
     for remark in shared_backends::remarks(&table) {
         output::warn(&format!("{file}: {remark}"));
     }

@@ -16,7 +16,7 @@ use vipnat_common::{
 
 use crate::reconcile::{ListedApp, ListedCgroup, ListedVip, Listing};
 use vipnat_core::{
-    model::{Place, Turn},
+    model::{Backend, Place},
     table::{Select, UdpPinning},
     text::{shown, shown_name},
 };
@@ -47,11 +47,11 @@ pub(crate) fn run(args: &Args, bpffs: &Path) -> Result<()> {
 }
 
 /// How backends are written: each with its port, if it has its own, and its turns, if more than one.
-pub(crate) fn backend_list(backends: &[(Turn, usize)], none: &str, between: &str) -> String {
+pub(crate) fn backend_list(backends: &[(Backend, usize)], none: &str, between: &str) -> String {
     if backends.is_empty() {
         return none.to_owned();
     }
-    let backend = |(Turn { ip, port }, turns): &(Turn, usize)| {
+    let backend = |(Backend { ip, port }, turns): &(Backend, usize)| {
         let port = if *port == 0 { String::new() } else { format!(":{port}") };
         let turns = if *turns == 1 { String::new() } else { format!(" ×{turns}") };
         format!("{ip}{port}{turns}")

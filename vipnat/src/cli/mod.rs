@@ -30,9 +30,9 @@ use vipnat_core::{
 
 use self::output::{complain, warn};
 use crate::{
-    follow::{InvalidInput, exposed, name_of, parse_table, with_reasons},
-    reconcile::Datapath,
-    state::{name_index, pending_disconnects, run_dir, run_lock, run_lock::Running, state_path},
+    follow::{InvalidInput, display_name, exposed, parse_table, with_reasons},
+    reconcile::Session,
+    state::{name_index, pending_disconnects, run_dir, run_lock, run_lock::RunLock, state_path},
 };
 
 /// Connects containers to moving services through virtual IPs that never change.
@@ -87,7 +87,7 @@ struct Inherited {
 }
 
 impl Inherited {
-    fn apply_to(self, datapath: Datapath) -> Datapath {
+    fn apply_to(self, datapath: Session) -> Session {
         datapath.override_inherited(self.override_inherited)
     }
 }
@@ -102,7 +102,7 @@ pub fn main() -> ExitCode {
         Err(error) => return wrong_usage(&error),
     };
     if !matches!(verb, Verb::Run(_)) {
-        keep_memory();
+        tune_malloc();
     }
     let changes = matches!(verb, Verb::Apply(_) | Verb::Run(_) | Verb::Attach(_) | Verb::Flush(_));
     let bpffs = state_directory(bpffs, changes);
@@ -165,7 +165,7 @@ fn wrong_usage(error: &clap::Error) -> ExitCode {
 /// A large table makes large blocks, one after the other. Left to itself, malloc gives each back to the
 /// kernel, and the next one begins with a page fault for every 4 KiB: a third of all faults of an apply.
 /// Not for what stays.
-fn keep_memory() {
+fn tune_malloc() {
     #[cfg(target_env = "gnu")]
     for parameter in [libc::M_MMAP_THRESHOLD, libc::M_TRIM_THRESHOLD] {
         // SAFETY: no other thread runs yet; it is the largest value that malloc takes.
@@ -184,13 +184,13 @@ fn on_closed_output(action: SigHandler) {
 }
 
 /// The data path of a state directory.
-fn datapath(bpffs: &Path) -> Datapath {
-    Datapath::new(bpffs)
+fn datapath(bpffs: &Path) -> Session {
+    Session::new(bpffs)
 }
 
 /// Which `vipnat run` keeps this state.
 fn holder(bpffs: &Path) -> Result<Option<String>> {
-    Running::holder(bpffs).with_context(|| {
+    RunLock::holder(bpffs).with_context(|| {
         let state = bpffs.display();
         format!("cannot tell whether a `vipnat run` manages {state}, which would undo this")
     })
@@ -222,6 +222,7 @@ fn app_of<'a>(table: &'a Table, name: &str, file: &Path) -> Result<&'a App> {
     table.apps.get(name).ok_or_else(|| {
         let known: Vec<_> = table.apps.keys().map(|name| shown_key(name)).collect();
         let known = known.join(", ");
-        InvalidInput(format!("{}: no app {}; it has: {known}", name_of(file), quoted(name))).into()
+        InvalidInput(format!("{}: no app {}; it has: {known}", display_name(file), quoted(name)))
+            .into()
     })
 }

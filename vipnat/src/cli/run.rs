@@ -25,12 +25,12 @@ use super::{
 };
 use crate::{
     follow::{
-        CgroupWatch, FileSource, Follower, Inbox, InvalidInput, Notice, Report, Watch,
+        CgroupWatch, FileSource, Follower, Inbox, InvalidInput, Report, Watch, WatchEvent,
         notify_manager,
     },
     kernel::worker::{Worker, within},
     reconcile::{Applied, Connections},
-    state::{run_dir, run_lock::Running},
+    state::{run_dir, run_lock::RunLock},
 };
 
 /// How long something may hang that is to end.
@@ -63,7 +63,7 @@ pub(crate) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     }
     let source = FileSource::new(source).context("cannot tell the current directory")?;
     let shown = source.path().display().to_string();
-    let claimed = Running::claim(bpffs, &shown).map(|claimed| {
+    let claimed = RunLock::claim(bpffs, &shown).map(|claimed| {
         claimed.map_err(|who| Error::msg(format!("{} is kept by {who} already", bpffs.display())))
     });
     // Containers need their VIPs more than this.
@@ -88,8 +88,8 @@ pub(crate) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     let told = Arc::clone(&inbox);
     let files = Watch::new(move |notice| {
         told.tell(|news| match notice {
-            Notice::FileBeingWritten => news.written = true,
-            Notice::FileChanged | Notice::Unsure => news.changed = true,
+            WatchEvent::FileBeingWritten => news.written = true,
+            WatchEvent::FileChanged | WatchEvent::Unsure => news.changed = true,
         });
     });
     let told = Arc::clone(&inbox);

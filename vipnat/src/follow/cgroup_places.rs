@@ -13,7 +13,7 @@ use anyhow::{Context as _, Error, Result};
 use crate::follow::reading::WATCH_LIMIT;
 use crate::{
     follow::CgroupWatch,
-    reconcile::{Arrival, Datapath, Holdings},
+    reconcile::{Arrival, Holdings, Session},
 };
 use vipnat_core::table::{CgroupIndex, Owner, Position, Table};
 
@@ -67,7 +67,7 @@ impl Places {
     /// Second, what can't be watched or read. All else is.
     pub(crate) fn watch(
         &mut self,
-        datapath: &Datapath,
+        datapath: &Session,
         table: &Table,
     ) -> (HashMap<PathBuf, u64>, Option<Error>) {
         self.index = Arc::new(CgroupIndex::of(table));
@@ -89,11 +89,7 @@ impl Places {
     /// # Errors
     ///
     /// If it can't be told, or a place can't be watched.
-    pub(crate) fn learn(
-        &mut self,
-        datapath: &Datapath,
-        found: HashMap<PathBuf, u64>,
-    ) -> Result<()> {
+    pub(crate) fn learn(&mut self, datapath: &Session, found: HashMap<PathBuf, u64>) -> Result<()> {
         self.holdings = datapath.holdings()?;
         self.held = found;
         self.held.retain(|_, id| self.holdings.has(*id));
@@ -122,7 +118,7 @@ impl Places {
     /// # Errors
     ///
     /// If it can't be told.
-    pub(crate) fn moves(&mut self, datapath: &Datapath) -> Result<Moves> {
+    pub(crate) fn moves(&mut self, datapath: &Session) -> Result<Moves> {
         let news = self.watch.news();
         self.changed.extend(news.changed);
         if news.lost {
@@ -149,7 +145,7 @@ impl Places {
         self.held.extend(held.map(|arrival| (arrival.below, arrival.id)));
     }
 
-    fn look_at(&mut self, datapath: &Datapath, path: PathBuf, moves: &mut Moves) -> Result<()> {
+    fn look_at(&mut self, datapath: &Session, path: PathBuf, moves: &mut Moves) -> Result<()> {
         let now = datapath.id_of(&path)?;
         let held = self.held.get(&path).copied();
         if let Some(held) = held.filter(|held| now != Some(*held)) {
@@ -195,7 +191,7 @@ struct Walk {
 
 impl Walk {
     /// Watches a directory and all below it that lead to cgroups of the table, and finds these.
-    fn descend(&mut self, places: &mut Places, datapath: &Datapath, below: PathBuf, at: &Position) {
+    fn descend(&mut self, places: &mut Places, datapath: &Session, below: PathBuf, at: &Position) {
         if !places.index.leads_on(at) {
             return;
         }
@@ -216,7 +212,7 @@ impl Walk {
     fn inner(
         &mut self,
         places: &mut Places,
-        datapath: &Datapath,
+        datapath: &Session,
         below: PathBuf,
         at: &Position,
     ) -> BTreeSet<PathBuf> {
@@ -242,7 +238,7 @@ impl Walk {
     fn watch(
         &mut self,
         places: &mut Places,
-        datapath: &Datapath,
+        datapath: &Session,
         below: PathBuf,
         at: &Position,
     ) -> bool {

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::input::name_of;
+use super::input::display_name;
 use vipnat_core::{table::Table, text::names_a_secret};
 
 /// What to say about a table with passwords whose file others than its owner can read.
@@ -22,7 +22,7 @@ pub(crate) fn exposed(file: &Path, table: &Table) -> Option<String> {
     });
     let (app, name, _) = endpoints
         .find(|(_, _, endpoint)| endpoint.iter().any(|(key, value)| has_secret(key, value)))?;
-    let file = name_of(file);
+    let file = display_name(file);
     Some(format!(
         "{file}: other users can read it, and it has passwords (the endpoint of \
          apps.{app}.relationships.{name} has one); run: chmod 600 {file}"

@@ -12,7 +12,7 @@ use sd_notify::NotifyState;
 
 use super::{
     cgroup_watch::CgroupWatch,
-    input::{name_of, with_reasons},
+    input::{display_name, with_reasons},
     report::Report,
     source::FileSource,
     watch::Watch,
@@ -25,7 +25,7 @@ use crate::follow::{
 };
 use crate::{
     kernel::{error, worker::may_hang},
-    reconcile::{Absent, Applied, Datapath, Drained, KeptUp},
+    reconcile::{Applied, Drained, KeptUp, MissingCgroup, Session},
 };
 use vipnat_core::{
     table::Table,
@@ -47,7 +47,7 @@ const MOST_COMPLAINTS: usize = 32;
 /// Keeps the kernel as the last good table says.
 pub(crate) struct Follower {
     source: FileSource,
-    datapath: Datapath,
+    datapath: Session,
     report: Box<dyn Report>,
     inbox: Arc<Inbox>,
     /// Used by the thread that reads the file, which may hang.
@@ -81,7 +81,7 @@ impl Follower {
     /// Has done nothing yet.
     pub(crate) fn new(
         source: FileSource,
-        datapath: Datapath,
+        datapath: Session,
         report: Box<dyn Report>,
         inbox: Arc<Inbox>,
         files: Watch,
@@ -236,7 +236,7 @@ impl Follower {
             next.review = Instant::now() + REVIEW;
             return self.read(next);
         }
-        self.refusal = Some(hangs(&name_of(self.source.path())));
+        self.refusal = Some(hangs(&display_name(self.source.path())));
         self.look_at_everything(next);
     }
 
@@ -302,7 +302,7 @@ impl Follower {
                 let (there, failed) = self.places.watch(&self.datapath, table);
                 problems.extend(failed.as_ref().map(with_reasons));
                 found = Some(there);
-                self.datapath.apply(table, Absent::Await)
+                self.datapath.apply(table, MissingCgroup::Wait)
             }
             None => Ok(Applied::default()),
         };

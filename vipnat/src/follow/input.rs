@@ -32,14 +32,14 @@ impl fmt::Display for InvalidInput {
 }
 
 /// What a table is called in messages.
-pub(crate) fn name_of(table: &Path) -> String {
+pub(crate) fn display_name(table: &Path) -> String {
     if table == Path::new("-") { "standard input".to_owned() } else { shown_name(table) }
 }
 
 /// Reads and checks a table; `-` is standard input.
 pub(crate) fn parse_table(path: &Path) -> Result<Table> {
     let bytes = read_input(path)?;
-    Ok(Table::parse(&bytes, &name_of(path), &cgroup_mount())?)
+    Ok(Table::parse(&bytes, &display_name(path), &cgroup_mount())?)
 }
 
 /// What whole paths of cgroups begin with. Where none is in view, a table can still be checked.
@@ -70,7 +70,7 @@ const MAX_INPUT: u64 = 256 << 20;
 
 /// Reads a regular file; `-` is standard input, which may be anything.
 pub(crate) fn read_input(path: &Path) -> Result<Vec<u8>> {
-    let invalid = |what: String| InvalidInput(format!("{}: {what}", name_of(path)));
+    let invalid = |what: String| InvalidInput(format!("{}: {what}", display_name(path)));
     let mut bytes = Vec::new();
     let read = if path == Path::new("-") {
         io::stdin().take(MAX_INPUT + 1).read_to_end(&mut bytes)

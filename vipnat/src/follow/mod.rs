@@ -18,8 +18,8 @@ pub(crate) use self::{
     exposed::exposed,
     follower::{Follower, notify_manager},
     inbox::Inbox,
-    input::{InvalidInput, cgroup_mount, name_of, parse_table, read_input, with_reasons},
+    input::{InvalidInput, cgroup_mount, display_name, parse_table, read_input, with_reasons},
     report::Report,
     source::FileSource,
-    watch::{Notice, Watch},
+    watch::{Watch, WatchEvent},
 };

@@ -20,7 +20,7 @@ use crate::follow::pace::Pace;
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Notice {
+pub(crate) enum WatchEvent {
     /// The file is written to, and not closed yet.
     FileBeingWritten,
     /// The file may be another one, or have been written.
@@ -53,7 +53,7 @@ impl Watch {
     /// # Errors
     ///
     /// If there are too many users of inotify.
-    pub(crate) fn new(tell: impl Fn(Notice) + Send + 'static) -> io::Result<Self> {
+    pub(crate) fn new(tell: impl Fn(WatchEvent) + Send + 'static) -> io::Result<Self> {
         let mut inotify = Inotify::init()?;
         let watches = inotify.watches();
         let known: Arc<Mutex<Known>> = Arc::default();
@@ -62,7 +62,7 @@ impl Watch {
             let (mut buffer, mut pace) = ([0; 1 << 16], Pace::default());
             loop {
                 let Ok(events) = inotify.read_events_blocking(&mut buffer) else {
-                    return tell(Notice::Unsure);
+                    return tell(WatchEvent::Unsure);
                 };
                 for event in events {
                     let notices = lock(&shared).notices(&event);
@@ -122,10 +122,10 @@ impl Watch {
 
 impl Known {
     /// What an event means, if anything.
-    fn notices(&mut self, event: &Event<&OsStr>) -> Vec<Notice> {
+    fn notices(&mut self, event: &Event<&OsStr>) -> Vec<WatchEvent> {
         let is = |mask| event.mask.intersects(mask);
         if is(EventMask::Q_OVERFLOW | EventMask::UNMOUNT) {
-            return vec![Notice::Unsure];
+            return vec![WatchEvent::Unsure];
         }
         if is(EventMask::IGNORED) {
             // It is gone, which the one above it tells. One in its place is another one.
@@ -143,9 +143,9 @@ impl Known {
             // What is made is then written, but for links and directories.
             let begins = is(EventMask::CREATE) && !is(EventMask::ISDIR) && is_new(&path);
             if begins || is(EventMask::MODIFY) {
-                Notice::FileBeingWritten
+                WatchEvent::FileBeingWritten
             } else {
-                Notice::FileChanged
+                WatchEvent::FileChanged
             }
         };
         ours.map(notice).collect()
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     /// Everything told until nothing more is for a while.
-    fn told(receiver: &Receiver<Notice>) -> Vec<Notice> {
+    fn told(receiver: &Receiver<WatchEvent>) -> Vec<WatchEvent> {
         std::iter::from_fn(|| receiver.recv_timeout(Duration::from_millis(300)).ok()).collect()
     }
 
@@ -194,14 +194,14 @@ mod tests {
 
         fs::write(place.join("table"), "written in place").unwrap();
         let all = told(&receiver);
-        assert_eq!(all.last(), Some(&Notice::FileChanged), "{all:?}");
-        let changed = all.iter().filter(|notice| **notice == Notice::FileChanged).count();
+        assert_eq!(all.last(), Some(&WatchEvent::FileChanged), "{all:?}");
+        let changed = all.iter().filter(|notice| **notice == WatchEvent::FileChanged).count();
         assert_eq!(changed, 1, "{all:?}");
 
         fs::rename(place.join("table"), place.join("other")).unwrap();
-        assert!(told(&receiver).contains(&Notice::FileChanged));
+        assert!(told(&receiver).contains(&WatchEvent::FileChanged));
         symlink("other", place.join("table")).unwrap();
-        assert!(told(&receiver).contains(&Notice::FileChanged));
+        assert!(told(&receiver).contains(&WatchEvent::FileChanged));
         fs::read(place.join("table")).unwrap();
         fs::write(place.join("neighbour"), "written all the time").unwrap();
         assert_eq!(told(&receiver), []);
@@ -212,7 +212,7 @@ mod tests {
         told(&receiver);
         assert!(watch.set(&files).unwrap());
         fs::write(place.join("table"), "").unwrap();
-        assert!(told(&receiver).contains(&Notice::FileChanged));
+        assert!(told(&receiver).contains(&WatchEvent::FileChanged));
     }
 
     /// Anybody may open what everybody may read, as often as they like.

@@ -20,7 +20,7 @@ use crate::{
         preflight::{self, Need},
     },
     reconcile::{
-        Absent, Applied, Datapath, Flushed,
+        Applied, Flushed, MissingCgroup, Session,
         disconnect::Left,
         execute::{Done, carry_out},
         observe::Observed,
@@ -43,7 +43,7 @@ use vipnat_core::{
 /// Looks at the cgroups of a table once more; nothing for what has none.
 type Again<'a> = &'a mut dyn FnMut() -> Result<Option<Desired>>;
 
-impl Datapath {
+impl Session {
     /// Makes the kernel match the table. Translation goes on when the process ends.
     ///
     /// VIPs that do not change keep their place in the round robin, and so do those that get other
@@ -54,9 +54,9 @@ impl Datapath {
     /// # Errors
     ///
     /// Before anything is changed: an unsupported kernel, missing privileges, a cgroup that does
-    /// not exist (see [`Absent`]), a table that is too large. Later: system calls. Apps
+    /// not exist (see [`MissingCgroup`]), a table that is too large. Later: system calls. Apps
     /// that could not be attached are no error but in [`Applied::failed`].
-    pub fn apply(&self, table: &Table, absent: Absent) -> Result<Applied> {
+    pub fn apply(&self, table: &Table, absent: MissingCgroup) -> Result<Applied> {
         preflight::check(compat::need(&self.dir))?;
         let (desired, mut contested) = self.desired(table, absent)?;
         let mut again = || {
@@ -70,32 +70,32 @@ impl Datapath {
     }
 
     /// The same, but nothing that is connected is ended before some time has passed: until then,
-    /// [`Datapath::restore`] leaves no trace. [`Datapath::end_trial`] ends it at once.
+    /// [`Session::restore`] leaves no trace. [`Session::end_trial`] ends it at once.
     ///
     /// # Errors
     ///
-    /// As [`Datapath::apply`].
+    /// As [`Session::apply`].
     pub fn apply_on_trial(&self, table: &Table, time: Duration) -> Result<Applied> {
         preflight::check(compat::need(&self.dir))?;
-        let (desired, _) = self.desired(table, Absent::Refuse)?;
-        let mut again = || Ok(Some(self.desired(table, Absent::Refuse)?.0));
-        self.make(&desired, Absent::Refuse, time, &mut again)
+        let (desired, _) = self.desired(table, MissingCgroup::Error)?;
+        let mut again = || Ok(Some(self.desired(table, MissingCgroup::Error)?.0));
+        self.make(&desired, MissingCgroup::Error, time, &mut again)
     }
 
     /// What a table says, and what is not as it says, which is an error where a missing cgroup is.
-    fn desired(&self, table: &Table, absent: Absent) -> Result<(Desired, Vec<Error>)> {
+    fn desired(&self, table: &Table, absent: MissingCgroup) -> Result<(Desired, Vec<Error>)> {
         let (desired, mut troubles) = of_table(table, &self.tree()?, absent)?;
-        if absent == Absent::Refuse && !troubles.is_empty() {
+        if absent == MissingCgroup::Error && !troubles.is_empty() {
             return Err(troubles.remove(0));
         }
         Ok((desired, troubles))
     }
 
-    /// What the kernel does now, for [`Datapath::restore`].
+    /// What the kernel does now, for [`Session::restore`].
     ///
     /// # Errors
     ///
-    /// As [`Datapath::list`].
+    /// As [`Session::list`].
     pub fn present(&self) -> Result<Desired> {
         preflight::check(Need::Pins)?;
         let copy = |maps: &Maps| Ok((maps.copy()?, name_index::load(&self.dir)));
@@ -111,7 +111,7 @@ impl Datapath {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] if somebody else changed it since; as [`Datapath::apply`].
+    /// [`Error::Refused`] if somebody else changed it since; as [`Session::apply`].
     pub fn restore(&self, before: &Desired, meanwhile: Option<&Desired>) -> Result<Applied> {
         if let Some(meanwhile) = meanwhile
             && !self.present()?.same_table(meanwhile)
@@ -128,7 +128,8 @@ impl Datapath {
         }
         // The way back does not depend on it.
         let forgotten = self.forget_drains_of(before);
-        let mut applied = self.make(before, Absent::Await, Duration::ZERO, &mut || Ok(None))?;
+        let mut applied =
+            self.make(before, MissingCgroup::Wait, Duration::ZERO, &mut || Ok(None))?;
         if let Err(error) = forgotten {
             applied.warnings.push(format!("{:#}", anyhow::Error::from(error)));
         }
@@ -139,7 +140,7 @@ impl Datapath {
     fn make(
         &self,
         desired: &Desired,
-        absent: Absent,
+        absent: MissingCgroup,
         trial: Duration,
         again: Again<'_>,
     ) -> Result<Applied> {
@@ -152,7 +153,7 @@ impl Datapath {
     fn change(
         &self,
         desired: &Desired,
-        absent: Absent,
+        absent: MissingCgroup,
         trial: Duration,
         again: Again<'_>,
     ) -> Result<(Applied, Left)> {
@@ -283,12 +284,12 @@ impl Datapath {
         Ok(Present { maps, now, attached, last_app, names, others })
     }
 
-    /// What [`Datapath::apply`] would change, and which apps it could not attach. Touches nothing.
+    /// What [`Session::apply`] would change, and which apps it could not attach. Touches nothing.
     ///
     /// # Errors
     ///
     /// What `apply` would refuse before it changes anything, but for missing privileges.
-    pub fn dry_run(&self, table: &Table, absent: Absent) -> Result<Applied> {
+    pub fn dry_run(&self, table: &Table, absent: MissingCgroup) -> Result<Applied> {
         preflight::check(Need::Pins)?;
         let (desired, _) = self.desired(table, absent)?;
         desired.capacity().check()?;

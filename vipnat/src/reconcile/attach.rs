@@ -11,12 +11,12 @@ use crate::{
         maps::Switch,
         preflight::{self, Need},
     },
-    reconcile::{Attached, Datapath},
+    reconcile::{Attached, Session},
     state::{links, state_dir::StateDir},
 };
 use vipnat_core::text::shown_name;
 
-impl Datapath {
+impl Session {
     /// Attaches an app to one more cgroup, given as a whole path, until the cgroup or the app is gone. What
     /// a table gave to another app by a pattern makes way for it; what it gave by a path does so until the
     /// next apply. Also what people should know.

@@ -12,7 +12,7 @@ use crate::{
         others::Others,
     },
     reconcile::{
-        Absent,
+        MissingCgroup,
         prepare::{Attach, Work},
     },
     state::{
@@ -68,7 +68,7 @@ pub(crate) fn carry_out(
     now: &Snapshot,
     attached: &[AttachedApp],
     others: &Others<'_>,
-    absent: Absent,
+    absent: MissingCgroup,
 ) -> Result<Done> {
     let Work { plan, changes: _, attach, owners, app_ids: _, strays: _, unseen: _ } = work;
     if *plan != Plan::default() {
@@ -83,7 +83,7 @@ pub(crate) fn carry_out(
         let Err(error) = attach_app(dir, maps, attach, &mut owning, owners, others) else {
             continue;
         };
-        if (absent == Absent::Await || !attach.named) && !attach.is_there(others.tree()) {
+        if (absent == MissingCgroup::Wait || !attach.named) && !attach.is_there(others.tree()) {
             // A container that ends while it is attached is no failure, and leaves nothing.
             let own = &mut owning.app(dir, attach)?.app;
             links::release(maps.cgroups(), own, attach.cgroup)?;

@@ -2,7 +2,7 @@
 //!
 //! Only what is plain is done here: a cgroup that never had a link and that a table gives to one app, and one
 //! that is gone. For all else, and whenever the state is not just as an apply leaves it, there is
-//! [`Datapath::apply`].
+//! [`Session::apply`].
 
 use crate::kernel::compat;
 use std::{
@@ -19,7 +19,7 @@ use crate::{
         others::Others,
         pins::{APPS, names},
     },
-    reconcile::Datapath,
+    reconcile::Session,
     state::{
         links::{self, AttachedApp},
         state_dir::StateDir,
@@ -82,7 +82,7 @@ enum Step {
     Unclear,
 }
 
-impl Datapath {
+impl Session {
     /// Who has which cgroup.
     ///
     /// # Errors
@@ -214,7 +214,7 @@ impl Datapath {
         Ok(())
     }
 
-    /// The rules of [`Work`](super::work::Work), for one cgroup. Who has it, the kernel says.
+    /// The mappings of [`Work`](super::work::Work), for one cgroup. Who has it, the kernel says.
     fn step(
         &self,
         dir: &StateDir,

@@ -5,7 +5,7 @@ use crate::state::name_index;
 use crate::{
     kernel::{cgroup::Paths, error::Result, maps::Maps},
     reconcile::{
-        Datapath,
+        Session,
         execute::{reserve_app_ids, write_lists},
         observe::Seen,
         prepare::Work,
@@ -24,7 +24,7 @@ struct Old {
     content: Desired,
 }
 
-impl Datapath {
+impl Session {
     /// Puts maps of this layout, at least so large, in the place of those pinned. Before anybody uses
     /// them, they are filled with what the old ones hold, or with what is desired if this build can't
     /// read them.

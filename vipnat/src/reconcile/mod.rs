@@ -20,7 +20,7 @@ pub use self::{
     disconnect::{Connections, Drained},
     keep_up::{Arrival, Holdings, KeptUp},
     outcome::{Applied, Attached, Flushed, Living},
-    resolve::Absent,
-    session::Datapath,
+    resolve::MissingCgroup,
+    session::Session,
     status::{ListedApp, ListedCgroup, ListedVip, Listing},
 };

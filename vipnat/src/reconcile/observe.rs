@@ -15,7 +15,7 @@ use vipnat_core::model::Snapshot;
 
 use crate::{
     kernel::{error::Result, maps::Maps},
-    reconcile::Datapath,
+    reconcile::Session,
     state::links::{self, AttachedApp, PinnedApp},
 };
 
@@ -49,7 +49,7 @@ impl Seen {
     }
 }
 
-impl Datapath {
+impl Session {
     /// Reads apps and what `copy` copies; `None` if nothing was ever applied.
     ///
     /// An app may move on while its links are read. That one is translated in a cgroup is certain even so,
@@ -106,7 +106,7 @@ pub(crate) fn of_kernel(
     let mut apps = BTreeMap::new();
     let by_app = ByApp::new(now);
     for Seen { app, active } in seen {
-        let rules = by_app.rules_of(app.app_id, now).collect();
+        let mappings = by_app.rules_of(app.app_id, now).collect();
         let (mut cgroups, mut may_have_unseen) = (BTreeMap::new(), false);
         for id in active {
             match paths.place(*id) {
@@ -117,7 +117,7 @@ pub(crate) fn of_kernel(
         }
         let named = cgroups.keys().copied().collect();
         let by_hand = app.by_hand().collect();
-        let app_now = DesiredApp { rules, cgroups, named, by_hand, may_have_unseen };
+        let app_now = DesiredApp { mappings, cgroups, named, by_hand, may_have_unseen };
         apps.insert(app.name.clone(), app_now);
     }
     Ok(Desired { apps, names })

@@ -16,7 +16,7 @@ pub struct Living {
     pub unseen: Option<String>,
 }
 
-/// What came of [`Datapath::attach`].
+/// What came of [`Session::attach`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attached {
     /// The app was translated there already.
@@ -27,7 +27,7 @@ pub enum Attached {
     TakenFrom(String),
 }
 
-/// What came of [`Datapath::apply`].
+/// What came of [`Session::apply`].
 #[derive(Debug, Default)]
 pub struct Applied {
     /// What it changed.
@@ -43,7 +43,7 @@ pub struct Applied {
     pub failed: Vec<Error>,
 }
 
-/// What came of [`Datapath::flush`].
+/// What came of [`Session::flush`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Flushed {
     /// Whether there was anything to remove.

@@ -20,7 +20,7 @@ use vipnat_common::AppId;
 use vipnat_core::model::NameIndex;
 use vipnat_core::{
     model::{Change, Desired, Place, Snapshot},
-    plan::{self, Plan, RuleChange},
+    plan::{self, MappingChange, Plan},
 };
 
 /// What is to be done, and how people are told.
@@ -87,13 +87,13 @@ impl Work {
             attached.iter().map(|app| &app.name).filter(|name| !apps.contains_key(*name)).collect();
         let mut changes: Vec<_> =
             gone.into_iter().map(|name| Change::Detach { app: name.clone() }).collect();
-        let mut rules = Vec::new();
+        let mut mappings = Vec::new();
         for (name, app) in apps {
             let existing = by_name.get(name.as_str());
             let app_id = existing.map_or_else(|| free.take(), |app| app.app_id);
             app_ids.insert(name.clone(), app_id);
             names.insert(app_id, name);
-            rules.extend(app.rules.iter().map(|rule| rule.of_app(app_id)));
+            mappings.extend(app.mappings.iter().map(|rule| rule.of_app(app_id)));
             if existing.is_none() && app.cgroups.is_empty() {
                 changes.push(Change::Expect { app: name.clone() });
             }
@@ -125,9 +125,9 @@ impl Work {
             }
         }
         changes.extend(left_cgroups(desired, attached, &owners, &mut seen));
-        let plan = Plan::new(now, &rules, |_| true)?;
-        changes.extend(plan::changes(now, &rules, &plan).into_iter().map(|change| {
-            let RuleChange { app_id, vip, old: from, new: to } = change;
+        let plan = Plan::new(now, &mappings, |_| true)?;
+        changes.extend(plan::changes(now, &mappings, &plan).into_iter().map(|change| {
+            let MappingChange { app_id, vip, old: from, new: to } = change;
             let app =
                 names.get(&app_id).map_or(format!("(scope {app_id})"), |name| (*name).to_owned());
             let relationship =

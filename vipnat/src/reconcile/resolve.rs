@@ -14,11 +14,11 @@ use crate::kernel::{
 
 /// What becomes of apps whose cgroup, named by its path, does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Absent {
+pub enum MissingCgroup {
     /// They are an error, before anything is changed.
-    Refuse,
+    Error,
     /// Their VIPs are there, and whoever applies the table again when the cgroup exists attaches them.
-    Await,
+    Wait,
 }
 
 /// What a table says, with the cgroups that exist now. Second, what is not as it says: cgroups that
@@ -30,7 +30,7 @@ pub enum Absent {
 pub(crate) fn of_table(
     table: &Table,
     tree: &Tree,
-    absent: Absent,
+    absent: MissingCgroup,
 ) -> Result<(Desired, Vec<Error>)> {
     let mut desired = Desired::without_cgroups(table);
     let (mut missing, mut troubles) = (Vec::new(), Vec::new());
@@ -50,7 +50,7 @@ pub(crate) fn of_table(
                 troubles.push(Error::Unseen { app, cgroups: cgroups.to_string(), reason });
             } else if let Some(path) = cgroups.path()
                 && found.is_empty()
-                && absent == Absent::Refuse
+                && absent == MissingCgroup::Error
             {
                 missing.push((name.clone(), tree.mount().join(path)));
             }

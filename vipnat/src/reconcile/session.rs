@@ -1,7 +1,7 @@
 //! The data path: makes the kernel match a table, reads it back, removes it.
 //!
 //! The pinned maps and links *are* the state; nothing else is kept, and no process has to stay.
-//! [`Datapath::apply`] reads them back (`snapshot`), computes the difference (`work`, `plan`), and
+//! [`Session::apply`] reads them back (`snapshot`), computes the difference (`work`, `plan`), and
 //! makes it (`carry_out`) in an order in which every connect goes where the old table or the new one
 //! says. State that another build left is taken over first (`upgrade`).
 
@@ -27,20 +27,22 @@ use crate::{
         others::Others,
         preflight::{self, Need},
     },
-    state::{links, name_index, pending_disconnects::Drains, staging, state_dir::StateDir},
+    state::{
+        links, name_index, pending_disconnects::PendingDisconnects, staging, state_dir::StateDir,
+    },
 };
 use vipnat_core::plan::Plan;
 
 /// The state in one directory of bpffs.
 #[derive(Clone, Debug)]
-pub struct Datapath {
+pub struct Session {
     pub(super) dir: PathBuf,
     /// The cgroups, as they were last in view.
     tree: RefCell<Option<Tree>>,
     override_inherited: bool,
 }
 
-impl Datapath {
+impl Session {
     /// The state in `dir`, which need not exist.
     pub fn new(dir: &Path) -> Self {
         Self { dir: dir.to_owned(), tree: RefCell::default(), override_inherited: false }
@@ -97,7 +99,7 @@ impl Datapath {
             Ok(found) => flushed.found |= found,
             Err(error) => flushed.warn("remove the record of names", &error),
         }
-        if let Err(error) = Drains::remove(&self.dir) {
+        if let Err(error) = PendingDisconnects::remove(&self.dir) {
             flushed.warn("forget which connections are to end", &error);
         }
         if let Some(dir) = dir {

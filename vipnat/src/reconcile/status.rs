@@ -16,7 +16,7 @@ use crate::{
     },
     reconcile::observe::{Observed, Seen},
 };
-use vipnat_core::model::{ByApp, Capacity, Place, Rule, Snapshot, Turn};
+use vipnat_core::model::{Backend, ByApp, Capacity, Mapping, Place, Snapshot};
 use vipnat_core::{
     model::{NameIndex, Names},
     table::{Select, UdpPinning},
@@ -76,7 +76,7 @@ pub struct ListedVip {
     /// Connections sent to a backend since the VIP came, which is how often its cursor moved.
     pub connections: u64,
     /// The backends in the order of their first turns, with their turns in a round.
-    pub backends: Vec<(Turn, usize)>,
+    pub backends: Vec<(Backend, usize)>,
     /// Who is next.
     pub select: Select,
     /// What becomes of UDP flows whose backend leaves the table.
@@ -146,7 +146,7 @@ impl Listing {
         self.by_app.rules_of(app.app_id, &self.now).map(|rule| {
             let connections = self.connections(&rule);
             let backends = rule.backends();
-            let Rule { app_id: _, vip, port, protocol, turns: _, select, udp_pinning } = rule;
+            let Mapping { app_id: _, vip, port, protocol, turns: _, select, udp_pinning } = rule;
             ListedVip {
                 names: self.names.names(&app.name, vip),
                 vip,
@@ -162,11 +162,11 @@ impl Listing {
 
     /// How many turns the VIPs gave, all together.
     pub fn redirected(&self) -> u64 {
-        let rules = self.apps.iter().flat_map(|app| self.by_app.rules_of(app.app_id, &self.now));
-        rules.map(|rule| self.connections(&rule)).sum()
+        let mappings = self.apps.iter().flat_map(|app| self.by_app.rules_of(app.app_id, &self.now));
+        mappings.map(|rule| self.connections(&rule)).sum()
     }
 
-    fn connections(&self, rule: &Rule) -> u64 {
+    fn connections(&self, rule: &Mapping) -> u64 {
         let cursor = self.now.cursor_of(rule.app_id, rule.vip);
         let cursor = cursor.and_then(|index| self.cursors.get(index as usize));
         cursor.map_or(0, Cursor::total)

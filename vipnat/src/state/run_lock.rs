@@ -18,7 +18,7 @@ use nix::{
 
 /// Held as long as a state is kept. The kernel lets go of it however the process ends.
 #[derive(Debug)]
-pub(crate) struct Running {
+pub(crate) struct RunLock {
     _lock: Flock<File>,
     file: PathBuf,
 }
@@ -26,10 +26,10 @@ pub(crate) struct Running {
 /// The extension of the file.
 pub(crate) const FILE: &str = "run";
 
-/// For how long [`Running::holder`] may stand in the way of [`Running::claim`].
+/// For how long [`RunLock::holder`] may stand in the way of [`RunLock::claim`].
 const PATIENCE: Duration = Duration::from_millis(200);
 
-impl Running {
+impl RunLock {
     /// Keeps a state as `source` says. `Err` of the outer kind: system calls; of the inner kind: who
     /// keeps it already.
     ///
@@ -88,7 +88,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunLock {
     fn drop(&mut self) {
         // Under the lock; whoever waits for it finds that its file is gone, and makes another.
         let _ = fs::remove_file(&self.file);
@@ -118,17 +118,17 @@ mod tests {
     #[test]
     fn one_keeps_a_state_and_others_are_told_who() {
         let state = PathBuf::from(format!("/test/of/vipnat/{}", process::id()));
-        assert_eq!(Running::holder(&state).unwrap(), None);
-        let Ok(Ok(running)) = Running::claim(&state, "/etc/table") else {
+        assert_eq!(RunLock::holder(&state).unwrap(), None);
+        let Ok(Ok(running)) = RunLock::claim(&state, "/etc/table") else {
             eprintln!("NOT RUN: needs to write to {}", run_dir::DIRECTORY);
             return;
         };
         let who = format!("process {}, as /etc/table says", process::id());
-        assert_eq!(Running::holder(&state).unwrap().as_ref(), Some(&who));
-        assert_eq!(Running::claim(&state, "/etc/other").unwrap().unwrap_err(), who);
+        assert_eq!(RunLock::holder(&state).unwrap().as_ref(), Some(&who));
+        assert_eq!(RunLock::claim(&state, "/etc/other").unwrap().unwrap_err(), who);
         drop(running);
-        assert_eq!(Running::holder(&state).unwrap(), None);
-        drop(Running::claim(&state, "/etc/other").unwrap().unwrap());
+        assert_eq!(RunLock::holder(&state).unwrap(), None);
+        drop(RunLock::claim(&state, "/etc/other").unwrap().unwrap());
         assert!(!file(&state).exists());
     }
 }

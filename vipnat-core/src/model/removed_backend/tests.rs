@@ -4,7 +4,7 @@ use std::path::Path;
 
 use vipnat_common::AppId;
 
-use super::{super::mapping::Role, *};
+use super::{super::mapping::BackendSet, *};
 use crate::table::Table;
 
 const VIP: Ipv4Addr = Ipv4Addr::new(169, 254, 37, 209);
@@ -21,10 +21,10 @@ fn table(apps: &[&str], backends: &str, policy: &str) -> Table {
     Table::parse(text.as_bytes(), "t", Path::new("/sys/fs/cgroup")).unwrap()
 }
 
-fn rule(table: &Table, app: &str) -> Option<Rule> {
+fn rule(table: &Table, app: &str) -> Option<Mapping> {
     let relationship = table.apps.get(app)?.relationships.get("db")?;
-    let role = Role::from(&table.services[&*relationship.service]);
-    Some(Rule::new(relationship, &role).of_app(AppId(1)))
+    let role = BackendSet::from(&table.services[&*relationship.service]);
+    Some(Mapping::new(relationship, &role).of_app(AppId(1)))
 }
 
 fn change(app: &str, old: &Table, new: &Table) -> Change {
@@ -36,7 +36,7 @@ fn change(app: &str, old: &Table, new: &Table) -> Change {
 fn leave(old: &Table, new: &Table, heirs: &[(&str, &str)]) -> Vec<(u8, u16, OnBackendRemoved)> {
     let heirs = heirs.iter().copied().collect();
     let desired = Desired::without_cgroups(new);
-    departed(&[change("shop", old, new)], &desired, &NameIndex::of(old), &heirs)
+    removed_backends(&[change("shop", old, new)], &desired, &NameIndex::of(old), &heirs)
         .into_iter()
         .map(|(departed, policy)| {
             assert_eq!(
@@ -106,21 +106,21 @@ fn a_flow_is_judged_by_where_it_was_led_and_whether_it_still_would_be() {
         backend_port,
         ..ConnRecord::default()
     };
-    let departed = |port| Departed {
+    let removed = |port| RemovedBackend {
         app: "shop".to_owned(),
         relationship: None,
         app_id: AppId(1),
         vip: VIP,
-        backend: Turn { ip: Ipv4Addr::new(240, 0, 0, 1), port },
+        backend: Backend { ip: Ipv4Addr::new(240, 0, 0, 1), port },
     };
-    let rules = |backends: &str| {
+    let mappings = |backends: &str| {
         let rule = rule(&table(&["shop"], backends, ""), "shop").unwrap();
-        Rules::from([((AppId(1), VIP), rule)])
+        Mappings::from([((AppId(1), VIP), rule)])
     };
-    let none = Rules::new();
+    let none = Mappings::new();
     let good = note(1, VIP, 1, 5432, 5432);
-    assert!(departed(0).was_given(&good, &none));
-    assert!(departed(80).was_given(&note(1, VIP, 1, 5432, 80), &none));
+    assert!(removed(0).was_given(&good, &none));
+    assert!(removed(80).was_given(&note(1, VIP, 1, 5432, 80), &none));
     for (what, other) in [
         ("another app", note(2, VIP, 1, 5432, 5432)),
         ("another VIP", note(1, Ipv4Addr::new(169, 254, 1, 1), 1, 5432, 5432)),
@@ -128,11 +128,11 @@ fn a_flow_is_judged_by_where_it_was_led_and_whether_it_still_would_be() {
         ("another backend", note(1, VIP, 2, 5432, 5432)),
         ("another port", note(1, VIP, 1, 5432, 80)),
     ] {
-        assert!(!departed(0).was_given(&other, &none), "{what}");
+        assert!(!removed(0).was_given(&other, &none), "{what}");
     }
-    assert!(departed(0).was_given(&good, &rules("\"240.0.0.2\"")));
-    let at_its_port = rules("{ ip = \"240.0.0.1\", port = 5432 }");
-    assert!(!departed(0).was_given(&good, &at_its_port), "the list says the same in other words");
-    assert!(departed(0).was_given(&note(1, VIP, 1, 80, 80), &at_its_port));
-    assert!(departed(0).is_back(&rules("\"240.0.0.1\"")) && !departed(0).is_back(&at_its_port));
+    assert!(removed(0).was_given(&good, &mappings("\"240.0.0.2\"")));
+    let at_its_port = mappings("{ ip = \"240.0.0.1\", port = 5432 }");
+    assert!(!removed(0).was_given(&good, &at_its_port), "the list says the same in other words");
+    assert!(removed(0).was_given(&note(1, VIP, 1, 80, 80), &at_its_port));
+    assert!(removed(0).is_back(&mappings("\"240.0.0.1\"")) && !removed(0).is_back(&at_its_port));
 }

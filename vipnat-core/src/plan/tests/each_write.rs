@@ -9,7 +9,7 @@ use vipnat_common::{
 };
 
 use crate::{
-    model::{Capacity, Rule, Snapshot, Turn},
+    model::{Backend, Capacity, Mapping, Snapshot},
     plan::{Plan, Reclaim, changes},
     table::{Select, UdpPinning},
 };
@@ -99,8 +99,8 @@ impl Kernel {
         }
     }
 
-    fn apply(&mut self, rules: &[Rule]) {
-        let plan = Plan::new(&self.maps, rules, |_| true).unwrap();
+    fn apply(&mut self, mappings: &[Mapping]) {
+        let plan = Plan::new(&self.maps, mappings, |_| true).unwrap();
         self.run(&plan, |_| {});
     }
 
@@ -122,10 +122,10 @@ pub(super) fn rule(
     port: u16,
     protocol: Protocol,
     backends: &[u8],
-) -> Rule {
+) -> Mapping {
     let turn =
-        |last: &u8| Turn { ip: Ipv4Addr::new(240, app as u8, vip.octets()[3], *last), port: 0 };
-    Rule {
+        |last: &u8| Backend { ip: Ipv4Addr::new(240, app as u8, vip.octets()[3], *last), port: 0 };
+    Mapping {
         app_id: AppId(app),
         vip,
         port,
@@ -137,18 +137,18 @@ pub(super) fn rule(
 }
 
 /// Tables of two apps with up to two VIPs each, the same ones, limited or not.
-fn tables() -> impl Strategy<Value = Vec<Rule>> {
+fn tables() -> impl Strategy<Value = Vec<Mapping>> {
     let one = proptest::option::of((
         prop_oneof![Just(0), Just(PORTS[0])],
         prop_oneof![Just(Protocol::Any), Just(PROTOCOLS[0])],
         proptest::collection::vec(0..5u8, 0..4),
     ));
-    proptest::array::uniform4(one).prop_map(|rules| {
+    proptest::array::uniform4(one).prop_map(|mappings| {
         let places = APPS.iter().flat_map(|app| VIPS.iter().map(move |vip| (*app, *vip)));
-        let rules = places.zip(rules).filter_map(|((app, vip), choice)| {
+        let mappings = places.zip(mappings).filter_map(|((app, vip), choice)| {
             choice.map(|(port, protocol, backends)| rule(app, vip, port, protocol, &backends))
         });
-        rules.collect()
+        mappings.collect()
     })
 }
 
@@ -193,8 +193,8 @@ impl From<Verdict> for Seen {
 }
 
 /// What a table allows for a destination.
-pub(super) fn allowed(table: &[Rule], to: &Destination) -> Vec<Seen> {
-    let matches = |rule: &&Rule| {
+pub(super) fn allowed(table: &[Mapping], to: &Destination) -> Vec<Seen> {
+    let matches = |rule: &&Mapping| {
         rule.app_id == to.app
             && rule.vip.octets() == to.ip
             && [0, to.port].contains(&rule.port)
@@ -209,7 +209,7 @@ pub(super) fn allowed(table: &[Rule], to: &Destination) -> Vec<Seen> {
     }
 }
 
-fn check(kernel: &Kernel, old: &[Rule], new: &[Rule]) {
+fn check(kernel: &Kernel, old: &[Mapping], new: &[Mapping]) {
     for to in destinations() {
         let verdict = Seen::from(decide(kernel, &to));
         let both = [allowed(old, &to), allowed(new, &to)].concat();
@@ -236,10 +236,10 @@ proptest! {
             prop_assert!(kernel.is_tidy());
             let Snapshot { slots, capacity, .. } = kernel.maps.clone();
             prop_assert_eq!(&Snapshot::of_slots(slots, capacity), &kernel.maps);
-            let rules = kernel.maps.rules();
-            prop_assert_eq!(rules.len(), new.len());
+            let mappings = kernel.maps.mappings();
+            prop_assert_eq!(mappings.len(), new.len());
             for rule in &new {
-                prop_assert_eq!(&rules[&(rule.app_id, rule.vip)], rule);
+                prop_assert_eq!(&mappings[&(rule.app_id, rule.vip)], rule);
             }
             prop_assert_eq!(Plan::new(&kernel.maps, &new, |_| true).unwrap(), Plan::default());
             old = new;

@@ -20,7 +20,7 @@ use crate::{
         survive_closed_output,
     },
     follow::{InvalidInput, with_reasons},
-    reconcile::{Applied, Datapath, Drained},
+    reconcile::{Applied, Drained, Session},
 };
 use vipnat_core::{model::Desired, table::Table};
 
@@ -34,7 +34,7 @@ enum Answer {
 }
 
 /// Applies a table, and takes it back unless it is confirmed in time.
-pub(crate) fn apply(datapath: &Datapath, table: &Table, patience: Duration) -> Result<()> {
+pub(crate) fn apply(datapath: &Session, table: &Table, patience: Duration) -> Result<()> {
     let deadline = Instant::now().checked_add(patience).filter(|_| !patience.is_zero());
     let Some(deadline) = deadline else {
         bail!(InvalidInput("--confirm-timeout: use a time such as 30s".to_owned()));
@@ -97,7 +97,7 @@ pub(crate) fn apply(datapath: &Datapath, table: &Table, patience: Duration) -> R
 }
 
 /// Makes everything as it was before, or says what is not.
-fn take_back(datapath: &Datapath, before: &Desired, meanwhile: Option<&Desired>) -> Result<()> {
+fn take_back(datapath: &Session, before: &Desired, meanwhile: Option<&Desired>) -> Result<()> {
     let applied = datapath.restore(before, meanwhile).context("it could not be taken back")?;
     let Applied { warnings, failed, .. } = applied;
     warnings.iter().for_each(|warning| warn(warning));

@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::cli::import::Common;
 use crate::{
     cli::output::complain,
-    follow::{InvalidInput, name_of, read_input},
+    follow::{InvalidInput, display_name, read_input},
 };
 use vipnat_core::text::count;
 use vipnat_core::{
@@ -30,7 +30,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let Args { common, skip_unsupported } = args;
     let mut app = common.empty_app()?;
     let text = read_input(&common.file)?;
-    let name = name_of(&common.file);
+    let name = display_name(&common.file);
     let Import { services, relationships, unsupported, notes } =
         firewall::import(&String::from_utf8_lossy(&text));
     let remark = |remark: &Remark| format!("{name}:{remark}");

@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::cli::import::Common;
 use crate::{
     cli::output::{complain, warn},
-    follow::{InvalidInput, name_of, read_input},
+    follow::{InvalidInput, display_name, read_input},
 };
 use vipnat_core::{
     table::{Table, Unsupported},
@@ -26,7 +26,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let Args { common, skip_unsupported } = args;
     let app = common.empty_app()?;
     let value = read_input(&common.file)?;
-    let name = name_of(&common.file);
+    let name = display_name(&common.file);
     let unsupported = if *skip_unsupported { Unsupported::Skip } else { Unsupported::Refuse };
     let mut imported =
         Table::from_platform_relationships(&value, &name, &common.app, app, unsupported)?;

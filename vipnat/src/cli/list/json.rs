@@ -22,7 +22,7 @@ use vipnat_common::{
 use crate::cli::list::protocol_name;
 use crate::reconcile::{ListedApp, ListedCgroup, ListedVip, Listing};
 use vipnat_core::{
-    model::{Place, Turn},
+    model::{Backend, Place},
     text::shown_json,
 };
 
@@ -163,7 +163,7 @@ impl Serialize for Relationship {
             udp_pinning,
         }) = self;
         let names = names.as_ref();
-        let backend = |(Turn { ip, port }, turns): &(Turn, usize)| Backend {
+        let backend = |(Backend { ip, port }, turns): &(Backend, usize)| BackendJson {
             ip: *ip,
             port: (*port != 0).then_some(*port),
             turns: *turns,
@@ -198,7 +198,7 @@ struct RelationshipFields<'a> {
     port: Option<u16>,
     protocol: Option<&'a str>,
     connections: u64,
-    backends: Vec<Backend>,
+    backends: Vec<BackendJson>,
     select: &'a str,
     udp_pinning: &'a str,
     on_backend_removed: Option<&'a str>,
@@ -213,7 +213,7 @@ struct Also<'a> {
 }
 
 #[derive(Serialize)]
-struct Backend {
+struct BackendJson {
     ip: Ipv4Addr,
     port: Option<u16>,
     turns: usize,

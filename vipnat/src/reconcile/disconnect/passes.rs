@@ -13,23 +13,23 @@ use crate::kernel::{
     error::Error,
     sockets::{Connection, End, Search},
 };
-use crate::state::pending_disconnects::Drain;
-use vipnat_core::model::Departed;
-use vipnat_core::model::Rules;
+use crate::state::pending_disconnects::PendingDisconnect;
+use vipnat_core::model::Mappings;
+use vipnat_core::model::RemovedBackend;
 
 /// So many VIPs are named in one message.
 const MOST_NAMES: usize = 4;
 
 /// What is to be ended, to be found by what sockets have noted.
 pub(crate) struct Due {
-    pub(crate) drains: Vec<Drain>,
+    pub(crate) drains: Vec<PendingDisconnect>,
     places: FxHashMap<(AppId, Ipv4Addr), Vec<usize>>,
 }
 
 impl Due {
-    pub(crate) fn new(drains: Vec<Drain>) -> Self {
+    pub(crate) fn new(drains: Vec<PendingDisconnect>) -> Self {
         let mut places: FxHashMap<_, Vec<_>> = FxHashMap::default();
-        for (place, Drain { departed, .. }) in drains.iter().enumerate() {
+        for (place, PendingDisconnect { departed, .. }) in drains.iter().enumerate() {
             places.entry((departed.app_id, departed.vip)).or_default().push(place);
         }
         Self { drains, places }
@@ -47,7 +47,7 @@ impl Due {
 /// What counts at one moment.
 pub(crate) struct Current {
     pub(crate) is_due: Vec<bool>,
-    pub(crate) rules: Rules,
+    pub(crate) mappings: Mappings,
 }
 
 impl Current {
@@ -55,7 +55,7 @@ impl Current {
     pub(crate) fn place(&self, due: &Due, record: &ConnRecord) -> Option<usize> {
         let places = due.places.get(&(record.app_id(), record.vip.into()))?;
         places.iter().copied().find(|place| {
-            self.is_due[*place] && due.drains[*place].departed.was_given(record, &self.rules)
+            self.is_due[*place] && due.drains[*place].departed.was_given(record, &self.mappings)
         })
     }
 }
@@ -161,10 +161,10 @@ impl Ending {
 }
 
 /// How many VIPs, whose, and the first of them.
-fn whose<'a>(departed: impl Iterator<Item = &'a Departed>) -> String {
+fn whose<'a>(departed: impl Iterator<Item = &'a RemovedBackend>) -> String {
     let mut vips: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
     let mut names = BTreeMap::new();
-    for Departed { app, relationship, app_id: _, vip, backend } in departed {
+    for RemovedBackend { app, relationship, app_id: _, vip, backend } in departed {
         vips.entry((app, *vip)).or_default().insert(backend.ip);
         names.insert((app, *vip), relationship.as_deref().unwrap_or("?"));
     }
@@ -185,19 +185,26 @@ mod tests {
 
     use super::*;
     use crate::state::pending_disconnects::Id;
-    use vipnat_core::model::Turn;
+    use vipnat_core::model::Backend;
 
     fn due(vips: u8) -> Due {
         let drain = |number| {
-            let departed = Departed {
+            let departed = RemovedBackend {
                 app: "shop".to_owned(),
                 relationship: Some(format!("db{number}")),
                 app_id: AppId(1),
                 vip: Ipv4Addr::new(169, 254, 0, number),
-                backend: Turn { ip: Ipv4Addr::new(240, 0, 0, 1), port: 0 },
+                backend: Backend { ip: Ipv4Addr::new(240, 0, 0, 1), port: 0 },
             };
             let cgroups = Vec::new();
-            Drain { id: Id::default(), departed, cgroups, due: 0, on_trial: false, again: false }
+            PendingDisconnect {
+                id: Id::default(),
+                departed,
+                cgroups,
+                due: 0,
+                on_trial: false,
+                again: false,
+            }
         };
         Due::new((0..vips).map(drain).collect())
     }

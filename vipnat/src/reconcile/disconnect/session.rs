@@ -16,7 +16,7 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use crate::reconcile::disconnect::passes::{Current, Due, Ending};
-use crate::state::pending_disconnects::{Clock, Drain, Drains, Id};
+use crate::state::pending_disconnects::{Clock, Id, PendingDisconnect, PendingDisconnects};
 use crate::{
     kernel::{
         error::{Attempt as _, Result},
@@ -24,10 +24,10 @@ use crate::{
         preflight::{self, Need},
         sockets::Search,
     },
-    reconcile::{Applied, Datapath, prepare::Work},
+    reconcile::{Applied, Session, prepare::Work},
     state::{links::AttachedApp, state_dir::StateDir},
 };
-use vipnat_core::model::{Departed, Desired, Rules, departed, unknown};
+use vipnat_core::model::{Desired, Mappings, RemovedBackend, removed_backends, unknown};
 use vipnat_core::{model::NameIndex, table::OnBackendRemoved};
 
 /// A socket that was inside `connect` when the table changed may show only later.
@@ -41,12 +41,12 @@ const AGAIN: u64 = 30;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connections {
     /// Whose, and to which backend.
-    pub departed: Departed,
+    pub departed: RemovedBackend,
     /// How many.
     pub count: usize,
 }
 
-/// What came of [`Datapath::end_drained`].
+/// What came of [`Session::end_drained`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Drained {
     /// What was ended.
@@ -59,21 +59,21 @@ pub struct Drained {
 
 /// What a change will end.
 pub(crate) struct Leaving {
-    drains: Drains,
+    drains: PendingDisconnects,
     /// Those that get time.
-    later: Vec<Drain>,
+    later: Vec<PendingDisconnect>,
     /// Whether the next command finds them, too.
     kept: bool,
 }
 
 /// What is to be ended after a change, and what is only to be counted.
 pub(crate) struct Left {
-    due: Vec<Drain>,
-    later: Vec<Drain>,
+    due: Vec<PendingDisconnect>,
+    later: Vec<PendingDisconnect>,
     kept: bool,
 }
 
-impl Datapath {
+impl Session {
     /// Ends connections whose time to drain is over. For processes that stay: `apply` does the same.
     ///
     /// # Errors
@@ -83,16 +83,16 @@ impl Datapath {
         self.end_drained_after(|_| {})
     }
 
-    /// The same, and what [`Datapath::apply_on_trial`] spared until now.
+    /// The same, and what [`Session::apply_on_trial`] spared until now.
     ///
     /// # Errors
     ///
-    /// As [`Datapath::end_drained`].
+    /// As [`Session::end_drained`].
     pub fn end_trial(&self) -> Result<Drained> {
-        self.end_drained_after(Drains::confirm)
+        self.end_drained_after(PendingDisconnects::confirm)
     }
 
-    fn end_drained_after(&self, first: impl FnOnce(&mut Drains)) -> Result<Drained> {
+    fn end_drained_after(&self, first: impl FnOnce(&mut PendingDisconnects)) -> Result<Drained> {
         preflight::check(Need::Pins)?;
         let clock = clock()?;
         let mut drained = Drained::default();
@@ -126,9 +126,9 @@ impl Datapath {
         };
         let forgotten = self.forget_drains(&dir, |departed| {
             let app = back.apps.get(&departed.app);
-            let rules = app.into_iter().flat_map(|app| &app.rules);
-            let mut rules = rules.filter(|rule| rule.vip == departed.vip);
-            rules.any(|rule| rule.turns.contains(&departed.backend))
+            let mappings = app.into_iter().flat_map(|app| &app.mappings);
+            let mut mappings = mappings.filter(|rule| rule.vip == departed.vip);
+            mappings.any(|rule| rule.turns.contains(&departed.backend))
         });
         forgotten.attempt(|| "forget which connections are to end".to_owned())
     }
@@ -138,10 +138,10 @@ impl Datapath {
     pub(crate) fn forget_drains(
         &self,
         _locked: &StateDir,
-        which: impl Fn(&Departed) -> bool,
+        which: impl Fn(&RemovedBackend) -> bool,
     ) -> io::Result<()> {
         let clock = Clock::now()?;
-        let (mut drains, _) = Drains::load(&self.dir, &clock)?;
+        let (mut drains, _) = PendingDisconnects::load(&self.dir, &clock)?;
         drains.cancel(which);
         drains.save(&self.dir)
     }
@@ -169,7 +169,7 @@ impl Datapath {
             ));
         }
         let mount = self.tree().map(|tree| tree.mount().to_owned()).unwrap_or_default();
-        for (departed, policy) in departed(&work.changes, desired, names, &heirs) {
+        for (departed, policy) in removed_backends(&work.changes, desired, names, &heirs) {
             let due = match policy {
                 OnBackendRemoved::Keep => continue,
                 // At once, also if a later command does it.
@@ -184,7 +184,14 @@ impl Datapath {
                 app.into_iter().flat_map(|app| app.cgroups.values()).collect();
             let cgroups = cgroups.into_iter().map(|path| mount.join(path)).collect();
             let on_trial = !trial.is_zero() && policy == OnBackendRemoved::Kill;
-            let drain = Drain { id: Id::default(), departed, cgroups, due, on_trial, again: false };
+            let drain = PendingDisconnect {
+                id: Id::default(),
+                departed,
+                cgroups,
+                due,
+                on_trial,
+                again: false,
+            };
             if policy != OnBackendRemoved::Kill {
                 later.push(drain.clone());
             }
@@ -205,9 +212,9 @@ impl Datapath {
         let Leaving { mut drains, mut later, mut kept } = leaving;
         let clock = clock()?;
         if !drains.is_empty() {
-            let rules = maps.snapshot_of_slots()?.rules_of(drains.vips());
-            drains.cancel_back(&rules);
-            later.retain(|drain| !drain.departed.is_back(&rules));
+            let mappings = maps.snapshot_of_slots()?.rules_of(drains.vips());
+            drains.cancel_back(&mappings);
+            later.retain(|drain| !drain.departed.is_back(&mappings));
             kept = self.keep(&drains, warnings) && kept;
         }
         Ok(Left { due: drains.due_or_failed(clock.seconds()), later, kept })
@@ -232,15 +239,15 @@ impl Datapath {
     }
 
     /// What is noted, to be changed.
-    fn noted(&self, clock: &Clock, warnings: &mut Vec<String>) -> Result<Drains> {
-        let taken = Drains::take(&self.dir, clock, warnings);
+    fn noted(&self, clock: &Clock, warnings: &mut Vec<String>) -> Result<PendingDisconnects> {
+        let taken = PendingDisconnects::take(&self.dir, clock, warnings);
         taken.attempt(|| {
             "tell which connections to removed backends are still to be ended".to_owned()
         })
     }
 
     /// Writes down what is to be ended. Returns whether that could be.
-    fn keep(&self, drains: &Drains, warnings: &mut Vec<String>) -> bool {
+    fn keep(&self, drains: &PendingDisconnects, warnings: &mut Vec<String>) -> bool {
         let saved = drains.save(&self.dir);
         warnings.extend(saved.as_ref().err().map(|error| {
             format!("cannot keep which connections are to end later, so they stay: {error}")
@@ -252,7 +259,7 @@ impl Datapath {
     /// due.
     fn end(
         &self,
-        due: Vec<Drain>,
+        due: Vec<PendingDisconnect>,
         kept: bool,
         warnings: &mut Vec<String>,
     ) -> (Vec<Connections>, Option<Duration>) {
@@ -266,7 +273,7 @@ impl Datapath {
         let failures = ending.warnings(&due, kept);
         let Ending { counts, stay, .. } = ending;
         warnings.extend(stay.into_iter().map(|((place, why), count)| {
-            let Departed { app, relationship, vip, backend, app_id: _ } =
+            let RemovedBackend { app, relationship, vip, backend, app_id: _ } =
                 &due.drains[place].departed;
             let name = relationship.as_deref().unwrap_or("?");
             let connections = if count == 1 { "connection" } else { "connections" };
@@ -285,7 +292,8 @@ impl Datapath {
             }
         };
         let ended = due.drains.into_iter().zip(counts).filter(|(_, count)| *count > 0);
-        let ended = ended.map(|(Drain { departed, .. }, count)| Connections { departed, count });
+        let ended = ended
+            .map(|(PendingDisconnect { departed, .. }, count)| Connections { departed, count });
         (ended.collect(), next)
     }
 
@@ -334,23 +342,25 @@ impl Datapath {
             return Ok(None);
         };
         let noted = if kept {
-            let noted = Drains::load(&self.dir, &clock()?);
+            let noted = PendingDisconnects::load(&self.dir, &clock()?);
             noted.attempt(|| "read which connections are to end".to_owned())?.0
         } else {
-            Drains::of(&due.drains)
+            PendingDisconnects::of(&due.drains)
         };
-        let rules = rules_now(&dir, &maps, &noted)?;
+        let mappings = rules_now(&dir, &maps, &noted)?;
         let noted = noted.ids();
-        let is_due = |drain: &Drain| noted.contains(&drain.id) && !drain.departed.is_back(&rules);
+        let is_due = |drain: &PendingDisconnect| {
+            noted.contains(&drain.id) && !drain.departed.is_back(&mappings)
+        };
         let is_due = due.drains.iter().map(is_due).collect();
-        Ok(Some(Current { is_due, rules }))
+        Ok(Some(Current { is_due, mappings }))
     }
 
     /// Takes what was done out of the notes, which another command may have changed meanwhile. What is to be
     /// tried again, by its place, stays there for some time. Returns how long it takes until the next is due.
     fn take_out(
         &self,
-        done: &[Drain],
+        done: &[PendingDisconnect],
         again: &BTreeSet<usize>,
         warnings: &mut Vec<String>,
     ) -> Result<Option<Duration>> {
@@ -371,7 +381,7 @@ impl Datapath {
     }
 
     /// Counts connections that drain, and tells until when.
-    fn count(&self, later: Vec<Drain>) -> Result<Vec<(Connections, SystemTime)>> {
+    fn count(&self, later: Vec<PendingDisconnect>) -> Result<Vec<(Connections, SystemTime)>> {
         let (later, clock) = (Due::new(later), clock()?);
         let connections = Search::new(&self.dir)?.connections()?;
         let Some(current) = self.still_due(&later, false)? else {
@@ -383,15 +393,15 @@ impl Datapath {
         }
         let drains = later.drains.into_iter().zip(counts).filter(|(_, count)| *count > 0);
         Ok(drains
-            .map(|(Drain { departed, due, .. }, count)| {
+            .map(|(PendingDisconnect { departed, due, .. }, count)| {
                 (Connections { departed, count }, clock.shown(due))
             })
             .collect())
     }
 }
 
-/// The rules of the VIPs whose backends left.
-fn rules_now(dir: &StateDir, maps: &Maps, drains: &Drains) -> Result<Rules> {
+/// The mappings of the VIPs whose backends left.
+fn rules_now(dir: &StateDir, maps: &Maps, drains: &PendingDisconnects) -> Result<Mappings> {
     let now = if dir.is_changing()? { maps.snapshot()? } else { maps.snapshot_of_slots()? };
     Ok(now.rules_of(drains.vips()))
 }

@@ -21,24 +21,24 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use vipnat_common::AppId;
-use vipnat_core::model::{Departed, Rules};
+use vipnat_core::model::{Mappings, RemovedBackend};
 
 /// The extension of the file.
 pub(crate) const FILE: &str = "drains.json";
 
 /// All that is still to be ended, in the order in which it left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Drains(Vec<Drain>);
+pub(crate) struct PendingDisconnects(Vec<PendingDisconnect>);
 
 /// A backend whose connections are to be ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Drain {
+pub(crate) struct PendingDisconnect {
     /// Which one it is: a backend may leave, come back and leave again while the first one's connections end.
     #[serde(default)]
     pub id: Id,
     /// Whose, and which.
     #[serde(flatten)]
-    pub departed: Departed,
+    pub departed: RemovedBackend,
     /// Whole paths of the cgroups in whose network namespaces the connections are, or most of them.
     #[serde(with = "super::paths")]
     pub cgroups: Vec<PathBuf>,
@@ -68,7 +68,7 @@ impl Default for Id {
 struct File {
     /// The start of the machine that `due` counts from.
     boot: String,
-    drains: Vec<Drain>,
+    drains: Vec<PendingDisconnect>,
 }
 
 /// What time it is.
@@ -133,7 +133,7 @@ impl Clock {
     }
 }
 
-impl Drains {
+impl PendingDisconnects {
     /// What a state directory has; nothing if there is no file. Second, what people should know of it.
     ///
     /// # Errors
@@ -194,7 +194,7 @@ impl Drains {
     fn parse(text: &[u8], clock: &Clock, now: &str) -> serde_json::Result<(Self, Option<String>)> {
         if text.trim_ascii_start().first() == Some(&b'[') {
             // Of earlier builds, which counted from 1970.
-            let mut drains: Vec<Drain> = serde_json::from_slice(text)?;
+            let mut drains: Vec<PendingDisconnect> = serde_json::from_slice(text)?;
             for drain in drains.iter_mut().filter(|drain| drain.due != 0) {
                 drain.due = clock.of_wall(drain.due);
             }
@@ -247,11 +247,11 @@ impl Drains {
 
     /// The VIPs, by app, whose backends left.
     pub(crate) fn vips(&self) -> impl Iterator<Item = (AppId, Ipv4Addr)> {
-        self.0.iter().map(|Drain { departed, .. }| (departed.app_id, departed.vip))
+        self.0.iter().map(|PendingDisconnect { departed, .. }| (departed.app_id, departed.vip))
     }
 
     /// Adds one.
-    pub(crate) fn push(&mut self, drain: Drain) {
+    pub(crate) fn push(&mut self, drain: PendingDisconnect) {
         self.0.push(drain);
     }
 
@@ -263,7 +263,7 @@ impl Drains {
     }
 
     /// Those of a list.
-    pub(crate) fn of(drains: &[Drain]) -> Self {
+    pub(crate) fn of(drains: &[PendingDisconnect]) -> Self {
         Self(drains.to_vec())
     }
 
@@ -285,22 +285,22 @@ impl Drains {
     }
 
     /// Drops those whose backend is back, by the rules of their VIPs.
-    pub(crate) fn cancel_back(&mut self, rules: &Rules) {
+    pub(crate) fn cancel_back(&mut self, rules: &Mappings) {
         self.cancel(|departed| departed.is_back(rules));
     }
 
     /// Drops those whose backend is back, as `stays` says.
-    pub(crate) fn cancel(&mut self, stays: impl Fn(&Departed) -> bool) {
+    pub(crate) fn cancel(&mut self, stays: impl Fn(&RemovedBackend) -> bool) {
         self.0.retain(|drain| !stays(&drain.departed));
     }
 
     /// Takes those out that are due; `now` is in seconds since the machine started.
-    pub(crate) fn due(&mut self, now: u64) -> Vec<Drain> {
+    pub(crate) fn due(&mut self, now: u64) -> Vec<PendingDisconnect> {
         self.0.extract_if(.., |drain| drain.due <= now).collect()
     }
 
     /// The same, and what failed before.
-    pub(crate) fn due_or_failed(&mut self, now: u64) -> Vec<Drain> {
+    pub(crate) fn due_or_failed(&mut self, now: u64) -> Vec<PendingDisconnect> {
         self.0.extract_if(.., |drain| drain.again || drain.due <= now).collect()
     }
 
@@ -325,20 +325,32 @@ mod tests {
     use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
 
     use super::*;
-    use vipnat_core::model::Turn;
+    use vipnat_core::model::Backend;
 
-    fn drain(number: u8, due: u64) -> Drain {
-        let backend = Turn { ip: Ipv4Addr::new(240, 0, 0, number), port: 0 };
+    fn drain(number: u8, due: u64) -> PendingDisconnect {
+        let backend = Backend { ip: Ipv4Addr::new(240, 0, 0, number), port: 0 };
         let vip = Ipv4Addr::new(169, 254, 37, 209);
-        let departed =
-            Departed { app: "shop".to_owned(), relationship: None, app_id: AppId(1), vip, backend };
+        let departed = RemovedBackend {
+            app: "shop".to_owned(),
+            relationship: None,
+            app_id: AppId(1),
+            vip,
+            backend,
+        };
         let cgroups = vec!["/sys/fs/cgroup/shop".into()];
-        Drain { id: Id(number.into()), departed, cgroups, due, on_trial: false, again: false }
+        PendingDisconnect {
+            id: Id(number.into()),
+            departed,
+            cgroups,
+            due,
+            on_trial: false,
+            again: false,
+        }
     }
 
     #[test]
     fn what_is_due_is_taken_out_and_the_rest_waits() {
-        let mut drains = Drains(vec![drain(1, 100), drain(2, 90), drain(3, 101)]);
+        let mut drains = PendingDisconnects(vec![drain(1, 100), drain(2, 90), drain(3, 101)]);
         assert_eq!(drains.next(80), Some(Duration::from_secs(10)));
         assert!(drains.due(89).is_empty());
         assert_eq!(drains.due(100), [drain(1, 100), drain(2, 90)]);
@@ -349,26 +361,29 @@ mod tests {
 
     #[test]
     fn a_backend_that_is_back_is_left_alone() {
-        let mut drains = Drains(vec![drain(1, 100), drain(2, 100)]);
+        let mut drains = PendingDisconnects(vec![drain(1, 100), drain(2, 100)]);
         drains.cancel(|departed| departed.backend.ip.octets()[3] == 1);
-        assert_eq!(drains, Drains(vec![drain(2, 100)]));
+        assert_eq!(drains, PendingDisconnects(vec![drain(2, 100)]));
     }
 
     /// All that others do between the two moments in which one command has the lock.
     #[test]
     fn a_backend_that_left_came_back_and_left_again_is_not_taken_for_the_one_that_is_done() {
-        let again = Drain { id: Id::default(), ..drain(1, 0) };
-        let done = Drains(vec![drain(1, 0)]).ids();
-        let mut drains = Drains(vec![again.clone()]);
+        let again = PendingDisconnect { id: Id::default(), ..drain(1, 0) };
+        let done = PendingDisconnects(vec![drain(1, 0)]).ids();
+        let mut drains = PendingDisconnects(vec![again.clone()]);
         drains.take_out(&done);
-        assert_eq!(drains, Drains(vec![again.clone()]));
+        assert_eq!(drains, PendingDisconnects(vec![again.clone()]));
         // Nor is what others cancelled meanwhile put back.
         drains.try_again(&done, 30);
-        assert_eq!(drains, Drains(vec![again.clone()]));
-        drains.try_again(&Drains(vec![again.clone()]).ids(), 30);
-        assert_eq!(drains, Drains(vec![Drain { due: 30, again: true, ..again.clone() }]));
+        assert_eq!(drains, PendingDisconnects(vec![again.clone()]));
+        drains.try_again(&PendingDisconnects(vec![again.clone()]).ids(), 30);
+        assert_eq!(
+            drains,
+            PendingDisconnects(vec![PendingDisconnect { due: 30, again: true, ..again.clone() }])
+        );
         assert!(drains.due(29).is_empty());
-        drains.take_out(&Drains(vec![again]).ids());
+        drains.take_out(&PendingDisconnects(vec![again]).ids());
         assert!(drains.is_empty());
     }
 
@@ -376,7 +391,7 @@ mod tests {
     fn what_an_earlier_build_noted_without_an_id_gets_one() {
         let mut value = serde_json::to_value(drain(1, 100)).unwrap();
         value.as_object_mut().unwrap().remove("id");
-        let read = || serde_json::from_value::<Drain>(value.clone()).unwrap();
+        let read = || serde_json::from_value::<PendingDisconnect>(value.clone()).unwrap();
         let (one, other) = (read(), read());
         assert!(one.id != other.id && one.departed == other.departed);
     }
@@ -394,12 +409,12 @@ mod tests {
         let text = serde_json::to_string(&file).unwrap();
         let expected = r#"{"boot":"this start","drains":[{"id":1,"app":"shop","relationship":null,"scope":1,"vip":"169.254.37.209","ip":"240.0.0.1","port":0,"cgroups":["/sys/fs/cgroup/shop"],"due":100}]}"#;
         assert_eq!(text, expected);
-        let read = Drains::parse(text.as_bytes(), &clock(1, 1), "this start").unwrap();
-        assert_eq!(read, (Drains(vec![drain(1, 100)]), None));
+        let read = PendingDisconnects::parse(text.as_bytes(), &clock(1, 1), "this start").unwrap();
+        assert_eq!(read, (PendingDisconnects(vec![drain(1, 100)]), None));
         let mut odd = drain(1, 100);
         odd.cgroups.push(OsStr::from_bytes(b"/sys/fs/cgroup/shop-\xff").into());
         let text = serde_json::to_string(&odd).unwrap();
-        assert_eq!(serde_json::from_str::<Drain>(&text).unwrap(), odd);
+        assert_eq!(serde_json::from_str::<PendingDisconnect>(&text).unwrap(), odd);
     }
 
     #[test]
@@ -412,7 +427,8 @@ mod tests {
         for wall in [0, 5_000, 1_000_000] {
             for (since_boot, due) in [(99, 0), (100, 1)] {
                 let clock = clock(since_boot, wall);
-                let (mut drains, warning) = Drains::parse(&text, &clock, "this start").unwrap();
+                let (mut drains, warning) =
+                    PendingDisconnects::parse(&text, &clock, "this start").unwrap();
                 assert_eq!((drains.due(clock.seconds()).len(), warning), (due, None));
             }
             // Only what is shown follows it.
@@ -424,8 +440,12 @@ mod tests {
     #[test]
     fn what_an_earlier_build_noted_by_the_wall_is_due_when_it_was_to_be() {
         let text = serde_json::to_vec(&[drain(1, 1_000_060), drain(2, 0), drain(3, 999_999)]);
-        let read = Drains::parse(&text.unwrap(), &clock(100, 1_000_000), "this start").unwrap();
-        assert_eq!(read, (Drains(vec![drain(1, 160), drain(2, 0), drain(3, 100)]), None));
+        let read = PendingDisconnects::parse(&text.unwrap(), &clock(100, 1_000_000), "this start")
+            .unwrap();
+        assert_eq!(
+            read,
+            (PendingDisconnects(vec![drain(1, 160), drain(2, 0), drain(3, 100)]), None)
+        );
     }
 
     #[test]
@@ -435,14 +455,14 @@ mod tests {
             drains: vec![drain(1, 100)],
         });
         let (drains, warning) =
-            Drains::parse(&text.unwrap(), &clock(100, 0), "this start").unwrap();
+            PendingDisconnects::parse(&text.unwrap(), &clock(100, 0), "this start").unwrap();
         assert!(drains.is_empty() && warning.unwrap().contains("forgot 1 removed backends"));
     }
 
     proptest::proptest! {
         #[test]
         fn no_file_panics(bytes: Vec<u8>) {
-            let _ = Drains::parse(&bytes, &clock(1, 1), "this start");
+            let _ = PendingDisconnects::parse(&bytes, &clock(1, 1), "this start");
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{
     writer::{Current, History},
 };
 use crate::{
-    model::Rule,
+    model::Mapping,
     plan::tests::each_write::{Seen, allowed},
 };
 
@@ -42,7 +42,7 @@ pub(super) struct Run {
 impl Asking {
     pub(super) fn new(scenario: &Scenario, history: &History, question: Question) -> Self {
         let (Question::Decide(to) | Question::Rebind(to, _)) = question;
-        let backends = |table: &Vec<Rule>| {
+        let backends = |table: &Vec<Mapping>| {
             let own =
                 table.iter().filter(|rule| rule.app_id == to.app && rule.vip.octets() == to.ip);
             own.flat_map(|rule| &*rule.turns).map(|turn| turn.ip.octets()).collect()

@@ -8,7 +8,7 @@ use super::{
     writer::{Apply, History, Protocol, writes},
 };
 use crate::{
-    model::Rule,
+    model::Mapping,
     plan::tests::each_write::{VIPS, rule},
     table::UdpPinning,
 };
@@ -17,7 +17,7 @@ use crate::{
 #[derive(Clone)]
 pub(super) struct Scenario {
     name: &'static str,
-    pub(super) tables: Vec<Vec<Rule>>,
+    pub(super) tables: Vec<Vec<Mapping>>,
     /// The first table is there from the start.
     applies: Vec<Apply>,
     protocol: Protocol,
@@ -28,7 +28,7 @@ pub(super) struct Scenario {
 }
 
 impl Scenario {
-    fn new<const N: usize>(name: &'static str, tables: [Vec<Rule>; N]) -> Self {
+    fn new<const N: usize>(name: &'static str, tables: [Vec<Mapping>; N]) -> Self {
         Self {
             name,
             tables: tables.into(),
@@ -55,12 +55,12 @@ impl Scenario {
 }
 
 /// Any port and protocol.
-fn any(app: u32, backends: &[u8]) -> Rule {
+fn any(app: u32, backends: &[u8]) -> Mapping {
     limited(app, 0, Ip::Any, backends)
 }
 
 /// All apps have the same VIP, and none has another's backends.
-fn limited(app: u32, port: u16, protocol: Ip, backends: &[u8]) -> Rule {
+fn limited(app: u32, port: u16, protocol: Ip, backends: &[u8]) -> Mapping {
     rule(app, VIPS[0], port, protocol, backends)
 }
 
@@ -206,7 +206,7 @@ fn a_crash_changes_nothing() {
 #[test]
 fn a_flow_keeps_its_backend_wherever_its_slot_is() {
     // That another app has a backend does not help.
-    let other = Rule { app_id: AppId(2), ..any(1, &[1]) };
+    let other = Mapping { app_id: AppId(2), ..any(1, &[1]) };
     let shared = Scenario::new(
         "one backend",
         [vec![any(1, &[1]), other.clone()], vec![other.clone()], vec![any(1, &[2]), other]],
@@ -224,8 +224,8 @@ fn a_flow_keeps_its_backend_wherever_its_slot_is() {
 #[test]
 fn a_strict_flow_never_ends() {
     let mut scenario = scenarios().swap_remove(0);
-    let rules = scenario.tables.iter_mut().flatten();
-    rules.for_each(|rule| rule.udp_pinning = UdpPinning::Strict);
+    let mappings = scenario.tables.iter_mut().flatten();
+    mappings.for_each(|rule| rule.udp_pinning = UdpPinning::Strict);
     let mut total = Tally::default();
     for (app, had) in flows() {
         let had = Target { flags: SlotFlags::STRICT, ..had };

@@ -6,7 +6,7 @@ use vipnat_common::{Range, Slot, SlotFlags, VipKey};
 
 use super::memory::{Memory, Name, Step};
 use crate::{
-    model::Rule,
+    model::Mapping,
     plan::{Plan, Reclaim},
 };
 
@@ -89,7 +89,7 @@ fn order_of_reclaim(reclaim: &Reclaim, protocol: Protocol) -> Vec<Write> {
 }
 
 /// How many writes lead from the first table to the second.
-pub(super) fn writes(tables: &[Vec<Rule>]) -> usize {
+pub(super) fn writes(tables: &[Vec<Mapping>]) -> usize {
     let history = History::new(tables, &[], Protocol::Real);
     let plan = Plan::new(&history.now().snapshot(), &tables[1], |_| true).unwrap();
     order(&plan, Protocol::Real).len()
@@ -115,7 +115,7 @@ pub(super) struct History {
 
 impl History {
     /// The first table is there from the start; the others are applied one after the other.
-    pub(super) fn new(tables: &[Vec<Rule>], applies: &[Apply], protocol: Protocol) -> Self {
+    pub(super) fn new(tables: &[Vec<Mapping>], applies: &[Apply], protocol: Protocol) -> Self {
         let mut history =
             Self { steps: vec![], moments: vec![Memory::new()], applies: vec![], protocol };
         history.apply(&tables[0], Apply { table: 0, crash: None });
@@ -132,7 +132,7 @@ impl History {
         self.moments.last().unwrap()
     }
 
-    fn apply(&mut self, rules: &[Rule], apply: Apply) {
+    fn apply(&mut self, mappings: &[Mapping], apply: Apply) {
         let begin = self.steps.len();
         let tidy = order(&Plan::tidy(&self.now().snapshot()), self.protocol);
         self.carry_out(tidy);
@@ -140,13 +140,13 @@ impl History {
         // Each time, so that slots are used again as soon as they can be.
         let reclaim = Reclaim::new(&self.now().snapshot());
         self.carry_out(order_of_reclaim(&reclaim, self.protocol));
-        let plan = Plan::new(&self.now().snapshot(), rules, |_| true).unwrap();
+        let plan = Plan::new(&self.now().snapshot(), mappings, |_| true).unwrap();
         let mut writes = order(&plan, self.protocol);
         writes.truncate(apply.crash.unwrap_or(usize::MAX));
         self.carry_out(writes);
         self.applies.push((apply, begin..self.steps.len()));
         if apply.crash.is_none() {
-            let again = Plan::new(&self.now().snapshot(), rules, |_| true).unwrap();
+            let again = Plan::new(&self.now().snapshot(), mappings, |_| true).unwrap();
             assert_eq!(again, Plan::default());
         }
     }
