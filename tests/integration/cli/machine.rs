@@ -48,9 +48,9 @@ fn tests_do_not_depend_on_who_starts_them() {
     manager.set_nonblocking(true).unwrap();
     let mut tests = Command::new("sh");
     tests.args(["-c", "umask 077 && exec \"$0\" \"$@\""]).arg(env::current_exe().unwrap());
-    tests.args(["--exact", "follow::a_dry_run_beside_run_waits_for_cgroups_as_that_does"]);
-    tests.arg("privileges::a_user_who_is_nobody_may_ask_for_what_needs_no_kernel");
-    tests.arg("intruder::routes_and_rules_of_a_container_lead_to_no_backend_of_another");
+    tests.args(["--exact", "daemon::follow::a_dry_run_beside_run_waits_for_cgroups_as_that_does"]);
+    tests.arg("security::privileges::a_user_who_is_nobody_may_ask_for_what_needs_no_kernel");
+    tests.arg("security::intruder::routes_and_rules_of_a_container_lead_to_no_backend_of_another");
     let run = outcome(tests.env("NOTIFY_SOCKET", &socket));
     assert!(run.stdout.contains("test result: ok. 3 passed"), "{run}");
     let heard = manager.recv(&mut [0; 64]).map_err(|error| error.kind());
