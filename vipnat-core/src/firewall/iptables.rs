@@ -6,8 +6,8 @@
 use std::fmt;
 
 use super::{
-    Entry, Packets,
     beside::{self, VIPS},
+    entry::{Entry, Packets},
 };
 use crate::table::{App, Backend, Select, Service, Table};
 

@@ -4,8 +4,8 @@
 //! generator there chooses the backend, so both count the same turns.
 
 use super::{
-    Entry, MAX_COMMENT, Packets,
     beside::{self, VIPS},
+    entry::{Entry, MAX_COMMENT, Packets},
 };
 use crate::table::{App, Backend, Select, Service, Table};
 

@@ -1,24 +1,24 @@
 //! From the table as written to a [`Table`] that holds nothing bad, or all that is wrong with it.
 
+mod checker;
 mod service;
 
 use std::{
     collections::{BTreeMap, HashMap},
     net::Ipv4Addr,
-    num::NonZeroU16,
     path::{Component, Path as FilePath, PathBuf},
     sync::Arc,
 };
 
-use serde_json::{Map, Value};
 use vipnat_common::Protocol;
 
+use self::checker::Checker;
 pub(crate) use self::service::never_a_backend;
 use super::{
     App, ByName, Cgroups, Relationship, Service, Table,
     endpoint::Endpoint,
-    error::{Problem, Problems, TableError},
-    holders::Holders,
+    error::{Problems, TableError},
+    name::check_name,
     named::Named,
     path::Place,
     raw,
@@ -27,10 +27,7 @@ use super::{
     well_known::well_known,
     write,
 };
-use crate::text::{is_printable, may_be_secret, quoted, shown_key};
-
-/// Longest name in bytes. App names become file names on bpffs, where a byte can take three.
-pub(super) const MAX_NAME: usize = 63;
+use crate::text::{may_be_secret, quoted, shown_key};
 
 /// What leaving a port out means for a relationship.
 const EVERY_PORT: &str = "to translate every port";
@@ -73,37 +70,6 @@ impl App {
     }
 }
 
-/// Whether this can be the name of an app, service or relationship.
-///
-/// # Errors
-///
-/// What is wrong with it.
-pub fn check_name(name: &str) -> Result<(), String> {
-    if name.is_empty() {
-        Err("an empty name".to_owned())
-    } else if name.len() > MAX_NAME {
-        Err(format!("a name of {} bytes", name.len()))
-    } else if name.bytes().all(|byte| byte.is_ascii_graphic()) {
-        Ok(())
-    } else if name.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        Err(format!("white space or a control character in the name {}", quoted(name)))
-    } else if !is_printable(name) {
-        Err(format!("a character that is not seen in the name {}", quoted(name)))
-    } else {
-        Ok(())
-    }
-}
-
-/// Collects problems. What could not be checked gets a placeholder, since the table is not used
-/// if there is any problem.
-struct Checker<'a> {
-    problems: Problems,
-    cgroup_mount: &'a FilePath,
-    holders: Holders,
-    /// What relationships without an endpoint share.
-    no_endpoint: Arc<Map<String, Value>>,
-}
-
 /// What relationships need to know of services.
 struct Services<'a> {
     /// They themselves, with their names, to be shared.
@@ -129,19 +95,6 @@ impl<'a> Services<'a> {
 }
 
 impl<'a> Checker<'a> {
-    fn new(cgroup_mount: &'a FilePath) -> Self {
-        Self {
-            problems: Problems::default(),
-            cgroup_mount,
-            holders: Holders::new(),
-            no_endpoint: Arc::default(),
-        }
-    }
-
-    fn problem(&mut self, path: &Place<'_>, reason: impl Into<String>, help: impl Into<String>) {
-        self.problems.add(|| Problem::new(path.path(), reason, help));
-    }
-
     fn table(&mut self, raw: &raw::Table<'_>) -> Table {
         let raw::Table { services, apps } = raw;
         if apps.is_empty() {
@@ -182,43 +135,6 @@ impl<'a> Checker<'a> {
             })
             .collect();
         Table { services, apps }
-    }
-
-    fn name(&mut self, path: &Place<'_>, name: &str) {
-        if let Err(reason) = check_name(name) {
-            self.problem(
-                path,
-                reason,
-                format!("use 1 to {MAX_NAME} bytes that are seen, without white space"),
-            );
-        }
-    }
-
-    fn ipv4(&mut self, path: &Place<'_>, text: &str) -> Option<Ipv4Addr> {
-        if let Ok(ip) = text.parse() {
-            return Some(ip);
-        }
-        let reason = if text.parse::<std::net::Ipv6Addr>().is_ok() {
-            format!("{text:?} is an IPv6 address")
-        } else {
-            format!("{} is not an IPv4 address", quoted(text))
-        };
-        let help = if text.contains(':') && !text.contains("::") {
-            "write { ip = \"247.221.80.48\", port = 5432 } for an address with a port"
-        } else {
-            "use four numbers from 0 to 255, such as 247.221.80.48; names are not resolved"
-        };
-        self.problem(path, reason, help);
-        None
-    }
-
-    fn port(&mut self, path: &Place<'_>, port: i64, without: &str) -> Option<NonZeroU16> {
-        let checked = u16::try_from(port).ok().and_then(NonZeroU16::new);
-        if checked.is_none() {
-            let help = format!("use 1 to 65535; leave `port` out {without}");
-            self.problem(path, format!("port {port}"), help);
-        }
-        checked
     }
 
     fn app(&mut self, path: &Place<'_>, app: &raw::App<'_>, services: &Services<'_>) -> App {
@@ -410,25 +326,6 @@ impl<'a> Checker<'a> {
                 None
             }
         }
-    }
-
-    /// One of some words, the first of which is the default.
-    fn word<T: Copy + Default>(
-        &mut self,
-        path: &Place<'_>,
-        text: Option<&str>,
-        words: &[(&str, T)],
-    ) -> T {
-        let Some(text) = text else {
-            return T::default();
-        };
-        if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
-            return *meaning;
-        }
-        let words: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
-        let help = format!("use {}; left out, it is the first", words.join(" or "));
-        self.problem(path, format!("{} is not a choice here", quoted(text)), help);
-        T::default()
     }
 }
 

@@ -86,7 +86,8 @@ pub(super) fn difference(
 mod tests {
     use std::sync::Arc;
 
-    use super::{super::ByName, *};
+    use super::*;
+    use crate::table::ByName;
 
     /// An app with these VIPs, by their last number.
     fn app(vips: &[u16]) -> App {

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::save::{Prefix, Protocol, Rule, Statistic};
 use crate::{
-    firewall::{Name, iptables::COMMENT},
+    firewall::{entry::Name, iptables::COMMENT},
     table::{check_name, is_reserved, never_a_vip, vip_of},
 };
 

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::Ipv4Addr, str::FromStr as _};
 
-use super::Remark;
+use super::remark::Remark;
 use crate::table::well_known;
 
 /// Rules by table and chain, and what is no line of `iptables-save`.

@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    Remark,
     conditions::{Conditions, Protocols, Unsupported},
+    remark::Remark,
     save::{Prefix, Rule, Saved},
 };
 use crate::firewall::iptables::BESIDE;
@@ -51,6 +51,13 @@ pub(super) struct Leaf<'a> {
     pub(super) vip: Ipv4Addr,
     pub(super) conditions: Conditions,
     pub(super) end: End,
+}
+
+impl Leaf<'_> {
+    /// A remark about the rule.
+    pub(super) fn remark(&self, reason: impl Into<String>, help: impl Into<String>) -> Remark {
+        Remark::new(self.rule.line, self.rule.text, reason, help)
+    }
 }
 
 /// What was found on the way.

@@ -2,11 +2,9 @@
 
 use std::{collections::HashMap, net::Ipv4Addr};
 
-use super::{
-    super::{
-        Backend, OnBackendRemoved, Select, Service, UdpPinning, path::Place, raw, vip::in_range,
-    },
-    Checker,
+use super::checker::Checker;
+use crate::table::{
+    Backend, OnBackendRemoved, Select, Service, UdpPinning, path::Place, raw, vip::in_range,
 };
 
 /// What leaving a port out means for a backend.

@@ -3,10 +3,12 @@
 mod readers;
 mod secrets;
 
-use super::{
-    super::{OnBackendRemoved, Select, UdpPinning},
-    *,
-};
+use std::num::NonZeroU16;
+
+use serde_json::Value;
+
+use super::*;
+use crate::table::{OnBackendRemoved, Select, UdpPinning};
 
 const GOOD: &str = r#"
 [services.postgres]

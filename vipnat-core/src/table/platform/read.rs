@@ -14,7 +14,7 @@ use base64::{
 use serde_json::Value;
 
 use self::reader::{Reader, relationships};
-use super::super::{
+use crate::table::{
     App, Table, TableError,
     endpoint::{self, Json},
     error::{Problem, Problems},

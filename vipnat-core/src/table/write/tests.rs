@@ -4,10 +4,8 @@ use std::{collections::BTreeMap, net::Ipv4Addr, num::NonZeroU16};
 
 use proptest::{collection::vec, option, prelude::*};
 
-use super::{
-    super::{ByName, Cgroups},
-    *,
-};
+use super::*;
+use crate::table::{ByName, Cgroups};
 
 fn name() -> impl Strategy<Value = String> {
     "[^\\s\\p{C}\\p{Default_Ignorable_Code_Point}]{1,15}"

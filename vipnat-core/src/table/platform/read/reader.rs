@@ -7,12 +7,13 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use super::super::super::{
+use crate::table::{
     Backend, ByName, OnBackendRemoved, Relationship, Select, Service, UdpPinning,
     by_name::label,
-    check::{MAX_NAME, check_name, never_a_backend, never_the_vip_of},
+    check::{never_a_backend, never_the_vip_of},
     endpoint::kind,
     error::{Problem, Problems},
+    name::{MAX_NAME, check_name},
     path::Path,
     vip_of,
 };

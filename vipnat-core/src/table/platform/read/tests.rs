@@ -6,11 +6,9 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use proptest::prelude::*;
 use serde_json::{Map, json};
 
-use super::{
-    super::super::{
-        Backend, ByName, OnBackendRemoved, Relationship, Select, Service, UdpPinning, vip_of,
-    },
-    *,
+use super::*;
+use crate::table::{
+    Backend, ByName, OnBackendRemoved, Relationship, Select, Service, UdpPinning, vip_of,
 };
 
 const SECRET: &str = "s3cret-hunter2";
