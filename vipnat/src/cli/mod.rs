@@ -21,7 +21,6 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand};
-use nix::sys::signal::{SIGPIPE, SigHandler};
 
 use vipnat_core::{
     table::{App, Table, TableError},
@@ -31,6 +30,7 @@ use vipnat_core::{
 use self::output::{complain, warn};
 use crate::{
     follow::{InvalidInput, display_name, exposed, parse_table, with_reasons},
+    kernel::process::{ClosedOutput, on_closed_output, tune_malloc},
     reconcile::Session,
     state::{name_index, pending_disconnects, run_dir, run_lock, run_lock::RunLock, state_path},
 };
@@ -96,7 +96,7 @@ impl Inherited {
 pub fn main() -> ExitCode {
     // So that `vipnat list | head` ends quietly. Nothing is printed before the work is done, down to
     // the record of names.
-    on_closed_output(SigHandler::SigDfl);
+    on_closed_output(ClosedOutput::Ends);
     let Cli { bpffs, verb } = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return wrong_usage(&error),
@@ -162,25 +162,9 @@ fn wrong_usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// A large table makes large blocks, one after the other. Left to itself, malloc gives each back to the
-/// kernel, and the next one begins with a page fault for every 4 KiB: a third of all faults of an apply.
-/// Not for what stays.
-fn tune_malloc() {
-    #[cfg(target_env = "gnu")]
-    for parameter in [libc::M_MMAP_THRESHOLD, libc::M_TRIM_THRESHOLD] {
-        // SAFETY: no other thread runs yet; it is the largest value that malloc takes.
-        unsafe { libc::mallopt(parameter, 32 << 20) };
-    }
-}
-
 /// For commands whose work goes on when nobody reads what they print.
 fn survive_closed_output() {
-    on_closed_output(SigHandler::SigIgn);
-}
-
-fn on_closed_output(action: SigHandler) {
-    // SAFETY: none of the two actions is a handler.
-    let _ = unsafe { nix::sys::signal::signal(SIGPIPE, action) };
+    on_closed_output(ClosedOutput::Fails);
 }
 
 /// The data path of a state directory.

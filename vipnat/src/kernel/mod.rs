@@ -14,5 +14,6 @@ pub(crate) mod others;
 pub(crate) mod pinned_programs;
 pub(crate) mod pins;
 pub(crate) mod preflight;
+pub(crate) mod process;
 pub(crate) mod sockets;
 pub(crate) mod worker;

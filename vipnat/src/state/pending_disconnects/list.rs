@@ -18,6 +18,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use vipnat_common::AppId;
@@ -102,12 +103,7 @@ impl Clock {
     ///
     /// If the kernel does not tell.
     pub(crate) fn now() -> io::Result<Self> {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: it is written to, and lives until the call returns.
-        if unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let since_boot = Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32);
+        let since_boot = clock_gettime(ClockId::CLOCK_BOOTTIME)?.into();
         Ok(Self { since_boot, wall: SystemTime::now() })
     }
 
