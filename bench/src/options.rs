@@ -56,7 +56,7 @@ pub(crate) struct Options {
     /// Measure only this.
     #[arg(long, value_enum, num_args = 1.., value_name = "FIGURE")]
     only: Vec<Figure>,
-    /// Measure the fleet with this build of vipnat as well, to compare with.
+    /// Measure with this build of vipnat as well, to compare with: connects, hooks, changes, the fleet.
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) before: Option<PathBuf>,
     /// With as many VIPs.
@@ -105,7 +105,8 @@ impl Options {
     /// Direct is always there, to compare with.
     pub(crate) fn modes(&self) -> Vec<Mode> {
         let wanted = |mode: &Mode| match mode {
-            Mode::Untouched | Mode::Before => false,
+            Mode::Untouched => false,
+            Mode::Before => self.before.is_some(),
             mode if Mode::BESIDE.contains(mode) => false,
             Mode::Direct => true,
             mode => self.modes.is_empty() || self.modes.contains(mode),

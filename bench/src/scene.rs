@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use vipnat_testkit::{
-    Cgroup, NetNs, Session, Vipnat,
+    Cgroup, NetNs, Session, TEST_PREFIX, Vipnat,
     bpf::{EmptyProgram, HOOKS},
 };
 
@@ -56,10 +56,12 @@ pub(crate) struct Scene {
     server_host: NetNs,
     shared: NetNs,
     hosts: u8,
+    /// Another build of vipnat to compare with.
+    pub(crate) before: Option<PathBuf>,
 }
 
 impl Scene {
-    pub(crate) fn new() -> Result<Self> {
+    pub(crate) fn new(before: Option<PathBuf>) -> Result<Self> {
         let server_host = NetNs::new();
         server_host.add_address(BACKEND);
         let mut server = server_host.command(myself()?);
@@ -80,6 +82,7 @@ impl Scene {
             server_host,
             shared: shared.clone(),
             hosts: 0,
+            before,
         };
         scene.cable(&shared)?;
         scene.attach_empty_programs()?;
@@ -217,12 +220,14 @@ pub(crate) struct Modes {
     places: Vec<(Mode, Place)>,
     /// The programs, which go before the cgroup.
     pub(crate) vipnat: Option<(Vipnat, Cgroup)>,
+    /// Those of the other build.
+    pub(crate) before: Option<(Vipnat, Cgroup)>,
 }
 
 impl Modes {
     /// Sets them up and looks whether they do what they should.
     pub(crate) fn new(scene: &mut Scene, modes: &[Mode], count: u32) -> Result<Self> {
-        let mut all = Self { places: Vec::new(), vipnat: None };
+        let mut all = Self { places: Vec::new(), vipnat: None, before: None };
         for &mode in modes {
             check_signals()?;
             let place = all.place(scene, mode, count)?;
@@ -240,13 +245,18 @@ impl Modes {
         let load = |program: &[&str], text: &str| load(&netns, program, text);
         let mut cgroup = scene.plain.path().to_owned();
         match mode {
-            Mode::Untouched | Mode::Direct | Mode::Before => {}
+            Mode::Untouched | Mode::Direct => {}
             Mode::Empty => scene.empty.path().clone_into(&mut cgroup),
             Mode::Vipnat => {
-                let (vipnat, own) = (Vipnat::new(), Cgroup::new());
-                vipnat.apply(&Table::simple(own.relative(), count, BACKEND).json());
-                own.path().clone_into(&mut cgroup);
-                self.vipnat = Some((vipnat, own));
+                let own = translated(Vipnat::new(), count);
+                own.1.path().clone_into(&mut cgroup);
+                self.vipnat = Some(own);
+            }
+            Mode::Before => {
+                let program = scene.before.as_ref().context("no build to compare with")?;
+                let own = translated(Vipnat::with(program, TEST_PREFIX), count);
+                own.1.path().clone_into(&mut cgroup);
+                self.before = Some(own);
             }
             Mode::IptablesLegacy => {
                 load(&["iptables-legacy-restore", "-w"], &rules::iptables(count, BACKEND))?;
@@ -287,6 +297,13 @@ impl Modes {
             (*mode, place)
         })
     }
+}
+
+/// A cgroup whose VIPs a build of vipnat translates.
+fn translated(vipnat: Vipnat, count: u32) -> (Vipnat, Cgroup) {
+    let cgroup = Cgroup::new();
+    vipnat.apply(&Table::simple(cgroup.relative(), count, BACKEND).json());
+    (vipnat, cgroup)
 }
 
 /// After something was answered: whether it was tracked, and by the rules that are meant.

@@ -26,7 +26,7 @@ pub(crate) struct Bench {
     /// (or of that: fleet-ending, fleet-patterns, fleet-list, fleet-run).
     #[arg(long, num_args = 1.., value_name = "FIGURE")]
     only: Vec<String>,
-    /// Measure the fleet with this build of vipnat as well, to compare with.
+    /// Measure with this build of vipnat as well, to compare with: connects, hooks, changes, the fleet.
     #[arg(long, value_name = "PROGRAM")]
     before: Option<PathBuf>,
     /// With as many VIPs (1 10 1000 10000 60000, or 1 10 1000 with --short).

@@ -36,8 +36,8 @@ const LOADERS: [(Mode, &[&str]); 3] = [
 pub(super) fn measure(options: &Options, results: &mut Results) -> Result<()> {
     for count in options.extremes(1000) {
         let rounds = options.rounds().div_ceil(2);
-        from_nothing(count, rounds, results)?;
-        one_change(count, rounds, results)?;
+        from_nothing(options, count, rounds, results)?;
+        one_change(options, count, rounds, results)?;
     }
     Ok(())
 }
@@ -53,19 +53,26 @@ fn row(what: &str, count: u32) -> Row {
     }
 }
 
-fn from_nothing(count: u32, rounds: usize, results: &mut Results) -> Result<()> {
+fn from_nothing(options: &Options, count: u32, rounds: usize, results: &mut Results) -> Result<()> {
     let cgroup = Cgroup::new();
     let table = Table::simple(cgroup.relative(), count, BACKEND);
     let iptables = rules::iptables(count, BACKEND);
     let map = rules::nft_map(count, BACKEND);
     for round in 0..=rounds {
-        for turn in 0..5 {
+        let builds = builds(options);
+        let turns = 2 * builds.len() + LOADERS.len();
+        for turn in 0..turns {
             check_signals()?;
-            let (mode, what, took) = match (round + turn) % 5 {
-                0 => (Mode::Vipnat, "from nothing", fresh_apply(&table.json())?),
-                1 => (Mode::Vipnat, "from nothing, TOML", fresh_apply(&table.toml())?),
-                other => {
-                    let (mode, program) = LOADERS[other - 2];
+            let turn = (round + turn) % turns;
+            let (mode, what, took) = match builds.get(turn / 2) {
+                Some((mode, build)) if turn % 2 == 0 => {
+                    (*mode, "from nothing", fresh_apply(build(), &table.json())?)
+                }
+                Some((mode, build)) => {
+                    (*mode, "from nothing, TOML", fresh_apply(build(), &table.toml())?)
+                }
+                None => {
+                    let (mode, program) = LOADERS[turn - 2 * builds.len()];
                     let text = if mode == Mode::NftMap { &map } else { &iptables };
                     let file = Input::new(text)?;
                     let took = run(command(&NetNs::new(), program), Some(&file.0))?;
@@ -111,29 +118,41 @@ fn apply(vipnat: &Vipnat, table: &Path) -> Command {
     vipnat.command(["apply".as_ref(), table.as_os_str()])
 }
 
-fn fresh_apply(text: &str) -> Result<Duration> {
-    let vipnat = Vipnat::new();
+/// How to get a state of its own for each build of vipnat that is measured.
+fn builds(options: &Options) -> Vec<(Mode, Box<dyn Fn() -> Vipnat>)> {
+    let mut builds: Vec<(_, Box<dyn Fn() -> Vipnat>)> = vec![(Mode::Vipnat, Box::new(Vipnat::new))];
+    if let Some(before) = options.before.clone() {
+        builds.push((Mode::Before, Box::new(move || Vipnat::with(&before, TEST_PREFIX))));
+    }
+    builds
+}
+
+fn fresh_apply(vipnat: Vipnat, text: &str) -> Result<Duration> {
     let table = vipnat.table(text);
     Ok(run(apply(&vipnat, &table), None)?.time)
 }
 
 /// The last relationship goes to another service.
-fn one_change(count: u32, rounds: usize, results: &mut Results) -> Result<()> {
-    let (cgroup, vipnat) = (Cgroup::new(), Vipnat::new());
-    let table = |last| Table {
+fn one_change(options: &Options, count: u32, rounds: usize, results: &mut Results) -> Result<()> {
+    let table = |cgroup: &Cgroup, last| Table {
         cgroup: cgroup.relative().to_owned(),
         count,
         services: (1..=SERVICES).map(|n| json!([format!("247.0.1.{n}")])).collect(),
         last: Some(last),
     };
-    let texts = [table(0).json(), table(1).json()];
+    let mut vipnats = Vec::new();
+    for (mode, build) in builds(options) {
+        let (vipnat, cgroup) = (build(), Cgroup::new());
+        let texts = [0, 1].map(|last| table(&cgroup, last).json());
+        run(apply(&vipnat, &vipnat.table(&texts[1])), None)?;
+        vipnats.push((mode, vipnat, texts, cgroup));
+    }
     let hosts = LOADERS.map(|(mode, program)| (mode, program, NetNs::new()));
     let iptables = rules::iptables(count, BACKEND);
     let map = rules::nft_map(count, BACKEND);
     for (mode, program, host) in &hosts {
         load(host, program, if *mode == Mode::NftMap { &map } else { &iptables })?;
     }
-    run(apply(&vipnat, &vipnat.table(&texts[1])), None)?;
     let last = vip(count - 1);
     for round in 0..=rounds {
         let mut add = |what: &str, mode, took: Took| {
@@ -142,8 +161,11 @@ fn one_change(count: u32, rounds: usize, results: &mut Results) -> Result<()> {
             }
         };
         check_signals()?;
-        let file = vipnat.table(&texts[round % 2]);
-        add("one change", Mode::Vipnat, run(apply(&vipnat, &file), None)?);
+        for turn in 0..vipnats.len() {
+            let (mode, vipnat, texts, _) = &vipnats[(round + turn) % vipnats.len()];
+            let file = vipnat.table(&texts[round % 2]);
+            add("one change", *mode, run(apply(vipnat, &file), None)?);
+        }
         let backend = format!("247.0.1.{}", 1 + round % 2);
         for (mode, program, host) in &hosts {
             let took = match mode {

@@ -3,13 +3,14 @@
 
 use std::{
     fs,
+    path::Path,
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use anyhow::Result;
 use serde_json::json;
-use vipnat_testkit::{Cgroup, Vipnat};
+use vipnat_testkit::{Cgroup, TEST_PREFIX, Vipnat};
 
 use crate::{
     modes::Mode,
@@ -37,7 +38,8 @@ pub(super) fn measure(options: &Options, scene: &mut Scene, results: &mut Result
             (false, ..=1000) => 300,
             (false, _) => 100,
         };
-        let mut times = follow(scene, count, changes)?;
+        let mut builds = vec![(Mode::Vipnat, None)];
+        builds.extend(scene.before.clone().map(|before| (Mode::Before, Some(before))));
         let mut row = Row {
             figure: FOLLOW,
             what: "from the change of the file to the first connect".to_owned(),
@@ -46,15 +48,34 @@ pub(super) fn measure(options: &Options, scene: &mut Scene, results: &mut Result
             vips: count,
             position: None,
         };
-        times.iter().for_each(|time| results.add(&row, Mode::Vipnat, *time));
+        let mut all = vec![Vec::new(); builds.len()];
+        // In turn, as other figures are.
+        let blocks = if builds.len() > 1 { 5 } else { 1 };
+        for block in 0..blocks {
+            for turn in 0..builds.len() {
+                let which = (block + turn) % builds.len();
+                let (mode, program) = &builds[which];
+                let times = follow(scene, program.as_deref(), count, changes / blocks)?;
+                times.iter().for_each(|time| results.add(&row, *mode, *time));
+                all[which].extend(times);
+            }
+        }
         row.metric = "p99";
-        results.add(&row, Mode::Vipnat, quantile(&mut times, 0.99));
+        for ((mode, _), mut times) in builds.iter().zip(all) {
+            results.add(&row, *mode, quantile(&mut times, 0.99));
+        }
     }
     Ok(())
 }
 
-fn follow(scene: &mut Scene, count: u32, changes: usize) -> Result<Vec<f64>> {
-    let (cgroup, vipnat) = (Cgroup::new(), Vipnat::new());
+fn follow(
+    scene: &mut Scene,
+    program: Option<&Path>,
+    count: u32,
+    changes: usize,
+) -> Result<Vec<f64>> {
+    let vipnat = program.map_or_else(Vipnat::new, |program| Vipnat::with(program, TEST_PREFIX));
+    let cgroup = Cgroup::new();
     let service = |port| json!([{ "ip": BACKEND, "port": port }]);
     let mut services = vec![service(port::CONNECT); SERVICES - 1];
     services.push(service(port::CLOSED));

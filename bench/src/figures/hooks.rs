@@ -1,10 +1,7 @@
 //! Figure 2: the time in each hook, by the kernel's own statistics.
 
 use anyhow::{Context as _, Result, ensure};
-use vipnat_testkit::{
-    Vipnat,
-    bpf::{self, Runs},
-};
+use vipnat_testkit::bpf::{self, Runs};
 
 use crate::{
     modes::Mode,
@@ -33,7 +30,9 @@ const OPERATIONS: [(&str, Operation); 8] = [
 pub(super) fn measure(options: &Options, scene: &mut Scene, results: &mut Results) -> Result<()> {
     let mut all = Vec::new();
     for count in options.extremes(10) {
-        all.push((count, Modes::new(scene, &[Mode::Empty, Mode::Vipnat], count)?));
+        let mut modes = vec![Mode::Empty, Mode::Vipnat];
+        modes.extend(scene.before.is_some().then_some(Mode::Before));
+        all.push((count, Modes::new(scene, &modes, count)?));
     }
     let _statistics = bpf::statistics().context("turn statistics on")?;
     for round in 0..=options.rounds() {
@@ -48,10 +47,9 @@ pub(super) fn measure(options: &Options, scene: &mut Scene, results: &mut Result
                     position: Some(Position::Hot),
                 };
                 for (mode, place) in modes.rotated(round) {
-                    let (vipnat, _) = modes.vipnat.as_ref().context("vipnat is among them")?;
-                    let before = runs(scene, vipnat, mode, hook)?;
+                    let before = runs(scene, modes, mode, hook)?;
                     scene.measure(place, operation, Position::Hot, 15)?;
-                    let after = runs(scene, vipnat, mode, hook)?;
+                    let after = runs(scene, modes, mode, hook)?;
                     let times = after.count - before.count;
                     ensure!(times > 0, "{mode}: {hook} does not run in {operation}");
                     let spent = after.nanoseconds - before.nanoseconds;
@@ -65,8 +63,13 @@ pub(super) fn measure(options: &Options, scene: &mut Scene, results: &mut Result
     scene.leave()
 }
 
-fn runs(scene: &Scene, vipnat: &Vipnat, mode: Mode, hook: &str) -> Result<Runs> {
-    if mode == Mode::Vipnat {
+fn runs(scene: &Scene, modes: &Modes, mode: Mode, hook: &str) -> Result<Runs> {
+    let own = match mode {
+        Mode::Vipnat => modes.vipnat.as_ref(),
+        Mode::Before => modes.before.as_ref(),
+        _ => None,
+    };
+    if let Some((vipnat, _)) = own {
         return Ok(Runs::of_pin(&vipnat.bpffs().join("progs").join(hook)));
     }
     let (_, program) =

@@ -34,7 +34,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 fn measure(options: &Options, results: &mut Results) -> Result<()> {
     // The first fixture removes what earlier runs left.
-    let mut scene = Scene::new()?;
+    let mut scene = Scene::new(options.before.clone())?;
     if options.wants(Figure::Bystanders) {
         stage("what programs cost those who have none", || {
             bystanders::measure(options, &mut scene, results)
