@@ -4,8 +4,8 @@ use std::path::Path;
 
 use vipnat_common::AppId;
 
-use super::{super::mapping::BackendSet, *};
-use crate::table::Table;
+use super::*;
+use crate::{model::BackendSet, table::Table};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(169, 254, 37, 209);
 

@@ -4,7 +4,7 @@ use vipnat_common::{Destination, Target, Verdict, VipKey};
 
 use super::{
     reader::{Access, Answer, Question, Reader, Told},
-    scenarios::Scenario,
+    scenario::Scenario,
     writer::{Current, History},
 };
 use crate::{

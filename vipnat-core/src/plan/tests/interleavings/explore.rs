@@ -11,7 +11,7 @@ use super::{
     check::{Asking, Run},
     memory::{Memory, Step, WORDS},
     reader::{Access, Answer, Next, Question, Told},
-    scenarios::Scenario,
+    scenario::Scenario,
     state::{At, Began, Look, Progress, State},
     writer::{Current, History, Protocol},
 };

@@ -30,6 +30,7 @@ mod check;
 mod explore;
 mod memory;
 mod reader;
+mod scenario;
 mod scenarios;
 mod state;
 mod writer;

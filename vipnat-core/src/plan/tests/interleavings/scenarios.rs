@@ -5,6 +5,7 @@ use vipnat_common::{AppId, Destination, Protocol as Ip, SlotFlags, Target, decid
 use super::{
     explore::{Explorer, Tally, Violation},
     reader::Question,
+    scenario::Scenario,
     writer::{Apply, History, Protocol, writes},
 };
 use crate::{
@@ -13,32 +14,7 @@ use crate::{
     table::UdpPinning,
 };
 
-/// Tables that follow each other, and what is done to make it hard.
-#[derive(Clone)]
-pub(super) struct Scenario {
-    name: &'static str,
-    pub(super) tables: Vec<Vec<Mapping>>,
-    /// The first table is there from the start.
-    applies: Vec<Apply>,
-    protocol: Protocol,
-    /// Readers take each slot for their VIP's.
-    pub(super) ignore_owner: bool,
-    /// How many looks of a decision may miss what is there all the time.
-    pub(super) misses: u32,
-}
-
 impl Scenario {
-    fn new<const N: usize>(name: &'static str, tables: [Vec<Mapping>; N]) -> Self {
-        Self {
-            name,
-            tables: tables.into(),
-            applies: (1..N).map(|table| Apply { table, crash: None }).collect(),
-            protocol: Protocol::Real,
-            ignore_owner: false,
-            misses: MAX_LOOKUPS - 1,
-        }
-    }
-
     fn run(&self, questions: &[Question]) -> Result<Tally, Violation> {
         let history = History::new(&self.tables, &self.applies, self.protocol);
         Explorer::new(self, &history, questions).explore()
