@@ -1,7 +1,5 @@
 //! The pinned maps, read and written in the types of `vipnat-common`.
 
-use crate::kernel::compat;
-use crate::kernel::pins;
 use std::{
     net::Ipv4Addr,
     path::{Path, PathBuf},
@@ -16,12 +14,17 @@ use vipnat_common::{
     AppId, Range, Slot, VipKey,
     abi::{Counters, Cursor, Layout, Scope},
 };
-
-use crate::kernel::{
-    bpf_syscall::ByteMap,
-    error::{Attempt as _, Error, Result},
+use vipnat_core::{
+    model::{Capacity, Snapshot},
+    plan::{MapOps, Step, execute},
 };
-use vipnat_core::model::{Capacity, Snapshot};
+
+use super::{
+    bpf_syscall::ByteMap,
+    compat,
+    error::{Attempt as _, Error, Result},
+    grace_period, pins,
+};
 
 /// The map `scope` of one state directory, which is the same in every layout.
 pub(crate) struct Switch {
@@ -119,34 +122,9 @@ impl Maps {
         slots(self.backends.all().attempt(|| "read the map backends".to_owned())?)
     }
 
-    /// Writes slots, which no range may point to; or what they hold already, with other flags.
-    pub(crate) fn write_slots(&self, slots: &[(u32, Slot)]) -> Result<()> {
-        let slots = slots.iter().map(|(index, slot)| (index.to_ne_bytes(), slot.to_bytes()));
-        self.backends.update_all(slots).attempt(|| "write slots of the map backends".to_owned())
-    }
-
-    /// Frees slots, which no range may have pointed to for a grace period.
-    pub(crate) fn free_slots(&self, indices: &[u32]) -> Result<()> {
-        let slots = indices.iter().map(|index| (index.to_ne_bytes(), Slot::FREE));
-        self.backends.update_all(slots).attempt(|| "free slots of the map backends".to_owned())
-    }
-
-    /// Points entries to their slots, one after the other, each at once for every CPU.
-    pub(crate) fn switch(&self, entries: &[(VipKey, Range)]) -> Result<()> {
-        let all = entries.iter().map(|(key, range)| (key.to_bytes(), range.to_bytes()));
-        self.vips.update_all(all).attempt(|| match entries {
-            [(key, _)] => format!("write {} to the map vips", entry(*key)),
-            _ => format!("write {} entries to the map vips", entries.len()),
-        })
-    }
-
-    /// Removes entries, one after the other; it is no error if one is not there.
-    pub(crate) fn remove(&self, keys: &[VipKey]) -> Result<()> {
-        let all = keys.iter().map(|key| key.to_bytes());
-        self.vips.remove_all(all).attempt(|| match keys {
-            [key] => format!("remove {} from the map vips", entry(*key)),
-            _ => format!("remove {} entries from the map vips", keys.len()),
-        })
+    /// Carries steps out, in their order.
+    pub(crate) fn execute(&self, steps: &[Step<'_>]) -> Result<()> {
+        execute(steps, &mut &*self)
     }
 
     /// How many turns each cursor has given, by index.
@@ -159,12 +137,6 @@ impl Maps {
     pub(crate) fn set_cursors(&self, cursors: &[(u32, Cursor)]) -> Result<()> {
         let all = cursors.iter().map(|(index, turns)| (index.to_ne_bytes(), turns.to_bytes()));
         self.cursors.update_all(all).attempt(|| "write cursors of the map cursors".to_owned())
-    }
-
-    /// Sets cursors, which no slot in use may point to, back to the first turn.
-    pub(crate) fn reset_cursors(&self, indices: &[u32]) -> Result<()> {
-        let first = |index: &u32| (*index, Cursor::default());
-        self.set_cursors(&indices.iter().map(first).collect::<Vec<_>>())
     }
 
     /// What the maps are, and the highest app id that was ever given.
@@ -191,6 +163,55 @@ impl Maps {
         let per_cpu = counters.get(&0, 0).attempt(|| "read the counters".to_owned())?;
         let sum = |field: usize| per_cpu.iter().map(|counters| counters[field]).sum();
         Ok(Counters { unreachable: sum(0), unsettled: sum(1), unrecorded: sum(2), evicted: sum(3) })
+    }
+}
+
+/// Each call is one system call, or few, for all of its elements.
+impl MapOps for &Maps {
+    type Error = Error;
+
+    fn write_slots(&mut self, slots: &[(u32, Slot)]) -> Result<()> {
+        let slots = slots.iter().map(|(index, slot)| (index.to_ne_bytes(), slot.to_bytes()));
+        self.backends.update_all(slots).attempt(|| "write slots of the map backends".to_owned())
+    }
+
+    fn switch_entries(&mut self, entries: &[(VipKey, Range)]) -> Result<()> {
+        let all = entries.iter().map(|(key, range)| (key.to_bytes(), range.to_bytes()));
+        self.vips.update_all(all).attempt(|| match entries {
+            [(key, _)] => format!("write {} to the map vips", entry(*key)),
+            _ => format!("write {} entries to the map vips", entries.len()),
+        })
+    }
+
+    fn remove_entries(&mut self, keys: &[VipKey]) -> Result<()> {
+        let all = keys.iter().map(|key| key.to_bytes());
+        self.vips.remove_all(all).attempt(|| match keys {
+            [key] => format!("remove {} from the map vips", entry(*key)),
+            _ => format!("remove {} entries from the map vips", keys.len()),
+        })
+    }
+
+    fn retire_slots(&mut self, slots: &[(u32, Slot)]) -> Result<()> {
+        self.write_slots(slots)
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        grace_period::wait()
+    }
+
+    fn reset_cursors(&mut self, indices: &[u32]) -> Result<()> {
+        let first = |index: &u32| (*index, Cursor::default());
+        self.set_cursors(&indices.iter().map(first).collect::<Vec<_>>())
+    }
+
+    fn empty_slots(&mut self, indices: &[u32]) -> Result<()> {
+        let emptied = |index: &u32| (*index, Slot::EMPTIED);
+        self.write_slots(&indices.iter().map(emptied).collect::<Vec<_>>())
+    }
+
+    fn free_slots(&mut self, indices: &[u32]) -> Result<()> {
+        let slots = indices.iter().map(|index| (index.to_ne_bytes(), Slot::FREE));
+        self.backends.update_all(slots).attempt(|| "free slots of the map backends".to_owned())
     }
 }
 

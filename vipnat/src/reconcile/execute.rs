@@ -2,7 +2,6 @@
 //! the new one says. What comes is complete before anything leads to it, and what goes is led to by
 //! nothing before it goes.
 
-use crate::kernel::grace_period::wait;
 use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry};
 
 use crate::{
@@ -43,12 +42,6 @@ pub(crate) fn reserve_app_ids(
     new.into_iter().try_for_each(|(app, app_id)| links::reserve(dir, *app_id, app).map(drop))
 }
 
-/// Writes new lists, and lets the entries lead to them.
-pub(crate) fn write_lists(maps: &Maps, plan: &Plan) -> Result<()> {
-    maps.write_slots(&plan.slots)?;
-    maps.switch(&plan.switches)
-}
-
 /// What came of it.
 #[derive(Default)]
 pub(crate) struct Done {
@@ -75,7 +68,7 @@ pub(crate) fn carry_out(
         dir.begin_change()?;
     }
     reserve_app_ids(dir, maps, work, attached)?;
-    write_lists(maps, plan)?;
+    maps.execute(&plan.steps_before_attaching())?;
     // One write for each cgroup makes it the new app's.
     let mut done = Done::default();
     let mut owning = Owning::new(attached, work);
@@ -114,12 +107,7 @@ pub(crate) fn carry_out(
         }
         gone.push(app);
     }
-    // A program that still has the app id that its cgroup had before must find its entries.
-    if !attach.is_empty() && !plan.removals.is_empty() {
-        wait()?;
-    }
-    remove_entries(maps, &plan)?;
-    maps.write_slots(&plan.retired)?;
+    maps.execute(&plan.steps_after_attaching(!attach.is_empty()))?;
     gone.into_iter().try_for_each(links::remove)?;
     done.held = held;
     Ok(done)
@@ -232,8 +220,4 @@ fn attach_app<'a>(
         *has_left = true;
     }
     Ok(())
-}
-
-pub(crate) fn remove_entries(maps: &Maps, plan: &Plan) -> Result<()> {
-    maps.remove(&plan.removals)
 }

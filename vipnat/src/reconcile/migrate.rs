@@ -4,13 +4,7 @@ use crate::reconcile::observe::of_kernel;
 use crate::state::name_index;
 use crate::{
     kernel::{cgroup::Paths, error::Result, maps::Maps},
-    reconcile::{
-        Session,
-        execute::{reserve_app_ids, write_lists},
-        observe::Seen,
-        prepare::Work,
-        swap_programs,
-    },
+    reconcile::{Session, execute::reserve_app_ids, observe::Seen, prepare::Work, swap_programs},
     state::{links::AttachedApp, state_dir::StateDir},
 };
 use vipnat_core::model::{Capacity, Desired, Snapshot};
@@ -55,7 +49,7 @@ impl Session {
             let present = self.describe(Some(maps), &nothing, attached, &names, &others)?;
             let work = Work::new(content, &present)?;
             reserve_app_ids(dir, maps, &work, attached)?;
-            write_lists(maps, &work.plan)?;
+            maps.execute(&work.plan.steps_before_attaching())?;
             if let Some(Old { now, maps: before, .. }) = &old {
                 // Turns go on. Those that are taken from here on, until the programs are exchanged, are
                 // taken again.

@@ -1,12 +1,13 @@
 //! Reads the maps back, and puts in order what an interrupted command left.
 
-use vipnat_common::Slot;
+use std::convert::Infallible;
+
 use vipnat_core::{
     model::Snapshot,
-    plan::{Plan, Reclaim},
+    plan::{Plan, Reclaim, Step, execute},
 };
 
-use crate::kernel::{error::Result, grace_period::wait, maps::Maps};
+use crate::kernel::{error::Result, maps::Maps};
 
 /// Which part of the slots may be retired before they are freed, which takes a grace period: small
 /// changes go without.
@@ -16,34 +17,25 @@ const RETIRED_SHARE: usize = 16;
 /// If a change was interrupted, or nobody can tell, all has to be read.
 pub(crate) fn settle(maps: &Maps, all: bool) -> Result<(Snapshot, bool)> {
     let mut now = if all { maps.snapshot()? } else { maps.snapshot_of_slots()? };
-    let Plan { retired, .. } = Plan::tidy(&now);
-    maps.write_slots(&retired)?;
-    for (index, slot) in &retired {
-        now.slots[*index as usize] = Some(*slot);
-    }
+    let tidy = Plan::tidy(&now);
+    execute_on(maps, &mut now, &tidy.steps())?;
     if now.leftover().count() > now.slots.len() / RETIRED_SHARE {
         reclaim(maps, &mut now)?;
     }
-    Ok((now, !retired.is_empty()))
+    Ok((now, tidy != Plan::default()))
 }
 
 /// Empties what is retired, once no program can still be reading it, and frees what was emptied before.
 /// Returns whether there was any.
 pub(crate) fn reclaim(maps: &Maps, now: &mut Snapshot) -> Result<bool> {
-    let Reclaim { cursors, emptied, freed } = Reclaim::new(now);
-    if emptied.is_empty() && freed.is_empty() {
-        return Ok(false);
-    }
-    wait()?;
-    maps.reset_cursors(&cursors)?;
-    let emptied: Vec<_> = emptied.into_iter().map(|index| (index, Slot::EMPTIED)).collect();
-    maps.write_slots(&emptied)?;
-    maps.free_slots(&freed)?;
-    for (index, slot) in emptied {
-        now.slots[index as usize] = Some(slot);
-    }
-    for index in freed {
-        now.slots[index as usize] = None;
-    }
-    Ok(true)
+    let reclaim = Reclaim::new(now);
+    execute_on(maps, now, &reclaim.steps())?;
+    Ok(reclaim != Reclaim::default())
+}
+
+/// Carries steps out on the maps, and on the snapshot that was read from them.
+fn execute_on(maps: &Maps, now: &mut Snapshot, steps: &[Step<'_>]) -> Result<()> {
+    maps.execute(steps)?;
+    let Ok::<(), Infallible>(()) = execute(steps, now);
+    Ok(())
 }

@@ -13,7 +13,6 @@ use std::{
 use vipnat_core::model::Place;
 
 use super::{
-    execute::remove_entries,
     outcome::{Flushed, Living},
     recover::settle,
     status::{self, Listing},
@@ -126,8 +125,7 @@ impl Session {
             let plan = Plan::new(&now, &[], |app_id| apps.iter().any(|app| app.app_id == app_id))?;
             apps.iter().try_for_each(|app| links::release_all(maps.cgroups(), app))?;
             dir.begin_change()?;
-            remove_entries(&maps, &plan)?;
-            maps.write_slots(&plan.retired)?;
+            maps.execute(&plan.steps())?;
             dir.end_change()?;
         }
         // Also if the app is gone: that may be what could not be done before.
