@@ -44,7 +44,7 @@ pub fn lookup_once<M: Maps>(maps: &M, to: &Destination) -> Lookup {
 /// The entry for a destination.
 #[inline(always)]
 fn find_entry<M: Maps>(maps: &M, to: &Destination) -> Found {
-    // Every VIP has a head entry: one lookup tells a VIP from anything else.
+    // Every VIP has a head entry: one lookup distinguishes a VIP from any other address.
     let found = find(maps, &VipKey::head(to.app, to.ip));
     match &found {
         Found::Entry(_, slot) if slot.has(SlotFlags::LIMITED) => find_limited(maps, to),

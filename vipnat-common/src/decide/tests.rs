@@ -90,7 +90,7 @@ fn an_entry_that_became_anothers_is_looked_up_again() {
 }
 
 #[test]
-fn a_limit_lifted_during_the_look_is_no_miss() {
+fn a_limit_lifted_during_the_lookup_is_no_miss() {
     let mut maps = Simulated::default();
     let key = head(1, VIP);
     let limited = maps.add(key, &[(99, 0)], SlotFlags::LIMITED);
@@ -116,7 +116,7 @@ fn a_lookup_that_misses_an_entry_being_replaced_is_repeated() {
     assert_eq!(decided(&maps, to(1, OTHER, 80, TCP)), Seen::Redirect(2, 80));
 }
 
-/// A VIP that was there in one look is not taken for an address that is no VIP, which would send
+/// A VIP that was there in one lookup does not count as an address that is no VIP, which would send
 /// the connection to the VIP itself.
 #[test]
 fn misses_beside_a_change_are_no_miss() {

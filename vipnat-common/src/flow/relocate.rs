@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// How many slots of a new list are searched for a flow's backend. The turns of a weighted backend are
-/// spread, so this finds every backend that has at least one turn in so many; others count as removed.
+/// spread, so this finds every backend with at least one turn in 64; others count as removed.
 pub const MAX_SEARCHED: u32 = 64;
 
 /// No slot has this index.

@@ -69,8 +69,8 @@ pub(crate) fn check_hooks(path: &Path) -> Result<()> {
     Err(Error::Layout { dir: path.to_owned(), what })
 }
 
-/// How a pinned map differs from the one that the object has under a name, in kind, sizes and flags. How much it holds is
-/// left to whoever made it.
+/// How a pinned map differs from the one that the object has under a name, in kind, sizes and flags. How
+/// much it holds is left to the vipnat that made it.
 pub(crate) fn map_difference(pin: &Path, name: &str) -> Result<Option<String>> {
     let Some(expected) = object().maps.get(name) else {
         return Ok(Some(format!("map {name} is unknown")));

@@ -39,16 +39,16 @@ impl Switch {
         Ok(Self { scope: scope.attempt(|| format!("open {}", pin.display()))? })
     }
 
-    /// The app that a cgroup belongs to in the kernel's eyes: [`AppId::NONE`] if translation is off, `None` if no
-    /// program was ever attached to it.
+    /// The app that a cgroup belongs to in the kernel's eyes: [`AppId::NONE`] if translation is off, `None`
+    /// if no program was ever attached to it.
     pub(crate) fn app_of(&self, cgroup: u64) -> Result<Option<AppId>> {
         let value = self.scope.lookup(cgroup.to_ne_bytes());
         let value = value.attempt(|| format!("read the scope of cgroup {cgroup}"))?;
         Ok(value.map(|bytes| Scope::from_bytes(bytes).app_id()))
     }
 
-    /// The switch: from now on the cgroup's sockets see this app's VIPs; with [`AppId::NONE`], none. Returns
-    /// `false` if no program was ever attached to the cgroup, and so there is nothing to switch.
+    /// The switch: from now on the cgroup's sockets see this app's VIPs; with [`AppId::NONE`], none.
+    /// Returns `false` if no program was ever attached to the cgroup, and so there is nothing to switch.
     pub(crate) fn set(&self, cgroup: u64, app: AppId) -> Result<bool> {
         let value = Scope::new(app).to_bytes();
         self.scope

@@ -63,7 +63,7 @@ fn an_answered_flow_lives_for_120_seconds_once_it_is_a_stream() {
     assert_eq!(answered(&mut flows, 1, 3), Some(VIP));
     assert_eq!(find(&flows, VIP, 122), Some(1));
     assert_eq!(find(&flows, VIP, 124), None);
-    // What comes later is nobody's answer any more.
+    // A later datagram answers no flow.
     assert_eq!(answered(&mut flows, 1, 124), None);
 }
 
