@@ -2,12 +2,16 @@
 
 mod shared_backends;
 
-use crate::cli::output;
-use crate::follow;
 use std::path::PathBuf;
-use vipnat_core::text;
 
 use anyhow::Result;
+use vipnat_core::text::count;
+
+use super::{
+    output::{print, warn},
+    table::read_table,
+};
+use crate::follow::display_name;
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
@@ -17,16 +21,16 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let table = super::read_table(&args.table)?;
+    let table = read_table(&args.table)?;
     let relationships = table.apps.values().map(|app| app.relationships.groups().count()).sum();
-    let file = follow::display_name(&args.table);
+    let file = display_name(&args.table);
     for remark in shared_backends::remarks(&table) {
-        output::warn(&format!("{file}: {remark}"));
+        warn(&format!("{file}: {remark}"));
     }
-    output::print(&format!(
+    print(&format!(
         "{file}: good: {}, {}, {}\n",
-        text::count(table.services.len(), "service"),
-        text::count(table.apps.len(), "app"),
-        text::count(relationships, "relationship"),
+        count(table.services.len(), "service"),
+        count(table.apps.len(), "app"),
+        count(relationships, "relationship"),
     ))
 }

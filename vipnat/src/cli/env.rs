@@ -1,11 +1,14 @@
 //! `vipnat env`.
 
-use crate::cli::output;
 use std::path::PathBuf;
 
 use anyhow::Result;
-
 use vipnat_core::text::shown_json;
+
+use super::{
+    output::print_data,
+    table::{app_of, read_table},
+};
 
 /// Arguments of `env`.
 #[derive(Debug, clap::Args)]
@@ -15,15 +18,15 @@ pub(crate) struct Args {
     /// The app.
     #[arg(long)]
     app: String,
-    /// As plain JSON instead of base64.
+    /// Print plain JSON instead of base64.
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let table = super::read_table(&args.table)?;
-    let app = super::app_of(&table, &args.app, &args.table)?;
-    output::print_data(&if args.json {
+    let table = read_table(&args.table)?;
+    let app = app_of(&table, &args.app, &args.table)?;
+    print_data(&if args.json {
         shown_json(&format!("{:#}\n", table.relationships(app))).into_owned()
     } else {
         format!("{}\n", table.platform_relationships(app))

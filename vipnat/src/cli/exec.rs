@@ -1,6 +1,5 @@
 //! `vipnat exec`.
 
-use crate::kernel::cgroup;
 use std::{
     ffi::OsString,
     fmt, io,
@@ -10,10 +9,16 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-
-use crate::cli::output::warn;
-use crate::{kernel::cgroup::Tree, reconcile::Living};
 use vipnat_core::{table::Cgroups, text::shown_name};
+
+use super::{
+    output::warn,
+    table::{app_of, read_table},
+};
+use crate::{
+    kernel::cgroup::{self, Tree},
+    reconcile::{Living, Session},
+};
 
 /// Arguments of `exec`.
 #[derive(Debug, clap::Args)]
@@ -42,8 +47,8 @@ pub(crate) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     let mount = tree.mount();
     let mut of_table = None;
     if let Some(file) = table {
-        let table = super::read_table(file)?;
-        let app = super::app_of(&table, app, file)?;
+        let table = read_table(file)?;
+        let app = app_of(&table, app, file)?;
         command.env("PLATFORM_RELATIONSHIPS", table.platform_relationships(app));
         of_table.clone_from(&app.cgroup);
     }
@@ -63,9 +68,8 @@ pub(crate) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     Err(NotRun { what: format!("cannot run {}{hint}", shown_name(program)), error }.into())
 }
 
-/// A cgroup that is named, which must be one of the app's or inside one: elsewhere the command would go
-/// without its VIPs, or with another app's. Where the table alone says that it is, it may do without, and
-/// is told so.
+/// Checks that a named cgroup is one of the app's, or inside one. In another cgroup the command would have
+/// no VIPs, or those of another app. If only the table gives the cgroup to the app, a warning is enough.
 fn own_cgroup(
     app: &str,
     tree: &Tree,
@@ -73,16 +77,16 @@ fn own_cgroup(
     of_table: Option<&Cgroups>,
     bpffs: &Path,
 ) -> Result<PathBuf> {
-    let datapath = super::datapath(bpffs);
+    let session = Session::new(bpffs);
     let below = path.strip_prefix(tree.mount());
     let of_table = of_table.is_some_and(|cgroups| below.is_ok_and(|below| cgroups.cover(below)));
     let shown = shown_name(path);
-    match datapath.app_at(path) {
+    match session.app_at(path) {
         Ok(Some(holder)) if holder == app => {}
         Ok(Some(holder)) => {
             if !of_table {
-                // That there is no such app says more.
-                datapath.cgroups_of(app)?;
+                // An unknown app is the better error.
+                session.cgroups_of(app)?;
             }
             bail!(
                 "cgroup {shown} is not app {app:?}'s but app {holder:?}'s, whose VIPs a command in it \
@@ -98,7 +102,7 @@ fn own_cgroup(
             anyhow::Error::from(error)
         )),
         Ok(None) => {
-            let Living { paths: own, unseen } = datapath.cgroups_of(app)?;
+            let Living { paths: own, unseen } = session.cgroups_of(app)?;
             let mut own: Vec<_> = own.iter().map(shown_name).collect();
             own.extend(unseen.map(|reason| format!("some that are not in view ({reason})")));
             bail!(
@@ -112,9 +116,9 @@ fn own_cgroup(
     Ok(path.to_owned())
 }
 
-/// The cgroup of an app that was applied.
+/// Finds the one cgroup of an app that was applied.
 fn only_cgroup(app: &str, bpffs: &Path) -> Result<PathBuf> {
-    let Living { mut paths, unseen } = super::datapath(bpffs).cgroups_of(app)?;
+    let Living { mut paths, unseen } = Session::new(bpffs).cgroups_of(app)?;
     if let Some(reason) = unseen {
         bail!(
             "app {app:?} is attached to cgroups that are not in view: {reason}; run this where they \
@@ -135,7 +139,7 @@ fn only_cgroup(app: &str, bpffs: &Path) -> Result<PathBuf> {
     }
 }
 
-/// A command that could not be run.
+/// The command could not be run.
 #[derive(Debug)]
 pub(crate) struct NotRun {
     what: String,
@@ -143,7 +147,7 @@ pub(crate) struct NotRun {
 }
 
 impl NotRun {
-    /// The exit status that shells, env and nsenter give it.
+    /// The exit status that shells, env and nsenter use for it.
     pub(crate) fn status(&self) -> u8 {
         if self.error.kind() == io::ErrorKind::NotFound { 127 } else { 126 }
     }

@@ -1,12 +1,15 @@
 //! `vipnat export`.
 
-use crate::cli::output;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
-
 use vipnat_core::firewall::{self, Packets};
+
+use super::{
+    output::{print_data, warn_escaped},
+    table::{app_of, read_table},
+};
 
 /// Arguments of `export`.
 #[derive(Debug, Parser)]
@@ -18,11 +21,12 @@ pub(crate) struct Args {
     /// The app.
     #[arg(long)]
     app: String,
-    /// Rules to use beside vipnat, for packets that no hook reaches: ping, SCTP, raw sockets, the kernel's
-    /// own sockets (VXLAN, NFS), processes outside the app's cgroups. The rest stays untracked.
+    /// Make rules to load beside vipnat. They translate packets that no hook reaches: ping, SCTP, raw
+    /// sockets, the kernel's own sockets (VXLAN, NFS), processes outside the app's cgroups. They exempt
+    /// all other packets from connection tracking.
     #[arg(long)]
     beside_vipnat: bool,
-    /// What it was called when it left TCP and UDP alone.
+    /// The former name, when such rules left TCP and UDP alone.
     #[arg(long, hide = true)]
     only_other_protocols: bool,
 }
@@ -35,7 +39,7 @@ enum Format {
     Nft,
 }
 
-/// What rules beside vipnat cost, for whoever reads them.
+/// The cost of rules beside vipnat, as a comment on top of them.
 const BESIDE: &str = "\
 # They take TCP and UDP out of connection tracking, but for lo, 169.254.0.0/16 and what comes to ports
 # 914-952 and 61000-65535. NAT and stateful rules of others (DNAT, MASQUERADE, --ctstate, ct state) do not
@@ -44,10 +48,10 @@ const BESIDE: &str = "\
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let Args { format, table: file, app: name, beside_vipnat, only_other_protocols } = args;
-    let table = super::read_table(file)?;
-    let app = super::app_of(&table, name, file)?;
+    let table = read_table(file)?;
+    let app = app_of(&table, name, file)?;
     if *only_other_protocols {
-        output::complain(
+        warn_escaped(
             "--only-other-protocols is now --beside-vipnat; the rules also translate TCP and UDP packets \
              that no hook reaches, which changes their source ports, and relationships limited to a port or \
              protocol are in them too; see docs/rules.md, \"Beside vipnat\", before you load them",
@@ -66,5 +70,5 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Packets::TcpAndUdp => "",
         Packets::Unreached => BESIDE,
     };
-    output::print_data(&format!("# vipnat: the rules of app {name}\n{price}{rules}"))
+    print_data(&format!("# vipnat: the rules of app {name}\n{price}{rules}"))
 }

@@ -1,11 +1,11 @@
 //! `vipnat flush`.
 
-use crate::cli::output;
 use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use crate::reconcile::Flushed;
+use super::{managed::refuse_if_managed, output::print};
+use crate::reconcile::{Flushed, Session};
 
 /// Arguments of `flush`.
 #[derive(Debug, clap::Args)]
@@ -16,18 +16,18 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, bpffs: &Path) -> Result<()> {
-    super::refuse_if_kept(bpffs)?;
-    let datapath = super::datapath(bpffs);
+    refuse_if_managed(bpffs)?;
+    let session = Session::new(bpffs);
     let (done, Flushed { found, warnings }) = match &args.app {
-        None => ("removed everything".to_owned(), datapath.flush()?),
-        Some(app) => (format!("- app {app}"), datapath.flush_app(app)?),
+        None => ("removed everything".to_owned(), session.flush()?),
+        Some(app) => (format!("- app {app}"), session.flush_app(app)?),
     };
     if let Some(app) = &args.app
         && !found
     {
         bail!("no app {app:?}; `vipnat list` shows those there are");
     }
-    output::print(&(if found { done } else { "nothing to remove".to_owned() } + "\n"))?;
+    print(&(if found { done } else { "nothing to remove".to_owned() } + "\n"))?;
     if warnings.is_empty() {
         return Ok(());
     }

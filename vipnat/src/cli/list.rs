@@ -2,38 +2,37 @@
 
 mod json;
 
-use crate::cli::output;
 use std::{
     io::{self, BufWriter, Write},
     path::Path,
 };
 
 use anyhow::{Context as _, Result};
-use vipnat_common::{
-    Protocol,
-    abi::{ANY_PORT, Counters},
-};
-
-use crate::reconcile::{ListedApp, ListedCgroup, ListedVip, Listing};
+use vipnat_common::abi::Counters;
 use vipnat_core::{
-    model::{Backend, Place},
-    table::{Select, UdpPinning},
+    model::Place,
     text::{shown, shown_name},
 };
+
+use super::{
+    notation::{backend_list, choices, limit},
+    output::{UNWRITABLE, warn},
+};
+use crate::reconcile::{ListedApp, ListedCgroup, ListedVip, Listing, Session};
 
 /// Arguments of `list`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// As JSON.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(args: &Args, bpffs: &Path) -> Result<()> {
-    // Nobody waits for whoever reads this: the lock is free again.
-    let listing = super::datapath(bpffs).list()?;
+    // The lock is free again here, so a slow reader of the output delays no other command.
+    let listing = Session::new(bpffs).list()?;
     if let Some(reason) = &listing.unseen {
-        output::warn(&format!("some cgroups are not in view: {reason}"));
+        warn(&format!("some cgroups are not in view: {reason}"));
     }
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let written = if args.json {
@@ -43,47 +42,7 @@ pub(crate) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     } else {
         write_text(&listing, &mut out)
     };
-    written.and_then(|()| out.flush()).context(output::UNWRITABLE)
-}
-
-/// How backends are written: each with its port, if it has its own, and its turns, if more than one.
-pub(crate) fn backend_list(backends: &[(Backend, usize)], none: &str, between: &str) -> String {
-    if backends.is_empty() {
-        return none.to_owned();
-    }
-    let backend = |(Backend { ip, port }, turns): &(Backend, usize)| {
-        let port = if *port == 0 { String::new() } else { format!(":{port}") };
-        let turns = if *turns == 1 { String::new() } else { format!(" ×{turns}") };
-        format!("{ip}{port}{turns}")
-    };
-    backends.iter().map(backend).collect::<Vec<_>>().join(between)
-}
-
-/// What follows backends that are not chosen in turns, or that UDP flows are tied to.
-pub(crate) fn choices(select: Select, udp_pinning: UdpPinning) -> String {
-    let random = match select {
-        Select::RoundRobin => "",
-        Select::Random => " (random)",
-    };
-    let strict = match udp_pinning {
-        UdpPinning::Table => "",
-        UdpPinning::Strict => " (udp strict)",
-    };
-    format!("{random}{strict}")
-}
-
-/// What follows a VIP that is limited: `:6379/tcp`.
-pub(crate) fn limit(port: u16, protocol: Protocol) -> String {
-    let port = if port == ANY_PORT { String::new() } else { format!(":{port}") };
-    format!("{port}{}", protocol_name(protocol).map_or(String::new(), |name| format!("/{name}")))
-}
-
-fn protocol_name(protocol: Protocol) -> Option<&'static str> {
-    match protocol {
-        Protocol::Tcp => Some("tcp"),
-        Protocol::Udp => Some("udp"),
-        _ => None,
-    }
+    written.and_then(|()| out.flush()).context(UNWRITABLE)
 }
 
 /// `cgroup shop.slice/shop`, `cgroups lxc/shop-1, lxc/shop-2`, `no cgroup yet`.
@@ -112,7 +71,7 @@ fn cgroup_list(cgroups: &[ListedCgroup]) -> String {
     }
 }
 
-/// One line for each VIP, in columns: so the first thing is how wide they are.
+/// Writes one line for each VIP, in columns. A first pass finds the width of each column.
 fn write_text(listing: &Listing, out: &mut dyn Write) -> io::Result<()> {
     let header = ["RELATIONSHIP", "VIP", "SERVICE", "CONNECTIONS"].map(str::to_owned);
     let mut widths = header.each_ref().map(|cell| cell.chars().count());
@@ -148,7 +107,7 @@ fn write_text(listing: &Listing, out: &mut dyn Write) -> io::Result<()> {
     )
 }
 
-/// What stands before the backends of a VIP.
+/// The columns of a VIP before its backends.
 fn columns(vip: &ListedVip) -> [String; 4] {
     let names = vip.names.as_ref();
     [

@@ -7,15 +7,15 @@ use vipnat_core::text::{shown, shown_lines};
 
 use crate::kernel::worker::may_hang;
 
-/// What is said when standard output takes no more.
+/// The error when standard output cannot be written.
 pub(crate) const UNWRITABLE: &str = "cannot write to standard output";
 
-/// Prints what people read to standard output, at once. Text from outside has to be [`shown`] in it.
+/// Prints lines for people to standard output, at once. Text from outside must be [`shown`] in them.
 pub(crate) fn print(text: &str) -> Result<()> {
     print_data(&shown_lines(text))
 }
 
-/// Prints what programs read, as it is.
+/// Prints text for programs to standard output, unchanged.
 pub(crate) fn print_data(text: &str) -> Result<()> {
     let write = || {
         let mut stdout = io::stdout().lock();
@@ -25,14 +25,19 @@ pub(crate) fn print_data(text: &str) -> Result<()> {
     may_hang(reader, write).context(UNWRITABLE)
 }
 
-/// Prints to standard error; if that cannot be, there is nobody to tell. Text from outside has to be
-/// [`shown`] in it.
-pub(crate) fn complain(text: &str) {
-    let reader = || "a reader of standard error".to_owned();
-    let _ = may_hang(reader, || writeln!(io::stderr(), "vipnat: {}", shown_lines(text)));
+/// Makes one line of output. It escapes the text, since other users name cgroups.
+pub(crate) fn line(text: &str) -> String {
+    format!("{}\n", shown(text))
 }
 
-/// The same for a sentence, whatever is in it.
+/// Prints one sentence to standard error, and escapes it.
 pub(crate) fn warn(text: &str) {
-    complain(&shown(text));
+    warn_escaped(&shown(text));
+}
+
+/// Prints lines to standard error that are escaped already: text from outside must be [`shown`] in them.
+/// A failure to print is ignored, since no other place is left to report it.
+pub(crate) fn warn_escaped(text: &str) {
+    let reader = || "a reader of standard error".to_owned();
+    let _ = may_hang(reader, || writeln!(io::stderr(), "vipnat: {}", shown_lines(text)));
 }

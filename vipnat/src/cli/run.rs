@@ -1,4 +1,4 @@
-//! `vipnat run`: `apply` in a loop over what changes.
+//! `vipnat run`: applies a table, and applies each later change of it.
 
 use std::{
     path::{Path, PathBuf},
@@ -20,22 +20,26 @@ use signal_hook::{
 use vipnat_core::text::shown;
 
 use super::{
-    apply::{describe_applied, describe_ended, line},
-    output,
+    describe::{describe_all_ended, describe_applied},
+    inherited::Inherited,
+    output::{line, print, warn, warn_escaped},
 };
 use crate::{
     follow::{
         CgroupWatch, FileSource, Follower, Inbox, InvalidInput, Report, Watch, WatchEvent,
         notify_manager,
     },
-    kernel::worker::{Worker, within},
-    reconcile::{Applied, Connections},
+    kernel::{
+        process::{ClosedOutput, on_closed_output},
+        worker::{Worker, within},
+    },
+    reconcile::{Applied, Connections, Session},
     state::{run_dir, run_lock::RunLock},
 };
 
-/// How long something may hang that is to end.
+/// How long the end of `vipnat run` waits for a call that hangs.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// The same for the removal of everything, which another command may be in the way of.
+/// The same for the removal of everything, which may wait for another command.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Arguments of `run`.
@@ -43,11 +47,11 @@ const FLUSH_PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Args {
     /// The table to follow: a file, TOML or JSON.
     source: PathBuf,
-    /// Remove everything when it is stopped; without this, translation goes on as it is.
+    /// Remove everything when vipnat stops. Without this option, translation continues.
     #[arg(long)]
     flush_on_exit: bool,
     #[command(flatten)]
-    inherited: super::Inherited,
+    inherited: Inherited,
 }
 
 pub(crate) fn run(args: &Args, bpffs: &Path) -> Result<()> {
@@ -66,11 +70,11 @@ pub(crate) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     let claimed = RunLock::claim(bpffs, &shown).map(|claimed| {
         claimed.map_err(|who| Error::msg(format!("{} is kept by {who} already", bpffs.display())))
     });
-    // Containers need their VIPs more than this.
+    // Containers need their VIPs, so a lock that cannot be written is only worth a warning.
     let _running = match claimed {
         Ok(claimed) => Some(claimed?),
         Err(error) => {
-            output::warn(&format!(
+            warn(&format!(
                 "cannot note in {} that this process keeps {} ({error}); other commands can change it \
                  meanwhile",
                 run_dir::DIRECTORY,
@@ -80,7 +84,7 @@ pub(crate) fn run(args: &Args, bpffs: &Path) -> Result<()> {
         }
     };
 
-    super::survive_closed_output();
+    on_closed_output(ClosedOutput::Fails);
     let inbox: Arc<Inbox> = Arc::default();
     let (stop, stopped) = mpsc::channel();
     listen_to_signals(&inbox, stop.clone()).context("cannot listen to signals")?;
@@ -95,60 +99,59 @@ pub(crate) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     let told = Arc::clone(&inbox);
     let cgroups = CgroupWatch::new(move || told.tell(|news| news.cgroups = true));
     let (files, cgroups) = (files.context(no_inotify)?, cgroups.context(no_inotify)?);
-    let datapath = inherited.apply_to(super::datapath(bpffs));
-    let follower = Follower::new(source, datapath, Box::new(Terminal), inbox, files, cgroups);
-    // Nothing that may hang is done on this thread.
+    let session = inherited.apply_to(Session::new(bpffs));
+    let follower = Follower::new(source, session, Box::new(Terminal), inbox, files, cgroups);
+    // This thread never makes a call that may hang, so it always hears the signal to stop.
     let ended = move || stop.send(()).unwrap_or(());
     let follower = Worker::start(move || follower.follow(), ended);
     let _ = stopped.recv();
     match follower.end(PATIENCE) {
         Ok(followed) => followed?,
         Err(what) => within(PATIENCE, move || {
-            output::warn(&format!("stopped while waiting for {what}"));
+            warn(&format!("stopped while waiting for {what}"));
         }),
     }
 
     within(PATIENCE, || notify_manager(&[NotifyState::Stopping]));
     if *flush_on_exit {
-        let datapath = super::datapath(bpffs);
-        let flush = Worker::start(move || datapath.flush(), || {});
+        let session = Session::new(bpffs);
+        let flush = Worker::start(move || session.flush(), || {});
         let hangs = |what| {
             let flush = "vipnat flush";
             Error::msg(format!("cannot remove everything: waiting for {what}; run `{flush}` later"))
         };
         let flushed = flush.end(FLUSH_PATIENCE).map_err(hangs)??;
-        flushed.warnings.iter().for_each(|warning| output::warn(warning));
+        flushed.warnings.iter().for_each(|warning| warn(warning));
     }
     Ok(())
 }
 
-/// Standard output and standard error. A journal that is gone is no reason to stop.
+/// Reports to standard output and standard error. `vipnat run` goes on if their reader is gone.
 struct Terminal;
 
 impl Report for Terminal {
     fn following(&self, file: &Path) {
-        let _ = output::print(&line(&format!("following {}", file.display())));
+        let _ = print(&line(&format!("following {}", file.display())));
     }
 
     fn applied(&self, applied: &Applied) {
-        let _ = output::print(&describe_applied(applied));
+        let _ = print(&describe_applied(applied));
     }
 
     fn ended(&self, ended: &[Connections]) {
-        let lines: String = ended.iter().map(|of| line(&describe_ended(of))).collect();
-        let _ = output::print(&lines);
+        let _ = print(&describe_all_ended(ended));
     }
 
     fn warning(&self, text: &str) {
-        output::warn(text);
+        warn(text);
     }
 
     fn problem(&self, text: &str) {
-        output::complain(text);
+        warn_escaped(text);
     }
 }
 
-/// `stop` is told as well when it is to stop: the loop may hang.
+/// Signals to stop also go to `stop`, since the loop behind the inbox may hang.
 fn listen_to_signals(inbox: &Arc<Inbox>, stop: Sender<()>) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let inbox = Arc::clone(inbox);
@@ -159,7 +162,7 @@ fn listen_to_signals(inbox: &Arc<Inbox>, stop: Sender<()>) -> std::io::Result<()
                 _ => news.stop = true,
             });
             if signal != SIGHUP {
-                // Nobody listens any more when it ends anyway.
+                // The receiver is gone if the process is ending already.
                 let _ = stop.send(());
             }
         }

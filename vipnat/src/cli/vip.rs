@@ -1,14 +1,14 @@
 //! `vipnat vip`.
 
-use crate::cli::output;
 use anyhow::Result;
 use serde_json::{Map, Value, json};
-
-use crate::follow::InvalidInput;
 use vipnat_core::{
     table::{check_name, vip_of},
     text::quoted,
 };
+
+use super::output::print_data;
+use crate::follow::InvalidInput;
 
 /// Arguments of `vip`.
 #[derive(Debug, clap::Args)]
@@ -16,7 +16,7 @@ pub(crate) struct Args {
     /// Names of relationships.
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
-    /// As a JSON object of names and VIPs.
+    /// Print a JSON object of names and VIPs.
     #[arg(long)]
     json: bool,
 }
@@ -26,7 +26,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for name in names {
         check_name(name).map_err(|reason| InvalidInput(format!("{}: {reason}", quoted(name))))?;
     }
-    output::print_data(&if *json {
+    print_data(&if *json {
         let vips: Map<_, _> =
             names.iter().map(|name| (name.clone(), json!(vip_of(name)))).collect();
         format!("{:#}\n", Value::Object(vips))

@@ -1,4 +1,4 @@
-//! `vipnat apply --confirm-timeout`: what is not confirmed is taken back, as by iptables-apply(8).
+//! `vipnat apply --confirm-timeout` restores the previous state unless the user confirms, as iptables-apply(8) does.
 
 use std::{
     io::{self, BufRead as _},
@@ -12,38 +12,39 @@ use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
-
-use crate::cli::apply::{describe_ended, line, report};
-use crate::{
-    cli::{
-        output::{complain, print, warn},
-        survive_closed_output,
-    },
-    follow::{InvalidInput, with_reasons},
-    reconcile::{Applied, Drained, Session},
-};
 use vipnat_core::{model::Desired, table::Table};
 
-/// What came instead of silence.
+use super::report::report;
+use crate::{
+    cli::{
+        describe::describe_all_ended,
+        output::{print, warn, warn_escaped},
+    },
+    follow::{InvalidInput, with_reasons},
+    kernel::process::{ClosedOutput, on_closed_output},
+    reconcile::{Applied, Drained, Session},
+};
+
+/// What ended the wait for a confirmation.
 enum Answer {
     Line(String),
-    /// No more lines can come.
+    /// Standard input ended.
     End,
-    /// Whoever might confirm is leaving: a terminal that is closed sends SIGHUP.
+    /// A signal came. A terminal that is closed sends SIGHUP.
     Signal,
 }
 
-/// Applies a table, and takes it back unless it is confirmed in time.
-pub(crate) fn apply(datapath: &Session, table: &Table, patience: Duration) -> Result<()> {
+/// Applies a table, and restores the previous state unless the user confirms in time.
+pub(super) fn apply(session: &Session, table: &Table, patience: Duration) -> Result<()> {
     let deadline = Instant::now().checked_add(patience).filter(|_| !patience.is_zero());
     let Some(deadline) = deadline else {
         bail!(InvalidInput("--confirm-timeout: use a time such as 30s".to_owned()));
     };
-    survive_closed_output();
-    let before = datapath.present().context(
+    on_closed_output(ClosedOutput::Fails);
+    let before = session.present().context(
         "there would be no way back to what is there now; apply without --confirm-timeout",
     )?;
-    // From here on no signal ends it before what it did is confirmed or taken back.
+    // From here on, signals only end the wait. The change is always confirmed or undone.
     let (sender, answers) = mpsc::channel();
     let mut signals =
         Signals::new([SIGHUP, SIGINT, SIGTERM]).context("cannot listen to signals")?;
@@ -54,26 +55,26 @@ pub(crate) fn apply(datapath: &Session, table: &Table, patience: Duration) -> Re
         }
     });
 
-    let applied = match datapath.apply_on_trial(table, patience) {
+    let applied = match session.apply_on_trial(table, patience) {
         Ok(applied) => applied,
         Err(error) => {
-            // Perhaps half of it was made.
+            // A part of the change may have been made.
             let error = Error::from(error);
-            return Err(match take_back(datapath, &before, None) {
+            return Err(match restore(session, &before, None) {
                 Ok(()) => error.context("not applied; everything is as it was before"),
                 Err(other) => error.context(format!("not applied, and {}", with_reasons(&other))),
             });
         }
     };
     let changed = !applied.changes.is_empty() || !applied.failed.is_empty();
-    let meanwhile = datapath.present().ok();
+    let meanwhile = session.present().ok();
     let reported = report(applied);
     if !changed {
         return reported;
     }
     let left = deadline.saturating_duration_since(Instant::now());
     let shown = humantime::format_duration(Duration::from_secs(left.as_secs().max(1)));
-    complain(&format!("keep this? Answer y in {shown}, or it is taken back"));
+    warn_escaped(&format!("keep this? Answer y in {shown}, or it is taken back"));
     thread::spawn(move || {
         for line in io::stdin().lock().lines() {
             let _ = sender.send(line.map_or(Answer::End, Answer::Line));
@@ -82,9 +83,9 @@ pub(crate) fn apply(datapath: &Session, table: &Table, patience: Duration) -> Re
     });
     let why = match answers.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
         Ok(Answer::Line(answer)) if ["y", "Y", "yes"].contains(&answer.trim()) => {
-            let Drained { ended, warnings, next: _ } = datapath.end_trial()?;
+            let Drained { ended, warnings, next: _ } = session.end_trial()?;
             warnings.iter().for_each(|warning| warn(warning));
-            print(&ended.iter().map(|of| line(&describe_ended(of))).collect::<String>())?;
+            print(&describe_all_ended(&ended))?;
             return reported;
         }
         Ok(Answer::Line(_)) => "not confirmed",
@@ -92,13 +93,13 @@ pub(crate) fn apply(datapath: &Session, table: &Table, patience: Duration) -> Re
         Ok(Answer::Signal) => "interrupted before it was confirmed",
         Err(_) => "not confirmed in time",
     };
-    take_back(datapath, &before, meanwhile.as_ref()).context(why)?;
+    restore(session, &before, meanwhile.as_ref()).context(why)?;
     bail!("{why}: everything is as it was before")
 }
 
-/// Makes everything as it was before, or says what is not.
-fn take_back(datapath: &Session, before: &Desired, meanwhile: Option<&Desired>) -> Result<()> {
-    let applied = datapath.restore(before, meanwhile).context("it could not be taken back")?;
+/// Restores the state of before. The error says which part could not be restored.
+fn restore(session: &Session, before: &Desired, meanwhile: Option<&Desired>) -> Result<()> {
+    let applied = session.restore(before, meanwhile).context("it could not be taken back")?;
     let Applied { warnings, failed, .. } = applied;
     warnings.iter().for_each(|warning| warn(warning));
     if failed.is_empty() {

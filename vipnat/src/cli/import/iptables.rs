@@ -1,16 +1,16 @@
 //! `vipnat import iptables`.
 
 use anyhow::Result;
-
-use crate::cli::import::Common;
-use crate::{
-    cli::output::complain,
-    follow::{InvalidInput, display_name, read_input},
-};
-use vipnat_core::text::count;
 use vipnat_core::{
     firewall::{self, Import, Remark},
     table::Table,
+    text::count,
+};
+
+use super::common::Common;
+use crate::{
+    cli::output::warn_escaped,
+    follow::{InvalidInput, display_name, read_input},
 };
 
 /// Arguments of `import iptables`.
@@ -18,12 +18,12 @@ use vipnat_core::{
 pub(crate) struct Args {
     #[command(flatten)]
     common: Common,
-    /// Leave out what a table can't say, and tell what it is.
+    /// Skip rules that a table cannot express, and print each of them.
     #[arg(long)]
     skip_unsupported: bool,
 }
 
-/// How many rules and remarks are shown; nobody mends more at once.
+/// How many rules and remarks are printed; more at once help nobody.
 const SHOWN: usize = 20;
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -46,16 +46,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return Err(InvalidInput(lines.join("\n")).into());
     }
     for unsupported in unsupported.iter().take(SHOWN) {
-        complain(&format!("skipped: {}", remark(unsupported)));
+        warn_escaped(&format!("skipped: {}", remark(unsupported)));
     }
     if unsupported.len() > SHOWN {
-        complain(&format!("skipped: {} more", count(unsupported.len() - SHOWN, "rule")));
+        warn_escaped(&format!("skipped: {} more", count(unsupported.len() - SHOWN, "rule")));
     }
     for note in notes.iter().take(SHOWN) {
-        complain(&remark(note));
+        warn_escaped(&remark(note));
     }
     if notes.len() > SHOWN {
-        complain(&format!("{name}: {} more", count(notes.len() - SHOWN, "remark")));
+        warn_escaped(&format!("{name}: {} more", count(notes.len() - SHOWN, "remark")));
     }
     if relationships.is_empty() {
         return Err(InvalidInput(format!(

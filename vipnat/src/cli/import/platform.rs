@@ -1,15 +1,15 @@
 //! `vipnat import platform`.
 
 use anyhow::Result;
-
-use crate::cli::import::Common;
-use crate::{
-    cli::output::{complain, warn},
-    follow::{InvalidInput, display_name, read_input},
-};
 use vipnat_core::{
     table::{Table, Unsupported},
     text::quoted,
+};
+
+use super::common::Common;
+use crate::{
+    cli::output::{warn, warn_escaped},
+    follow::{InvalidInput, display_name, read_input},
 };
 
 /// Arguments of `import platform`.
@@ -17,7 +17,7 @@ use vipnat_core::{
 pub(crate) struct Args {
     #[command(flatten)]
     common: Common,
-    /// Leave out what a table can't represent, and tell what it is.
+    /// Skip endpoints that a table cannot represent, and print each of them.
     #[arg(long)]
     skip_unsupported: bool,
 }
@@ -31,8 +31,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut imported =
         Table::from_platform_relationships(&value, &name, &common.app, app, unsupported)?;
     if let Some(skipped) = &imported.skipped {
-        // Several lines, in which all that is not vipnat's own is printable already.
-        complain(&format!("skipped: {skipped}"));
+        // The text has several lines. Core has escaped each value from outside in them.
+        warn_escaped(&format!("skipped: {skipped}"));
     }
     if !common.json {
         imported.leave_out_nulls();
@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for note in &imported.notes {
         warn(&format!("{name}: {note}"));
     }
-    // Applied, such a table would take all VIPs away. A value that is empty itself says just that.
+    // To apply such a table would remove all VIPs. A value that is empty itself may mean that.
     let nothing_left = imported.table.apps.values().all(|app| app.relationships.is_empty());
     if imported.skipped.is_some() && nothing_left {
         return Err(InvalidInput(format!(

@@ -1,4 +1,4 @@
-//! A listing as JSON, written as it is made: of all VIPs of a large machine it is some hundred megabytes.
+//! Writes a listing as JSON in a stream, since that of a large machine is some hundred megabytes.
 
 use std::{
     borrow::Cow,
@@ -12,21 +12,20 @@ use std::{
 use serde::{Serialize, Serializer};
 use serde_json::ser::{Formatter, PrettyFormatter};
 use vipnat_common::{
-    AppId,
-    {
-        Protocol,
-        abi::{ANY_PORT, Counters},
-    },
+    AppId, Protocol,
+    abi::{ANY_PORT, Counters},
 };
-
-use crate::cli::list::protocol_name;
-use crate::reconcile::{ListedApp, ListedCgroup, ListedVip, Listing};
 use vipnat_core::{
     model::{Backend, Place},
     text::shown_json,
 };
 
-/// Writes all of it, and a line end.
+use crate::{
+    cli::notation::protocol_name,
+    reconcile::{ListedApp, ListedCgroup, ListedVip, Listing},
+};
+
+/// Writes the whole listing, and a line end.
 pub(crate) fn write(listing: &Listing, out: &mut dyn Write) -> io::Result<()> {
     let Counters { unreachable, unsettled, unrecorded, evicted } = listing.counters;
     let document = Document {
@@ -34,15 +33,15 @@ pub(crate) fn write(listing: &Listing, out: &mut dyn Write) -> io::Result<()> {
         redirected: listing.redirected(),
         counters: CounterFields { unreachable, unsettled, unrecorded, evicted },
     };
-    let seen = Seen(PrettyFormatter::new());
-    document.serialize(&mut serde_json::Serializer::with_formatter(&mut *out, seen))?;
+    let escaping = Escaping(PrettyFormatter::new());
+    document.serialize(&mut serde_json::Serializer::with_formatter(&mut *out, escaping))?;
     writeln!(out)
 }
 
-/// JSON in which characters that are not seen are escaped, in names of cgroups above all.
-struct Seen(PrettyFormatter<'static>);
+/// Escapes characters that are not visible, which names of cgroups may hold.
+struct Escaping(PrettyFormatter<'static>);
 
-/// Hands calls on as they are.
+/// Passes calls on unchanged.
 macro_rules! as_pretty {
     ($($name:ident($($argument:ident: $type:ty)?)),+) => {$(
         fn $name<W: ?Sized + Write>(&mut self, out: &mut W $(, $argument: $type)?) -> io::Result<()> {
@@ -51,7 +50,7 @@ macro_rules! as_pretty {
     )+};
 }
 
-impl Formatter for Seen {
+impl Formatter for Escaping {
     fn write_string_fragment<W>(&mut self, out: &mut W, fragment: &str) -> io::Result<()>
     where
         W: ?Sized + Write,
@@ -110,7 +109,7 @@ struct App<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Cgroup<'a> {
-    /// If it is not text, as far as that goes; then all of it follows.
+    /// The path. One that is not UTF-8 is only approximated here, and exact in `cgroup-bytes`.
     cgroup: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cgroup_bytes: Option<&'a [u8]>,
@@ -147,7 +146,7 @@ impl Serialize for Relationships<'_> {
     }
 }
 
-/// A VIP.
+/// One VIP of an app.
 struct Relationship(ListedVip);
 
 impl Serialize for Relationship {
@@ -205,7 +204,7 @@ struct RelationshipFields<'a> {
     drain_seconds: Option<u32>,
 }
 
-/// Another relationship that has the VIP.
+/// Another relationship with the same VIP.
 #[derive(Serialize)]
 struct Also<'a> {
     relationship: &'a str,

@@ -1,0 +1,31 @@
+//! The table that a verb reads, and an app in it.
+
+use std::path::Path;
+
+use anyhow::Result;
+use vipnat_core::{
+    table::{App, Table},
+    text::{quoted, shown_key},
+};
+
+use super::output::warn;
+use crate::follow::{InvalidInput, display_name, exposed, parse_table};
+
+/// Reads and checks a table; `-` is standard input. Warns if other users can read its passwords.
+pub(crate) fn read_table(path: &Path) -> Result<Table> {
+    let table = parse_table(path)?;
+    if let Some(exposed) = exposed(path, &table) {
+        warn(&exposed);
+    }
+    Ok(table)
+}
+
+/// Finds an app in a table. The error names the apps that the table has.
+pub(crate) fn app_of<'a>(table: &'a Table, name: &str, file: &Path) -> Result<&'a App> {
+    table.apps.get(name).ok_or_else(|| {
+        let known: Vec<_> = table.apps.keys().map(|name| shown_key(name)).collect();
+        let known = known.join(", ");
+        InvalidInput(format!("{}: no app {}; it has: {known}", display_name(file), quoted(name)))
+            .into()
+    })
+}
