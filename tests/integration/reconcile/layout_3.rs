@@ -5,10 +5,10 @@ use std::{fs, process::Command};
 
 use serde_json::Value;
 use vipnat_common::abi::{LAYOUT, Layout};
-use vipnat_testkit::{Load, emulated, outcome, program};
+use vipnat_testkit::{Load, emulated, left_out, outcome, program};
 
 use crate::{
-    scene::{DB, PORT, Scene},
+    scene::{DB, PORT, Scene, list, strace},
     sockets::Sockets,
 };
 
@@ -92,4 +92,39 @@ fn until_it_is_taken_over_list_names_the_layout_and_flush_removes_it() {
     let flushed = scene.vipnat.run(["flush"]);
     assert_eq!(flushed.code(), Some(0), "{flushed}");
     assert!(!scene.vipnat.bpffs().exists());
+}
+
+#[test]
+fn killed_anywhere_while_it_takes_over_the_next_apply_completes_it() {
+    let scene = Scene::new(2);
+    scene.apply_first(2);
+    let mut session = scene.app.hold(&format!("{DB}:{PORT}"));
+    let before = ids(&scene);
+    let step = if emulated() { 24 } else { 6 };
+    if emulated() {
+        left_out("too slow in emulation: of the calls at which it is killed, three of four");
+    }
+    for nth in (1..).step_by(step) {
+        to_layout_3(&scene);
+        let file = scene.vipnat.table(&scene.table(&list([0, 1])));
+        let command = scene.vipnat.command(["apply".as_ref(), file.as_os_str()]);
+        let calls = "bpf,rename,renameat2,mkdir,unlink,unlinkat,rmdir";
+        let inject = format!("inject={calls}:signal=KILL:when={nth}");
+        let killed =
+            outcome(&mut strace(&command, &["-e", &format!("trace={calls}"), "-e", &inject]));
+        let report = scene.app.probe(&format!("tcp {DB}:{PORT}"));
+        assert!(report.ok, "kill {nth}: {report:?}");
+        scene.apply_first(2);
+        let report = session.ask();
+        assert_eq!(
+            (report.ok, report.peer().to_owned()),
+            (true, format!("{DB}:{PORT}")),
+            "kill {nth}"
+        );
+        assert_eq!(ids(&scene), before, "kill {nth}: the maps are the same");
+        if killed.status.success() {
+            assert!(nth > 60, "{nth}");
+            break;
+        }
+    }
 }
