@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     follow::{
-        CgroupWatch, FileSource, Follower, Inbox, InvalidInput, Report, Watch, WatchEvent,
+        CgroupWatch, FileSource, FileWatch, Follower, Inbox, InvalidInput, Report, WatchEvent,
         notify_manager,
     },
     kernel::{
@@ -90,8 +90,8 @@ pub(crate) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     listen_to_signals(&inbox, stop.clone()).context("cannot listen to signals")?;
     let no_inotify = "cannot watch files (inotify)";
     let told = Arc::clone(&inbox);
-    let files = Watch::new(move |notice| {
-        told.tell(|news| match notice {
+    let files = FileWatch::new(move |event| {
+        told.tell(|news| match event {
             WatchEvent::FileBeingWritten => news.written = true,
             WatchEvent::FileChanged | WatchEvent::Unsure => news.changed = true,
         });

@@ -9,12 +9,12 @@ use vipnat_core::{
 };
 
 use super::output::warn;
-use crate::follow::{InvalidInput, display_name, exposed, parse_table};
+use crate::follow::{InvalidInput, display_name, exposed_passwords, parse_table};
 
 /// Reads and checks a table; `-` is standard input. Warns if other users can read its passwords.
 pub(crate) fn read_table(path: &Path) -> Result<Table> {
     let table = parse_table(path)?;
-    if let Some(exposed) = exposed(path, &table) {
+    if let Some(exposed) = exposed_passwords(path, &table) {
         warn(&exposed);
     }
     Ok(table)

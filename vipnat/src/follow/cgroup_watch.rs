@@ -1,9 +1,8 @@
-//! Directories of cgroups, watched with inotify: of all that comes and goes in them, what a table waits for
-//! or what is attached.
+//! Watches directories of cgroups with inotify, for cgroups that the table matches or an app has.
 //!
-//! Whoever may make cgroups beside ours can make thousands a second. So what is not ours costs a lookup on
-//! the thread that reads events, and no more; what is ours is noted once, however often it comes and goes;
-//! and a flood is read in batches.
+//! Other users may make thousands of cgroups a second in these directories. An event of theirs costs only a
+//! lookup, on the thread that reads events. A cgroup of ours is noted once, however often it comes and goes.
+//! A flood of events is read in batches.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -16,12 +15,12 @@ use std::{
 };
 
 use inotify::{Event, EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
-
-use crate::follow::pace::Pace;
 use vipnat_core::table::{CgroupIndex, Position};
 
-/// So many changes are noted; more are as good as a look at everything.
-const MOST: usize = 4096;
+use super::pace::Pace;
+
+/// How many changes are noted. If there are more, a full reconciliation is needed anyway.
+const MAX_CHANGES: usize = 4096;
 
 /// Watched directories of cgroups.
 #[derive(Debug)]
@@ -30,12 +29,12 @@ pub(crate) struct CgroupWatch {
     known: Arc<Mutex<Known>>,
 }
 
-/// What happened since it was asked last.
+/// The changes since they were last taken.
 #[derive(Debug, Default)]
 pub(crate) struct CgroupNews {
-    /// The cgroups that came or went, below the mount. Some may be as they were.
+    /// The cgroups that came or went, below the mount. Some may have come back unchanged.
     pub changed: BTreeSet<PathBuf>,
-    /// There may be more.
+    /// Events were lost, so there may be more changes.
     pub lost: bool,
 }
 
@@ -43,32 +42,32 @@ pub(crate) struct CgroupNews {
 #[derive(Debug, Default)]
 struct Known {
     index: Arc<CgroupIndex>,
-    /// By the number of the watch.
+    /// The watched directories, by the number of the watch.
     directories: HashMap<i32, Directory>,
-    /// The watch of each.
+    /// The watch of each directory, by its path below the mount.
     watched: HashMap<PathBuf, WatchDescriptor>,
     news: CgroupNews,
-    /// Whoever asks was woken since.
+    /// The wake function was called since the news were last taken.
     woken: bool,
 }
 
 /// A watched directory.
 #[derive(Debug)]
 struct Directory {
-    /// Below the mount.
+    /// Its path below the mount.
     below: PathBuf,
     position: Position,
-    /// The names in it that count, whatever the table says.
+    /// The names in it that matter even if the table does not match them.
     held: HashSet<OsString>,
 }
 
 impl CgroupWatch {
-    /// Watches nothing yet. `wake` is called on a thread of its own when there is news, and not again before
-    /// that was taken.
+    /// Watches nothing yet. A thread of its own calls `wake` once for news, and again only after
+    /// [`CgroupWatch::take_news`].
     ///
     /// # Errors
     ///
-    /// If there are too many users of inotify.
+    /// If the limit of inotify instances is reached.
     pub(crate) fn new(wake: impl Fn() + Send + 'static) -> io::Result<Self> {
         let mut inotify = Inotify::init()?;
         let watches = inotify.watches();
@@ -78,7 +77,7 @@ impl CgroupWatch {
             let (mut buffer, mut pace) = ([0; 1 << 16], Pace::default());
             loop {
                 let Ok(events) = inotify.read_events_blocking(&mut buffer) else {
-                    // Nobody knows what was missed.
+                    // Later changes cause no events any more.
                     lock(&shared).news.lost = true;
                     wake();
                     return;
@@ -96,23 +95,23 @@ impl CgroupWatch {
         Ok(Self { watches, known })
     }
 
-    /// Begins to watch for what another table waits for: all directories have to be watched again, and
-    /// those that are not by [`CgroupWatch::end`] are watched no more.
+    /// Begins to watch for another table. The caller watches each directory again, then calls
+    /// [`CgroupWatch::end`], which drops the other ones.
     pub(crate) fn begin(&mut self, index: &Arc<CgroupIndex>) {
         let mut known = lock(&self.known);
         known.index = Arc::clone(index);
-        // Until it is watched again, a position in the index before means nothing.
+        // A position belongs to the former index, so it means nothing until the directory is watched again.
         for directory in known.directories.values_mut() {
             directory.position = Position::default();
         }
     }
 
-    /// Watches a directory, or does so for something else. Returns whether it is another one than before:
-    /// what happened in it until now was not told.
+    /// Watches a directory, or changes the names that matter in it. Returns whether the directory is a new
+    /// one. Then nothing is known of what happened in it before.
     ///
     /// # Errors
     ///
-    /// If there is none, or the kernel allows no more watches.
+    /// If it does not exist, or the kernel allows no more watches.
     pub(crate) fn watch(
         &mut self,
         mount: &Path,
@@ -121,8 +120,8 @@ impl CgroupWatch {
         held: HashSet<OsString>,
     ) -> io::Result<bool> {
         let mask = WatchMask::CREATE | WatchMask::DELETE | WatchMask::MOVE | WatchMask::ONLYDIR;
-        // With the lock, so that no event comes before it is known whose it is. The same directory has the
-        // same watch again.
+        // The lock is held, so that no event is handled before its directory is known. The kernel gives the
+        // same watch again for the same directory.
         let mut known = lock(&self.known);
         let watch = self.watches.add(mount.join(below), mask)?;
         let directory = Directory { below: below.to_owned(), position: position.clone(), held };
@@ -131,7 +130,7 @@ impl CgroupWatch {
             Some(before) if before == watch => Ok(false),
             Some(before) => {
                 known.directories.remove(&before.get_watch_descriptor_id());
-                // The kernel has forgotten it, if the directory is gone.
+                // This fails if the directory is gone, since the kernel then removed the watch.
                 let _ = self.watches.remove(before);
                 Ok(true)
             }
@@ -139,7 +138,7 @@ impl CgroupWatch {
         }
     }
 
-    /// Watches no others than these any more.
+    /// Stops to watch all directories but these.
     pub(crate) fn end(&mut self, wanted: &HashSet<PathBuf>) {
         let mut known = lock(&self.known);
         let known = &mut *known;
@@ -154,8 +153,8 @@ impl CgroupWatch {
         });
     }
 
-    /// Takes what happened.
-    pub(crate) fn news(&mut self) -> CgroupNews {
+    /// Takes the changes since the last call.
+    pub(crate) fn take_news(&mut self) -> CgroupNews {
         let mut known = lock(&self.known);
         known.woken = false;
         mem::take(&mut known.news)
@@ -173,7 +172,7 @@ impl Known {
             return;
         };
         if event.mask.contains(EventMask::IGNORED) {
-            // It is gone, which the one above it tells.
+            // The directory is gone. The watch of its parent has an event for that.
             if self.watched.get(&directory.below).is_some_and(|watch| *watch == event.wd) {
                 self.watched.remove(&directory.below);
             }
@@ -187,7 +186,7 @@ impl Known {
         {
             self.news.changed.insert(directory.below.join(name));
         }
-        if self.news.changed.len() > MOST {
+        if self.news.changed.len() > MAX_CHANGES {
             self.news = CgroupNews { changed: BTreeSet::new(), lost: true };
         }
     }
@@ -209,8 +208,9 @@ mod tests {
         time::{Duration, Instant},
     };
 
-    use super::*;
     use vipnat_core::table::Table;
+
+    use super::*;
 
     struct Scene {
         mount: tempfile::TempDir,
@@ -246,11 +246,11 @@ mod tests {
             fs::remove_dir(self.mount.path().join(below)).unwrap();
         }
 
-        /// All that is told until nothing more is.
+        /// All changes until no more come.
         fn told(&mut self) -> Vec<String> {
             let mut told = BTreeSet::new();
             while self.woken.recv_timeout(Duration::from_millis(300)).is_ok() {
-                let news = self.watch.news();
+                let news = self.watch.take_news();
                 told.extend(news.changed);
                 if news.lost {
                     told.insert("lost".into());
@@ -277,7 +277,7 @@ mod tests {
         scene.remove("lxc/shop-1");
         scene.remove("lxc/blog");
         assert_eq!(scene.told(), ["lxc/shop-1"]);
-        // Another one of this name.
+        // Another directory of the same name.
         scene.remove("lxc");
         scene.make("lxc");
         assert_eq!(scene.told(), ["lxc"]);
@@ -298,21 +298,24 @@ mod tests {
             scene.make("foreign");
             scene.remove("foreign");
         }
-        assert!(scene.woken.try_recv().is_err(), "nothing of it is ours");
+        assert!(scene.woken.try_recv().is_err(), "the table does not match them");
         for _ in 0..1000 {
             scene.make("shop-1");
             scene.remove("shop-1");
         }
         scene.woken.recv_timeout(Duration::from_secs(20)).unwrap();
         thread::sleep(Duration::from_millis(100));
-        assert!(scene.woken.try_recv().is_err(), "nobody has asked since");
-        assert_eq!(scene.watch.news().changed.len(), 1);
-        for number in 0..=MOST {
+        assert!(scene.woken.try_recv().is_err(), "the news were not taken since");
+        assert_eq!(scene.watch.take_news().changed.len(), 1);
+        for number in 0..=MAX_CHANGES {
             scene.make(&format!("shop-x{number}"));
         }
         let begun = Instant::now();
         while !lock(&scene.watch.known).news.lost {
-            assert!(begun.elapsed() < Duration::from_secs(20), "more is noted than may be");
+            assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "more changes are noted than the limit"
+            );
             thread::sleep(Duration::from_millis(2));
         }
         assert!(lock(&scene.watch.known).news.changed.is_empty());

@@ -1,4 +1,4 @@
-//! What woke `run`: noted, not queued, so that it takes no memory however much happens.
+//! Events for the loop of `vipnat run`. They set flags and are not queued, so a flood takes no memory.
 
 use std::{
     mem,
@@ -6,26 +6,26 @@ use std::{
     time::Duration,
 };
 
-use crate::follow::reading::Reading;
+use super::reading::Reading;
 
-/// What happened since the loop last looked.
+/// The events since the loop last looked.
 #[derive(Debug, Default)]
 pub(crate) struct News {
-    /// SIGTERM or SIGINT.
+    /// SIGTERM or SIGINT came.
     pub(crate) stop: bool,
-    /// SIGHUP.
+    /// SIGHUP came.
     pub(crate) reload: bool,
-    /// The file was read.
+    /// The result of reading the file.
     pub(crate) reading: Option<Reading>,
-    /// The file may be another one, or have been written; or nobody knows.
+    /// The file changed, or events about it were lost.
     pub(crate) changed: bool,
-    /// The file is written to, and not closed yet.
+    /// A writer has the file open.
     pub(crate) written: bool,
     /// Cgroups came or went.
     pub(crate) cgroups: bool,
 }
 
-/// Where it is noted, by any thread.
+/// Collects events from all threads.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     news: Mutex<Option<News>>,
@@ -33,14 +33,14 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    /// Notes something.
-    pub(crate) fn tell(&self, what: impl FnOnce(&mut News)) {
+    /// Notes an event, and wakes the loop.
+    pub(crate) fn tell(&self, note: impl FnOnce(&mut News)) {
         let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
-        what(news.get_or_insert_default());
+        note(news.get_or_insert_default());
         self.arrived.notify_one();
     }
 
-    /// Waits until there is something, but not longer than this.
+    /// Waits for an event, at most this long. Takes all events.
     pub(crate) fn wait(&self, time: Duration) -> News {
         let news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.arrived.wait_timeout_while(news, time, |news| news.is_none());

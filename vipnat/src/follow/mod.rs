@@ -1,25 +1,34 @@
-//! Follows a table: notices changes of its file and of cgroups, and makes them.
+//! Follows a table: applies it again when its file changes, or when cgroups come and go.
 
-mod cgroup_places;
 mod cgroup_watch;
-mod exposed;
+mod cgroup_watch_set;
+mod error_text;
+mod exposed_passwords;
+mod file_watch;
 mod follower;
 mod inbox;
-mod input;
+mod input_file;
 mod pace;
 mod reading;
+mod reconciler;
 mod report;
+mod reporter;
+mod retry;
 mod schedule;
+mod service_manager;
 mod source;
-mod watch;
+mod table_file;
 
 pub(crate) use self::{
     cgroup_watch::CgroupWatch,
-    exposed::exposed,
-    follower::{Follower, notify_manager},
+    error_text::{InvalidInput, with_reasons},
+    exposed_passwords::exposed_passwords,
+    file_watch::{FileWatch, WatchEvent},
+    follower::Follower,
     inbox::Inbox,
-    input::{InvalidInput, cgroup_mount, display_name, parse_table, read_input, with_reasons},
+    input_file::{display_name, read_input},
     report::Report,
+    service_manager::notify_manager,
     source::FileSource,
-    watch::{Watch, WatchEvent},
+    table_file::{cgroup_mount, parse_table},
 };

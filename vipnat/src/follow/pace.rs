@@ -1,15 +1,15 @@
-//! How fast events are read: a few at once, a flood in batches.
+//! How fast events are read: a few immediately, a flood in batches.
 
 use std::time::{Duration, Instant};
 
-/// How long events of a flood are left to gather.
+/// How long events of a flood gather before they are read.
 const GATHER: Duration = Duration::from_millis(2);
-/// So many batches in a row are read at once.
+/// How many batches in a row are read immediately.
 const FEW: u32 = 8;
-/// After a pause as long as this, the next ones are a few again.
+/// After a pause of this length, a flood is over.
 const CALM: Duration = Duration::from_millis(4);
 
-/// When the batches came that were read last.
+/// When the last batches came.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     last: Option<Instant>,
@@ -17,7 +17,7 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// How long to leave events to gather, after a batch was read now.
+    /// How long to wait before the next read, after a batch was read at `now`.
     pub(crate) fn rest(&mut self, now: Instant) -> Duration {
         let last = self.last.replace(now);
         let goes_on = last.is_some_and(|last| now.saturating_duration_since(last) < CALM);

@@ -1,31 +1,32 @@
-//! The file, read. That may take for ever.
+//! Watches and reads the table's file. Both may hang.
 
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Error, Result};
-
-use super::{exposed::exposed, input::parse_table, source::FileSource, watch::Watch};
 use vipnat_core::table::Table;
 
-/// Why watching may fail.
-pub(crate) const WATCH_LIMIT: &str = "cannot watch more directories, and looks at all of them now and then \
-                                      instead (see fs.inotify.max_user_watches)";
+use super::{
+    exposed_passwords::exposed_passwords,
+    file_watch::{FileWatch, WATCH_LIMIT},
+    source::FileSource,
+    table_file::parse_table,
+};
 
-/// What came of reading the file.
+/// The result of reading the file.
 #[derive(Debug)]
 pub(crate) struct Reading {
     pub(crate) table: Result<Table>,
-    /// That others can read its passwords, if they can.
+    /// A warning that other users can read its passwords, if they can.
     pub(crate) exposed: Option<String>,
-    /// Why changes of the file may not be noticed.
+    /// Why some changes of the file cause no event, if so.
     pub(crate) unwatched: Option<Error>,
 }
 
 impl Reading {
-    /// Watches the file, then reads it: what changes in between is told.
-    pub(crate) fn of(source: &FileSource, files: &Mutex<Watch>) -> Self {
+    /// Watches the file, then reads it. A change in between causes an event.
+    pub(crate) fn of(source: &FileSource, files: &Mutex<FileWatch>) -> Self {
         let mut files = files.lock().unwrap_or_else(PoisonError::into_inner);
-        // What is there now may lead elsewhere than a moment ago.
+        // A link on the way may have changed before it was watched, so watch again until none is new.
         let unwatched = loop {
             match files.set(&source.entries_to_watch()) {
                 Ok(true) => {}
@@ -34,7 +35,7 @@ impl Reading {
             }
         };
         let table = parse_table(source.path());
-        let exposed = table.as_ref().ok().and_then(|table| exposed(source.path(), table));
+        let exposed = table.as_ref().ok().and_then(|table| exposed_passwords(source.path(), table));
         Self { table, exposed, unwatched }
     }
 }

@@ -1,19 +1,19 @@
-//! How `vipnat run` tells people what happens.
+//! The output of `vipnat run`, which the command line implements.
 
 use std::path::Path;
 
 use crate::reconcile::{Applied, Connections};
 
-/// Says what happens, in the words of the command line. Nothing fails if nobody reads it.
+/// Reports in the words of the command line. A failure to print is ignored.
 pub(crate) trait Report: Send {
-    /// The table in this file is followed from now on.
+    /// Reports that the table in this file is followed from now on.
     fn following(&self, file: &Path);
-    /// What an apply did.
+    /// Reports what an apply did.
     fn applied(&self, applied: &Applied);
-    /// Connections that were ended because they had drained long enough.
+    /// Reports connections that were ended, since their time to drain is over.
     fn ended(&self, ended: &[Connections]);
-    /// What people should know.
+    /// Reports one sentence, and escapes it.
     fn warning(&self, text: &str);
-    /// What is wrong; it may be several lines, which are safe to print.
+    /// Reports a problem in one or more lines, which are escaped already.
     fn problem(&self, text: &str);
 }

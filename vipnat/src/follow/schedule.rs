@@ -1,59 +1,124 @@
-//! What `run` does next, and when.
+//! What `vipnat run` does next, and when.
 
 use std::time::{Duration, Instant};
 
-/// How long after a change the table is read: long enough for what belongs together.
+/// How long after a change the file is read, so that changes which belong together are read together.
 const SETTLE: Duration = Duration::from_micros(500);
-/// How long a file that is being written may rest before it is read although it was not closed.
+/// How long a file may rest without a write before it is read, although its writer has not closed it.
 const WRITING: Duration = Duration::from_secs(1);
-/// What to do next, and when.
-#[derive(Clone, Copy)]
-pub(crate) struct Next {
-    /// Look at everything, and read the file.
-    pub(crate) review: Instant,
-    /// Read the file, which changed.
-    pub(crate) file: Option<Instant>,
-    /// At the latest, however often it is written to meanwhile.
-    pub(crate) latest: Option<Instant>,
-    /// Look at cgroups, of which some came or went.
-    pub(crate) cgroups: bool,
-    /// But not before.
-    pub(crate) cgroups_from: Instant,
-    /// Look at everything but the file.
-    pub(crate) look: Option<Instant>,
+/// The shortest and the longest pause between two looks at cgroups. In between it is as long as the last
+/// look took, so that other processes can attach cgroups as well.
+const CGROUP_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
+
+/// The times of the next actions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Schedule {
+    /// When to reconcile, and to read the file, although nothing happened.
+    review: Instant,
+    /// When to read the file, which changed.
+    file: Option<Instant>,
+    /// The latest time to read the file, however often it is written to until then.
+    file_latest: Option<Instant>,
+    /// Whether to look at cgroups that came or went.
+    cgroups: bool,
+    /// The earliest time to look at cgroups.
+    cgroups_from: Instant,
+    /// When to reconcile without reading the file.
+    reconcile: Option<Instant>,
 }
 
-impl Next {
-    /// Nothing happened yet.
-    pub(crate) fn at(review: Instant) -> Self {
+impl Schedule {
+    /// A review is due now, and nothing else.
+    pub(crate) fn new() -> Self {
         let now = Instant::now();
-        Self { review, file: None, latest: None, cgroups: false, cgroups_from: now, look: None }
+        Self {
+            review: now,
+            file: None,
+            file_latest: None,
+            cgroups: false,
+            cgroups_from: now,
+            reconcile: None,
+        }
     }
 
-    pub(crate) fn hear_of_writing(&mut self) {
+    /// Schedules a read for when the file has rested. Further writes delay it, up to a limit.
+    pub(crate) fn schedule_read_after_writes(&mut self) {
         let now = Instant::now();
-        let latest = *self.latest.get_or_insert(now + WRITING * 10);
+        let latest = *self.file_latest.get_or_insert(now + WRITING * 10);
         self.file = Some(latest.min(now + WRITING));
     }
 
-    /// The first of a burst tells when, or there might be no end of it.
-    pub(crate) fn hear_of_change(&mut self) {
+    /// Schedules a read soon. Further changes do not delay it, since a burst might never end.
+    pub(crate) fn schedule_read_soon(&mut self) {
         let soon = Instant::now() + SETTLE;
         self.file = Some(self.file.map_or(soon, |file| file.min(soon)));
     }
 
-    /// How long there is nothing to do.
+    /// Schedules a look at cgroups.
+    pub(crate) fn schedule_cgroups(&mut self) {
+        self.cgroups = true;
+    }
+
+    /// Schedules the next look at cgroups, after one that took this long.
+    pub(crate) fn schedule_cgroups_after(&mut self, took: Duration, has_more: bool) {
+        self.cgroups = has_more;
+        self.cgroups_from = Instant::now() + took.clamp(CGROUP_PAUSE.0, CGROUP_PAUSE.1);
+    }
+
+    /// Schedules a reconciliation without a read, unless one is scheduled already.
+    pub(crate) fn schedule_reconcile(&mut self, at: Instant) {
+        self.reconcile.get_or_insert(at);
+    }
+
+    /// Schedules the next review. A reconciliation was just made.
+    pub(crate) fn schedule_review(&mut self, at: Instant) {
+        self.review = at;
+        self.reconcile = None;
+    }
+
+    /// Delays the review. Nothing was reconciled yet.
+    pub(crate) fn delay_review(&mut self, at: Instant) {
+        self.review = at;
+    }
+
+    /// Cancels a read that was scheduled, since one begins now.
+    pub(crate) fn cancel_read(&mut self) {
+        (self.file, self.file_latest) = (None, None);
+    }
+
+    /// How long nothing is due.
     pub(crate) fn pause(&self) -> Duration {
-        // A file that is being written is not read before its time.
+        // A scheduled read comes before the review, even if it is later: a file is not read while it is
+        // written to.
         let mut at = self.file.unwrap_or(self.review);
         let cgroups = self.cgroups.then_some(self.cgroups_from);
-        for other in [cgroups, self.look].into_iter().flatten() {
+        for other in [cgroups, self.reconcile].into_iter().flatten() {
             at = at.min(other);
         }
         at.saturating_duration_since(Instant::now())
     }
+
+    /// Whether to look at cgroups now.
+    pub(crate) fn cgroups_due(&self) -> bool {
+        self.cgroups && is_due(self.cgroups_from)
+    }
+
+    /// Whether to read the file now.
+    pub(crate) fn read_due(&self) -> bool {
+        self.file.is_some_and(is_due)
+    }
+
+    /// Whether to review now. A scheduled read replaces the review.
+    pub(crate) fn review_due(&self) -> bool {
+        self.file.is_none() && is_due(self.review)
+    }
+
+    /// Whether to reconcile now without a read.
+    pub(crate) fn reconcile_due(&self) -> bool {
+        self.reconcile.is_some_and(is_due)
+    }
 }
 
-pub(crate) fn is_due(at: Option<Instant>) -> bool {
-    at.is_some_and(|at| at <= Instant::now())
+fn is_due(at: Instant) -> bool {
+    at <= Instant::now()
 }

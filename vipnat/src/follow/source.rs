@@ -1,4 +1,4 @@
-//! A table in a file, which may be replaced in any of the ways in which files are.
+//! The path of the table's file, and the directory entries whose change may change the file.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -10,30 +10,31 @@ use std::{
 /// As many symbolic links as the kernel follows (`MAXSYMLINKS`).
 const MAX_LINKS: usize = 40;
 
-/// A file.
+/// The path of the table's file.
 #[derive(Clone, Debug)]
 pub(crate) struct FileSource {
     path: PathBuf,
 }
 
 impl FileSource {
-    /// A file, which need not exist yet.
+    /// The file need not exist yet.
     ///
     /// # Errors
     ///
-    /// If there is no current directory for the path to be relative to.
+    /// If the path is relative and there is no current directory.
     pub(crate) fn new(path: &Path) -> io::Result<Self> {
         Ok(Self { path: std::path::absolute(path)? })
     }
 
-    /// Where it is.
+    /// The absolute path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The directory entries whose change may lead the path to another file, or change its contents:
-    /// that of the file and of each directory and symbolic link on the way, such as the `..data` that
-    /// Kubernetes swaps in a mounted ConfigMap. Where the way ends early, the first one that is missing.
+    /// The directory entries whose change may lead the path to another file, or change its contents.
+    ///
+    /// These are the file and each directory and symbolic link on the way, such as the `..data` that
+    /// Kubernetes swaps in a mounted ConfigMap. If some are missing, the first missing one is the last entry.
     pub(crate) fn entries_to_watch(&self) -> BTreeSet<PathBuf> {
         let mut entries = BTreeSet::new();
         let mut links = 0;

@@ -1,7 +1,7 @@
-//! Directories watched with inotify: those on the way to the table's file.
+//! Watches the directories on the way to the table's file with inotify.
 //!
-//! These are `/` and `/etc` for most, in which everybody opens files all the time. So that is not among what the
-//! kernel is asked to tell, and what it tells of others costs a lookup.
+//! These usually include `/` and `/etc`, in which processes open files all the time. So the watch asks for no
+//! events of opening, and an event of another file costs only a lookup.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -16,22 +16,26 @@ use std::{
 
 use inotify::{Event, EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
 
-use crate::follow::pace::Pace;
+use super::pace::Pace;
 
-/// What happened.
+/// The context of an error when a directory cannot be watched.
+pub(crate) const WATCH_LIMIT: &str = "cannot watch more directories, and looks at all of them now and then \
+                                      instead (see fs.inotify.max_user_watches)";
+
+/// What an event means for the table's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WatchEvent {
-    /// The file is written to, and not closed yet.
+    /// A writer has the file open.
     FileBeingWritten,
-    /// The file may be another one, or have been written.
+    /// The file was written and closed, or the path may lead to another file.
     FileChanged,
-    /// More happened than could be told, or watching failed: look at everything again.
+    /// Events were lost, or watching failed, so the file may have changed.
     Unsure,
 }
 
-/// A set of watched directories.
+/// The watched directories.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(crate) struct FileWatch {
     watches: Watches,
     known: Arc<Mutex<Known>>,
 }
@@ -39,20 +43,20 @@ pub(crate) struct Watch {
 /// Shared with the thread that reads events.
 #[derive(Debug, Default)]
 struct Known {
-    /// The entries that count.
+    /// The entries that matter.
     files: BTreeSet<PathBuf>,
-    /// The watch of each directory.
+    /// The watch of each directory, by its path.
     watched: HashMap<PathBuf, WatchDescriptor>,
-    /// The paths of each that is watched, by the number of the watch: it may have several.
+    /// The paths of each watched directory, which may have several, by the number of the watch.
     paths: HashMap<i32, Vec<PathBuf>>,
 }
 
-impl Watch {
-    /// Watches nothing yet. `tell` is called on a thread of its own.
+impl FileWatch {
+    /// Watches nothing yet. A thread of its own calls `tell` for each event.
     ///
     /// # Errors
     ///
-    /// If there are too many users of inotify.
+    /// If the limit of inotify instances is reached.
     pub(crate) fn new(tell: impl Fn(WatchEvent) + Send + 'static) -> io::Result<Self> {
         let mut inotify = Inotify::init()?;
         let watches = inotify.watches();
@@ -65,8 +69,8 @@ impl Watch {
                     return tell(WatchEvent::Unsure);
                 };
                 for event in events {
-                    let notices = lock(&shared).notices(&event);
-                    notices.into_iter().for_each(&tell);
+                    let meanings = lock(&shared).meanings(&event);
+                    meanings.into_iter().for_each(&tell);
                 }
                 thread::sleep(pace.rest(Instant::now()));
             }
@@ -74,8 +78,8 @@ impl Watch {
         Ok(Self { watches, known })
     }
 
-    /// Watches exactly these entries of directories from now on, as far as these exist. Returns whether there
-    /// is a directory that was not watched before: what happened in it until now was not told.
+    /// Watches exactly these entries from now on, if their directories exist. Returns whether one of the
+    /// directories was not watched before. Then nothing is known of what happened in it before.
     ///
     /// # Errors
     ///
@@ -88,14 +92,14 @@ impl Watch {
             | WatchMask::CLOSE_WRITE
             | WatchMask::ATTRIB
             | WatchMask::ONLYDIR;
-        // With the lock, so that no event comes before it is known whose it is.
+        // The lock is held, so that no event is handled before its directory is known.
         let mut known = lock(&self.known);
         known.files.clone_from(files);
         let before = std::mem::take(&mut known.watched);
         known.paths.clear();
         let (mut new, mut refused) = (false, None);
         for directory in files.iter().filter_map(|file| file.parent()).collect::<BTreeSet<_>>() {
-            // The same directory has the same watch again.
+            // The kernel gives the same watch again for the same directory.
             match self.watches.add(directory, mask) {
                 Ok(watch) => {
                     new |= before.get(directory) != Some(&watch);
@@ -103,16 +107,16 @@ impl Watch {
                     known.paths.entry(number).or_default().push(directory.to_owned());
                     known.watched.insert(directory.to_owned(), watch);
                 }
-                // The way to a file may lead through what may not be read, where little happens. One that is
-                // missing is an entry of the directory above it.
-                Err(error) if is_no_trouble(&error) => {}
+                // A directory on the way may be unreadable, but such a directory rarely changes. A missing
+                // one is itself an entry of its parent, which is watched.
+                Err(error) if may_be_unwatched(&error) => {}
                 Err(error) => refused = Some(error),
             }
         }
         let old: HashSet<_> = before.into_values().collect();
         for watch in old {
             if !known.paths.contains_key(&watch.get_watch_descriptor_id()) {
-                // The kernel has forgotten it, if the directory is gone.
+                // This fails if the directory is gone, since the kernel then removed the watch.
                 let _ = self.watches.remove(watch);
             }
         }
@@ -121,14 +125,14 @@ impl Watch {
 }
 
 impl Known {
-    /// What an event means, if anything.
-    fn notices(&mut self, event: &Event<&OsStr>) -> Vec<WatchEvent> {
+    /// The meanings of an event; none if it is of another file.
+    fn meanings(&mut self, event: &Event<&OsStr>) -> Vec<WatchEvent> {
         let is = |mask| event.mask.intersects(mask);
         if is(EventMask::Q_OVERFLOW | EventMask::UNMOUNT) {
             return vec![WatchEvent::Unsure];
         }
         if is(EventMask::IGNORED) {
-            // It is gone, which the one above it tells. One in its place is another one.
+            // The directory is gone. The watch of its parent has an event for that.
             self.paths.remove(&event.wd.get_watch_descriptor_id());
             self.watched.retain(|_, watch| *watch != event.wd);
             return Vec::new();
@@ -139,8 +143,8 @@ impl Known {
         };
         let paths = directories.iter().map(|directory| directory.join(name));
         let ours = paths.filter(|path| self.files.contains(path));
-        let notice = |path: PathBuf| {
-            // What is made is then written, but for links and directories.
+        let meaning = |path: PathBuf| {
+            // A new file is written next. A new link or directory is complete.
             let begins = is(EventMask::CREATE) && !is(EventMask::ISDIR) && is_new(&path);
             if begins || is(EventMask::MODIFY) {
                 WatchEvent::FileBeingWritten
@@ -148,7 +152,7 @@ impl Known {
                 WatchEvent::FileChanged
             }
         };
-        ours.map(notice).collect()
+        ours.map(meaning).collect()
     }
 }
 
@@ -156,13 +160,13 @@ fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
     known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn is_no_trouble(error: &io::Error) -> bool {
+fn may_be_unwatched(error: &io::Error) -> bool {
     use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
 
     matches!(error.kind(), NotFound | NotADirectory | PermissionDenied)
 }
 
-/// Whether this is a file that was just made, not a link to one.
+/// Whether this is a file that was just made, not a symbolic or hard link to one.
 fn is_new(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|file| file.is_file() && file.nlink() == 1)
 }
@@ -177,7 +181,7 @@ mod tests {
 
     use super::*;
 
-    /// Everything told until nothing more is for a while.
+    /// All events until no more come for a while.
     fn told(receiver: &Receiver<WatchEvent>) -> Vec<WatchEvent> {
         std::iter::from_fn(|| receiver.recv_timeout(Duration::from_millis(300)).ok()).collect()
     }
@@ -187,7 +191,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let place = fs::canonicalize(dir.path()).unwrap();
         let (sender, receiver) = mpsc::channel();
-        let mut watch = Watch::new(move |notice| sender.send(notice).unwrap_or(())).unwrap();
+        let mut watch = FileWatch::new(move |event| sender.send(event).unwrap_or(())).unwrap();
         let files = [place.join("table")].into();
         assert!(watch.set(&files).unwrap());
         assert!(!watch.set(&files).unwrap(), "it is watched already");
@@ -195,7 +199,7 @@ mod tests {
         fs::write(place.join("table"), "written in place").unwrap();
         let all = told(&receiver);
         assert_eq!(all.last(), Some(&WatchEvent::FileChanged), "{all:?}");
-        let changed = all.iter().filter(|notice| **notice == WatchEvent::FileChanged).count();
+        let changed = all.iter().filter(|event| **event == WatchEvent::FileChanged).count();
         assert_eq!(changed, 1, "{all:?}");
 
         fs::rename(place.join("table"), place.join("other")).unwrap();
@@ -206,7 +210,7 @@ mod tests {
         fs::write(place.join("neighbour"), "written all the time").unwrap();
         assert_eq!(told(&receiver), []);
 
-        // The directory is replaced by another one.
+        // Another directory of the same name.
         fs::remove_dir_all(&place).unwrap();
         fs::create_dir(&place).unwrap();
         told(&receiver);
@@ -215,7 +219,7 @@ mod tests {
         assert!(told(&receiver).contains(&WatchEvent::FileChanged));
     }
 
-    /// Anybody may open what everybody may read, as often as they like.
+    /// Any user may open a readable file as often as they like.
     #[test]
     fn what_others_do_beside_the_file_is_not_told_and_opening_is_not_even_noticed() {
         let dir = tempfile::tempdir().unwrap();
@@ -224,9 +228,9 @@ mod tests {
             fs::write(place.join(name), "").unwrap();
         }
         let (sender, receiver) = mpsc::channel();
-        let mut watch = Watch::new(move |notice| sender.send(notice).unwrap_or(())).unwrap();
+        let mut watch = FileWatch::new(move |event| sender.send(event).unwrap_or(())).unwrap();
         watch.set(&[place.join("table")].into()).unwrap();
-        // More than the kernel keeps.
+        // More events than the kernel queues.
         for _ in 0..20_000 {
             fs::read(place.join("table")).unwrap();
         }

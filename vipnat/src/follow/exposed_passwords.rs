@@ -1,4 +1,4 @@
-//! Tables with passwords in files that others can read.
+//! Finds passwords in a table whose file other users can read.
 
 use std::{
     fs,
@@ -7,12 +7,12 @@ use std::{
 };
 
 use serde_json::Value;
-
-use super::input::display_name;
 use vipnat_core::{table::Table, text::names_a_secret};
 
-/// What to say about a table with passwords whose file others than its owner can read.
-pub(crate) fn exposed(file: &Path, table: &Table) -> Option<String> {
+use super::input_file::display_name;
+
+/// Returns a warning if the table has passwords, and users other than its owner can read its file.
+pub(crate) fn exposed_passwords(file: &Path, table: &Table) -> Option<String> {
     if !can_be_read_by_others(file) {
         return None;
     }
@@ -40,14 +40,15 @@ fn has_secret(key: &str, value: &Value) -> bool {
     }
 }
 
-/// Whether users other than root and the owner can open a file, which takes each directory on the way too.
+/// Whether users other than root and the owner can open a file. They need access to each directory on the
+/// way, too.
 fn can_be_read_by_others(file: &Path) -> bool {
     let Ok(path) = fs::canonicalize(file) else {
         return false;
     };
     let open = |path: PathBuf, for_all: u32| {
         fs::metadata(path).is_ok_and(|metadata| {
-            // A group that is root's own has no others in it.
+            // The group of root has no other users in it.
             let group = if metadata.gid() == 0 { 0 } else { for_all << 3 };
             metadata.mode() & (for_all | group) != 0
         })

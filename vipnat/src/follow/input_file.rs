@@ -1,74 +1,29 @@
-//! Files that users name: opened so that nothing but a regular file is ever waited for.
+//! Reads a file that a user names, without waiting for a FIFO or a device.
 
 use std::{
-    fmt,
     fs::{File, FileType, OpenOptions},
     io::{self, Read as _},
     os::{
         fd::AsRawFd as _,
         unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
     },
-    path::{Path, PathBuf},
+    path::Path,
 };
 
-use anyhow::{Error, Result};
-use vipnat_core::{
-    table::{Table, TableError},
-    text::{shown, shown_name},
-};
+use anyhow::Result;
+use vipnat_core::text::shown_name;
 
-use crate::kernel::cgroup::Tree;
+use super::error_text::InvalidInput;
 
-/// Input that is wrong, as opposed to something that failed: exit status 2.
-#[derive(Debug)]
-pub(crate) struct InvalidInput(pub(crate) String);
-
-impl std::error::Error for InvalidInput {}
-
-impl fmt::Display for InvalidInput {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// What a table is called in messages.
-pub(crate) fn display_name(table: &Path) -> String {
-    if table == Path::new("-") { "standard input".to_owned() } else { shown_name(table) }
-}
-
-/// Reads and checks a table; `-` is standard input.
-pub(crate) fn parse_table(path: &Path) -> Result<Table> {
-    let bytes = read_input(path)?;
-    Ok(Table::parse(&bytes, &display_name(path), &cgroup_mount())?)
-}
-
-/// What whole paths of cgroups begin with. Where none is in view, a table can still be checked.
-pub(crate) fn cgroup_mount() -> PathBuf {
-    let tree = Tree::find();
-    tree.map_or_else(|_| PathBuf::from("/sys/fs/cgroup"), |tree| tree.mount().to_owned())
-}
-
-/// An error and its reasons, on one line but for those that are lists of mistakes. Some errors of libraries
-/// say their reason themselves; then it is not said again.
-pub(crate) fn with_reasons(error: &Error) -> String {
-    let mut text = String::new();
-    for reason in error.chain() {
-        let is_list = reason.is::<TableError>() || reason.is::<InvalidInput>();
-        let reason = reason.to_string();
-        let reason = if is_list { reason } else { shown(&reason).into_owned() };
-        if text.is_empty() {
-            text = reason;
-        } else if !text.ends_with(&reason) {
-            text = text + ": " + &reason;
-        }
-    }
-    text
-}
-
-/// No input is larger; what is would only fill the memory.
+/// The largest input. A larger one would only fill the memory.
 const MAX_INPUT: u64 = 256 << 20;
 
-/// Reads a regular file; `-` is standard input, which may be anything.
+/// The name of an input in messages.
+pub(crate) fn display_name(path: &Path) -> String {
+    if path == Path::new("-") { "standard input".to_owned() } else { shown_name(path) }
+}
+
+/// Reads a regular file; `-` is standard input, of any kind.
 pub(crate) fn read_input(path: &Path) -> Result<Vec<u8>> {
     let invalid = |what: String| InvalidInput(format!("{}: {what}", display_name(path)));
     let mut bytes = Vec::new();
@@ -92,13 +47,13 @@ pub(crate) fn read_input(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Opens a regular file. The inner error is the kind of anything else.
+/// Opens a regular file. The inner error names the kind of any other file.
 ///
-/// The kind is asked of a descriptor that opens nothing (`O_PATH`), and that very inode is then opened:
-/// opening a FIFO would wait for a writer, opening a device may do anything, and whatever takes the
-/// place of the file in between is not opened.
+/// Opening a FIFO would wait for a writer, and opening a device may have effects. So the kind is read from
+/// a descriptor that does not open the file (`O_PATH`). The same inode is then opened through `/proc`, even
+/// if the path leads to another file by now.
 fn open(path: &Path) -> io::Result<Result<File, &'static str>> {
-    // The access mode is ignored with O_PATH, but must be given.
+    // O_PATH ignores the access mode, but std requires one.
     let place = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)?;
     match kind(place.metadata()?.file_type()) {
         None => File::open(format!("/proc/self/fd/{}", place.as_raw_fd())).map(Ok),
@@ -106,7 +61,7 @@ fn open(path: &Path) -> io::Result<Result<File, &'static str>> {
     }
 }
 
-/// What people call a file that is no regular one.
+/// Names the kind of a file that is not regular.
 fn kind(file: FileType) -> Option<&'static str> {
     let kinds = [
         (file.is_file(), None),

@@ -1,4 +1,4 @@
-//! Where the cgroups of a table are, and where others of it may appear.
+//! Cgroups that a table matches, and the directories to watch for new or removed ones.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -9,45 +9,43 @@ use std::{
 };
 
 use anyhow::{Context as _, Error, Result};
-
-use crate::follow::reading::WATCH_LIMIT;
-use crate::{
-    follow::CgroupWatch,
-    reconcile::{Arrival, Holdings, Session},
-};
 use vipnat_core::table::{CgroupIndex, Owner, Position, Table};
 
-/// So many cgroups are looked at in one go: others may want to attach some meanwhile.
+use super::{cgroup_watch::CgroupWatch, file_watch::WATCH_LIMIT};
+use crate::reconcile::{Arrival, Holdings, Session};
+
+/// How many cgroups are looked at in one go. In between, other commands can attach cgroups.
 const AT_ONCE: usize = 256;
 
-/// What is known of the cgroups around a table.
-pub(crate) struct Places {
+/// The cgroups that apps have, and those that the table may give them.
+pub(crate) struct CgroupWatchSet {
     index: Arc<CgroupIndex>,
     watch: CgroupWatch,
-    /// Who has which cgroup.
+    /// The app of each cgroup.
     pub(crate) holdings: Holdings,
-    /// Where those cgroups are, below the mount.
+    /// The ids of these cgroups, by their path below the mount.
     held: HashMap<PathBuf, u64>,
-    /// Those of them that were attached by hand: their names, by directory.
+    /// The names of those that were attached by hand, by directory.
     by_hand: HashMap<PathBuf, HashSet<OsString>>,
-    /// What came or went, and is still to be looked at.
+    /// Paths of cgroups that came or went, and are not looked at yet.
     changed: BTreeSet<PathBuf>,
 }
 
-/// What came and went.
+/// The cgroups that came and went.
 #[derive(Debug, Default)]
-pub(crate) struct Moves {
-    /// What the table gives to an app.
+pub(crate) struct CgroupChanges {
+    /// New cgroups that the table gives to an app.
     pub(crate) came: Vec<Arrival>,
-    /// What an app had, by id.
+    /// The ids of removed cgroups that an app had.
     pub(crate) went: Vec<u64>,
-    /// What it gives to nobody, since patterns of these apps match it.
+    /// New cgroups that no app gets, since patterns of these apps match them.
     pub(crate) contested: Vec<(PathBuf, Vec<String>)>,
-    /// There was more, and nobody knows what.
+    /// Events were lost, so there may be more changes.
     pub(crate) lost: bool,
 }
 
-impl Places {
+impl CgroupWatchSet {
+    /// Watches nothing yet.
     pub(crate) fn new(watch: CgroupWatch) -> Self {
         Self {
             index: Arc::default(),
@@ -59,48 +57,50 @@ impl Places {
         }
     }
 
-    /// Watches for what a table waits for. Returns the cgroups of it that are there now. What comes or goes
-    /// after this is told, so it is to be called before anybody else looks at them.
+    /// Watches the directories in which cgroups of a table may appear. Returns the cgroups of the table
+    /// that exist now. Call it before the table is applied: each later change causes an event.
     ///
-    /// # Errors
-    ///
-    /// Second, what can't be watched or read. All else is.
-    pub(crate) fn watch(
+    /// The second value is the last directory that could not be watched or read; the others are.
+    pub(crate) fn watch_table(
         &mut self,
-        datapath: &Session,
+        session: &Session,
         table: &Table,
     ) -> (HashMap<PathBuf, u64>, Option<Error>) {
         self.index = Arc::new(CgroupIndex::of(table));
         self.watch.begin(&self.index);
         let mut walk = Walk::default();
-        walk.descend(self, datapath, PathBuf::new(), &self.index.root());
+        walk.descend(self, session, PathBuf::new(), &self.index.root());
         let outer: Vec<_> = self.by_hand.keys().cloned().collect();
         for outer in outer {
             if !walk.watched.contains(&outer) {
-                walk.watch(self, datapath, outer, &Position::default());
+                walk.watch(self, session, outer, &Position::default());
             }
         }
         self.watch.end(&walk.watched);
         (walk.found, walk.failed)
     }
 
-    /// Learns who has which cgroup, after an apply; `found` are those of the table.
+    /// Reads which app has which cgroup, after an apply; `found` are the cgroups of the table.
     ///
     /// # Errors
     ///
-    /// If it can't be told, or a place can't be watched.
-    pub(crate) fn learn(&mut self, datapath: &Session, found: HashMap<PathBuf, u64>) -> Result<()> {
-        self.holdings = datapath.holdings()?;
+    /// If that cannot be read, or a directory cannot be watched.
+    pub(crate) fn update_holders(
+        &mut self,
+        session: &Session,
+        found: HashMap<PathBuf, u64>,
+    ) -> Result<()> {
+        self.holdings = session.holdings()?;
         self.held = found;
         self.held.retain(|_, id| self.holdings.has(*id));
         let by_hand: Vec<_> = self.holdings.by_hand().collect();
         self.by_hand.clear();
-        for (id, path) in datapath.paths_of(&by_hand)? {
+        for (id, path) in session.paths_of(&by_hand)? {
             if let (Some(outer), Some(name)) = (path.parent(), path.file_name()) {
                 let names = self.by_hand.entry(outer.to_owned()).or_default();
                 names.insert(name.to_owned());
             }
-            // It may have gone before it was watched, which nothing tells.
+            // It may be gone since before the watch began, and then no event tells.
             self.changed.insert(path.clone());
             self.held.insert(path, id);
         }
@@ -108,49 +108,55 @@ impl Places {
         let outer: Vec<_> = self.by_hand.keys().cloned().collect();
         for outer in outer {
             let position = self.position(&outer);
-            walk.watch(self, datapath, outer, &position);
+            walk.watch(self, session, outer, &position);
         }
         walk.failed.map_or(Ok(()), Err)
     }
 
-    /// What came and went since this was asked last, or a part of it.
+    /// Takes the changes since the last call, or a part of them.
     ///
     /// # Errors
     ///
-    /// If it can't be told.
-    pub(crate) fn moves(&mut self, datapath: &Session) -> Result<Moves> {
-        let news = self.watch.news();
+    /// If a cgroup cannot be looked at.
+    pub(crate) fn take_changes(&mut self, session: &Session) -> Result<CgroupChanges> {
+        let news = self.watch.take_news();
         self.changed.extend(news.changed);
         if news.lost {
             self.changed.clear();
         }
-        let mut moves = Moves { lost: news.lost, ..Moves::default() };
+        let mut changes = CgroupChanges { lost: news.lost, ..CgroupChanges::default() };
         for _ in 0..AT_ONCE {
             let Some(path) = self.changed.pop_first() else {
                 break;
             };
-            self.look_at(datapath, path, &mut moves)?;
+            self.look_at(session, path, &mut changes)?;
         }
-        Ok(moves)
+        Ok(changes)
     }
 
-    /// Whether some of them are still to be looked at.
+    /// Whether some changed cgroups are not looked at yet.
     pub(crate) fn has_more(&self) -> bool {
         !self.changed.is_empty()
     }
 
-    /// Notes where those are that apps have links on now.
-    pub(crate) fn note(&mut self, came: Vec<Arrival>) {
+    /// Records the paths of cgroups that apps have links on now.
+    pub(crate) fn record_attached(&mut self, came: Vec<Arrival>) {
         let held = came.into_iter().filter(|arrival| self.holdings.has(arrival.id));
         self.held.extend(held.map(|arrival| (arrival.below, arrival.id)));
     }
 
-    fn look_at(&mut self, datapath: &Session, path: PathBuf, moves: &mut Moves) -> Result<()> {
-        let now = datapath.id_of(&path)?;
+    /// Finds out how a cgroup, and those of the table below it, changed.
+    fn look_at(
+        &mut self,
+        session: &Session,
+        path: PathBuf,
+        changes: &mut CgroupChanges,
+    ) -> Result<()> {
+        let now = session.id_of(&path)?;
         let held = self.held.get(&path).copied();
         if let Some(held) = held.filter(|held| now != Some(*held)) {
             self.held.remove(&path);
-            moves.went.push(held);
+            changes.went.push(held);
         }
         let Some(id) = now else {
             return Ok(());
@@ -159,16 +165,16 @@ impl Places {
         if held != now {
             match self.index.owner(&position) {
                 Owner::App { name: app, named } => {
-                    moves.came.push(Arrival { app, named, below: path.clone(), id });
+                    changes.came.push(Arrival { app, named, below: path.clone(), id });
                 }
-                Owner::Contested(apps) => moves.contested.push((path.clone(), apps)),
+                Owner::Contested(apps) => changes.contested.push((path.clone(), apps)),
                 Owner::Nobody => {}
             }
         }
         if self.index.leads_on(&position) {
             let mut walk = Walk::default();
-            for inner in walk.inner(self, datapath, path, &position) {
-                self.look_at(datapath, inner, moves)?;
+            for inner in walk.entries(self, session, path, &position) {
+                self.look_at(session, inner, changes)?;
             }
             walk.failed.map_or(Ok(()), Err)?;
         }
@@ -180,50 +186,56 @@ impl Places {
     }
 }
 
-/// A way through the directories in which something may appear.
+/// A walk through the directories in which cgroups of the table may appear.
 #[derive(Default)]
 struct Walk {
     watched: HashSet<PathBuf>,
-    /// The cgroups of the table.
+    /// The cgroups of the table that exist, by path.
     found: HashMap<PathBuf, u64>,
     failed: Option<Error>,
 }
 
 impl Walk {
-    /// Watches a directory and all below it that lead to cgroups of the table, and finds these.
-    fn descend(&mut self, places: &mut Places, datapath: &Session, below: PathBuf, at: &Position) {
-        if !places.index.leads_on(at) {
+    /// Watches a directory, and those below it that lead to cgroups of the table. Finds these cgroups.
+    fn descend(
+        &mut self,
+        set: &mut CgroupWatchSet,
+        session: &Session,
+        below: PathBuf,
+        at: &Position,
+    ) {
+        if !set.index.leads_on(at) {
             return;
         }
-        for inner in self.inner(places, datapath, below, at) {
-            let position = places.position(&inner);
-            if places.index.owner(&position) != Owner::Nobody {
-                match datapath.id_of(&inner) {
+        for inner in self.entries(set, session, below, at) {
+            let position = set.position(&inner);
+            if set.index.owner(&position) != Owner::Nobody {
+                match session.id_of(&inner) {
                     Ok(Some(id)) => drop(self.found.insert(inner.clone(), id)),
                     Ok(None) => {}
                     Err(error) => self.failed = Some(error.into()),
                 }
             }
-            self.descend(places, datapath, inner, &position);
+            self.descend(set, session, inner, &position);
         }
     }
 
-    /// Watches a directory. Returns what may be in it that means something to the table.
-    fn inner(
+    /// Watches a directory. Returns its entries that matter to the table; some of them may not exist.
+    fn entries(
         &mut self,
-        places: &mut Places,
-        datapath: &Session,
+        set: &mut CgroupWatchSet,
+        session: &Session,
         below: PathBuf,
         at: &Position,
     ) -> BTreeSet<PathBuf> {
-        if !self.watch(places, datapath, below.clone(), at) {
+        if !self.watch(set, session, below.clone(), at) {
             return BTreeSet::new();
         }
-        let index = &places.index;
+        let index = &set.index;
         let (names, patterns) = index.names(at);
         let mut inner: BTreeSet<_> = names.map(|name| below.join(name)).collect();
         if patterns {
-            match datapath.names_in(&below) {
+            match session.names_in(&below) {
                 Ok(names) => {
                     let ours = |name: &OsString| !index.step(at, name).is_nowhere();
                     inner.extend(names.into_iter().filter(ours).map(|name| below.join(name)));
@@ -234,28 +246,28 @@ impl Walk {
         inner
     }
 
-    /// Watches a directory. Returns whether it is there.
+    /// Watches a directory. Returns whether it exists.
     fn watch(
         &mut self,
-        places: &mut Places,
-        datapath: &Session,
+        set: &mut CgroupWatchSet,
+        session: &Session,
         below: PathBuf,
         at: &Position,
     ) -> bool {
-        let held = places.by_hand.get(&below).cloned().unwrap_or_default();
-        let mount = match datapath.cgroup_mount() {
+        let held = set.by_hand.get(&below).cloned().unwrap_or_default();
+        let mount = match session.cgroup_mount() {
             Ok(mount) => mount,
             Err(error) => {
                 self.failed = Some(error.into());
                 return false;
             }
         };
-        let there = match places.watch.watch(&mount, &below, at, held) {
+        let there = match set.watch.watch(&mount, &below, at, held) {
             Ok(_) => true,
             Err(error) if is_gone(&error) => false,
             Err(error) => {
                 self.failed = Some(error).context(WATCH_LIMIT).err();
-                // It can be read all the same.
+                // It exists, and can be read without a watch.
                 true
             }
         };

@@ -1,0 +1,117 @@
+//! Reports each problem and warning once, although `vipnat run` meets it again and again.
+
+use std::{mem, path::Path};
+
+use anyhow::Error;
+
+use super::{error_text::with_reasons, input_file::display_name, report::Report};
+use crate::reconcile::{Applied, Connections};
+
+/// How many problems are reported between two reconciliations.
+const MAX_PROBLEMS: usize = 32;
+
+/// Remembers what was reported.
+pub(crate) struct Reporter {
+    report: Box<dyn Report>,
+    /// Why the table in force is not that of the file, if it is not.
+    refusal: Option<String>,
+    /// A warning that other users can read the passwords of the table, if they can.
+    exposed: Option<String>,
+    /// The problems that were reported last.
+    problems: Vec<String>,
+    /// The warnings of the present reconciliation.
+    warnings: Vec<String>,
+    /// The warnings of the reconciliation before.
+    former_warnings: Vec<String>,
+}
+
+impl Reporter {
+    pub(crate) fn new(report: Box<dyn Report>) -> Self {
+        Self {
+            report,
+            refusal: None,
+            exposed: None,
+            problems: Vec::new(),
+            warnings: Vec::new(),
+            former_warnings: Vec::new(),
+        }
+    }
+
+    /// Reports that the table in this file is followed from now on.
+    pub(crate) fn following(&self, file: &Path) {
+        self.report.following(file);
+    }
+
+    /// Reports what an apply did.
+    pub(crate) fn applied(&self, applied: &Applied) {
+        self.report.applied(applied);
+    }
+
+    /// Reports connections that were ended.
+    pub(crate) fn ended(&self, ended: &[Connections]) {
+        self.report.ended(ended);
+    }
+
+    /// Notes why the file is not used.
+    pub(crate) fn refuse(&mut self, error: &Error) {
+        self.refusal = Some(with_reasons(error) + "\n    the table before it stays in force");
+    }
+
+    /// Notes that reading the file takes long. The text is always the same, so it is reported once.
+    pub(crate) fn refuse_slow(&mut self, file: &Path) {
+        let file = display_name(file);
+        self.refusal = Some(format!(
+            "{file}: opening or reading it takes long; is its file system there?\n    the table before \
+             it stays in force"
+        ));
+    }
+
+    /// Notes that the file is used.
+    pub(crate) fn accept(&mut self) {
+        self.refusal = None;
+    }
+
+    /// Notes whether other users can read the passwords of the table.
+    pub(crate) fn set_exposed(&mut self, exposed: Option<String>) {
+        self.exposed = exposed;
+    }
+
+    /// Begins a reconciliation: what it warns of again is not reported again.
+    pub(crate) fn begin(&mut self) {
+        self.former_warnings = mem::take(&mut self.warnings);
+    }
+
+    /// Reports the warnings that the reconciliation before did not have.
+    pub(crate) fn warn(&mut self, warnings: &[String]) {
+        let new = warnings.iter().filter(|warning| !self.former_warnings.contains(warning));
+        new.for_each(|warning| self.report.warning(warning));
+        self.warnings.extend_from_slice(warnings);
+    }
+
+    /// Reports a problem between two reconciliations.
+    pub(crate) fn problem(&mut self, problem: String) {
+        if self.problems.len() < MAX_PROBLEMS && !self.problems.contains(&problem) {
+            self.report.problem(&problem);
+            self.problems.push(problem);
+        }
+    }
+
+    /// Reports the problems of a reconciliation that were not reported before. Returns the first line of
+    /// the first one, if there is one.
+    pub(crate) fn problems(&mut self, problems: Vec<String>) -> Option<String> {
+        let mut all: Vec<_> = self.refusal.iter().cloned().collect();
+        for problem in problems {
+            if !all.contains(&problem) {
+                all.push(problem);
+            }
+        }
+        let first = all.first().and_then(|problem| problem.lines().next()).map(str::to_owned);
+        // Exposed passwords are reported too, but the table is in force.
+        all.extend(self.exposed.clone());
+        for new in all.iter().filter(|problem| !self.problems.contains(problem)) {
+            self.report.problem(new);
+        }
+        self.problems = all;
+        first
+    }
+}
