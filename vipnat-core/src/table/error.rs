@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use super::path::Path;
+use super::key_path::KeyPath;
 use crate::text::shown;
 
 /// One thing wrong with a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Where, as keys from the root: `apps.shop.cgroup`. Empty for syntax errors.
-    pub(super) path: Path,
+    pub(super) path: KeyPath,
     /// Line and column, both from 1; the column in characters.
     pub(super) position: Option<(usize, usize)>,
     /// What is wrong.
@@ -19,7 +19,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(path: Path, reason: impl Into<String>, help: impl Into<String>) -> Self {
+    pub(super) fn new(path: KeyPath, reason: impl Into<String>, help: impl Into<String>) -> Self {
         Self { path, position: None, reason: reason.into(), help: help.into() }
     }
 

@@ -6,8 +6,10 @@ use serde_json::{Map, Number, Value, json};
 use vipnat_common::Protocol;
 
 use super::{
-    App, Backend, OnBackendRemoved, Relationship, Select, Service, Table, UdpPinning, path::Path,
-    vip::vip_of,
+    key_path::KeyPath,
+    model::{
+        App, Backend, OnBackendRemoved, Relationship, Select, Service, Table, UdpPinning, vip_of,
+    },
 };
 use crate::text::{shown_json, shown_toml};
 
@@ -43,7 +45,7 @@ impl Table {
         let mut text = String::new();
         for (name, service) in services {
             header(&mut text, &["services", name]);
-            lines(&mut text, &service.json(), &Path::keys(&["services", name]))?;
+            lines(&mut text, &service.json(), &KeyPath::keys(&["services", name]))?;
         }
         for (name, app) in apps {
             let App { cgroup, relationships } = app;
@@ -53,7 +55,7 @@ impl Table {
             }
             for (relationship, endpoints) in relationships.groups() {
                 let keys = ["apps", name, "relationships", relationship];
-                let path = Path::keys(&keys);
+                let path = KeyPath::keys(&keys);
                 let several = endpoints.len() > 1;
                 for (number, endpoint) in endpoints.enumerate() {
                     let path = if several { path.index(number) } else { path.clone() };
@@ -155,7 +157,7 @@ fn header_in(text: &mut String, (open, close): (&str, &str), keys: &[&str]) {
 }
 
 /// `key = value`, a line each.
-fn lines(text: &mut String, object: &Map<String, Value>, path: &Path) -> Result<(), NotToml> {
+fn lines(text: &mut String, object: &Map<String, Value>, path: &KeyPath) -> Result<(), NotToml> {
     for (key, value) in object {
         let value = inline(value, &path.key(key))?;
         let _ = writeln!(text, "{} = {value}", self::key(key));
@@ -164,7 +166,7 @@ fn lines(text: &mut String, object: &Map<String, Value>, path: &Path) -> Result<
 }
 
 /// A value of TOML; a long list takes a line for each of its elements.
-fn inline(value: &Value, path: &Path) -> Result<String, NotToml> {
+fn inline(value: &Value, path: &KeyPath) -> Result<String, NotToml> {
     let no_toml = |value| Err(NotToml { path: path.to_string(), value });
     match value {
         Value::Null => no_toml("null"),

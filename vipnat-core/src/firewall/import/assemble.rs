@@ -232,6 +232,3 @@ fn service(leaves: &[&Leaf<'_>]) -> Result<(Service, Vec<String>), String> {
     }
     shares::service(&turns)
 }
-
-#[cfg(test)]
-mod tests;

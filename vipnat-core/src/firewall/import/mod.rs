@@ -5,6 +5,8 @@ mod conditions;
 mod remark;
 mod save;
 mod shares;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 pub use self::{

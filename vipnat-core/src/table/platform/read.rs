@@ -3,8 +3,6 @@
 //! Endpoints hold passwords, and people paste anything: no message repeats a text of the value, but
 //! for names of relationships and what was read as an address.
 
-mod reader;
-
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use base64::{
@@ -13,14 +11,17 @@ use base64::{
 };
 use serde_json::Value;
 
-use self::reader::{Reader, relationships};
+use super::reader::{Reader, relationships};
 use crate::table::{
-    App, Table, TableError,
-    endpoint::{self, Json},
-    error::{Problem, Problems},
-    locate::locate,
-    path::Path,
-    raw::{self, Format, not_read},
+    error::{Problem, Problems, TableError},
+    key_path::KeyPath,
+    model::{App, Table},
+    parse::{
+        document::{Format, utf8},
+        endpoint::{self, Json},
+        locate::locate,
+        unreadable::not_read,
+    },
 };
 
 /// A table made of what an app reads.
@@ -99,7 +100,7 @@ impl Imported {
                 let mut left_out = Vec::new();
                 endpoint::leave_out_nulls(
                     Arc::make_mut(&mut relationship.endpoint),
-                    &Path::keys(&[label]),
+                    &KeyPath::keys(&[label]),
                     &mut left_out,
                 );
                 self.notes.extend(left_out.iter().map(|path| {
@@ -119,9 +120,9 @@ fn json_text(value: &[u8]) -> Result<Cow<'_, str>, Problem> {
 
     let problem = |reason| {
         let help = "give the value of PLATFORM_RELATIONSHIPS, as `printenv` prints it, or its JSON";
-        Problem::new(Path::default(), reason, help)
+        Problem::new(KeyPath::default(), reason, help)
     };
-    let text = raw::utf8(value).map_err(|_| problem("not text"))?;
+    let text = utf8(value).map_err(|_| problem("not text"))?;
     match text.trim_start().as_bytes() {
         [] => return Err(problem("there is nothing in it")),
         [b'{' | b'[', ..] => return Ok(text.into()),

@@ -1,0 +1,88 @@
+//! Reads a TOML or JSON document into the shape of a table.
+
+use serde::{Deserialize as _, Deserializer};
+
+use super::{raw::Table, unreadable::not_read};
+use crate::table::{
+    error::{Problem, position},
+    key_path::KeyPath,
+};
+
+/// The two ways to write a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    Toml,
+    Json,
+}
+
+impl Format {
+    /// TOML cannot begin with a brace, JSON tables must.
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        match without_mark(bytes).trim_ascii_start().first() {
+            Some(b'{') => Self::Json,
+            _ => Self::Toml,
+        }
+    }
+
+    /// Reads a table twice if anything is wrong: at first without all that only messages need, which is
+    /// where in the table the reading is, and then with it.
+    pub(crate) fn read(self, text: &str) -> Result<Table<'_>, Problem> {
+        match self {
+            Self::Toml => {
+                let problem = |path: &str, error: &toml::de::Error| {
+                    let start = error.span().map_or(0, |span| span.start);
+                    not_read(path, error.message(), position(text, start))
+                };
+                let document =
+                    || toml::Deserializer::parse(text).map_err(|error| problem("", &error));
+                Table::deserialize(document()?).or_else(|error| {
+                    Err(match carefully(document()?) {
+                        Err(error) => problem(&error.path().to_string(), error.inner()),
+                        Ok(()) => problem("", &error),
+                    })
+                })
+            }
+            Self::Json => {
+                let problem = |path: &str, error: &serde_json::Error| {
+                    not_read(path, &error.to_string(), (error.line(), error.column().max(1)))
+                };
+                serde_json::from_str(text).map_err(|error| {
+                    match carefully(&mut serde_json::Deserializer::from_str(text)) {
+                        Err(error) => problem(&error.path().to_string(), error.inner()),
+                        // It is what follows the table.
+                        Ok(()) => problem("", &error),
+                    }
+                })
+            }
+        }
+    }
+}
+
+/// Reads a table for the sake of the error.
+fn carefully<'de, D: Deserializer<'de>>(
+    document: D,
+) -> Result<(), serde_path_to_error::Error<D::Error>> {
+    serde_path_to_error::deserialize(document).map(|_: Table<'de, true>| ())
+}
+
+/// The text without the byte order mark that some editors put first.
+fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes)
+}
+
+/// The text, if it is one.
+pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, Problem> {
+    let bytes = without_mark(bytes);
+    std::str::from_utf8(bytes).map_err(|error| {
+        let good = &bytes[..error.valid_up_to()];
+        // The part before the error is valid by definition.
+        let good = std::str::from_utf8(good).unwrap_or_default();
+        let (line, column) = position(good, good.len());
+        Problem::new(
+            KeyPath::default(),
+            "not UTF-8 text",
+            "a table is TOML or JSON text; is this the right file?",
+        )
+        .at(line, column)
+    })
+}
