@@ -69,7 +69,8 @@ type Relations =
 
 fn relationships() -> impl Strategy<Value = Relations> {
     let protocol = option::of(prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)]);
-    let vip = option::of((1..=19u8, any::<u8>()).prop_map(|(a, b)| [a, b]));
+    // 169.254.10.0/24 has addresses that a check refuses.
+    let vip = option::of((1..=9u8, any::<u8>()).prop_map(|(a, b)| [a, b]));
     // So that some have one name.
     let name = prop_oneof![name(), Just("db".to_owned())];
     vec((name, vip, option::of(any::<NonZeroU16>()), protocol, endpoint(), any::<bool>()), 0..5)
