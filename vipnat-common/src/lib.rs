@@ -1,5 +1,5 @@
-//! What the kernel and user space share: the values in the maps ([`abi`]), the decision for each
-//! connection ([`mod@decide`]), and the flows of UDP sockets ([`flow`]).
+//! Shared by the hooks and user space: the values in the maps ([`abi`]), the decision for each connection
+//! ([`mod@decide`]), and the flows of UDP sockets ([`flow`]).
 //!
 //! Nothing here does I/O. The hooks run [`decide()`] over the kernel's maps, and tests run the same
 //! code over maps in memory. Modules import downwards only:

@@ -1,16 +1,17 @@
-//! The entries of the hooks. Each is a thin one over a module of `hooks`, and the decision is in
-//! `vipnat-common`.
+//! The hooks of vipnat. Each entry here calls a module of `hooks`, which asks `vipnat_common` for the decision.
 //!
-//! Each returns 1 to let the call go on, with whatever address the context then holds, or 0 to
-//! fail it with the error set by `bpf_set_retval` (kernel 6.1). Modules import downwards only:
+//! A hook returns 1 to let the call go on with the address that the context then holds. It returns 0 to fail the
+//! call with the error set by `bpf_set_retval` (kernel 6.1). Modules import downwards only:
 //!
 //! ```text
-//! hooks
+//! hooks          one module for each kind of hook: connect, sendmsg, recvmsg, getpeername
 //! sk_storage     records and flows in sockets
 //! subprograms    functions that the verifier checks once
-//! verdict        applied to the call
-//! maps   ctx     raw reads of the maps; the call
+//! verdict        applies a verdict to the call
+//! maps   ctx     raw reads of the maps; address and port of the call
 //! ```
+//!
+//! `docs/life-of-a-connect.md` follows one call through these modules.
 
 #![no_std]
 #![no_main]

@@ -1,8 +1,17 @@
-//! vipnat: connect-time redirection of virtual IPs to services that move between machines.
+//! The program `vipnat`: virtual IPs that lead to moving services, translated inside `connect`.
 //!
-//! Layers, each of which uses only those before it: `kernel` makes system calls; `state` keeps what is
-//! pinned, and the files beside it; [`reconcile`] makes the kernel do what a table says; [`follow`]
-//! notices changes; [`cli`] is the program. What is pure is in the crate `vipnat_core`.
+//! The program makes pinned eBPF maps match a table. The hooks of `vipnat-ebpf` read these maps. The modules are
+//! layers: each uses only those above it in this table, and `vipnat_core` and `vipnat_common`.
+//!
+//! | module | purpose | start with |
+//! | --- | --- | --- |
+//! | `kernel` | makes system calls: maps, programs, links, cgroups, sockets. All `unsafe` is here | `kernel/maps.rs` |
+//! | `state` | keeps the pinned state and the files in `/run/vipnat` | `state/state_dir.rs` |
+//! | [`reconcile`] | makes the kernel match a table, and lists what it does | [`reconcile::Session`] |
+//! | [`follow`] | follows the file of a table, and cgroups that come and go, for `vipnat run` | `follow/follower.rs` |
+//! | [`cli`] | reads arguments and prints results, one file for each verb | [`cli::main`] |
+//!
+//! `docs/life-of-a-change.md` follows one change of a table through these modules.
 
 pub mod cli;
 pub mod follow;

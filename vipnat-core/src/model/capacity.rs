@@ -69,7 +69,7 @@ impl Capacity {
     ///
     /// # Errors
     ///
-    /// [`Error::Full`]
+    /// [`MapFull`], with the first map that can't.
     pub fn check(self) -> Result<(), MapFull> {
         let Self { vips, backends, cursors } = self;
         let maps = [

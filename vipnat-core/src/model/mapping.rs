@@ -81,7 +81,7 @@ impl Mapping {
         flags
     }
 
-    /// What flags say: the reverse of [`Mapping::flags`].
+    /// `select` and `udp-pinning`, read back from the flags of a slot.
     pub fn choices(flags: SlotFlags) -> (Select, UdpPinning) {
         let random = flags.contains(SlotFlags::RANDOM);
         let strict = flags.contains(SlotFlags::STRICT);
