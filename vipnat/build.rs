@@ -1,4 +1,4 @@
-//! Builds the BPF object, which `src/datapath/object.rs` embeds.
+//! Builds the BPF objects, which `src/kernel/loader.rs` and `src/kernel/sockets/conn_records.rs` embed.
 
 use std::{
     env,

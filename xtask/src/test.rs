@@ -17,7 +17,7 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
         Uid::effective().is_root(),
         "the tests load BPF programs and make network namespaces, which needs root: \
          `sudo -E env PATH=\"$PATH\" cargo xtask test` (without root there are \
-         `cargo test -p vipnat-common` and, after a setup, `cargo test -p vipnat`)"
+         `cargo test -p vipnat-core -p vipnat-common` and, after a setup, `cargo test -p vipnat`)"
     );
     stage("setup");
     setup::run()?;
