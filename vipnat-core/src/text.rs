@@ -1,8 +1,18 @@
-//! Text from outside, on its way to a terminal or a journal.
+//! Escapes text from outside before it goes to a terminal or a journal.
 //!
-//! Whoever owns a delegated cgroup chooses its name, and tables, rules and values of variables come from
-//! anywhere. Printed as they are, control characters, bidirectional ones and those without a width could
-//! move the cursor, add lines that vipnat never said, or show another name than the one that is meant.
+//! Names of cgroups, tables, rules and variables come from other people. Control characters,
+//! bidirectional characters and those without a width could move the cursor, fake lines of vipnat, or
+//! make one name look like another. So:
+//!
+//! | to print | use |
+//! | --- | --- |
+//! | text on one line | [`shown`] |
+//! | text of several lines | [`shown_lines`] |
+//! | the name of a file or cgroup, which may not be UTF-8 | [`shown_name`] |
+//! | a wrong value of a table | [`quoted`], which hides passwords |
+//! | a key or name of a table | [`shown_key`], which hides passwords |
+//! | JSON or TOML that a program may read | [`shown_json`], [`shown_toml`], which keep the meaning |
+//! | a number of things | [`count`] |
 
 use std::{
     borrow::Cow, cmp::Ordering, ffi::OsStr, fmt::Write as _, os::unix::ffi::OsStrExt as _,
@@ -11,9 +21,8 @@ use std::{
 
 use regex_syntax::hir::{Class, ClassUnicode, ClassUnicodeRange, HirKind};
 
-/// All that is not seen as itself: control, format, surrogate, private and unassigned characters, white
-/// space but for U+0020, and what Unicode calls ignorable by default, such as U+3164, a letter that is
-/// not shown.
+/// Characters to escape: control, format, surrogate, private-use and unassigned characters, white space
+/// except U+0020, and default-ignorable characters, such as U+3164, a letter that is invisible.
 static UNPRINTABLE: LazyLock<ClassUnicode> = LazyLock::new(|| {
     let class = r"[\p{C}[\p{Z}--\x20]\p{Default_Ignorable_Code_Point}]";
     match regex_syntax::parse(class).map(regex_syntax::hir::Hir::into_kind) {
@@ -22,20 +31,20 @@ static UNPRINTABLE: LazyLock<ClassUnicode> = LazyLock::new(|| {
     }
 });
 
-/// The longest text that is shown whole, in bytes. Longer ones lose their middle: an error says what is
-/// wrong at its beginning, and what was expected at its end.
+/// The longest text that is shown whole, in bytes. Longer texts lose their middle, since an error names the
+/// mistake at its beginning and the remedy at its end.
 const LONGEST: usize = 2000;
-/// How much of a longer one is shown at each end.
+/// The number of bytes of a longer text that are shown at its end.
 const END: usize = 400;
 
-/// Words in the keys of what is secret.
+/// Words in the keys of secrets.
 const SECRET: [&str; 8] =
     ["password", "passwd", "passphrase", "pwd", "secret", "token", "credential", "private_key"];
 
-/// The longest value of a table that is repeated in a message, in characters.
+/// The largest part of a value that a message repeats, in characters.
 const LONGEST_VALUE: usize = 100;
 
-/// A text on one line, as it may be printed: `\n`, `\u{202e}` stand for what is not seen as itself.
+/// Text for one line: escapes characters that are not visible, as `\n` or `\u{202e}`, and shortens long text.
 pub fn shown(text: &str) -> Cow<'_, str> {
     let text = shortened(text, LONGEST, END);
     match escaped(&text, |_| false) {
@@ -44,7 +53,7 @@ pub fn shown(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// The same for names of files and cgroups, which need not be text: `\xff` stands for such bytes.
+/// The name of a file or cgroup for one line: like [`shown`], and `\xff` for a byte that is not UTF-8.
 pub fn shown_name(name: impl AsRef<OsStr>) -> String {
     let mut text = String::new();
     for chunk in name.as_ref().as_bytes().utf8_chunks() {
@@ -56,14 +65,14 @@ pub fn shown_name(name: impl AsRef<OsStr>) -> String {
     shortened(&text, LONGEST, END).into_owned()
 }
 
-/// A text of several lines, as it may be printed. What is in the lines and not vipnat's own has to be
-/// [`shown`] before.
+/// Text of several lines: escapes like [`shown`], but keeps line breaks.
+///
+/// Put text from outside through [`shown`] before it becomes part of a line; otherwise it could add lines.
 pub fn shown_lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| c == '\n')
 }
 
-/// A value in quotes, for a message that says what is wrong with it. One that looks like a connection
-/// string with a password is not repeated.
+/// A wrong value in quotes, for a message. Hides a value that may hold a password.
 pub fn quoted(value: &str) -> String {
     if may_be_secret(value) {
         return "this text (not repeated, since it may hold a password)".to_owned();
@@ -76,13 +85,13 @@ pub fn quoted(value: &str) -> String {
     }
 }
 
-/// A name on one line, as it may be printed: `…` for a connection string that stands where a name belongs.
+/// A key or name for one line: like [`shown`], but `…` for a connection string in its place.
 pub fn shown_key(key: &str) -> Cow<'_, str> {
     if may_be_secret(key) { "…".into() } else { shown(key) }
 }
 
-/// Whether a text looks as if it held a password: `user:password@host`, in a URL or not, or
-/// `password=…`. Other texts with `@` or `=`, such as `container@shop.service`, are names.
+/// Whether a text may hold a password: `user:password@host`, in a URL or not, or `password=…`.
+/// Other texts with `@` or `=`, such as `container@shop.service`, count as names.
 pub fn may_be_secret(text: &str) -> bool {
     let user = text.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'));
     let of_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
@@ -93,19 +102,18 @@ pub fn may_be_secret(text: &str) -> bool {
     user || text.match_indices(['=', ':']).any(named)
 }
 
-/// Whether the value of such a key is a secret.
+/// Whether a key names a secret, such as `password` or `db-token`.
 pub fn names_a_secret(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     key == "pass" || SECRET.iter().any(|word| key.contains(word))
 }
 
-/// Whether a text is seen as what it is.
+/// Whether [`shown`] would escape nothing in a text.
 pub fn is_printable(text: &str) -> bool {
     text.chars().all(is_seen)
 }
 
-/// JSON that says the same without characters that are not seen: these can only be in its strings, which
-/// may escape any character.
+/// Escapes invisible characters of a JSON document by JSON's own escapes, so that it keeps its meaning.
 pub fn shown_json(json: &str) -> Cow<'_, str> {
     let escape = |c: char, escape: &mut String| {
         for unit in c.encode_utf16(&mut [0; 2]) {
@@ -115,7 +123,7 @@ pub fn shown_json(json: &str) -> Cow<'_, str> {
     escaped_by(json, |c| c == '\n', escape)
 }
 
-/// The same for TOML whose strings are basic ones.
+/// Escapes invisible characters of a TOML document whose strings are all basic strings.
 pub fn shown_toml(toml: &str) -> Cow<'_, str> {
     let escape = |c: char, escape: &mut String| {
         let _ = match u32::from(c) {
@@ -153,9 +161,9 @@ fn escaped_by(
     escaped.into()
 }
 
-/// Whether a character is seen as itself.
+/// Whether a character is visible, or a space.
 fn is_seen(c: char) -> bool {
-    // Most are these, and need no table.
+    // Most characters are ASCII, and need no table.
     if c.is_ascii() {
         return matches!(c, ' '..='~');
     }
@@ -171,7 +179,7 @@ fn is_seen(c: char) -> bool {
     UNPRINTABLE.ranges().binary_search_by(place).is_err()
 }
 
-/// A text without its middle, if it is long.
+/// Cuts the middle out of a long text.
 fn shortened(text: &str, longest: usize, end: usize) -> Cow<'_, str> {
     if text.len() <= longest {
         return text.into();
@@ -181,7 +189,7 @@ fn shortened(text: &str, longest: usize, end: usize) -> Cow<'_, str> {
     format!("{start} … ({} bytes left out) … {last}", left_out.len()).into()
 }
 
-/// `1 app`, `2 apps`.
+/// A number with its noun: `1 app`, `2 apps`.
 pub fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

@@ -1,20 +1,20 @@
-//! What can be wrong with a table, said so that it can be put right.
+//! The mistakes in a table, each with its place, reason and remedy.
 
 use std::fmt;
 
 use super::key_path::KeyPath;
 use crate::text::shown;
 
-/// One thing wrong with a table.
+/// One mistake in a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Where, as keys from the root: `apps.shop.cgroup`. Empty for syntax errors.
+    /// The keys from the root to the value: `apps.shop.cgroup`. Empty for syntax errors.
     pub(super) path: KeyPath,
-    /// Line and column, both from 1; the column in characters.
+    /// Line and column, both from 1. Columns count characters.
     pub(super) position: Option<(usize, usize)>,
-    /// What is wrong.
+    /// The reason.
     pub(super) reason: String,
-    /// What to do about it.
+    /// The remedy.
     pub(super) help: String,
 }
 
@@ -29,11 +29,11 @@ impl Problem {
     }
 }
 
-/// How many problems are kept, located and shown; nobody mends more at once.
+/// The largest number of problems that are kept, located and shown.
 pub(super) const SHOWN: usize = 20;
 
-/// The first problems that were found, and how many there are. A table can have a million, each longer
-/// than the mistake.
+/// The first problems that were found, and the number of all. A table can have a million of them, so the
+/// others are only counted.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
     first: Vec<Problem>,
@@ -41,7 +41,7 @@ pub(super) struct Problems {
 }
 
 impl Problems {
-    /// Adds one, which is only made if it is among the first.
+    /// Adds a problem, and builds it only if it is among the first [`SHOWN`].
     pub(super) fn add(&mut self, problem: impl FnOnce() -> Problem) {
         if self.first.len() < SHOWN {
             self.first.push(problem());
@@ -54,12 +54,12 @@ impl Problems {
         self.first.is_empty()
     }
 
-    /// How many there are, kept or not.
+    /// The number of all problems, kept or not.
     pub(super) fn len(&self) -> usize {
         self.first.len() + self.more
     }
 
-    /// Gives each its place, and puts them in the order of the text.
+    /// Sets the place of each problem, and sorts them by it.
     pub(super) fn place(&mut self, places: impl FnOnce(&[Problem]) -> Vec<Option<(usize, usize)>>) {
         let places = places(&self.first);
         for (problem, place) in self.first.iter_mut().zip(places) {
@@ -75,13 +75,13 @@ impl From<Problem> for Problems {
     }
 }
 
-/// A table that was not accepted. Displays as two lines for each problem, at most 20 of them:
-/// `FILE:LINE:COLUMN: OBJECT: REASON`, and what to do.
+/// The error for a table that is refused. It displays up to 20 problems with two lines each:
+/// `FILE:LINE:COLUMN: OBJECT: REASON`, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableError {
     file: String,
     problems: Vec<Problem>,
-    /// How many there are beside those.
+    /// The number of problems that are not in `problems`.
     more: usize,
 }
 
@@ -91,12 +91,12 @@ impl TableError {
         Self { file: file.to_owned(), problems: first, more }
     }
 
-    /// A mistake after which no others can be found.
+    /// A mistake that ends the reading, so that it comes alone.
     pub(super) fn one(file: &str, problem: Problem) -> Self {
         Self::new(file, problem.into())
     }
 
-    /// The problems that are shown, at least one and at most 20, in the order of the text.
+    /// The problems that are shown: 1 to 20, in the order of the text.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
@@ -130,7 +130,7 @@ impl fmt::Display for TableError {
     }
 }
 
-/// Line and column, from 1, of a byte offset.
+/// Line and column of a byte offset, both from 1.
 pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = &text[..text.floor_char_boundary(offset)];
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);

@@ -1,11 +1,11 @@
-//! Key paths: how a table's objects are named in messages.
+//! Key paths, by which messages name the objects of a table.
 
 use std::fmt;
 
 use crate::text::shown_key;
 
-/// A path on the way down through a table. Only what is wrong needs one that lasts, so this one
-/// lies on the stack, each step beside the function that took it, and costs nothing.
+/// A key path whose steps lie on the stack, one in each function that goes down into the table. Only a
+/// mistake turns it into a [`KeyPath`], so a good table allocates none.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum KeyPathRef<'a> {
     Root,

@@ -1,8 +1,15 @@
 //! The relationship table: all services, apps and relationships of one machine.
 //!
-//! [`Table::parse`] turns text into a [`Table`] or says everything that is wrong with it. What it
-//! returns is checked: nothing downstream can hold a bad VIP, an unknown service or a cgroup
-//! outside the mount.
+//! - [`Table::parse`] turns TOML or JSON into a checked [`Table`], or returns a [`TableError`] with every
+//!   mistake, its place and its remedy. No [`Table`] holds a bad VIP, an unknown service or a cgroup
+//!   outside the mount.
+//! - [`Table::to_toml`] and [`Table::to_json`] write a table back.
+//! - [`Table::platform_relationships`] writes the variable that applications read, and
+//!   [`Table::from_platform_relationships`] imports one.
+//! - [`CgroupIndex`] finds the app of a cgroup; [`vip_of`] derives the VIP of a name.
+//!
+//! In here, `model` has the types, `parse` reads text, `validate` checks what was read, and `platform`
+//! handles the variable of applications.
 
 mod error;
 mod key_path;

@@ -1,4 +1,4 @@
-//! From a [`Table`] back to text, which reads as the same table again.
+//! Writes a [`Table`] as TOML or JSON. Reading that text gives the same table.
 
 use std::fmt::Write as _;
 
@@ -13,10 +13,10 @@ use super::{
 };
 use crate::text::{shown_json, shown_toml};
 
-/// Lists up to here are written on one line.
+/// The longest list that is written on one line, in bytes.
 const WIDTH: usize = 100;
 
-/// A value of an endpoint that TOML has no way to write: null, or a number that it would change.
+/// A value of an endpoint that TOML can't express: null, or a number that would change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path} is {value}, which TOML does not have; write the table as JSON")]
 pub struct NotToml {
@@ -25,7 +25,7 @@ pub struct NotToml {
 }
 
 impl Table {
-    /// The table as JSON. What has its default is left out.
+    /// The table as JSON, without keys that have their default.
     pub fn to_json(&self) -> String {
         let Self { services, apps } = self;
         let services: Map<_, _> =
@@ -35,11 +35,11 @@ impl Table {
         shown_json(&json).into_owned()
     }
 
-    /// The table as TOML, laid out as people write it. What has its default is left out.
+    /// The table as TOML, laid out as people write it, without keys that have their default.
     ///
     /// # Errors
     ///
-    /// The first value of an endpoint that TOML does not have.
+    /// The first value of an endpoint that TOML can't express.
     pub fn to_toml(&self) -> Result<String, NotToml> {
         let Self { services, apps } = self;
         let mut text = String::new();
@@ -139,24 +139,24 @@ impl Relationship {
     }
 }
 
-/// An object of what there is.
+/// An object of the entries that have a value.
 fn object<const N: usize>(entries: [(&str, Option<Value>); N]) -> Map<String, Value> {
     entries.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
 }
 
-/// `[a.b.c]`, after an empty line.
+/// Writes `[a.b.c]`, after an empty line.
 fn header(text: &mut String, keys: &[&str]) {
     header_in(text, ("[", "]"), keys);
 }
 
-/// The same in other brackets: `[[a.b.c]]` begins an element of a list.
+/// Writes a header in these brackets: `[[a.b.c]]` begins an element of a list.
 fn header_in(text: &mut String, (open, close): (&str, &str), keys: &[&str]) {
     let keys: Vec<_> = keys.iter().map(|key| self::key(key)).collect();
     let between = if text.is_empty() { "" } else { "\n" };
     let _ = writeln!(text, "{between}{open}{}{close}", keys.join("."));
 }
 
-/// `key = value`, a line each.
+/// Writes `key = value`, a line each.
 fn lines(text: &mut String, object: &Map<String, Value>, path: &KeyPath) -> Result<(), NotToml> {
     for (key, value) in object {
         let value = inline(value, &path.key(key))?;
@@ -165,7 +165,7 @@ fn lines(text: &mut String, object: &Map<String, Value>, path: &KeyPath) -> Resu
     Ok(())
 }
 
-/// A value of TOML; a long list takes a line for each of its elements.
+/// A value as TOML. A long list takes a line for each of its elements.
 fn inline(value: &Value, path: &KeyPath) -> Result<String, NotToml> {
     let no_toml = |value| Err(NotToml { path: path.to_string(), value });
     match value {
@@ -201,8 +201,8 @@ fn inline(value: &Value, path: &KeyPath) -> Result<String, NotToml> {
     }
 }
 
-/// What a number is, if TOML has none of its kind and value: it has 64-bit integers without a negative
-/// zero, and 64-bit floating point.
+/// The kind of a number that TOML can't express. TOML has 64-bit integers without a negative zero, and
+/// 64-bit floating point.
 fn not_toml(number: &Number) -> Option<&'static str> {
     let text = number.to_string();
     if !text.contains(['.', 'e', 'E']) {
@@ -220,7 +220,7 @@ fn not_toml(number: &Number) -> Option<&'static str> {
     }
 }
 
-/// The sign, the digits between zeros, and the power of ten of the last one: equal if numbers are.
+/// The sign, the significant digits, and the power of ten of the last one. Equal numbers give equal values.
 fn decimal(text: &str) -> (bool, String, i64) {
     let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
     let (digits, power) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
@@ -234,14 +234,14 @@ fn decimal(text: &str) -> (bool, String, i64) {
     (negative, significant, power)
 }
 
-/// A key, in quotes if it needs them.
+/// A key of TOML, in quotes if it needs them.
 pub(super) fn key(key: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     if !key.is_empty() && key.chars().all(bare) { key.to_owned() } else { string(key) }
 }
 
-/// A basic string. JSON's escapes are also TOML's, but for characters beyond U+FFFF, and TOML wants DEL
-/// escaped too.
+/// A basic string of TOML. JSON has the same escapes, except for characters beyond U+FFFF; and TOML also
+/// wants DEL escaped.
 fn string(text: &str) -> String {
     shown_toml(&Value::from(text).to_string()).into_owned()
 }

@@ -7,13 +7,15 @@ use super::{
     well_known::well_known,
 };
 
-/// Why an address can't be the VIP of a relationship, if it can't. What a name gives is its VIP for
-/// ever, even if another service has become known there since.
+/// The reason why an address can't be the VIP of this relationship, if there is one.
+///
+/// The VIP that [`vip_of`] derives from the name is always allowed, even if the address has become
+/// well known since.
 pub(crate) fn never_the_vip_of(name: &str, ip: Ipv4Addr) -> Option<String> {
     never_a_vip(ip).filter(|_| ip != vip_of(name))
 }
 
-/// Why an address can't be a VIP, if it can't.
+/// The reason why an address can't be a VIP, if there is one.
 pub(crate) fn never_a_vip(ip: Ipv4Addr) -> Option<String> {
     if in_range(ip) {
         well_known(ip).map(|known| format!("belongs to {}", known.service))
@@ -22,7 +24,7 @@ pub(crate) fn never_a_vip(ip: Ipv4Addr) -> Option<String> {
     }
 }
 
-/// Why an address can't be a backend, if it can't.
+/// The reason why an address can't be a backend, if there is one.
 pub(crate) fn never_a_backend(ip: Ipv4Addr) -> Option<&'static str> {
     if in_range(ip) {
         Some("is in the range of VIPs, 169.254.0.0/16")

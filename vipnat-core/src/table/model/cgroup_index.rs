@@ -1,9 +1,13 @@
-//! Which apps wait for which cgroup: the paths and patterns of a whole table, by directory and name.
+//! Finds the app of a cgroup among the paths and patterns of a whole table.
 //!
-//! A tree of components. Where a directory of the cgroup hierarchy stands in it is a [`Position`]: several
-//! patterns may have led there. One step costs a lookup of the name, and one of its beginning or end for each
-//! length that patterns of this directory begin or end with, however many patterns there are; only patterns
-//! that begin and end with a wildcard are tried one by one.
+//! It is a tree of path components. A [`Position`] is the set of nodes that one directory of the cgroup
+//! hierarchy matches. A step down looks the name up, and then its beginning and its end, once for each
+//! length that patterns of this directory have. Only patterns that begin and end with a wildcard are tried
+//! one by one.
+//!
+//! A library such as globset would not do: it matches whole paths. The watcher has to know, for a directory
+//! alone, which names in it matter and whether any pattern can match below it ([`CgroupIndex::names`],
+//! [`CgroupIndex::leads_on`]).
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -17,54 +21,54 @@ use super::{
     table::Table,
 };
 
-/// All cgroups that a table means.
+/// The paths and patterns of all apps of a table.
 #[derive(Debug, Default)]
 pub struct CgroupIndex {
     nodes: Vec<Node>,
 }
 
-/// What may be in a directory, and whose this is itself.
+/// One component: the components below it, and the apps whose path or pattern ends here.
 #[derive(Debug, Default)]
 struct Node {
     names: HashMap<OsString, usize>,
     patterns: Patterns,
-    /// The apps that have cgroups here, in their order, and whether by a path, not by a pattern.
+    /// The apps whose path or pattern ends here, by name; `true` for a path.
     apps: Vec<(String, bool)>,
 }
 
-/// The patterns that wait in one directory.
+/// The patterns below one node.
 #[derive(Debug, Default)]
 struct Patterns {
-    /// Each once, and where it leads.
+    /// Each pattern once, and its node.
     all: Vec<(Pattern, usize)>,
-    /// By what they begin with, and by its length.
+    /// Numbers of patterns by the length of their literal beginning, and by that beginning.
     by_beginning: BTreeMap<usize, HashMap<Vec<u8>, Vec<usize>>>,
-    /// Those that begin with a wildcard, by what they end with, and by its length, which may be 0.
+    /// The same for patterns that begin with a wildcard, by their literal end, which may be empty.
     by_end: BTreeMap<usize, HashMap<Vec<u8>, Vec<usize>>>,
 }
 
-/// Where a cgroup stands in a table. Nowhere, if it is empty.
+/// The nodes of the index that a cgroup matches. Empty: the table has nothing there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Position(Vec<usize>);
 
-/// To whom a table gives a cgroup.
+/// The app that a table gives a cgroup to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// It means nothing to the table.
+    /// No path and no pattern matches the cgroup.
     Nobody,
-    /// To one app.
+    /// One app has it.
     App {
         /// Its name.
         name: String,
-        /// By a path, not by a pattern.
+        /// Whether a path names the cgroup, not a pattern.
         named: bool,
     },
-    /// To nobody, since patterns of several apps match it, which are these.
+    /// Patterns of these apps match it, so none of them gets it.
     Contested(Vec<String>),
 }
 
 impl CgroupIndex {
-    /// The cgroups of a table.
+    /// The index of a table.
     pub fn of(table: &Table) -> Self {
         let mut index = Self { nodes: vec![Node::default()] };
         for (name, app) in &table.apps {
@@ -98,7 +102,7 @@ impl CgroupIndex {
         Position(if self.nodes.is_empty() { Vec::new() } else { vec![0] })
     }
 
-    /// The position of a cgroup in a directory that has this one.
+    /// The position of a child cgroup with this name.
     pub fn step(&self, from: &Position, name: &OsStr) -> Position {
         let mut to = Vec::new();
         for node in from.0.iter().map(|at| &self.nodes[*at]) {
@@ -108,20 +112,20 @@ impl CgroupIndex {
         Position(to)
     }
 
-    /// The names that may be in a directory, and whether there are patterns as well.
+    /// The names that paths have below a position, and whether there are patterns as well.
     pub fn names<'a>(&'a self, at: &'a Position) -> (impl Iterator<Item = &'a OsStr>, bool) {
         let nodes = at.0.iter().map(|at| &self.nodes[*at]);
         let patterns = nodes.clone().any(|node| !node.patterns.all.is_empty());
         (nodes.flat_map(|node| node.names.keys().map(OsString::as_os_str)), patterns)
     }
 
-    /// Whether anything may be in a directory.
+    /// Whether the table has anything below a position.
     pub fn leads_on(&self, at: &Position) -> bool {
         let mut nodes = at.0.iter().map(|at| &self.nodes[*at]);
         nodes.any(|node| !node.names.is_empty() || !node.patterns.all.is_empty())
     }
 
-    /// Whose a cgroup is. A path says more than patterns, however many.
+    /// The app of a cgroup. A path takes precedence over all patterns.
     pub fn owner(&self, at: &Position) -> Owner {
         let apps: Vec<_> = at.0.iter().flat_map(|at| &self.nodes[*at].apps).collect();
         let by_path: Vec<_> = apps.iter().filter(|(_, named)| *named).copied().collect();
@@ -136,14 +140,14 @@ impl CgroupIndex {
 }
 
 impl Position {
-    /// Whether it is nowhere in the table.
+    /// Whether the table has nothing here.
     pub fn is_nowhere(&self) -> bool {
         self.0.is_empty()
     }
 }
 
 impl Patterns {
-    /// Adds a pattern that leads to a node, unless it is there; where it leads.
+    /// Adds a pattern with its node, unless it is there already. Returns the node of the pattern.
     fn add(&mut self, pattern: &Pattern, to: usize) -> usize {
         let text = pattern.as_str().as_bytes();
         let wild = |byte: &u8| b"*?[]".contains(byte);
@@ -163,7 +167,7 @@ impl Patterns {
         to
     }
 
-    /// Adds where those lead that match a name.
+    /// Adds the nodes of all patterns that match a name.
     fn matching(&self, name: &OsStr, to: &mut Vec<usize>) {
         if self.all.is_empty() {
             return;
@@ -253,7 +257,7 @@ mod tests {
         assert!(CgroupIndex::default().root().is_nowhere());
     }
 
-    /// What is in brackets is no part of the beginning or end.
+    /// A literal beginning or end leaves out what is in brackets.
     #[test]
     fn brackets_and_wildcards_at_either_end() {
         let apps =

@@ -1,4 +1,4 @@
-//! Which cgroups are an app's: one that is named, or all that match a pattern.
+//! The `cgroup` of an app: one path, or a pattern that matches several.
 
 use std::{
     borrow::Cow,
@@ -10,8 +10,8 @@ use std::{
 
 use glob::Pattern;
 
-/// A path below the cgroup v2 mount, in each of whose components `*`, `?` and `[…]` may stand for
-/// other characters, as in a shell. `[*]` is a literal asterisk.
+/// A path below the cgroup v2 mount. Each component may be a pattern with `*`, `?` and `[…]`, as in a
+/// shell. `[*]` is a literal asterisk.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Cgroups {
     text: String,
@@ -32,7 +32,7 @@ impl Cgroups {
     ///
     /// # Errors
     ///
-    /// What is wrong with a pattern in it.
+    /// The reason why a component is no valid pattern.
     pub(crate) fn parse(path: &Path) -> Result<Self, String> {
         let names = path.components().map(|name| name.as_os_str().to_string_lossy().into_owned());
         let components = names.map(Component::parse).collect::<Result<_, _>>()?;
@@ -44,7 +44,7 @@ impl Cgroups {
         &self.components
     }
 
-    /// The path, if it is no pattern.
+    /// The path, if no component is a pattern.
     pub fn path(&self) -> Option<PathBuf> {
         let name = |component: &Component| match component {
             Component::Name(name) => Some(name.clone()),
@@ -53,7 +53,7 @@ impl Cgroups {
         self.components.iter().map(name).collect()
     }
 
-    /// Whether a path below the mount is one of these, or inside one.
+    /// Whether a path below the mount is one of these cgroups, or inside one.
     pub fn cover(&self, below: &Path) -> bool {
         let mut names = below.components();
         self.components.iter().all(|component| {
@@ -63,11 +63,11 @@ impl Cgroups {
     }
 }
 
-/// Names of cgroups in one directory, for [`Component::among`].
+/// The names of the cgroups in one directory, indexed for [`Component::among`].
 #[derive(Debug)]
 pub struct Names {
     sorted: Vec<OsString>,
-    /// Their places in the order of their last bytes.
+    /// Indices into `sorted`, in the order of the reversed names.
     by_end: Vec<usize>,
 }
 
@@ -84,7 +84,7 @@ fn backwards(name: &OsString) -> impl Iterator<Item = &u8> {
     name.as_bytes().iter().rev()
 }
 
-/// As it stands in the table.
+/// The text in the table.
 impl fmt::Display for Cgroups {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -92,8 +92,8 @@ impl fmt::Display for Cgroups {
 }
 
 impl Component {
-    /// Whether a cgroup may have this name. Names are bytes: each that is no part of UTF-8 counts as one
-    /// character, which only `?`, `*` and `[!…]` match.
+    /// Whether this component matches a name. Names are bytes. A byte that is not part of UTF-8 counts as
+    /// one character, which only `?`, `*` and `[!…]` match.
     pub fn matches(&self, name: &OsStr) -> bool {
         match self {
             Self::Name(exactly) => name == OsStr::new(exactly),
@@ -101,10 +101,10 @@ impl Component {
         }
     }
 
-    /// Those of some names that a cgroup may have.
+    /// The names that this component matches.
     ///
-    /// To compare a name with a pattern takes long, and thousands of patterns may look into one directory of
-    /// thousands of names. So only names that begin and end as the pattern does are compared with it.
+    /// Matching a pattern is slow, and thousands of patterns may search a directory of thousands of names.
+    /// So a binary search first finds the names that begin or end like the pattern.
     pub fn among<'a>(&self, names: &'a Names) -> Vec<&'a OsString> {
         let (start, end) = self.ends();
         let Names { sorted, by_end } = names;
@@ -122,7 +122,7 @@ impl Component {
         all.into_iter().filter(|name| self.matches(name)).collect()
     }
 
-    /// How all names begin and end that match.
+    /// The literal beginning and end of the component, which every matching name shares.
     fn ends(&self) -> (&[u8], &[u8]) {
         match self {
             Self::Name(name) => (name.as_bytes(), name.as_bytes()),
@@ -146,8 +146,8 @@ impl Component {
     }
 }
 
-/// A name in which each byte that is no part of UTF-8 stands as a character of its own. These are for
-/// private use, so no pattern that is meant for people has them.
+/// A name as text. Each byte that is not part of UTF-8 becomes a private-use character, which patterns
+/// don't contain.
 pub(crate) fn as_text(name: &OsStr) -> Cow<'_, str> {
     if let Some(text) = name.to_str() {
         return Cow::Borrowed(text);

@@ -2,14 +2,14 @@
 
 use crate::text::{is_printable, quoted};
 
-/// Longest name in bytes. App names become file names on bpffs, where a byte can take three.
+/// The longest name, in bytes. App names become file names on bpffs, where one byte can take three.
 pub(crate) const MAX_NAME: usize = 63;
 
-/// Whether this can be the name of an app, service or relationship.
+/// Checks the name of an app, service or relationship.
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// The reason why it can be no name.
 pub fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() {
         Err("an empty name".to_owned())

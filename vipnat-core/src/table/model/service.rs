@@ -1,29 +1,29 @@
-//! Services, and the turns their backends take.
+//! Services, their backends, and the order in which backends take turns.
 
 use std::{net::Ipv4Addr, num::NonZeroU16};
 
 use serde::{Deserialize, Serialize};
 
-/// What relationships point to.
+/// A list of backends under a name, and how connections are spread over it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// The backends, in the order of their turns. Empty: connects are refused at once.
+    /// The backends, in the order of their turns. If there are none, `connect` fails at once.
     pub backends: Vec<Backend>,
-    /// Who is next.
+    /// How the backend of a new flow is chosen.
     pub select: Select,
-    /// What becomes of UDP flows whose backend leaves the table.
+    /// What happens to UDP flows when their backend is removed.
     pub udp_pinning: UdpPinning,
-    /// What becomes of connections whose backend leaves the table.
+    /// What happens to connections when their backend is removed.
     pub on_backend_removed: OnBackendRemoved,
 }
 
 /// How a backend is chosen for a new flow; the modes of iptables' `statistic` match.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Select {
-    /// In turns, `--mode nth`.
+    /// The backends take turns, like `--mode nth`.
     #[default]
     RoundRobin,
-    /// By chance, each backend as likely as its weight says, `--mode random`.
+    /// At random, in proportion to the weights, like `--mode random`.
     Random,
 }
 
@@ -31,7 +31,7 @@ impl Select {
     /// Every mode, the default first.
     pub const ALL: [Self; 2] = [Self::RoundRobin, Self::Random];
 
-    /// How the table says it.
+    /// The word for it in a table.
     pub fn word(self) -> &'static str {
         match self {
             Self::RoundRobin => "round-robin",
@@ -40,22 +40,21 @@ impl Select {
     }
 }
 
-/// What becomes of a UDP flow (socket, VIP and port) whose backend leaves the table while the flow
-/// lives.
+/// What happens to a UDP flow (socket, VIP and port) when its backend is removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UdpPinning {
-    /// The next datagram goes to a backend that the table has.
+    /// The next datagram goes to a backend of the present table.
     #[default]
     Table,
-    /// The flow stays where it is until it expires, as with connection tracking.
+    /// The flow keeps its backend until it expires, as with connection tracking.
     Strict,
 }
 
 impl UdpPinning {
-    /// Both ways, the default first.
+    /// Both modes, the default first.
     pub const ALL: [Self; 2] = [Self::Table, Self::Strict];
 
-    /// How the table says it.
+    /// The word for it in a table.
     pub fn word(self) -> &'static str {
         match self {
             Self::Table => "table",
@@ -64,28 +63,27 @@ impl UdpPinning {
     }
 }
 
-/// What becomes of what is connected to a backend that leaves the table: TCP connections, and UDP
-/// sockets that are connected.
+/// What happens to TCP connections and connected UDP sockets when their backend is removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnBackendRemoved {
-    /// It stays, as with iptables.
+    /// They stay open, as with iptables.
     #[default]
     Keep,
-    /// It is ended at once: the application gets an error, the server a reset.
+    /// vipnat ends them at once: the application gets an error, the server a reset.
     Kill,
-    /// The same after so many seconds, 1 to [`OnBackendRemoved::MAX_DRAIN`].
+    /// vipnat ends them after this number of seconds, 1 to [`OnBackendRemoved::MAX_DRAIN`].
     Drain(u32),
 }
 
 impl OnBackendRemoved {
-    /// Every way, the default first.
+    /// Every policy, the default first.
     pub const ALL: [Self; 3] = [Self::Keep, Self::Kill, Self::Drain(60)];
 
     /// The longest time to drain: a day.
     pub const MAX_DRAIN: u32 = 86_400;
 
-    /// How the table says it.
+    /// The word for it in a table.
     pub fn word(self) -> &'static str {
         match self {
             Self::Keep => "keep",
@@ -94,7 +92,7 @@ impl OnBackendRemoved {
         }
     }
 
-    /// After how many seconds it is ended, if that is not at once or never.
+    /// The seconds until connections are ended, if the policy is to drain.
     pub fn drain_seconds(self) -> Option<u32> {
         match self {
             Self::Drain(seconds) => Some(seconds),
@@ -108,9 +106,9 @@ impl OnBackendRemoved {
 pub struct Backend {
     /// Never a VIP, multicast, broadcast or 0.0.0.0/8.
     pub ip: Ipv4Addr,
-    /// The port to connect to; `None` keeps the one the application asked for.
+    /// The port to connect to; `None` keeps the port that the application asked for.
     pub port: Option<NonZeroU16>,
-    /// Turns in each round, 1 to [`Backend::MAX_WEIGHT`].
+    /// Its share of the turns, 1 to [`Backend::MAX_WEIGHT`].
     pub weight: u16,
 }
 
@@ -120,24 +118,25 @@ impl Backend {
 }
 
 impl Service {
-    /// The longest round, so that no service takes more than a small part of the kernel's slots.
+    /// The longest round. It keeps one service from filling the map of slots.
     pub const MAX_TURNS: u64 = 16_384;
 
-    /// How many turns a round has.
+    /// The number of turns in a round.
     pub fn round(&self) -> u64 {
         self.weights().sum()
     }
 
-    /// The order of the turns of a round: each backend as often as its weight says, spread as
-    /// evenly as can be, so that with equal weights it is the list itself.
+    /// The turns of one round. Each backend gets as many as its weight, spread evenly; with equal
+    /// weights, the turns are the list of backends.
     ///
-    /// Smooth weighted round robin: at each turn every backend gains its weight, the one that has
-    /// most goes and pays the total (nginx, commit 52327e0627f4, explains it).
+    /// This is smooth weighted round robin: at each turn every backend gains its weight as credit, the
+    /// one with the most credit takes the turn and pays the sum of all weights (nginx, commit
+    /// 52327e0627f4, explains it).
     pub fn turns(&self) -> impl Iterator<Item = &Backend> {
         self.order().filter_map(|turn| self.backends.get(turn))
     }
 
-    /// The same as indices of backends.
+    /// The turns of one round, as indices of backends.
     pub fn order(&self) -> impl Iterator<Item = usize> + use<> {
         let weights: Vec<u64> = self.weights().collect();
         let round = self.round().cast_signed();
@@ -146,14 +145,14 @@ impl Service {
             for (credit, weight) in credits.iter_mut().zip(&weights) {
                 *credit += weight.cast_signed();
             }
-            // The first of those that have most, hence the reversal: max_by_key takes the last.
+            // The first of several with the most credit must win; max_by_key takes the last, hence rev.
             let next = (0..credits.len()).rev().max_by_key(|i| credits[*i])?;
             credits[next] -= round;
             Some(next)
         })
     }
 
-    /// The weights of the backends, divided by what they have in common.
+    /// The weights of the backends, divided by their greatest common divisor.
     pub fn weights(&self) -> impl Iterator<Item = u64> {
         let all = self.backends.iter().map(|backend| u64::from(backend.weight));
         let common = all.clone().fold(0, gcd).max(1);
@@ -161,7 +160,7 @@ impl Service {
     }
 }
 
-/// The greatest common divisor; that of 0 and a number is the number.
+/// The greatest common divisor; for 0 and a number, it is the number.
 pub(crate) fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }

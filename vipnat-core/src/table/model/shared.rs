@@ -1,4 +1,9 @@
-//! Relationships that share a VIP: two users of one service, say. For the kernel they are one.
+//! Relationships that share a VIP, such as two users of one service. In the kernel they are one mapping.
+//!
+//! A bit for each address finds shared VIPs. With a hash set instead, [`Desired`] of 60,000
+//! relationships takes more than twice as long to make (11 ms, not 4 to 5; medians of 15 paired runs).
+//!
+//! [`Desired`]: crate::model::Desired
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -7,14 +12,14 @@ use super::{
     table::{App, Relationship},
 };
 
-/// A relationship that is not alone with its VIP, by its name.
+/// A relationship and its name.
 type Named<'a> = (&'a str, &'a Relationship);
 
 /// A bit for each address of 169.254.0.0/16.
 struct Seen(Vec<u64>);
 
 impl Seen {
-    /// Notes an address, and says whether it was noted before.
+    /// Marks an address. Returns whether it was marked already.
     fn again(&mut self, vip: Ipv4Addr) -> bool {
         let [_, _, high, low] = vip.octets();
         let number = usize::from(u16::from_be_bytes([high, low]));
@@ -25,11 +30,11 @@ impl Seen {
     }
 }
 
-/// So few are compared with each other; for more it pays to have the bits.
+/// Up to this number, relationships are compared with each other; above, the bits are faster.
 const FEW: usize = 32;
 
 impl App {
-    /// The relationships as the kernel knows them: one for each VIP, which is the first that has it.
+    /// One relationship for each VIP: the first that has it. The kernel has a mapping for each of these.
     pub fn mappings(&self) -> impl Iterator<Item = (&str, &Relationship)> {
         let mut shared = self.shared();
         for all in shared.values_mut() {
@@ -41,7 +46,7 @@ impl App {
         })
     }
 
-    /// The VIPs that several relationships have, each with all of these, in their order.
+    /// The VIPs that several relationships share, each with all of these, in the order of names.
     pub fn shared(&self) -> BTreeMap<Ipv4Addr, Vec<Named<'_>>> {
         let all = &self.relationships;
         let mut shared = BTreeMap::new();
@@ -68,7 +73,7 @@ impl App {
     }
 }
 
-/// What one mapping of the kernel can't be for both of two relationships with one VIP, if anything.
+/// The first key in which two relationships with the same VIP differ, so that no mapping serves both.
 pub(crate) fn difference(
     (one, its_service): (&Relationship, &Service),
     (other, other_service): (&Relationship, &Service),

@@ -1,4 +1,4 @@
-//! The checked table: its types hold nothing that a check would refuse.
+//! A checked table, its apps and their relationships.
 
 use std::{collections::BTreeMap, net::Ipv4Addr, num::NonZeroU16, sync::Arc};
 
@@ -11,44 +11,49 @@ use super::{
     service::{Backend, Service},
 };
 
-/// A checked relationship table.
+/// A checked relationship table. `validate` makes it, or an import.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
     /// The services, by name.
     pub services: BTreeMap<String, Service>,
-    /// The apps, by name; at least one, no two with the same cgroup.
+    /// The apps, by name; at least one. No two have the same cgroup.
     pub apps: BTreeMap<String, App>,
 }
 
-/// A container, or several alike: the cgroups whose sockets are translated.
+/// A container, or several alike: the cgroups whose sockets vipnat translates.
 #[derive(Clone, Debug, PartialEq)]
 pub struct App {
-    /// Below the cgroup v2 mount; never the mount itself. `None`: those that are attached by hand.
+    /// Paths below the cgroup v2 mount, never the mount itself. `None`: only cgroups that
+    /// `vipnat attach` names.
     pub cgroup: Option<Cgroups>,
-    /// The endpoints of its relationships, by the name of the relationship, which may have several.
-    /// Those with one VIP say the same of it.
+    /// The endpoints of its relationships, by the name of the relationship. A relationship may have
+    /// several. Endpoints with the same VIP have equal ports, protocols and backends.
     pub relationships: ByName<Relationship>,
 }
 
-/// A named dependency of an app on a service, or one of its endpoints.
+/// One endpoint of a relationship, which is a named dependency of an app on a service.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Relationship {
-    /// The name of a service of the same table; shared, since there are far fewer services.
+    /// The name of a service of the same table.
+    ///
+    /// All relationships of a service share one allocation. With a string for each, reading a JSON
+    /// table of 60,000 relationships and dropping it takes 11 % more time and 31 % more memory.
     pub service: Arc<str>,
-    /// In 169.254.0.0/16, and not the well-known address of another service.
+    /// An address of 169.254.0.0/16 that no other well-known service has.
     pub vip: Ipv4Addr,
-    /// The only port to translate; `None`: all.
+    /// The only port that is translated; `None`: all.
     pub port: Option<NonZeroU16>,
-    /// The only protocol to translate, TCP or UDP; `None`: all that have connect-time hooks.
+    /// The only protocol that is translated, TCP or UDP; `None`: both.
     pub protocol: Option<Protocol>,
-    /// Whether the application reads `instance_ips`, the backends.
+    /// Whether the application also reads `instance_ips`, the addresses of the backends.
     pub instance_ips: bool,
-    /// What the application reads back, beside what vipnat fills in; shared by those without any.
+    /// Values that the application reads, beside those that vipnat fills in. Relationships without
+    /// any share one empty map.
     pub endpoint: Arc<Map<String, Value>>,
 }
 
 impl Table {
-    /// The backends of a relationship.
+    /// The backends of a relationship of this table.
     ///
     /// # Panics
     ///

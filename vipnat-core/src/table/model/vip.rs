@@ -1,11 +1,11 @@
-//! Virtual IPs: derived from names, inside 169.254.0.0/16, outside what others use there.
+//! Virtual IPs: derived from names, inside 169.254.0.0/16, outside the ranges that others use.
 
 use std::net::Ipv4Addr;
 
 use sha2::{Digest as _, Sha256};
 use vipnat_common::abi::VIP_RANGE;
 
-/// The VIP of a relationship's name, which never changes.
+/// The VIP of a relationship, derived from its name. It never changes.
 ///
 /// For n = 0, 1, 2, …: SHA-256 of the UTF-8 name, followed by the single byte n when n > 0; its
 /// first four bytes as a big-endian number modulo 65,536, added to 169.254.0.0. The first address
@@ -38,10 +38,11 @@ pub(crate) fn in_range(ip: Ipv4Addr) -> bool {
     ip.octets()[..2] == VIP_RANGE
 }
 
-/// Whether names are never given an address, because others use those around it: RFC 3927 reserves
-/// 169.254.0.0/24 and 169.254.255.0/24; 169.254.169.0/24 is cloud metadata, DNS and time,
-/// 169.254.170.0/24 cloud credentials, and 169.254.20.10 node-local DNS. A relationship may ask for one
-/// by `vip`, unless it is [`well_known`](super::well_known::well_known).
+/// Whether [`vip_of`] never returns this address, because others use its neighbours.
+///
+/// RFC 3927 reserves 169.254.0.0/24 and 169.254.255.0/24. Clouds have metadata, DNS and time in
+/// 169.254.169.0/24, and credentials in 169.254.170.0/24. Node-local DNS is at 169.254.20.10. A
+/// relationship may still set such a `vip`, unless it is [`well_known`](super::well_known::well_known).
 pub(crate) fn is_reserved(ip: Ipv4Addr) -> bool {
     matches!(ip.octets(), [169, 254, 0 | 169 | 170 | 255, _] | [169, 254, 20, 10])
 }

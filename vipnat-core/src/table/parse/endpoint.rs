@@ -1,4 +1,4 @@
-//! The free-form part of a relationship, as JSON.
+//! Reads the free-form `endpoint` of a relationship as JSON.
 
 use std::{fmt, sync::Arc};
 
@@ -10,17 +10,18 @@ use serde_json::{Map, Number, Value};
 
 use crate::table::key_path::KeyPath;
 
-/// What an application reads back, read with more care than `serde_json::Value` itself takes: it
-/// keeps the last of two equal keys, makes null of infinity, shows what the `toml` crate makes of a
-/// date, and takes what somebody wrote like `serde_json`'s own form of a number for one.
+/// The values that an application reads.
+///
+/// Deserializing a `serde_json::Value` is not enough. It keeps the last of two equal keys, turns infinity
+/// into null, keeps the `toml` crate's private form of a date, and takes an object that looks like
+/// `serde_json`'s private form of a number for a number.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Endpoint(pub(crate) Option<Arc<Map<String, Value>>>);
 
-/// The only key of the table that the `toml` crate makes of a date (toml_datetime, `de.rs`).
+/// The key of the table that the `toml` crate makes of a date (toml_datetime, `de.rs`).
 const DATE: &str = "$__toml_private_datetime";
 
-/// The only key of the table that `serde_json` makes of a number in text, which it has as it was
-/// written (number.rs).
+/// The key of the table that `serde_json` makes of a number to keep all its digits (`number.rs`).
 pub(crate) const NUMBER: &str = "$serde_json::private::Number";
 
 impl<'de> Deserialize<'de> for Endpoint {
@@ -34,7 +35,7 @@ impl<'de> Deserialize<'de> for Endpoint {
     }
 }
 
-/// What a value is, for messages: what it says may be secret.
+/// The kind of a value, for messages. The value itself may be secret.
 pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -46,7 +47,7 @@ pub(crate) fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// Takes out the keys whose value is null, also below others, and lists them.
+/// Removes keys whose value is null, at every depth, and adds their paths to `out`.
 pub(crate) fn leave_out_nulls(
     object: &mut Map<String, Value>,
     path: &KeyPath,
@@ -73,7 +74,7 @@ pub(crate) fn leave_out_nulls(
     });
 }
 
-/// Any JSON, read with the same care.
+/// Any JSON value, read like an [`Endpoint`].
 pub(crate) struct Json(pub(crate) Value);
 
 impl<'de> Deserialize<'de> for Json {
@@ -107,7 +108,7 @@ impl<'de> Visitor<'de> for JsonVisitor {
         Ok(value.into())
     }
 
-    /// The `toml` crate reads more than TOML promises.
+    /// The `toml` crate reads larger numbers than TOML requires.
     fn visit_i128<E: Error>(self, value: i128) -> Result<Value, E> {
         Number::from_i128(value).map(Value::from).ok_or_else(|| E::custom("number out of range"))
     }
@@ -160,7 +161,7 @@ impl<'de> Visitor<'de> for JsonVisitor {
     }
 }
 
-/// What is behind a private key: a text that a reader made, or what somebody wrote there.
+/// The value of a private key: text that a reader made, or a value of the document.
 enum Private {
     Made(String),
     Written(Value),
@@ -172,7 +173,7 @@ impl<'de> Deserialize<'de> for Private {
     }
 }
 
-/// Readers hand over as a `String` what they made, and a text of a JSON document never.
+/// Tells both apart: readers pass text of their own as a `String`, and text of a document never so.
 struct PrivateVisitor;
 
 impl<'de> Visitor<'de> for PrivateVisitor {

@@ -1,4 +1,8 @@
-//! From key paths to lines and columns: the checks speak of objects, people want positions.
+//! From key paths to lines and columns. Checks know objects; messages also give positions.
+//!
+//! The `toml` crate keeps spans. For JSON, the search in here reads the text once for all problems and
+//! parses only the objects on the way to them. Reading the text again for each of 18,000 problems took 43
+//! seconds.
 
 use std::{borrow::Cow, fmt};
 
@@ -18,8 +22,7 @@ use crate::table::{
     key_path::{KeyPath, Step},
 };
 
-/// Line and column of the value that each problem is about, or of what is nearest above it. The text is
-/// read once for all of them.
+/// The line and column of the value of each problem, or of the nearest parent that is in the text.
 pub(crate) fn locate(
     text: &str,
     format: Format,
@@ -45,7 +48,7 @@ fn toml_offset(root: &Spanned<DeTable<'_>>, path: &KeyPath) -> usize {
     for step in path.steps() {
         let next = match step {
             Step::Key(key) => table.and_then(|table| table.get_key_value(key.as_str())).map(
-                // A table's own place is its key or header; a value's is the value.
+                // A table is placed at its key or header, any other value at itself.
                 |(name, next)| match next.get_ref() {
                     DeValue::Table(_) => (name.span().start, next),
                     _ => (next.span().start, next),
@@ -74,7 +77,7 @@ fn json_offsets(text: &str, paths: &[&KeyPath]) -> Vec<Option<usize>> {
     search.offsets
 }
 
-/// Goes down only into what some path leads to, and keeps nothing of the rest.
+/// Descends only into values that some path leads through.
 struct Search<'a> {
     text: &'a str,
     paths: &'a [&'a KeyPath],
@@ -82,7 +85,7 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    /// A value that some of the paths lead to or through, `depth` steps down.
+    /// Visits a value, `depth` steps down, that these paths lead to or through.
     fn value(&mut self, value: &'a RawValue, depth: usize, paths: Vec<usize>) {
         // The raw value borrows from the text, so its distance from the start is its offset.
         let offset = value.get().as_ptr() as usize - self.text.as_ptr() as usize;
@@ -93,19 +96,19 @@ impl<'a> Search<'a> {
         let paths: Vec<_> = paths.into_iter().filter(below).collect();
         if !paths.is_empty() {
             let inside = Inside { search: self, depth, paths };
-            // What is no object or list has nothing below it.
+            // Other values than objects and lists have no children, so an error means no match.
             let _ = inside.deserialize(&mut serde_json::Deserializer::from_str(value.get()));
         }
     }
 
-    /// Those of the paths whose next step is this one.
+    /// The paths whose next step `is_it`.
     fn along(&self, depth: usize, paths: &[usize], is_it: impl Fn(&Step) -> bool) -> Vec<usize> {
         let leads = |path: &&usize| is_it(&self.paths[**path].steps()[depth]);
         paths.iter().filter(leads).copied().collect()
     }
 }
 
-/// What some paths lead through.
+/// An object or list that some paths lead through.
 struct Inside<'s, 'a> {
     search: &'s mut Search<'a>,
     depth: usize,

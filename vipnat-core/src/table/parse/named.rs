@@ -1,4 +1,4 @@
-//! What tables are made of: texts, and objects by name.
+//! Building blocks of a table as it is written: borrowed text, and objects by name.
 
 use std::{borrow::Cow, collections::BTreeSet, fmt, marker::PhantomData, ops::Deref};
 
@@ -7,7 +7,7 @@ use serde::{
     de::{Error, MapAccess, Visitor},
 };
 
-/// A text, where it stands in the table; a copy only if that says it with escapes.
+/// A string, borrowed from the document, or copied if it is written with escapes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Text<'a>(Cow<'a, str>);
 
@@ -53,15 +53,15 @@ impl<'a, T: Into<Cow<'a, str>>> From<T> for Text<'a> {
     }
 }
 
-/// Objects, in the order of their names, no two with one name.
+/// Objects in the order of their names. A name that comes twice is an error.
 ///
-/// `CAREFUL` finds the second of two equal names where it stands, for the message; otherwise that there
-/// are two is seen at the end, where the order shows it, at a fraction of the cost.
+/// `CAREFUL` detects the second of two equal names at its place, for the message. Without it, sorting
+/// finds them at the end, which is much cheaper.
 #[derive(Debug)]
 pub(crate) struct Named<'a, T, const CAREFUL: bool = false> {
-    /// As they stand in the table.
+    /// In the order of the document.
     objects: Vec<(Text<'a>, T)>,
-    /// Their order: numbers, since the objects are large and not to be moved.
+    /// Indices into `objects` in the order of names. The objects are too large to be moved.
     order: Vec<u32>,
 }
 
@@ -111,7 +111,7 @@ impl<'de: 'a, 'a, T: Deserialize<'de>, const CAREFUL: bool> Deserialize<'de>
                     }
                     objects.push((name, object));
                 }
-                // Stable, since that is linear in names that are sorted or count upwards.
+                // A stable sort takes linear time if names are sorted or count upwards.
                 let name = |number: &u32| &objects[*number as usize].0;
                 let mut order: Vec<_> = (0..objects.len() as u32).collect();
                 order.sort_by(|one, other| name(one).cmp(name(other)));

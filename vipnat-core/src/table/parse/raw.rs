@@ -1,4 +1,4 @@
-//! The table as it is written, before it is checked.
+//! The shape of a table as it is written, before it is checked.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use super::{
     named::{Named, Text},
 };
 
-/// Read as `Table<true>`, which takes longer, only to say what is wrong: see [`Named`].
+/// A table. `CAREFUL` finds the place of repeated names, and reads slower: see [`Named`].
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table of `services` and `apps`")]
 pub(crate) struct Table<'a, const CAREFUL: bool = false> {
@@ -54,7 +54,7 @@ pub(crate) struct App<'a, const CAREFUL: bool = false> {
     pub(crate) relationships: Named<'a, Endpoints<'a>, CAREFUL>,
 }
 
-/// What a relationship has: one endpoint, as a table, or a list of them.
+/// The endpoints of a relationship: a table for one, or a list of tables.
 #[derive(Debug)]
 pub(crate) enum Endpoints<'a> {
     One(Relationship<'a>),
@@ -101,13 +101,12 @@ impl<'de: 'a, 'a> Deserialize<'de> for Endpoints<'a> {
             }
         }
 
-        // Unlike "any", it takes no number for the table that serde_json makes of one.
+        // With deserialize_any, a number would pass for the table that serde_json makes of it.
         deserializer.deserialize_struct("Endpoints", &["service"], OneOrList)
     }
 }
 
-/// An element of a list of endpoints, which must be a table. By itself serde would also take a list of
-/// the fields.
+/// An endpoint in a list, which must be a table. serde's derive would also accept a list of the fields.
 struct OfList<'a>(Relationship<'a>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for OfList<'a> {
@@ -131,7 +130,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for OfList<'a> {
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Backend<'a> {
-    /// By hand, because an untagged enum could only say "did not match any variant".
+    /// Hand-written, because the error of an untagged enum is only "did not match any variant".
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]

@@ -1,4 +1,4 @@
-//! Messages about documents that serde refuses.
+//! Turns errors of serde into messages in the words of TOML and JSON, without secrets.
 
 use super::endpoint::NUMBER;
 use crate::{
@@ -6,11 +6,11 @@ use crate::{
     text::may_be_secret,
 };
 
-/// A table whose text or shape is wrong. What follows cannot be read, so this is the only problem.
+/// The problem for a text that serde refuses. The rest is not read, so this is the only problem.
 pub(crate) fn not_read(path: &str, reason: &str, (line, column): (usize, usize)) -> Problem {
-    // serde_json repeats the position, toml explains itself on more lines.
+    // serde_json repeats the position; toml explains on further lines.
     let reason = reason.split(" at line ").next().unwrap_or(reason).replace('\n', ", ");
-    // serde's words for what has others in TOML and JSON.
+    // Replaces words of serde by those of TOML and JSON.
     let words = [
         ("type: sequence", "type: a list"),
         ("type: map", "type: a table"),
@@ -34,9 +34,9 @@ pub(crate) fn not_read(path: &str, reason: &str, (line, column): (usize, usize))
     } else {
         "the text breaks off being TOML or JSON here; look for a missing quote, bracket or comma"
     };
-    // "." and "?" are how the root and what has no name yet are written.
+    // serde_path_to_error writes "." for the root and "?" for a key that is not yet known.
     let path = path.trim_end_matches(['.', '?']);
-    // Nor is the key that serde_json makes of a number one that somebody wrote.
+    // serde_json makes a private key of a number, which is not in the text.
     let path = path.strip_suffix(NUMBER).and_then(|path| path.strip_suffix('.')).unwrap_or(path);
     Problem::new(
         if path.is_empty() { KeyPath::default() } else { KeyPath::keys(&[path]) },
@@ -46,8 +46,8 @@ pub(crate) fn not_read(path: &str, reason: &str, (line, column): (usize, usize))
     .at(line, column)
 }
 
-/// A reason without the value that it is about: that may be a connection string with its password, or a
-/// password of digits, at a place where none belongs.
+/// Removes the value from a reason. A misplaced value may be a connection string with a password, or a
+/// password of digits.
 fn without_value(reason: String) -> String {
     for (kind, expected, what) in [
         ("string \"", "\", expected ", "a string"),
@@ -64,7 +64,7 @@ fn without_value(reason: String) -> String {
     reason
 }
 
-/// A reason without the key that it is about, if that looks like a connection string.
+/// Removes the key from a reason, if it looks like a connection string.
 fn without_key(reason: String) -> String {
     let (before, after) = ("unknown field `", "`, expected ");
     match (reason.find(before), reason.rfind(after)) {

@@ -1,7 +1,7 @@
-//! From a `PLATFORM_RELATIONSHIPS` value, as real platforms write it, to a table.
+//! Imports a `PLATFORM_RELATIONSHIPS` value, as real platforms write it, as a table.
 //!
-//! Endpoints hold passwords, and people paste anything: no message repeats a text of the value, but
-//! for names of relationships and what was read as an address.
+//! Endpoints hold passwords, and people paste anything. So messages repeat no text of the value, except
+//! names of relationships and addresses.
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
@@ -24,18 +24,18 @@ use crate::table::{
     },
 };
 
-/// A table made of what an app reads.
+/// A table that was made from the value of an app.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Imported {
-    /// The table: one app, with a service for each relationship, of the same name.
+    /// The table. It has one app, and for each relationship a service of the same name.
     pub table: Table,
-    /// What the value did not say and the table had to, a sentence each.
+    /// Choices that the value left open, a sentence each.
     pub notes: Vec<String>,
-    /// What a table can't represent, if it was to be left out.
+    /// The endpoints that a table can't represent, with [`Unsupported::Skip`].
     pub skipped: Option<TableError>,
 }
 
-/// What is done about endpoints that a table can't represent.
+/// The way to treat endpoints that a table can't represent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unsupported {
     /// They are an error.
@@ -45,17 +45,17 @@ pub enum Unsupported {
 }
 
 impl Table {
-    /// Makes a table of a `PLATFORM_RELATIONSHIPS` value: the relationships of `app`, which are
-    /// replaced, and a service for each VIP. `ip` is the VIP, `instance_ips` the backends, and the rest
-    /// the endpoint.
+    /// Makes a table of a `PLATFORM_RELATIONSHIPS` value: it replaces the relationships of `app`, and makes
+    /// a service for each VIP. `ip` is the VIP, `instance_ips` are the backends, and the rest is the
+    /// endpoint.
     ///
     /// The value is JSON or its base64, in either alphabet, with or without padding and newlines.
-    /// `file` is the name that errors give.
+    /// `file` is the name in error messages.
     ///
     /// # Errors
     ///
-    /// No such value; all that a table can't represent, each with its relationship, unless it is to be
-    /// skipped. No endpoint's values are in it.
+    /// The text is no such value, or has endpoints that a table can't represent, unless these are to be
+    /// skipped. The error has no values of endpoints.
     pub fn from_platform_relationships(
         value: &[u8],
         file: &str,
@@ -90,8 +90,8 @@ impl Table {
 }
 
 impl Imported {
-    /// Takes the keys of endpoints out whose value is null, which TOML does not have; a note says
-    /// which. Nulls in lists stay.
+    /// Removes the keys of endpoints whose value is null, which TOML does not have, and adds a note for
+    /// each. Nulls in lists stay.
     pub fn leave_out_nulls(&mut self) {
         for app in self.table.apps.values_mut() {
             let labels = (0..app.relationships.len()).map(|number| app.relationships.label(number));
@@ -111,7 +111,7 @@ impl Imported {
     }
 }
 
-/// The JSON that a value is, or that its base64 says.
+/// The JSON text of a value, decoded if it is base64.
 fn json_text(value: &[u8]) -> Result<Cow<'_, str>, Problem> {
     const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
         .with_decode_allow_trailing_bits(true)

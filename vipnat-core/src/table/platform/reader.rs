@@ -1,4 +1,4 @@
-//! From the endpoints in a value to services and relationships.
+//! Makes services and relationships of the endpoints in a value.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,11 +20,11 @@ use crate::{
     text::quoted,
 };
 
-/// The relationships in a value.
+/// The relationships in a value, by name.
 pub(super) fn relationships(value: Value) -> Result<Map<String, Value>, Problem> {
     match value {
         Value::Object(all) => Ok(all),
-        // What PHP makes of an object without keys.
+        // PHP writes an object without keys as an empty list.
         Value::Array(list) if list.is_empty() => Ok(Map::new()),
         other => Err(Problem::new(
             KeyPath::default(),
@@ -47,18 +47,18 @@ pub(super) struct Reader {
 
 /// An endpoint that was the first with its VIP.
 struct Holder {
-    /// What it is called.
+    /// Its name for messages.
     label: String,
-    /// Its service, which all endpoints with the VIP have.
+    /// The service of all endpoints with this VIP.
     service: String,
-    /// Whether any of them said what its backends are.
+    /// Whether any of them has `instance_ips`.
     said: bool,
 }
 
 /// One endpoint in a value, and where it is.
 struct Found {
     path: KeyPath,
-    /// What it is called.
+    /// Its name for messages.
     label: String,
     /// Its place in the list, from 0.
     place: usize,
@@ -112,7 +112,7 @@ impl Reader {
     /// The endpoints of a relationship.
     fn endpoints(&mut self, name: &str, path: &KeyPath, endpoints: Value) -> Vec<Found> {
         let (list, is_list) = match endpoints {
-            // As some tools write a list of one.
+            // Some tools write a list of one element so.
             Value::Object(_) => (vec![endpoints], false),
             Value::Array(list) if !list.is_empty() => (list, true),
             Value::Null | Value::Array(_) => (vec![Value::Null], false),
@@ -153,7 +153,7 @@ impl Reader {
         };
         let instance_ips = backends.is_some();
         let service = if self.problems.len() > problems {
-            // It is not used.
+            // It is not used, because of the problem.
             String::new()
         } else if self.vips.contains_key(&vip) {
             self.share(&path, &label, vip, backends)
@@ -174,8 +174,8 @@ impl Reader {
         }
     }
 
-    /// The service of another endpoint with the same VIP, which is also that of this one if it has the
-    /// same backends, or doesn't say.
+    /// The service of an earlier endpoint with the same VIP. This endpoint must have the same backends, or
+    /// none given.
     fn share(
         &mut self,
         path: &KeyPath,
@@ -204,7 +204,7 @@ impl Reader {
         service
     }
 
-    /// A name for a service: that of its relationship, or for further endpoints one like it.
+    /// A free name for a service: that of its relationship, or with a number for further endpoints.
     fn unused_name(&self, name: &str, place: usize, names: &BTreeSet<String>) -> String {
         let taken = |service: &str| self.services.contains_key(service);
         if !taken(name) {
@@ -236,7 +236,7 @@ impl Reader {
     fn backends(&mut self, name: &str, path: &KeyPath, instances: Value) -> Vec<Backend> {
         let instances = match instances {
             Value::Array(list) => list,
-            // As some tools write a list of one.
+            // Some tools write a list of one element so.
             one => vec![one],
         };
         let mut seen = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! `PLATFORM_RELATIONSHIPS`: what applications read their endpoints from.
+//! Writes `PLATFORM_RELATIONSHIPS`, the variable that applications read their endpoints from.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value, json};
@@ -6,9 +6,10 @@ use serde_json::{Map, Value, json};
 use crate::table::model::{App, Relationship, Table};
 
 impl Table {
-    /// The endpoints of an app: an object of relationship names, each with a list of endpoints: the
-    /// free-form ones of the table with `ip`, the VIP, and, unless the relationship says otherwise,
-    /// `instance_ips`, the backends.
+    /// The endpoints of an app as JSON: an object with a list of endpoints for each relationship.
+    ///
+    /// Each endpoint has `ip`, the VIP, and the free-form values of the table. It also has `instance_ips`,
+    /// the backends, unless the relationship turns them off.
     pub fn relationships(&self, app: &App) -> Value {
         let App { cgroup: _, relationships } = app;
         let endpoint = |relationship: &Relationship| {

@@ -1,4 +1,4 @@
-//! The checker: collects problems, and checks words that stand in several places.
+//! The checker: collects problems, and checks the kinds of values that several keys have.
 
 use std::{net::Ipv4Addr, num::NonZeroU16, path::Path as FilePath, sync::Arc};
 
@@ -14,13 +14,12 @@ use crate::{
     text::quoted,
 };
 
-/// Collects problems. What could not be checked gets a placeholder, since the table is not used
-/// if there is any problem.
+/// Collects problems. A bad value becomes a placeholder, since a table with problems is not used.
 pub(super) struct Checker<'a> {
     pub(super) problems: Problems,
     pub(super) cgroup_mount: &'a FilePath,
     pub(super) holders: Holders,
-    /// What relationships without an endpoint share.
+    /// The empty map that relationships without an endpoint share.
     pub(super) no_endpoint: Arc<Map<String, Value>>,
 }
 
@@ -85,7 +84,7 @@ impl<'a> Checker<'a> {
         checked
     }
 
-    /// One of some words, the first of which is the default.
+    /// The meaning of one of several words. Without a text it is the default, which comes first.
     pub(super) fn word<T: Copy + Default>(
         &mut self,
         path: &KeyPathRef<'_>,

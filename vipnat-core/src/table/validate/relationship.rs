@@ -19,20 +19,20 @@ use crate::{
     text::{may_be_secret, quoted, shown_key},
 };
 
-/// What leaving a port out means for a relationship.
+/// The effect of leaving `port` out, for messages.
 const EVERY_PORT: &str = "to translate every port";
 
-/// How many services are named to somebody who misses one.
+/// The largest number of services that a message lists if one is missing.
 const MAX_KNOWN: usize = 10;
 
-/// Endpoint keys that vipnat fills in.
+/// Keys of endpoints that vipnat fills in.
 const FILLED_IN: [&str; 2] = ["ip", "instance_ips"];
 
-/// What relationships need to know of services.
+/// The services of the table, for the relationships that name them.
 pub(super) struct Services<'a> {
-    /// They themselves, with their names, to be shared.
+    /// Each service with its name, which relationships share.
     pub(super) named: HashMap<&'a str, (Arc<str>, &'a Service)>,
-    /// What to say to somebody who misses one.
+    /// The end of the message about a missing service.
     instead: String,
 }
 

@@ -1,4 +1,4 @@
-//! Services and their backends.
+//! Checks services and their backends.
 
 use std::{collections::HashMap, net::Ipv4Addr};
 
@@ -9,7 +9,7 @@ use crate::table::{
     parse::raw,
 };
 
-/// What leaving a port out means for a backend.
+/// The effect of leaving `port` out, for messages.
 const KEEPS_PORT: &str = "for the port that the application asks for";
 
 impl Checker<'_> {
@@ -61,7 +61,7 @@ impl Checker<'_> {
         seconds: Option<i64>,
     ) -> OnBackendRemoved {
         let unknown = |word: &str| OnBackendRemoved::ALL.iter().all(|way| way.word() != word);
-        // Then whether there is a time to drain can't be told.
+        // With an unknown word, `drain-seconds` is neither right nor wrong.
         let mistaken = word.is_some_and(unknown);
         let ways = OnBackendRemoved::ALL.map(|way| (way.word(), way));
         let way = self.word(&path.key("on-backend-removed"), word, &ways);
@@ -93,7 +93,7 @@ impl Checker<'_> {
 
     fn backend(&mut self, path: &KeyPathRef<'_>, backend: &raw::Backend<'_>) -> Backend {
         let raw::Backend { ip, port, weight } = backend;
-        // A backend written as a string has no such key, and is then its own place.
+        // A backend written as a string has no key `ip`; the problem is then placed at the string.
         let ip = self.backend_ip(&path.key("ip"), ip).unwrap_or(Ipv4Addr::UNSPECIFIED);
         let port = port.and_then(|port| self.port(&path.key("port"), port, KEEPS_PORT));
         let weight = match weight {

@@ -24,12 +24,12 @@ pub(crate) fn validate(raw: &raw::Table<'_>, cgroup_mount: &FilePath) -> Result<
 }
 
 impl App {
-    /// An app without relationships. `file` is the name that errors give; `cgroup_mount` is where
-    /// cgroup v2 is mounted.
+    /// An app without relationships. `file` is the name in error messages; `cgroup_mount` is the mount
+    /// point of cgroup v2.
     ///
     /// # Errors
     ///
-    /// What is wrong with its name or its cgroup.
+    /// The mistakes in its name and its cgroup.
     pub fn new(
         name: &str,
         cgroup: &str,
@@ -125,7 +125,7 @@ impl Checker<'_> {
         App { cgroup, relationships }
     }
 
-    /// Gives the last of these its VIP. Another one may have the same, if both mean the same by it.
+    /// Checks the VIP of the last of these. Another may have the same VIP if one mapping serves both.
     fn hold(
         &mut self,
         path: &KeyPathRef<'_>,
@@ -140,7 +140,7 @@ impl Checker<'_> {
         let other = relationships.nth(other_number);
         let service =
             |of: &Relationship| services.named.get(&*of.service).map(|(_, service)| *service);
-        // A service that is missing is a mistake of its own.
+        // A missing service was reported already.
         let (Some(service), Some(others)) = (service(one), service(other)) else {
             return;
         };
