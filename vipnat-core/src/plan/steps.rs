@@ -21,8 +21,9 @@
 //! 10. Free the slots that an earlier command emptied.
 //!
 //! [`execute`](super::execute()) carries the steps out, on the maps of the kernel and on those in memory.
-//! `tests/interleavings` stops real readers between any two writes of these steps, and shows that no
-//! other order of neighbours would do, but for those that it names.
+//! The model in `tests/interleavings` carries out these same lists, and stops readers at each of their
+//! accesses. `seam.rs` there names each pair of neighbours: where the order matters, the model finds a
+//! connect that goes astray once the two change places.
 
 use vipnat_common::{Range, Slot, VipKey};
 

@@ -1,4 +1,7 @@
-//! Plans carried out write by write, and step by step with readers in between.
+//! Steps carried out write by write, and with readers in between.
 
-pub(super) mod each_write;
+mod each_write;
+mod fake;
 mod interleavings;
+mod plans;
+mod tables;

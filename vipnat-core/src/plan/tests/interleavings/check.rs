@@ -1,25 +1,25 @@
-//! What an answer may be, by the tables that were current while it was found.
+//! Checks an answer against the tables that were current while the reader found it.
 
 use vipnat_common::{Destination, Target, Verdict, VipKey};
 
 use super::{
+    history::{Current, History},
     reader::{Access, Answer, Question, Reader, Told},
     scenario::Scenario,
-    writer::{Current, History},
 };
 use crate::{
     model::Mapping,
-    plan::tests::each_write::{Seen, allowed},
+    plan::tests::tables::{Seen, allowed},
 };
 
-/// A reader, and what the tables say to its question.
+/// A reader, and the answers that each table allows.
 pub(super) struct Asking {
     pub(super) reader: Reader,
     pub(super) to: Destination,
     pub(super) head: VipKey,
     /// By moment.
     pub(super) current: Vec<Current>,
-    /// What each table allows.
+    /// The answers that each table allows.
     allowed: Vec<Vec<Seen>>,
     /// The backends that each table has for the VIP, on whatever ports.
     backends: Vec<Vec<[u8; 4]>>,
@@ -35,8 +35,8 @@ pub(super) struct Run {
     pub(super) torn: bool,
     /// The writer took no step meanwhile.
     pub(super) alone: bool,
-    /// The writer took one in each look.
-    pub(super) always_disturbed: bool,
+    /// The writer took a step in each look; see [`Scenario::empty_looks`] for the exception.
+    pub(super) may_retry: bool,
 }
 
 impl Asking {
@@ -47,17 +47,22 @@ impl Asking {
                 table.iter().filter(|rule| rule.app_id == to.app && rule.vip.octets() == to.ip);
             own.flat_map(|rule| &*rule.turns).map(|turn| turn.ip.octets()).collect()
         };
+        let mut current = history.current((to.app, to.ip));
+        if scenario.moves {
+            // The new table has other VIPs for the cgroup, but none in this app.
+            current.iter_mut().for_each(|current| (current.oldest, current.newest) = (0, 0));
+        }
         Self {
             reader: Reader::new(question, scenario.ignore_owner),
             to,
             head: VipKey::head(to.app, to.ip),
-            current: history.current((to.app, to.ip)),
+            current,
             allowed: scenario.tables.iter().map(|table| allowed(table, &to)).collect(),
             backends: scenario.tables.iter().map(backends).collect(),
         }
     }
 
-    /// What is wrong with an answer, if anything is.
+    /// Says why an answer is wrong, if it is.
     pub(super) fn check(&self, answer: Answer, run: &Run) -> Result<(), String> {
         let Current { remembered, oldest, newest, coming } = run.current;
         let (right, tables) = match (answer, self.reader.question) {
@@ -78,7 +83,7 @@ impl Asking {
 }
 
 /// A verdict is one of a table that was current, and takes one turn if it leads somewhere: that
-/// turn's backend. It is [`Verdict::Retry`] only if there was no quiet look.
+/// turn's backend. It is [`Verdict::Retry`] only if the reader had no quiet look.
 fn is_verdict_right(verdict: Verdict, run: &Run, tables: &[Vec<Seen>]) -> bool {
     let turns = run.told.iter().filter_map(|(_, told)| match told {
         Told::Turn(turn) => Some(*turn as usize),
@@ -94,7 +99,7 @@ fn is_verdict_right(verdict: Verdict, run: &Run, tables: &[Vec<Seen>]) -> bool {
             tables.iter().any(|seen| is_turn(seen) || is_one(seen))
         }
         (Verdict::Redirect(_), []) => false,
-        (Verdict::Retry, _) => run.always_disturbed,
+        (Verdict::Retry, _) => run.may_retry,
         (Verdict::Pass | Verdict::Unreachable, _) => {
             tables.iter().any(|table| table.contains(&verdict.into()))
         }

@@ -1,7 +1,7 @@
 //! Every schedule of a writer and of readers, one after the other.
 //!
-//! In each state either the writer or the reader takes the next step. A state that is met again is
-//! not gone through again: how many schedules there are from it on is known.
+//! In each state either the writer or the reader takes the next step. The explorer visits each state
+//! once, and then knows how many schedules begin there.
 
 use std::{collections::HashMap, ops::AddAssign};
 
@@ -9,17 +9,18 @@ use vipnat_common::{Verdict, VipKey};
 
 use super::{
     check::{Asking, Run},
-    memory::{Memory, Step, WORDS},
+    history::{Current, History},
+    memory::{Atom, Memory, WORDS},
+    protocol::Protocol,
     reader::{Access, Answer, Next, Question, Told},
     scenario::Scenario,
     state::{At, Began, Look, Progress, State},
-    writer::{Current, History, Protocol},
 };
 
 /// How many turns each VIP of the first table has given.
 const TURNS: u8 = 3;
 
-/// How many schedules there are, and in how many of them something comes to nothing.
+/// How many schedules there are, and how many of them end without a result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) schedules: u128,
@@ -41,7 +42,7 @@ impl AddAssign for Tally {
     }
 }
 
-/// What must not happen, and the schedule in which it does, last step first.
+/// A wrong answer, and the schedule that leads to it, last step first.
 #[derive(Debug)]
 pub(super) struct Violation {
     pub(super) what: String,
@@ -68,8 +69,10 @@ pub(super) struct Explorer<'a> {
     history: &'a History,
     barriers: Vec<usize>,
     asking: Vec<Asking>,
-    /// How many looks of a decision may miss what is there all the time.
+    /// How many looks of a decision may miss an entry that is there all the time.
     misses: u32,
+    /// See [`Scenario::empty_looks`].
+    empty_looks: bool,
     known: HashMap<State, Tally>,
 }
 
@@ -81,13 +84,14 @@ impl<'a> Explorer<'a> {
             barriers: history.barriers(),
             asking: asking.collect(),
             misses: scenario.misses,
+            empty_looks: scenario.empty_looks,
             known: HashMap::new(),
         }
     }
 
     /// Goes through all schedules, up to the end of the last reader.
     pub(super) fn explore(mut self) -> Result<Tally, Violation> {
-        let named_by = self.history.moments[0].named_by;
+        let named_by = self.history.moments()[0].named_by;
         let given = named_by.map(|name| if name.is_some() { TURNS } else { 0 });
         let progress = Progress::default();
         let start = State { moment: 0, reader: 0, progress, cursors: given, given };
@@ -105,8 +109,8 @@ impl<'a> Explorer<'a> {
         }
         let mut tally = Tally::default();
         if let Some(next) = self.write(state) {
-            let step = self.history.steps[state.moment];
-            tally += self.visit(next).map_err(|violation| violation.after(format!("{step:?}")))?;
+            let atom = self.history.atoms()[state.moment];
+            tally += self.visit(next).map_err(|violation| violation.after(format!("{atom:?}")))?;
         }
         for (next, told) in self.read(state).map_err(Violation::new)? {
             let visited = match told {
@@ -126,10 +130,10 @@ impl<'a> Explorer<'a> {
     }
 
     fn memory(&self, state: &State) -> &Memory {
-        &self.history.moments[state.moment]
+        &self.history.moments()[state.moment]
     }
 
-    /// What the reader asks for.
+    /// The access that the reader is at.
     fn access(&self, state: &State) -> Access {
         match self.asking[state.reader].reader.next(state.progress.node) {
             Next::Access(access) => access,
@@ -139,7 +143,7 @@ impl<'a> Explorer<'a> {
 
     /// The writer takes a step, if it can.
     fn write(&self, mut state: State) -> Option<State> {
-        let step = *self.history.steps.get(state.moment)?;
+        let atom = *self.history.atoms().get(state.moment)?;
         if let Some(began) = &mut state.progress.began {
             if began.barrier == state.moment {
                 return None;
@@ -148,10 +152,10 @@ impl<'a> Explorer<'a> {
             state.progress.look.disturbed = true;
         }
         state.moment += 1;
-        match step {
-            Step::Reset(cursor) => state.cursors[cursor as usize] = 0,
-            Step::New(cursor, _) => state.given[cursor as usize] = 0,
-            Step::Link(_) | Step::Unlink(_) => {
+        match atom {
+            Atom::Reset(cursor) => state.cursors[cursor as usize] = 0,
+            Atom::New(cursor, _) => state.given[cursor as usize] = 0,
+            Atom::Link(_) | Atom::Unlink(_) => {
                 if let (At::LooksUp { met, changed: _, absent }, Access::Range(key)) =
                     (state.progress.at, self.access(&state))
                 {
@@ -168,8 +172,11 @@ impl<'a> Explorer<'a> {
         Some(state)
     }
 
-    /// The reader takes a step: all that can come of it, with what it is told if the access is done.
+    /// The reader takes a step. Returns each possible state, with the reader's value if the access is done.
     fn read(&self, mut state: State) -> Result<Vec<(State, Option<Told>)>, String> {
+        if state.progress.began.is_none() && self.history.has_moved(state.moment) {
+            return Ok(vec![]);
+        }
         let (began, barrier) = (state.progress.began, self.barriers[state.moment]);
         let current = self.asking[state.reader].current[state.moment];
         state.progress.began = began.or(Some(Began { current, barrier, alone: true }));
@@ -186,7 +193,9 @@ impl<'a> Explorer<'a> {
         match progress.at {
             At::Start => {
                 if *key == self.asking[state.reader].head {
-                    progress.quiet |= progress.node != 0 && !progress.look.disturbed;
+                    let Look { disturbed, empty, missed: _ } = progress.look;
+                    let is_quiet = !disturbed && !(empty && self.empty_looks);
+                    progress.quiet |= progress.node != 0 && is_quiet;
                     progress.look = Look::default();
                 }
                 let absent = memory.linked(key).is_none();
@@ -207,6 +216,7 @@ impl<'a> Explorer<'a> {
                 }
                 let progress = &mut state.progress;
                 progress.at = At::Start;
+                progress.look.empty |= *key == self.asking[state.reader].head;
                 if !absent && !progress.look.missed {
                     progress.misses += 1;
                     progress.look.missed = true;
@@ -257,7 +267,7 @@ impl<'a> Explorer<'a> {
         Ok((state, Some(Told::Turn(turn.into()))))
     }
 
-    /// The reader goes on with what it was told, perhaps to its end.
+    /// The reader goes on with the value it was told, perhaps to its end.
     fn told(&mut self, mut state: State, told: Told) -> Result<Tally, Violation> {
         let asking = &mut self.asking[state.reader];
         let progress = &mut state.progress;
@@ -269,12 +279,13 @@ impl<'a> Explorer<'a> {
             unreachable!("it was told something");
         };
         let Current { remembered, oldest, .. } = current;
+        let Look { disturbed, empty, missed: _ } = progress.look;
         let run = Run {
             told: asking.reader.told(progress.node),
             current: Current { remembered, oldest, ..asking.current[state.moment] },
-            torn: self.history.protocol == Protocol::TornRanges,
+            torn: self.history.protocol() == Protocol::TornRanges,
             alone,
-            always_disturbed: progress.look.disturbed && !progress.quiet,
+            may_retry: (disturbed || empty && self.empty_looks) && !alone && !progress.quiet,
         };
         asking.check(answer, &run).map_err(Violation::new)?;
         let mut tally =

@@ -1,4 +1,4 @@
-//! The maps in memory, and what changes them in one piece.
+//! The maps in memory, and the changes that a reader sees whole or not at all.
 
 use rustc_hash::FxHashMap;
 use vipnat_common::{AppId, Range, Slot, VipKey};
@@ -54,28 +54,28 @@ impl Memory {
         Snapshot { entries, slots, capacity }
     }
 
-    pub(super) fn take(&mut self, step: Step) {
-        match step {
-            Step::Key(element, key) => self.elements[element].0 = key,
-            Step::First(element, first) => self.elements[element].1.first = first,
-            Step::Count(element, count) => self.elements[element].1.count = count,
-            Step::Range(element, range) => self.elements[element].1 = range,
-            Step::Link(element) => self.chain.insert(0, element),
-            Step::Unlink(element) => self.chain.retain(|other| *other != element),
-            Step::Word(index, word, value) => self.slots[index as usize][word] = value,
-            Step::New(cursor, name) => self.named_by[cursor as usize] = Some(name),
-            Step::WaitBegins | Step::WaitEnds | Step::Reset(_) => {}
+    pub(super) fn take(&mut self, atom: Atom) {
+        match atom {
+            Atom::Key(element, key) => self.elements[element].0 = key,
+            Atom::First(element, first) => self.elements[element].1.first = first,
+            Atom::Count(element, count) => self.elements[element].1.count = count,
+            Atom::Range(element, range) => self.elements[element].1 = range,
+            Atom::Link(element) => self.chain.insert(0, element),
+            Atom::Unlink(element) => self.chain.retain(|other| *other != element),
+            Atom::Word(index, word, value) => self.slots[index as usize][word] = value,
+            Atom::New(cursor, name) => self.named_by[cursor as usize] = Some(name),
+            Atom::WaitBegins | Atom::WaitEnds | Atom::Reset(_) | Atom::Attach => {}
         }
     }
 }
 
-/// What happens to the maps in one piece.
+/// A change that a reader cannot see half of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum Atom {
     /// An element that no lookup meets any more is filled for its next use.
     Key(usize, VipKey),
     Range(usize, Range),
-    /// [`Step::Range`] where it is not copied in one piece.
+    /// [`Atom::Range`] where it is not copied in one piece.
     First(usize, u32),
     Count(usize, u32),
     Link(usize),
@@ -84,9 +84,11 @@ pub(super) enum Step {
     Word(u32, usize, Word),
     /// From here on, readers that begin are not waited for.
     WaitBegins,
-    /// Not before all readers have finished that began before [`Step::WaitBegins`].
+    /// Not before all readers have finished that began before [`Atom::WaitBegins`].
     WaitEnds,
     Reset(u32),
+    /// Nothing happens in the maps: the cgroup of the readers gets another app.
+    Attach,
     /// Nothing happens in the maps: from here on, a cursor is that of a VIP that is new.
     New(u32, Name),
 }

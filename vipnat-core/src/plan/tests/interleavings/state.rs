@@ -2,9 +2,9 @@
 
 use std::hash::{Hash, Hasher};
 
-use super::{memory::CURSORS, writer::Current};
+use super::{history::Current, memory::CURSORS};
 
-/// Where everybody is. The maps are what they are at the writer's moment, but for the cursors.
+/// Where writer and readers are. The writer's moment gives the maps, but not the cursors.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct State {
     /// How many steps the writer has taken.
@@ -18,7 +18,7 @@ pub(super) struct State {
 }
 
 impl Hash for State {
-    /// Of what mostly tells states apart; to hash all of them would take longer than all the rest.
+    /// Hashes the fields that mostly tell states apart. To hash all of them takes longer than all the rest.
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         let at = match self.progress.at {
             At::Start => 0,
@@ -38,13 +38,13 @@ pub(super) struct Progress {
     pub(super) node: u32,
     pub(super) at: At,
     pub(super) look: Look,
-    /// How many looks missed what was there all the time.
+    /// How many looks missed an entry that was there all the time.
     pub(super) misses: u32,
-    /// There was a look that came to nothing although the writer took no step.
+    /// There was a quiet look: it came to nothing although the writer took no step.
     pub(super) quiet: bool,
 }
 
-/// What is to be known of the moment when a reader began.
+/// The moment when a reader began.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Began {
     pub(super) current: Current,
@@ -79,6 +79,8 @@ pub(super) enum At {
 pub(super) struct Look {
     /// The writer has taken a step since it began.
     pub(super) disturbed: bool,
-    /// It missed what was there all the time.
+    /// It missed an entry that was there all the time.
     pub(super) missed: bool,
+    /// It found no head.
+    pub(super) empty: bool,
 }

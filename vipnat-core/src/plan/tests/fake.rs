@@ -1,0 +1,187 @@
+//! Maps in memory, as hooks read them, whose writes fail when a test wants it.
+
+use std::{cell::RefCell, collections::BTreeMap};
+
+use vipnat_common::{Count, Maps, Outlined, Range, Slot, SlotFlags, VipKey};
+
+use crate::{
+    model::{Capacity, Mapping, Snapshot},
+    plan::{MapOps, Plan, Reclaim, Step, execute},
+};
+
+/// Enough for all tables.
+pub(super) const CAPACITY: Capacity = Capacity { vips: 32, backends: 256, cursors: 32 };
+
+/// A snapshot with cursors.
+#[derive(Clone)]
+pub(super) struct FakeMaps {
+    pub(super) maps: Snapshot,
+    /// The turns that each cursor has given.
+    pub(super) cursors: RefCell<BTreeMap<u32, u64>>,
+    /// How many more writes succeed; `None` for all.
+    pub(super) writes_left: Option<usize>,
+}
+
+/// A write failed because the test wants it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Failed;
+
+impl Default for FakeMaps {
+    fn default() -> Self {
+        let maps = Snapshot::fresh(CAPACITY);
+        Self { maps, cursors: RefCell::default(), writes_left: None }
+    }
+}
+
+impl FakeMaps {
+    /// Carries steps out; calls `look` after each element that is written.
+    pub(super) fn run(
+        &mut self,
+        steps: &[Step<'_>],
+        look: impl FnMut(&Self),
+    ) -> Result<(), Failed> {
+        execute(steps, &mut Watched { fake: self, look })
+    }
+
+    /// Changes the mappings and looks at each write.
+    pub(super) fn change(
+        &mut self,
+        mappings: &[Mapping],
+        look: impl FnMut(&Self),
+    ) -> Result<(), Failed> {
+        let plan = Plan::new(&self.maps, mappings, |_| true).unwrap();
+        self.run(&plan.steps(), look)
+    }
+
+    /// Reclaims what is retired and looks at each write.
+    pub(super) fn reclaim(&mut self, look: impl FnMut(&Self)) -> Result<(), Failed> {
+        let reclaim = Reclaim::new(&self.maps);
+        self.run(&reclaim.steps(), look)
+    }
+
+    /// A whole command: repairs, reclaims and changes.
+    pub(super) fn command(
+        &mut self,
+        mappings: &[Mapping],
+        mut look: impl FnMut(&Self),
+    ) -> Result<(), Failed> {
+        let tidy = Plan::tidy(&self.maps);
+        self.run(&tidy.steps(), &mut look)?;
+        assert!(self.is_tidy());
+        self.reclaim(&mut look)?;
+        self.change(mappings, look)
+    }
+
+    /// Changes the mappings, which succeeds.
+    pub(super) fn apply(&mut self, mappings: &[Mapping]) {
+        self.change(mappings, |_| {}).unwrap();
+    }
+
+    /// Whether each slot without an entry is retired.
+    pub(super) fn is_tidy(&self) -> bool {
+        Plan::tidy(&self.maps) == Plan::default()
+    }
+
+    /// What the slot was before.
+    fn replace(&mut self, index: u32, slot: Option<Slot>) -> Option<Slot> {
+        std::mem::replace(&mut self.maps.slots[index as usize], slot)
+    }
+}
+
+/// Writes element by element.
+struct Watched<'a, F> {
+    fake: &'a mut FakeMaps,
+    look: F,
+}
+
+impl<F: FnMut(&FakeMaps)> Watched<'_, F> {
+    fn each<T>(&mut self, elements: &[T], write: impl Fn(&mut FakeMaps, &T)) -> Result<(), Failed> {
+        elements.iter().try_for_each(|element| {
+            if let Some(left) = &mut self.fake.writes_left {
+                *left = left.checked_sub(1).ok_or(Failed)?;
+            }
+            write(self.fake, element);
+            (self.look)(self.fake);
+            Ok(())
+        })
+    }
+}
+
+impl<F: FnMut(&FakeMaps)> MapOps for Watched<'_, F> {
+    type Error = Failed;
+
+    fn write_slots(&mut self, slots: &[(u32, Slot)]) -> Result<(), Failed> {
+        self.each(slots, |fake, (index, slot)| {
+            assert_eq!(fake.replace(*index, Some(*slot)), None, "slot {index} is in use");
+        })
+    }
+
+    fn switch_entries(&mut self, entries: &[(VipKey, Range)]) -> Result<(), Failed> {
+        self.each(entries, |fake, (key, range)| {
+            fake.maps.entries.insert(*key, *range);
+        })
+    }
+
+    fn remove_entries(&mut self, keys: &[VipKey]) -> Result<(), Failed> {
+        self.each(keys, |fake, key| {
+            assert!(fake.maps.entries.remove(key).is_some(), "{key:?} is there");
+        })
+    }
+
+    fn retire_slots(&mut self, slots: &[(u32, Slot)]) -> Result<(), Failed> {
+        self.each(slots, |fake, (index, slot)| {
+            let before = fake.replace(*index, Some(*slot)).expect("a slot that was in use");
+            assert_eq!(*slot, before.retired());
+        })
+    }
+
+    fn wait(&mut self) -> Result<(), Failed> {
+        self.each(&[()], |_, ()| {})
+    }
+
+    fn reset_cursors(&mut self, indices: &[u32]) -> Result<(), Failed> {
+        self.each(indices, |fake, cursor| {
+            fake.cursors.get_mut().remove(cursor);
+        })
+    }
+
+    fn empty_slots(&mut self, indices: &[u32]) -> Result<(), Failed> {
+        self.each(indices, |fake, index| {
+            let slot = fake.replace(*index, Some(Slot::EMPTIED)).expect("a slot");
+            assert!(slot.has(SlotFlags::RETIRED) && slot != Slot::EMPTIED);
+        })
+    }
+
+    fn free_slots(&mut self, indices: &[u32]) -> Result<(), Failed> {
+        self.each(indices, |fake, index| {
+            assert_eq!(fake.replace(*index, None), Some(Slot::EMPTIED));
+        })
+    }
+}
+
+impl Maps for FakeMaps {
+    fn entry(&self, key: &VipKey) -> Option<Range> {
+        self.maps.entries.get(key).copied()
+    }
+
+    fn slot(&self, index: u32) -> Option<Slot> {
+        (*self.maps.slots.get(index as usize)?).or(Slot::from_bytes(Slot::FREE))
+    }
+
+    fn take_turn(&self, cursor: u32, _: Count) -> Option<u64> {
+        let mut cursors = self.cursors.borrow_mut();
+        let turn = cursors.entry(cursor).or_default();
+        *turn += 1;
+        Some(*turn - 1)
+    }
+
+    fn peek_turn(&self, cursor: u32, _: Count) -> Option<u64> {
+        Some(self.cursors.borrow().get(&cursor).copied().unwrap_or_default())
+    }
+
+    fn random(&self) -> u32 {
+        0
+    }
+}
+
+impl Outlined for FakeMaps {}

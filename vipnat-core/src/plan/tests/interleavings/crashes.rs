@@ -1,0 +1,22 @@
+//! Crashes after each write of an apply.
+
+use super::{history::writes, scenario::Scenario};
+
+/// The scenario up to one of its tables, with a crash after each number of writes that lead there.
+/// Then comes the table after it, if there is one, or the same one again.
+pub(super) fn crashes(scenario: &Scenario, table: usize) -> Vec<Scenario> {
+    let Scenario { name, tables, protocol, .. } = scenario;
+    let whole = Scenario::of(name, tables[..=table].to_vec());
+    let mut all = Vec::new();
+    for next in [tables.get(table + 1), tables.get(table)].into_iter().flatten() {
+        let tables = [&whole.tables[..], std::slice::from_ref(next)].concat();
+        let empty_looks = table > 1;
+        let crashed = Scenario { protocol: *protocol, empty_looks, ..Scenario::of(name, tables) };
+        for crash in 0..writes(&whole) {
+            let mut crashed = crashed.clone();
+            crashed.applies[table - 1].crash = Some(crash);
+            all.push(crashed);
+        }
+    }
+    all
+}
