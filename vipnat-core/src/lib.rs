@@ -1,4 +1,4 @@
-//! The pure part of vipnat. It reads no file and makes no system call, so it builds and tests on any machine.
+//! The pure part of vipnat. It reads no file and makes no system call, so it builds and tests on any Unix.
 //!
 //! | module | purpose | start with |
 //! | --- | --- | --- |
