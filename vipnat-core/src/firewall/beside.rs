@@ -1,32 +1,32 @@
-//! What rules beside vipnat need to tell their packets from those of translated sockets.
+//! Ports by which rules beside vipnat tell their packets from those of sockets that vipnat translated.
 //!
-//! A socket that vipnat translated sends to a backend. So a packet to a VIP is one that no hook reached,
-//! and the rules track it. Its answer comes from a backend, like the answers to all translated sockets. So
-//! the rules give what they translate a source port that sockets rarely have, and know the answer by it.
+//! A socket that vipnat translated sends to a backend. So no hook translated a packet to a VIP, and the rules
+//! track it. Its reply comes from a backend, like the replies to translated sockets. So the rules change the
+//! source port to one that sockets rarely have, and recognise the reply by that port.
 
-/// Where VIPs are. All of it is tracked, also what is no VIP, or none any more.
+/// The range of VIPs. The rules track all of it, even addresses that are no VIP, or no longer one.
 pub(super) const VIPS: &str = "169.254.0.0/16";
 
-/// Ports from the first to the last.
+/// The first and the last port of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ports(pub(super) u16, pub(super) u16);
 
-/// Above those that the kernel picks for sockets (`net.ipv4.ip_local_port_range`).
+/// Ports above those that the kernel picks for sockets (`net.ipv4.ip_local_port_range`).
 pub(super) const HIGH: Ports = Ports(61_000, 65_535);
 
-/// In place of a port below 1024. Some servers, such as NFS, want such a port; none of these is assigned to
-/// a service.
+/// Ports that replace one below 1024, which servers such as NFS require. None of them is assigned to a
+/// service.
 pub(super) const LOW: Ports = Ports(914, 952);
 
-/// The ports that only root may have.
+/// The ports that only root may bind.
 pub(super) const PRIVILEGED: Ports = Ports(0, 1023);
 
-/// All ports but [`HIGH`] and [`LOW`]. Those that the kernel picks come first, since nearly every packet of a
-/// translated socket comes to one.
+/// All ports except [`HIGH`] and [`LOW`]. Ports that the kernel picks come first, since nearly every packet
+/// of a translated socket goes to one.
 pub(super) const OF_OTHERS: [Ports; 2] = [Ports(LOW.1 + 1, HIGH.0 - 1), Ports(0, LOW.0 - 1)];
 
 impl Ports {
-    /// As iptables has it, with `:`, or nft, with `-`.
+    /// The range with `:` for iptables or `-` for nft.
     pub(super) fn with(self, separator: char) -> String {
         let Self(first, last) = self;
         format!("{first}{separator}{last}")

@@ -6,32 +6,32 @@ use vipnat_common::Protocol;
 
 use crate::table::{App, Relationship, Service, Table};
 
-/// The packets that rules are for.
+/// The packets that exported rules handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packets {
-    /// TCP and UDP, which vipnat translates: the rules are used instead of it.
+    /// TCP and UDP: the rules replace vipnat.
     TcpAndUdp,
-    /// Those that no hook of vipnat reached, whatever their protocol: the rules are used beside it. All
-    /// others stay as they are, and TCP and UDP on the way out of the container untracked.
+    /// Packets to VIPs that no hook of vipnat translated, of any protocol: the rules run beside vipnat. They
+    /// leave other packets alone, and exempt TCP and UDP that leave the container from tracking.
     Unreached,
 }
 
-/// The longest comment that nft takes.
+/// The longest comment that nft accepts, in bytes.
 pub(super) const MAX_COMMENT: usize = 128;
 
-/// A relationship and the service behind it, as much of both as rules need.
+/// A relationship with its service: the input for the rules of one VIP.
 pub(super) struct Entry<'a> {
     pub(super) name: Name,
-    /// What else has the same VIP.
+    /// The other relationships with the same VIP.
     pub(super) also: Vec<Name>,
     pub(super) relationship: &'a Relationship,
     pub(super) service: &'a Service,
 }
 
 impl<'a> Entry<'a> {
-    /// Those of an app, one for each VIP.
+    /// The entries of an app, one for each VIP.
     pub(super) fn all(table: &'a Table, app: &'a App) -> Vec<Self> {
-        // The first, or only, endpoint of each name is left out.
+        // The places of all endpoints but the first of each name.
         let mut places: HashMap<*const Relationship, usize> = HashMap::new();
         for (_, endpoints) in app.relationships.groups() {
             places
@@ -57,13 +57,13 @@ impl<'a> Entry<'a> {
         self.relationship.vip
     }
 
-    /// Whether rules for `packets` translate every protocol that there is.
+    /// Whether rules for `packets` translate every protocol of IP.
     pub(super) fn is_for_all_protocols(&self, packets: Packets) -> bool {
         let Relationship { port, protocol, .. } = self.relationship;
         packets == Packets::Unreached && port.is_none() && protocol.is_none()
     }
 
-    /// The protocols among TCP and UDP, by name.
+    /// The names of its protocols among TCP and UDP.
     pub(super) fn protocols(&self) -> &'static [&'static str] {
         match self.relationship.protocol {
             Some(Protocol::Tcp) => &["tcp"],
@@ -72,9 +72,8 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// What the entry is called in comments: the names of its relationship and its service, and of
-    /// others that have the VIP, as many as there is room for. The longest names of one with its place
-    /// are a few bytes more.
+    /// The text of its comment: the names of its relationship and service, and of others with the same VIP,
+    /// as far as there is room. The longest possible first name alone exceeds the limit by a few bytes.
     pub(super) fn names(&self) -> String {
         let mut names = self.name.to_string();
         for name in &self.also {
@@ -87,12 +86,12 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// What comments call an endpoint: `db: postgres`, or the second of several `db[1]: postgres`.
+/// The name of an endpoint in comments: `db: postgres`, or `db[1]: postgres` for the second of several.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Name {
     /// The relationship.
     pub(super) name: String,
-    /// The place among the endpoints of the relationship.
+    /// Its place among the endpoints of the relationship.
     pub(super) place: usize,
     /// Its service.
     pub(super) service: String,
@@ -103,7 +102,7 @@ impl Name {
         Self { name: name.to_owned(), place, service: service.to_owned() }
     }
 
-    /// Reads the two words of a name.
+    /// Reads a name from its two words.
     pub(super) fn parse(label: &str, service: &str) -> Option<Self> {
         let label = label.strip_suffix(':')?;
         let (name, place) = placed(label).unwrap_or((label, 0));
@@ -111,7 +110,7 @@ impl Name {
     }
 }
 
-/// A name with a place behind it, apart.
+/// Splits `db[1]` into name and place.
 fn placed(label: &str) -> Option<(&str, usize)> {
     let (name, place) = label.strip_suffix(']')?.rsplit_once('[')?;
     let place: usize = place.parse().ok()?;
@@ -122,7 +121,7 @@ impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, place, service } = self;
         f.write_str(name)?;
-        // A name that looks like one with a place has its own all the same.
+        // A name that itself ends like a place needs one, to be read back.
         if *place > 0 || placed(name).is_some() {
             write!(f, "[{place}]")?;
         }

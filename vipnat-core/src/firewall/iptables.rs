@@ -1,7 +1,7 @@
-//! Rules for `iptables-restore`.
+//! Exports rules for `iptables-restore`.
 //!
-//! A chain for each VIP chooses the backend, so TCP and UDP count the same turns. A backend with a
-//! port of its own has another chain, since `--to-destination IP:PORT` needs a protocol.
+//! One chain for each VIP chooses the backend, so that TCP and UDP share the turns. A backend with a port
+//! gets a chain too, since `--to-destination IP:PORT` needs a protocol.
 
 use std::fmt;
 
@@ -11,14 +11,13 @@ use super::{
 };
 use crate::table::{App, Backend, Select, Service, Table};
 
-/// The chain that OUTPUT leads to where rules do the work of vipnat. The names of all others begin with it, so that one can tell
-/// vipnat's rules from others.
+/// The chain that OUTPUT jumps to, if rules replace vipnat. The names of all chains of vipnat begin so.
 pub(crate) const CHAIN: &str = "VIPNAT";
 
-/// The same for rules beside vipnat, which are none of a table: vipnat has it already.
+/// The chain that OUTPUT jumps to, if rules run beside vipnat. The import skips it, since vipnat has the table.
 pub(crate) const BESIDE: &str = "VIPNAT-BESIDE";
 
-/// What comments of vipnat begin with.
+/// The beginning of comments of vipnat.
 pub(crate) const COMMENT: &str = "vipnat ";
 
 /// The rules of an app of `table` as input of `iptables-restore`.
@@ -37,16 +36,17 @@ pub fn iptables(table: &Table, app: &App, packets: Packets) -> String {
     text
 }
 
-/// Keeps TCP and UDP out of connection tracking, which any rule of the nat table turns on, but for what
-/// goes to 169.254.0.0/16 and what may be an answer to it. None of this depends on the table, so a
-/// connection that was translated stays so when rules of another table take the place of these.
+/// Exempts TCP and UDP from connection tracking, which any rule of the nat table turns on. Packets to
+/// 169.254.0.0/16 and possible replies stay tracked.
+///
+/// These rules don't depend on the table. So a translated connection stays so when another table is loaded.
 fn untracked() -> Rules {
     const UNTRACKED: &str = "VIPNAT-UNTRACKED";
 
     let mut raw = Rules::empty("raw");
     raw.chain(UNTRACKED);
-    // What stays in the container has no rules of the way out, but maybe NAT of others. What is
-    // untracked goes on with the next rule all the same, so it is sent to the end of a chain.
+    // Loopback traffic is left alone, since others may use NAT for it. CT does not end the rules, so -g
+    // sends the packet to a chain after which no further rule of these follows.
     for ports in beside::OF_OTHERS {
         for protocol in ["tcp", "udp"] {
             let to = format!("-p {protocol} -m {protocol} --dport {}", ports.with(':'));
@@ -60,7 +60,7 @@ fn untracked() -> Rules {
     raw
 }
 
-/// Where connections go.
+/// The nat table: translates connections to backends.
 fn nat(entries: &[Entry<'_>], packets: Packets) -> Rules {
     let mut nat = Rules::new("nat", packets);
     if packets == Packets::Unreached {
@@ -75,8 +75,8 @@ fn nat(entries: &[Entry<'_>], packets: Packets) -> Rules {
     nat
 }
 
-/// What becomes of connections that have no backend. Only the filter table can reject. It is there
-/// also when it has nothing to say, so that what it said before goes.
+/// The filter table: rejects connections to VIPs without backends, which the nat table can't. It is written
+/// even if it is empty, to remove earlier rules.
 fn filter(entries: &[Entry<'_>], packets: Packets) -> Rules {
     let refused: Vec<_> =
         entries.iter().filter(|entry| entry.service.backends.is_empty()).collect();
@@ -90,7 +90,7 @@ fn filter(entries: &[Entry<'_>], packets: Packets) -> Rules {
     filter
 }
 
-/// The chain that OUTPUT leads to.
+/// The chain that OUTPUT jumps to.
 fn dispatch(packets: Packets) -> &'static str {
     match packets {
         Packets::TcpAndUdp => CHAIN,
@@ -98,11 +98,11 @@ fn dispatch(packets: Packets) -> &'static str {
     }
 }
 
-/// A table of rules under construction.
+/// A table of iptables under construction.
 struct Rules {
     table: &'static str,
     packets: Packets,
-    /// Declaring a chain empties it.
+    /// Chains to declare, which also empties them.
     chains: Vec<String>,
     /// The rules, a line each.
     rules: String,
@@ -113,7 +113,7 @@ impl Rules {
         Self { table, packets: Packets::Unreached, chains: Vec::new(), rules: String::new() }
     }
 
-    /// A table whose OUTPUT leads to our own chain.
+    /// A table whose OUTPUT jumps to the chain of vipnat.
     fn new(table: &'static str, packets: Packets) -> Self {
         let chain = dispatch(packets);
         let mut rules = Self { packets, ..Self::empty(table) };
@@ -130,7 +130,7 @@ impl Rules {
         self.rules += &format!("-A {chain} {rule}\n");
     }
 
-    /// Gives connections that were translated the ports by which their answers are known.
+    /// Changes the source ports of translated connections, so that their replies are recognised.
     fn change_source_ports(&mut self) {
         const PORTS: &str = "VIPNAT-PORTS";
 
@@ -147,7 +147,7 @@ impl Rules {
         }
     }
 
-    /// Leads what is for the VIP to `target`.
+    /// Sends packets for the VIP to `target`.
     fn lead_to(&mut self, target: &str, entry: &Entry<'_>) {
         let chain = dispatch(self.packets);
         let vip = format!("-d {}/32", entry.vip());
@@ -166,7 +166,7 @@ impl Rules {
         }
     }
 
-    /// Chooses among the backends of an entry.
+    /// Adds the rules that choose among the backends of an entry.
     fn select(&mut self, chain: &str, entry: &Entry<'_>) {
         let service = entry.service;
         let of = service.backends.len();
@@ -204,11 +204,11 @@ fn dnat(backend: &Backend) -> String {
     format!("-j DNAT --to-destination {}", backend.ip)
 }
 
-/// The rules that choose: the index of a backend, and what a packet that comes to the rule must meet.
+/// The rules that choose, in order: the index of a backend, and the condition of its rule.
 ///
-/// A rule counts and sees only what the ones before it left, so the first of n takes one in n, the
-/// second one in n - 1 of the others, and the last one all that is left. (n rules that each take one
-/// in n, as one often sees, leave some connections to none of them.)
+/// A rule sees and counts only packets that earlier rules passed. So the first of n rules takes one in n, the
+/// second one in n - 1 of the rest, and the last takes all that is left. (With n rules that each take one in
+/// n, a common mistake, some connections match none.)
 fn turns(service: &Service) -> Vec<(usize, String)> {
     match service.select {
         Select::RoundRobin => {
@@ -239,8 +239,8 @@ fn turns(service: &Service) -> Vec<(usize, String)> {
     }
 }
 
-/// A word as iptables-restore reads it. It takes a word for an option by its first character, so
-/// what is quoted must not begin with a name.
+/// Quotes a word for iptables-restore. It takes a word for an option by its first character, even in quotes,
+/// so text must not begin with a name from outside.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', r"\\").replace('"', r#"\""#))
 }

@@ -1,8 +1,9 @@
-//! What a table means for an app, as rules for the network namespace of its container.
+//! Rules of iptables and nft that do the same as a table, both ways.
 //!
-//! [`iptables`] and [`nft`] are pure functions of a checked table. The rules do by NAT and
-//! connection tracking what vipnat does in `connect`, so they are for the machines and protocols that
-//! vipnat can't serve, and the measure that it is compared with. [`import`] reads rules.
+//! [`iptables()`] and [`nft()`] export the relationships of an app as rules for the network namespace of its
+//! container. These use NAT and connection tracking for what vipnat does in `connect`. They serve machines
+//! and protocols that vipnat can't, and tests compare vipnat with them. [`import()`] makes relationships of
+//! rules that `iptables-save` prints.
 
 mod beside;
 mod entry;

@@ -1,7 +1,7 @@
-//! Rules for `nft -f`.
+//! Exports rules for `nft -f`.
 //!
-//! A map finds the chain of a VIP at once, however many there are, for TCP and UDP the same. A number
-//! generator there chooses the backend, so both count the same turns.
+//! A map finds the chain of a VIP in constant time. A number generator in that chain chooses the backend, so
+//! that TCP and UDP share the turns.
 
 use super::{
     beside::{self, VIPS},
@@ -41,7 +41,7 @@ pub fn nft(table: &Table, app: &App, packets: Packets) -> String {
     format!("add table ip vipnat\ndelete table ip vipnat\ntable ip vipnat {{\n{chains}}}\n")
 }
 
-/// The rules that lead to the chains of VIPs.
+/// The rules that send packets to the chains of VIPs.
 fn dispatch(served: &[&Entry<'_>], packets: Packets) -> Vec<String> {
     let lead =
         |entry: &Entry<'_>, more: &str| format!("{}{more} : goto {}", entry.vip(), chain(entry));
@@ -69,10 +69,10 @@ fn dispatch(served: &[&Entry<'_>], packets: Packets) -> Vec<String> {
     rules.into_iter().flatten().collect()
 }
 
-/// TCP and UDP.
+/// Matches TCP and UDP.
 const WITH_PORTS: &str = "meta l4proto { tcp, udp }";
 
-/// Chains, as text.
+/// Chains under construction.
 struct Chains {
     packets: Packets,
     text: String,
@@ -87,12 +87,14 @@ impl Chains {
         self.text += "  }\n";
     }
 
-    /// Keeps TCP and UDP out of connection tracking, which any NAT rule turns on, but for what goes to
-    /// 169.254.0.0/16 and what may be an answer to it. None of this depends on the table, so a connection
-    /// that was translated stays so when rules of another table take the place of these.
+    /// Exempts TCP and UDP from connection tracking, which any NAT rule turns on. Packets to 169.254.0.0/16
+    /// and possible replies stay tracked.
+    ///
+    /// These rules don't depend on the table. So a translated connection stays so when another table is
+    /// loaded.
     fn untracked(&mut self) {
         let hook = |name| format!("type filter hook {name} priority -300; policy accept;");
-        // What stays in the container has no rules of the way out, but maybe NAT of others.
+        // Loopback traffic is left alone, since others may use NAT for it.
         let mut answers =
             vec![hook("prerouting"), "iif lo return".to_owned(), format!("ip saddr {VIPS} return")];
         answers.extend(
@@ -109,7 +111,7 @@ impl Chains {
         self.add("untracked-output", output);
     }
 
-    /// Gives connections that were translated the ports by which their answers are known.
+    /// Changes the source ports of translated connections, so that their replies are recognised.
     fn source_ports(&mut self) {
         let (privileged, low, high) =
             (beside::PRIVILEGED.with('-'), beside::LOW.with('-'), beside::HIGH.with('-'));
@@ -129,7 +131,7 @@ impl Chains {
         let all_protocols = entry.is_for_all_protocols(self.packets);
         let dnat = |backend: &Backend| match backend.port {
             Some(port) => {
-                // nft wants to be told that there are ports.
+                // nft requires a match on the protocol before it accepts a port.
                 let mut rules = vec![format!("{} dnat to {}:{port}", transport(entry), backend.ip)];
                 rules.extend(all_protocols.then(|| format!("dnat to {}", backend.ip)));
                 rules
@@ -140,7 +142,7 @@ impl Chains {
         let actions = match service.backends.as_slice() {
             [backend] => dnat(backend),
             backends if ports => {
-                // The elements of a map are all with a port or all without, so here are chains.
+                // In one map, all elements have a port or none has, so chains take its place.
                 for (i, backend) in backends.iter().enumerate() {
                     self.add(&format!("{chain}-{}", i + 1), dnat(backend));
                 }
@@ -154,12 +156,12 @@ impl Chains {
     }
 }
 
-/// The chain of a VIP. Names begin with a letter.
+/// The name of the chain of a VIP. It must begin with a letter.
 fn chain(entry: &Entry<'_>) -> String {
     format!("vip-{}", entry.vip())
 }
 
-/// What packets for the VIP of an entry are meant, with a space behind it unless that is all.
+/// The match for the protocols and the port of an entry, with a space behind it. Empty for all packets.
 fn which(entry: &Entry<'_>, packets: Packets) -> String {
     if entry.is_for_all_protocols(packets) {
         return String::new();
@@ -168,7 +170,7 @@ fn which(entry: &Entry<'_>, packets: Packets) -> String {
     format!("{} {port}", transport(entry))
 }
 
-/// The protocols of an entry.
+/// The match for the protocols of an entry.
 fn transport(entry: &Entry<'_>) -> String {
     match entry.protocols() {
         [protocol] => format!("meta l4proto {protocol}"),
@@ -176,7 +178,7 @@ fn transport(entry: &Entry<'_>) -> String {
     }
 }
 
-/// Looks a number up that says whose turn it is.
+/// The expression that draws a number and maps it to a backend.
 fn choose(service: &Service, map: &str, backend: impl Fn(usize) -> String) -> String {
     let round = service.round();
     match service.select {
@@ -204,7 +206,7 @@ fn list(elements: impl IntoIterator<Item = String>) -> String {
     format!("{{ {} }}", elements.join(", "))
 }
 
-/// The names of an entry, as much as nft takes. It has no way to write a quotation mark.
+/// The comment of an entry, cut to the length that nft accepts. nft has no way to write a quotation mark.
 fn comment(entry: &Entry<'_>) -> String {
     let names = entry.names();
     let names = &names[..names.floor_char_boundary(MAX_COMMENT)];

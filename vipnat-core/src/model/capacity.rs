@@ -1,13 +1,13 @@
-//! How large the maps are: as the table needs, with some room.
+//! The sizes of the maps: those that a table needs, with some room.
 
 use vipnat_common::abi::capacity;
 
 use super::full::MapFull;
 
-/// How many elements the maps of entries, slots and cursors hold, or how many of them are needed.
+/// A number of elements for each of the maps of entries, slots and cursors: their size, or the need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// Entries; a VIP that is limited has two.
+    /// Entries; a VIP that is limited to a port or protocol has two.
     pub vips: u32,
     /// Slots.
     pub backends: u32,
@@ -16,18 +16,18 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// The smallest maps there are.
+    /// The sizes of the smallest maps.
     pub const MIN: Self =
         Self { vips: capacity::VIPS, backends: capacity::BACKENDS, cursors: capacity::CURSORS };
 
-    /// The largest ones.
+    /// The sizes of the largest maps.
     const MAX: Self = Self {
         vips: capacity::VIPS * capacity::MOST,
         backends: capacity::BACKENDS * capacity::MOST,
         cursors: capacity::CURSORS * capacity::MOST,
     };
 
-    /// As much as this and as another one.
+    /// The larger of both, for each map.
     pub fn at_least(self, other: Self) -> Self {
         let Self { vips, backends, cursors } = other;
         Self {
@@ -37,7 +37,7 @@ impl Capacity {
         }
     }
 
-    /// As much as this and another one together.
+    /// The sum of both, for each map.
     pub fn and(self, other: Self) -> Self {
         let Self { vips, backends, cursors } = other;
         Self {
@@ -47,8 +47,8 @@ impl Capacity {
         }
     }
 
-    /// Maps for that, with room for what comes: an eighth more, and of slots three quarters, since a list
-    /// that is replaced is there beside the new one.
+    /// The sizes of maps for this need: an eighth more entries and cursors, and three quarters more slots.
+    /// Slots need more room, since a new list is written while the old one is still in use.
     pub fn with_room(self) -> Self {
         let Self { vips, backends, cursors } = self;
         let more = |needed: u32, more: u32, min: u32, max: u32| {
@@ -56,7 +56,7 @@ impl Capacity {
         };
         let room = |needed: u32, min: u32, max: u32| more(needed, needed / 8, min, max);
         let Self { vips: min_vips, backends: min_backends, cursors: min_cursors } = Self::MIN;
-        // A hash has as many buckets as the next power of two; past that, memory doubles.
+        // A hash map has a power of two of buckets; one element more would double its memory.
         let buckets = vips.checked_next_power_of_two().unwrap_or(u32::MAX);
         Self {
             vips: room(vips, min_vips, Self::MAX.vips).min(buckets.max(min_vips)),
@@ -65,7 +65,7 @@ impl Capacity {
         }
     }
 
-    /// Whether the largest maps can hold so much.
+    /// Checks that the largest maps can hold this.
     ///
     /// # Errors
     ///

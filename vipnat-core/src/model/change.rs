@@ -1,22 +1,22 @@
-//! What an apply changes, for people.
+//! The changes that an apply makes, for people.
 
 use std::{net::Ipv4Addr, path::PathBuf};
 
 use super::{capacity::Capacity, mapping::Mapping, place::Place};
 
-/// One difference that an apply makes.
+/// One change that an apply makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The programs are replaced by those of this build.
+    /// The programs of this build replace the present ones.
     Upgrade {
-        /// How the layout of the maps differed; `None` if it did not.
+        /// The difference in the layout of the maps, if there is one.
         layout: Option<String>,
     },
-    /// The table outgrew the maps, and larger ones take their place.
+    /// Larger maps replace the present ones, since the table needs more.
     Grow {
-        /// How many VIPs they hold; those that are limited count twice.
+        /// The number of VIPs that they hold; limited VIPs count twice.
         vips: u32,
-        /// How many backends, each for each of its VIPs and turns.
+        /// The number of slots. A backend needs one for each of its VIPs and turns.
         backends: u32,
     },
     /// A new app has no cgroup yet.
@@ -45,7 +45,7 @@ pub enum Change {
         /// The app.
         app: String,
     },
-    /// A VIP comes (no old rule), goes (no new one) or changes.
+    /// A VIP is added (no old mapping), removed (no new one) or changed.
     Vip {
         /// The app.
         app: String,
@@ -53,12 +53,12 @@ pub enum Change {
         relationship: Option<String>,
         /// The VIP.
         vip: Ipv4Addr,
-        /// What it did.
+        /// Its mapping before.
         old: Option<Mapping>,
-        /// What it does from now on.
+        /// Its mapping from now on.
         new: Option<Mapping>,
     },
-    /// What a crash left behind is put in order.
+    /// vipnat repairs an interrupted change.
     Repair,
 }
 

@@ -1,4 +1,4 @@
-//! What the kernel is to do, whoever says so: a table, or what it did before.
+//! The desired state: what the kernel should translate, from a table or from its present state.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,44 +14,44 @@ use super::{
 };
 use crate::table::Table;
 
-/// Everything that is to be translated.
+/// All apps that should be translated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
     /// The apps, by name.
     pub apps: BTreeMap<String, DesiredApp>,
-    /// What people call it.
+    /// The names of relationships and services.
     pub names: NameIndex,
 }
 
-/// One app.
+/// One app that should be translated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DesiredApp {
-    /// What its VIPs do. Their app id is given when it is known.
+    /// The mappings of its VIPs. [`AppId::NONE`](vipnat_common::AppId::NONE) until the app has an id.
     pub mappings: Vec<Mapping>,
-    /// Its cgroups, by id, and where each is below the mount.
+    /// Its cgroups by id, with their paths below the mount.
     pub cgroups: BTreeMap<u64, PathBuf>,
-    /// Those among them that are the app's by their path, not by a pattern.
+    /// Those of its cgroups that a path names, not a pattern.
     pub named: BTreeSet<u64>,
-    /// Those that are the app's by hand, whatever patterns say.
+    /// Those that `vipnat attach` named; patterns do not matter for them.
     pub by_hand: BTreeSet<u64>,
-    /// It may have more, which are not in view: what is attached and not in view stays so. Also if all that
-    /// was looked at was in view, since that may have changed after.
+    /// Whether it may have cgroups that vipnat can't see. Such cgroups stay attached. This can be set even
+    /// if all were seen, since cgroups may have moved afterwards.
     pub may_have_unseen: bool,
 }
 
 impl Desired {
-    /// What it takes to do what is desired.
+    /// The number of entries, slots and cursors that this takes.
     pub fn capacity(&self) -> Capacity {
         let mappings = self.apps.values().flat_map(|app| &app.mappings);
         let turns = mappings.clone().map(|Mapping { turns, .. }| turns.len().max(1) as u32);
         let turns = turns.fold(0, u32::saturating_add);
-        // One that is limited has a head as well, which has a slot.
+        // A limited VIP also has a head, which takes a slot.
         let limited = mappings.clone().filter(|rule| rule.limited()).count() as u32;
         let cursors = mappings.count() as u32;
         Capacity { vips: cursors + limited, backends: turns.saturating_add(limited), cursors }
     }
 
-    /// What a table says, but for cgroups.
+    /// The apps, mappings and names of a table, without cgroups.
     pub fn without_cgroups(table: &Table) -> Self {
         let services = table.services.iter();
         let roles: FxHashMap<_, _> =
@@ -65,8 +65,10 @@ impl Desired {
         Self { apps: apps.collect(), names: NameIndex::of(table) }
     }
 
-    /// The same, and under the names of apps that go, what the apps have that get their cgroups: as long
-    /// as a cgroup is not handed over, it has the number of the app that goes.
+    /// The same, with the mappings of heirs under the names of removed apps.
+    ///
+    /// The heir of a removed app is the app that gets its cgroup. Until the cgroup is handed over, it keeps
+    /// the id of the removed app, so that id needs the mappings of the heir.
     pub fn with_heirs<'a, C>(&self, attached: impl Iterator<Item = (&'a str, C)>) -> Self
     where
         C: Iterator<Item = u64>,
@@ -82,7 +84,7 @@ impl Desired {
         all
     }
 
-    /// Whether two say the same of apps, VIPs and backends; containers may have come and gone.
+    /// Whether both have the same apps, mappings and names. Cgroups may differ.
     pub fn same_table(&self, other: &Self) -> bool {
         let table = |desired: &Self| -> BTreeMap<_, _> {
             desired.apps.iter().map(|(name, app)| (name.clone(), app.mappings.clone())).collect()

@@ -1,20 +1,20 @@
-//! A map that is too small.
+//! The error for a map that is too small.
 
-/// A table, or a change of one, that does not fit into a map. Says which map, and what to do.
+/// A table or a change does not fit into a map. Displays the map, the shortage and a remedy.
 #[derive(Debug, thiserror::Error)]
 #[error("map `{map}` is full: {}, limit {limit}; {}", shortage(map, *needed, *free), remedy(map))]
 pub struct MapFull {
     /// The map.
     pub map: &'static str,
-    /// How many elements are needed: by the table, or, if `free` is given, by what was to be written.
+    /// The number of elements needed: by the table, or with `free`, by the write that failed.
     pub needed: usize,
-    /// How many are free where these have to be, not counting those the change itself would free.
+    /// The number of free elements in one piece, without those that the change itself will free.
     pub free: Option<usize>,
-    /// How many the map holds, or, of a table, how many the largest map would.
+    /// The size of the map. For a whole table, the size of the largest possible map.
     pub limit: u32,
 }
 
-/// `needed 12 contiguous slots, free 4`. The slots of one VIP are side by side; all that a table needs are not.
+/// `needed 12 contiguous slots, free 4`. Only the slots of one VIP have to be contiguous.
 fn shortage(map: &str, needed: usize, free: Option<usize>) -> String {
     let elements = match (map, free) {
         ("backends", Some(_)) => "contiguous slots",

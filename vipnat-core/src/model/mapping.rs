@@ -1,4 +1,4 @@
-//! What a VIP does, in the terms of the data path: no names, turns instead of weights.
+//! A mapping: one VIP of one app in the terms of the data path, with turns instead of names and weights.
 
 use std::{collections::HashMap, iter, net::Ipv4Addr, sync::Arc};
 
@@ -7,32 +7,32 @@ use vipnat_common::{AppId, ConnRecord, Protocol, Slot, SlotFlags, VipKey, abi::A
 
 use crate::table::{self, Relationship, Select, Service, UdpPinning};
 
-/// One VIP of one app.
+/// One VIP of one app, and the backends that it leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {
     /// The app.
     pub app_id: AppId,
     /// The VIP.
     pub vip: Ipv4Addr,
-    /// The only port translated, or 0 for all.
+    /// The only port that is translated, or 0 for all.
     pub port: u16,
-    /// The only protocol translated, or [`Protocol::Any`].
+    /// The only protocol that is translated, or [`Protocol::Any`].
     pub protocol: Protocol,
-    /// The round of the round robin; with [`Select::Random`], the lots. Empty: connects are refused.
-    /// Shared by all VIPs of a service.
+    /// The backends of one round, in the order of turns. [`Select::Random`] draws one of them. If there are
+    /// none, `connect` fails. All VIPs of a service share the list.
     pub turns: Arc<[Backend]>,
-    /// Who is next; round robin if there are no turns.
+    /// How the next backend is chosen; round robin if there are no turns.
     pub select: Select,
-    /// What becomes of UDP flows whose turn is gone; what the table says if there are no turns.
+    /// What happens to UDP flows when their backend is removed; the default if there are no turns.
     pub udp_pinning: UdpPinning,
 }
 
-/// Where one turn goes.
+/// The address of one turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Backend {
-    /// The backend.
+    /// The address of the backend.
     pub ip: Ipv4Addr,
-    /// Its port, or 0 for the one the application asked for.
+    /// Its port, or 0 for the port that the application asked for.
     pub port: u16,
 }
 
@@ -44,7 +44,7 @@ impl From<&table::Backend> for Backend {
 }
 
 impl Backend {
-    /// Whether this turn may have led a socket to where it is.
+    /// Whether a socket with this record may be connected to this backend.
     pub fn leads(&self, note: &ConnRecord) -> bool {
         let port = if self.port == 0 { note.vip_port } else { self.port };
         note.backend == self.ip.octets() && note.backend_port == port
@@ -52,7 +52,7 @@ impl Backend {
 }
 
 impl Mapping {
-    /// The rule of a relationship with a service.
+    /// The mapping of a relationship to a service, without an app id.
     pub fn new(relationship: &Relationship, role: &BackendSet) -> Self {
         let BackendSet { turns, select, udp_pinning } = role;
         Self {
@@ -66,12 +66,12 @@ impl Mapping {
         }
     }
 
-    /// The same for another app.
+    /// The same mapping for an app.
     pub fn of_app(&self, app_id: AppId) -> Self {
         Self { app_id, ..self.clone() }
     }
 
-    /// The flags of all its slots.
+    /// The flags of its slots.
     fn flags(&self) -> SlotFlags {
         let random = self.select == Select::Random;
         let strict = self.udp_pinning == UdpPinning::Strict;
@@ -91,9 +91,9 @@ impl Mapping {
         )
     }
 
-    /// The backends in the order of their first turns, with their turns in a round.
+    /// Each backend once, in the order of first turns, with its number of turns in a round.
     pub fn backends(&self) -> Vec<(Backend, usize)> {
-        // Most have one, and there can be very many of them.
+        // Most mappings have one backend, and there can be very many mappings.
         if let [turn] = *self.turns {
             return vec![(turn, 1)];
         }
@@ -109,13 +109,13 @@ impl Mapping {
         backends
     }
 
-    /// Whether there is a port or protocol that is not translated.
+    /// Whether it translates only one port or protocol.
     pub fn limited(&self) -> bool {
         self.port != ANY_PORT || self.protocol != Protocol::Any
     }
 
-    /// The keys of the entries of the map `vips` that make the rule, in the order in which they have to
-    /// be written: a limited entry before the head that sends readers to it.
+    /// The keys of its entries in the map `vips`, in the order of writing: the limited entry comes before the
+    /// head, which sends readers to it.
     pub fn keys(&self) -> impl Iterator<Item = VipKey> + use<> {
         let vip = self.vip.octets();
         let own = VipKey::new(self.app_id, vip, self.port, self.protocol);
@@ -123,7 +123,7 @@ impl Mapping {
         iter::once(own).chain(head)
     }
 
-    /// The slots of one of these entries.
+    /// The slots of one of its entries.
     pub fn slots(&self, owner: VipKey, cursor: u32) -> impl Iterator<Item = Slot> {
         const NOWHERE: Backend = Backend { ip: Ipv4Addr::UNSPECIFIED, port: 0 };
         let is_head = self.limited() && owner == VipKey::head(self.app_id, owner.vip);
@@ -140,7 +140,7 @@ impl Mapping {
     }
 }
 
-/// What a service is to all VIPs that lead to it.
+/// The turns and choices of a service, which all its VIPs share.
 pub struct BackendSet {
     turns: Arc<[Backend]>,
     select: Select,
@@ -150,7 +150,7 @@ pub struct BackendSet {
 impl From<&Service> for BackendSet {
     fn from(service: &Service) -> Self {
         let turns: Arc<[_]> = service.turns().map(Backend::from).collect();
-        // Without turns there is no slot to keep the choice in.
+        // Without turns there is no slot to store the choices in, so they are the defaults.
         let (select, udp_pinning) = if turns.is_empty() {
             (Select::default(), UdpPinning::default())
         } else {

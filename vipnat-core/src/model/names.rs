@@ -1,4 +1,8 @@
-//! The names of relationships and services, which the kernel does not need and people do.
+//! The names of relationships and services, which the kernel does not keep and people need.
+//!
+//! The index is one text, since each apply writes and compares all of it and looks few names up. With 60,000
+//! relationships, medians of 15 paired runs: `memmem` finds one name in 0.4 ms, `str::find` in 1.1 ms.
+//! `itoa` for the addresses makes [`Desired`](super::Desired) in 4 ms, `write!` in 8 ms.
 
 use std::{
     cell::{Cell, OnceCell},
@@ -13,30 +17,29 @@ use rustc_hash::FxHashMap;
 
 use crate::table::{OnBackendRemoved, Relationship, Table};
 
-/// Names by app and VIP.
+/// The names of relationships and services, by app and VIP.
 ///
-/// Text, since all of it is written and compared each time, and little of it is asked for: a line for each
-/// VIP, in the order of the table, with app, VIP, relationship, service and, if it is not to keep them, what
-/// becomes of connections. No name has white space in it, so tabs separate the relationships, and the
-/// services, of those that share a VIP.
+/// It is a text with a line for each VIP, in the order of the table: app, VIP, relationship and service,
+/// then the policy for removed backends, unless it is to keep connections. Names have no white space, so
+/// tabs separate the relationships, and the services, that share a VIP.
 #[derive(Clone, Default)]
 pub struct NameIndex {
     text: String,
-    /// Where the lines are, as soon as somebody asks for many.
+    /// The places of all lines, made once many were looked up.
     lines: OnceCell<Lines>,
-    /// How many were asked for.
+    /// The number of lookups so far.
     asked: Cell<usize>,
-    /// Why it is empty although there is a file.
+    /// The reason why it is empty although there is a file.
     problem: Option<String>,
 }
 
-/// So many are searched for in the text, one by one, before it pays to look where all of them are.
+/// The number of lookups that search the text; after these, an index of all lines is faster.
 const FEW: usize = 8;
 
-/// The line of each VIP of each app.
+/// The place of the line of each VIP, by app.
 type Lines = HashMap<String, FxHashMap<Ipv4Addr, Range<usize>>>;
 
-/// What people call a VIP of an app.
+/// The names of a VIP of an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
     /// The relationship.
@@ -45,18 +48,18 @@ pub struct Names {
     pub service: String,
     /// Other relationships that have the VIP, each with its service.
     pub also: Vec<(String, String)>,
-    /// What becomes of connections when the relationship itself is removed.
+    /// What happens to connections when the relationship itself is removed.
     pub on_backend_removed: OnBackendRemoved,
 }
 
 impl Names {
-    /// All relationships that have the VIP, as people read them: `db`, or `admin, db`.
+    /// The names of all relationships with this VIP, for people: `db`, or `admin, db`.
     pub fn relationships(&self) -> String {
         let others = self.also.iter().map(|(name, _)| name.as_str());
         listed(iter::once(self.relationship.as_str()).chain(others))
     }
 
-    /// Their services, in the same way.
+    /// The names of their services, for people.
     pub fn services(&self) -> String {
         let others = self.also.iter().map(|(_, service)| service.as_str());
         listed(iter::once(self.service.as_str()).chain(others))
@@ -64,7 +67,7 @@ impl Names {
 }
 
 impl NameIndex {
-    /// The names in a table.
+    /// The names of a table.
     pub fn of(table: &Table) -> Self {
         let services = table.services.iter();
         let ends: FxHashMap<&str, String> = services
@@ -104,27 +107,27 @@ impl NameIndex {
         Self { text, ..Self::default() }
     }
 
-    /// From the text of a file, whatever is in it.
+    /// An index from the text of a file. Lines that it does not understand have no names.
     pub fn from_text(text: String) -> Self {
         Self { text, ..Self::default() }
     }
 
-    /// Empty, although there is a file, which can't be read.
+    /// An empty index, with the reason why its file could not be read.
     pub fn unreadable(problem: String) -> Self {
         Self { problem: Some(problem), ..Self::default() }
     }
 
-    /// As a file holds it.
+    /// The text of its file.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Why it could not be read, if there is one.
+    /// The reason why its file could not be read, if it could not.
     pub fn problem(&self) -> Option<&str> {
         self.problem.as_deref()
     }
 
-    /// Forgets an app. Returns whether it was known.
+    /// Removes an app. Returns whether it was there.
     pub fn forget(&mut self, app: &str) -> bool {
         let is_other = |line: &&str| line.split(' ').next() != Some(app);
         let text: String = self.text.split_inclusive('\n').filter(is_other).collect();
@@ -133,7 +136,7 @@ impl NameIndex {
         known
     }
 
-    /// What people call a VIP of an app.
+    /// The names of a VIP of an app, if they are known.
     pub fn names(&self, app: &str, vip: Ipv4Addr) -> Option<Names> {
         let mut words = self.line(app, vip)?.split(' ').skip(2);
         let (mut relationships, mut services) =
@@ -150,7 +153,7 @@ impl NameIndex {
         Some(Names { relationship, service, also, on_backend_removed })
     }
 
-    /// The relationships alone, as people read them: `db`, or `admin, db`.
+    /// The relationships alone, for people: `db`, or `admin, db`.
     pub fn relationships(&self, app: &str, vip: Ipv4Addr) -> Option<String> {
         Some(listed(self.line(app, vip)?.split(' ').nth(2)?.split('\t')))
     }
@@ -169,7 +172,7 @@ impl NameIndex {
     }
 }
 
-/// The names of relationships that share a VIP and those of their services, as a line has them.
+/// The relationships that share a VIP, and their services, in the form of a line.
 fn tabbed(all: &[(&str, &Relationship)]) -> String {
     let mut pairs: Vec<_> = all.iter().map(|(name, of)| (*name, &*of.service)).collect();
     pairs.dedup();
@@ -177,7 +180,7 @@ fn tabbed(all: &[(&str, &Relationship)]) -> String {
     format!("{} {}", names.join("\t"), services.join("\t"))
 }
 
-/// Words, each once, with commas.
+/// Words with commas, without repeats.
 fn listed<'a>(words: impl Iterator<Item = &'a str>) -> String {
     let mut all: Vec<_> = words.collect();
     all.dedup();
@@ -187,7 +190,7 @@ fn listed<'a>(words: impl Iterator<Item = &'a str>) -> String {
 fn lines(text: &str) -> Lines {
     let mut lines = Lines::new();
     let mut start = 0;
-    // Those of one app come together.
+    // The lines of one app are adjacent.
     let mut app = "";
     let mut of_app = FxHashMap::default();
     for line in text.lines() {

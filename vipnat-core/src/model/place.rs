@@ -1,15 +1,15 @@
-//! Where a cgroup is, as far as it can be seen.
+//! The place of a cgroup that an app is attached to.
 
 use std::path::{Path, PathBuf};
 
-/// Where a cgroup is that an app has links on.
+/// The place of a cgroup that an app has links on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// At this path below the mount.
     At(PathBuf),
-    /// It is there, for all that can be told, but not in view. This is its id.
+    /// It may exist, but outside the part of the tree that vipnat can see. This is its id.
     Unseen(u64),
-    /// Nowhere any more.
+    /// It no longer exists.
     Gone,
 }
 

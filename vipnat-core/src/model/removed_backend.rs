@@ -1,4 +1,4 @@
-//! Which backends a change of the table takes away, and what becomes of what is connected to them.
+//! The backends that a change of the table removes, and the policy for their connections.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -16,14 +16,14 @@ use super::{
 };
 use crate::table::OnBackendRemoved;
 
-/// A backend that a VIP no longer leads to.
+/// A backend that a VIP of an app no longer leads to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemovedBackend {
     /// The app.
     pub app: String,
     /// The relationship, if its name is known.
     pub relationship: Option<String>,
-    /// The number of the app in the maps.
+    /// The id of the app in the maps.
     #[serde(rename = "scope")]
     pub app_id: AppId,
     /// The VIP.
@@ -37,7 +37,7 @@ pub struct RemovedBackend {
 pub type Mappings = BTreeMap<(AppId, Ipv4Addr), Mapping>;
 
 impl RemovedBackend {
-    /// Whether a socket with this record was led to the backend, and is led there by no other turn of the VIP either.
+    /// Whether a socket with this record is connected to the backend, and no present turn of the VIP leads there.
     pub fn was_given(&self, record: &ConnRecord, mappings: &Mappings) -> bool {
         let Self { app: _, relationship: _, app_id, vip, backend } = self;
         let of_vip = record.app_id() == *app_id && record.vip == vip.octets();
@@ -45,7 +45,7 @@ impl RemovedBackend {
         of_vip && backend.leads(record) && !turns.any(|turn| turn.leads(record))
     }
 
-    /// Whether the VIP leads to the backend after all.
+    /// Whether the VIP leads to the backend again.
     pub fn is_back(&self, mappings: &Mappings) -> bool {
         mappings
             .get(&(self.app_id, self.vip))
@@ -53,11 +53,13 @@ impl RemovedBackend {
     }
 }
 
-/// The backends that some changes take away, where that is not without consequence. What that is, says
-/// the names of what is desired; if the relationship itself goes, the record of what was before.
+/// The backends that some changes remove, each with its policy, unless this is to keep connections.
 ///
-/// `heirs` are the apps that get the cgroup of one that goes, by its name: that app has only got
-/// another name, if the heir has the same VIP.
+/// The policy comes from the names of the desired state. If the relationship itself is removed, it comes from
+/// `record`, the names of the state before.
+///
+/// `heirs` has, for each removed app, the app that gets its cgroup. If the heir has the same VIP, the app was
+/// only renamed.
 pub fn removed_backends(
     changes: &[Change],
     desired: &Desired,
@@ -85,8 +87,8 @@ pub fn removed_backends(
     all
 }
 
-/// How many VIPs lose backends without anything that says what is to become of their connections: neither
-/// the names of what is desired nor the record of what was before.
+/// The number of VIPs that lose backends and have no known policy: neither in the names of the desired state
+/// nor in `record`, those of the state before.
 pub fn unknown(
     changes: &[Change],
     desired: &Desired,
@@ -103,7 +105,7 @@ pub fn unknown(
     unknown.count()
 }
 
-/// Whose an app's VIPs are to be: its own, or those of the app that gets its cgroup.
+/// The app that a VIP belongs to after the change: the app itself, or its heir.
 fn owner<'a>(app: &'a str, desired: &Desired, heirs: &HashMap<&str, &'a str>) -> Option<&'a str> {
     if desired.apps.contains_key(app) { Some(app) } else { heirs.get(app).copied() }
 }

@@ -1,4 +1,4 @@
-//! Puts relationships and services together from the rules that packets can end at.
+//! Makes relationships and services of the rules at which packets can end.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -21,21 +21,21 @@ use crate::{
     table::{ByName, OnBackendRemoved, Relationship, Select, Service, UdpPinning, check_name},
 };
 
-/// What was found in rules.
+/// The result of an import.
 #[derive(Debug, Default)]
 pub struct Import {
     /// The services, by name.
     pub services: BTreeMap<String, Service>,
     /// The relationships of the app, by name, each with one of the services.
     pub relationships: ByName<Relationship>,
-    /// Rules that a table can't say, which were left out.
+    /// Rules that a table can't express. They are left out.
     pub unsupported: Vec<Remark>,
-    /// Rules that were imported, but not to the letter.
+    /// Rules that are imported with a difference, or should be kept beside vipnat.
     pub notes: Vec<Remark>,
 }
 
-/// Finds the relationships in the output of `iptables-save`: DNAT for VIPs in the OUTPUT chain of the
-/// nat table, and what the filter table refuses.
+/// Imports the output of `iptables-save`: DNAT for VIPs from the OUTPUT chain of the nat table, and VIPs that
+/// the filter table rejects.
 pub fn import(text: &str) -> Import {
     let saved = Saved::read(text);
     let Found { leaves, unsupported, notes } = walk::walk(&saved, "nat");
@@ -46,7 +46,7 @@ pub fn import(text: &str) -> Import {
     for leaf in leaves {
         vips.entry(leaf.vip).or_default().push(leaf);
     }
-    // What is translated comes to the filter table with another address.
+    // Translated packets reach the filter table with the address of a backend.
     let translated: HashSet<_> = vips.keys().copied().collect();
     for leaf in walk::walk(&saved, "filter").leaves {
         if leaf.end == End::Refused && !translated.contains(&leaf.vip) {
@@ -58,8 +58,8 @@ pub fn import(text: &str) -> Import {
         import.vip(vip, &leaves, &mut named);
     }
     for (name, mut endpoints) in named {
-        // Comments tell the place in the list, but for those of old versions, where the order of the rules
-        // is that of the list unless endpoints share VIPs with others.
+        // Comments give the place in the list. Older versions did not write it; then the rules are in the
+        // order of the list, unless endpoints share VIPs.
         endpoints.sort_by_key(|endpoint| (endpoint.place, endpoint.line));
         for Endpoint { relationship, .. } in endpoints {
             import.relationships.push(&name, relationship);
@@ -70,28 +70,28 @@ pub fn import(text: &str) -> Import {
     import
 }
 
-/// Endpoints by the names of their relationships.
+/// Endpoints, by the name of their relationship.
 type Relationships = BTreeMap<String, Vec<Endpoint>>;
 
 /// One endpoint.
 struct Endpoint {
-    /// Its place in the list of its relationship, if a comment tells.
+    /// Its place in the list of its relationship, if a comment has it.
     place: usize,
     /// The line of its first rule.
     line: usize,
-    /// Whether its name is one that the VIP gave.
+    /// Whether its name was made from the VIP.
     invented: bool,
     relationship: Relationship,
 }
 
-/// Rules for one protocol, or for both.
+/// The rules of a VIP for one protocol, or for both.
 struct Group<'a> {
     protocol: Option<Protocol>,
     leaves: Vec<&'a Leaf<'a>>,
 }
 
 impl Import {
-    /// Takes in all rules for a VIP, which must amount to one relationship.
+    /// Imports all rules for a VIP, which must make one relationship.
     fn vip(&mut self, vip: Ipv4Addr, all: &[Leaf<'_>], named: &mut Relationships) {
         let Some(port) = all.first().map(|leaf| leaf.conditions.port) else {
             return;
@@ -148,8 +148,8 @@ impl Import {
         }
     }
 
-    /// Adds a service, under the name that vipnat's comments give or else under one that the VIP gives.
-    /// Relationships share it if it is the same for both.
+    /// Adds a service, with the name from a comment of vipnat, or else one made from the VIP. Relationships
+    /// with the same name and service share it.
     fn service(&mut self, vip: Ipv4Addr, service: Service, name: Option<String>) -> String {
         let same = |other: &Service| *other == service;
         let name = name
@@ -160,7 +160,7 @@ impl Import {
     }
 }
 
-/// A name that a VIP gives and nothing else has.
+/// An unused name, made from a VIP.
 fn invented<T>(vip: Ipv4Addr, taken: &BTreeMap<String, T>) -> String {
     let [_, _, a, b] = vip.octets();
     let mut name = format!("vip-{a}-{b}");
@@ -170,7 +170,7 @@ fn invented<T>(vip: Ipv4Addr, taken: &BTreeMap<String, T>) -> String {
     name
 }
 
-/// The rules for a port, by protocol. TCP and UDP are one group if they go the same way.
+/// The rules for a port, by protocol. TCP and UDP are one group if their rules are the same.
 fn groups<'a>(leaves: &'a [Leaf<'a>], port: Option<u16>) -> Vec<Group<'a>> {
     let of = |has: fn(Protocols) -> bool| {
         let leaves = leaves.iter().filter(|leaf| leaf.conditions.port == port);
@@ -188,8 +188,8 @@ fn groups<'a>(leaves: &'a [Leaf<'a>], port: Option<u16>) -> Vec<Group<'a>> {
         .collect()
 }
 
-/// Rules up to the first one that takes all that is left. Of those behind one counting rule, only the
-/// first is ever reached.
+/// The rules up to the first that takes all the rest. Of several rules behind one statistic, packets only
+/// reach the first.
 fn reachable<'a>(leaves: impl Iterator<Item = &'a Leaf<'a>>) -> Vec<&'a Leaf<'a>> {
     let mut counted = HashSet::new();
     let mut reachable = Vec::new();
@@ -213,7 +213,7 @@ fn turn(leaf: &Leaf<'_>) -> (Option<Statistic>, End) {
     (leaf.conditions.statistic.map(|(statistic, _)| statistic), leaf.end)
 }
 
-/// The service that a group of rules is.
+/// The service that a group of rules makes, and remarks about it.
 fn service(leaves: &[&Leaf<'_>]) -> Result<(Service, Vec<String>), String> {
     let turns = leaves.iter().filter_map(|leaf| match leaf.end {
         End::Refused => None,

@@ -1,4 +1,4 @@
-//! The conditions on the way to a rule.
+//! The conditions that a packet meets on its way to a rule.
 
 use std::net::Ipv4Addr;
 
@@ -8,25 +8,25 @@ use crate::{
     table::{check_name, is_reserved, never_a_vip, vip_of},
 };
 
-/// A reason, and what to do.
+/// A reason and its remedy.
 pub(super) type Unsupported = (String, &'static str);
 
-/// What a packet must meet.
+/// The conditions that a packet must meet.
 #[derive(Clone, Debug)]
 pub(super) struct Conditions {
     pub(super) destination: Option<Prefix>,
     pub(super) protocols: Protocols,
     pub(super) port: Option<u16>,
-    /// With the line of the rule that counts.
+    /// The statistic, with the line of its rule.
     pub(super) statistic: Option<(Statistic, usize)>,
     pub(super) foreign: Vec<String>,
-    /// The endpoints and their services, if a comment of vipnat tells.
+    /// The endpoints and their services, from a comment of vipnat.
     pub(super) names: Vec<Name>,
-    /// The place of the backend in its service, if a comment of vipnat tells.
+    /// The place of the backend in its service, from a comment of vipnat.
     pub(super) number: Option<usize>,
 }
 
-/// A set of the two.
+/// A set of protocols.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Protocols {
     pub(super) tcp: bool,
@@ -69,7 +69,7 @@ impl Conditions {
         number: None,
     };
 
-    /// These and those of a rule, unless they exclude each other.
+    /// These conditions and those of a rule. `None` if no packet meets both.
     pub(super) fn and(&self, rule: &Rule<'_>) -> Option<Self> {
         let mut both = self.clone();
         both.protocols = self.protocols.and(Protocols::of(rule));
@@ -99,7 +99,7 @@ impl Conditions {
         Some(both)
     }
 
-    /// The VIP that a rule is for.
+    /// The only VIP that meets these conditions.
     pub(super) fn vip(&self) -> Result<Ipv4Addr, Unsupported> {
         let Self { destination, foreign, .. } = self;
         if let Some(foreign) = foreign.first() {
@@ -113,7 +113,7 @@ impl Conditions {
         })
     }
 
-    /// Why this is not about VIPs, if no address that is meant can be one.
+    /// The reason why no VIP meets these conditions, if none can.
     pub(super) fn no_vip(&self) -> Option<String> {
         let these = self.destination?;
         if these.and(Prefix::VIPS).is_none() {
@@ -124,8 +124,8 @@ impl Conditions {
         (!self.names_give(ip)).then(|| format!("{ip} {reason}"))
     }
 
-    /// Whether comments of vipnat tell only of relationships whose name gives this VIP, and keeps it
-    /// whatever else is there.
+    /// Whether comments of vipnat name only relationships whose name derives this VIP. Such a VIP stays
+    /// valid, even if the address is well known.
     fn names_give(&self, vip: Ipv4Addr) -> bool {
         let gives = |name: &Name| {
             check_name(&name.name).and(check_name(&name.service)).is_ok()
@@ -134,17 +134,16 @@ impl Conditions {
         !self.names.is_empty() && self.names.iter().all(gives)
     }
 
-    /// Whether all addresses that are meant are among those that names are not given, so that they are
-    /// VIPs only where a rule says so.
+    /// Whether all matching addresses are reserved, so that they are VIPs only if a rule names them.
     pub(super) fn reserved(&self) -> bool {
         self.destination.and_then(Prefix::ends).is_some_and(|(first, last)| {
-            // What is reserved is whole networks of 24 bits.
+            // Whole networks of 24 bits are reserved.
             first.octets()[..3] == last.octets()[..3] && is_reserved(first) && is_reserved(last)
         })
     }
 
-    /// Whether packets to this VIP, port and protocol can be among those meant, as far as these alone
-    /// decide.
+    /// Whether a packet to this VIP that meets `other` can meet these conditions too, as far as address, port
+    /// and protocol decide.
     pub(super) fn meet(&self, other: &Self, vip: Ipv4Addr) -> bool {
         let same_port = self.port.is_none() || other.port.is_none() || self.port == other.port;
         same_port
@@ -153,7 +152,7 @@ impl Conditions {
     }
 }
 
-/// The names in a comment of [`iptables`](crate::firewall::iptables).
+/// The endpoints in a comment of [`iptables`](crate::firewall::iptables).
 fn names(comment: &str) -> Vec<Name> {
     let words: Vec<_> = comment.strip_prefix(COMMENT).unwrap_or_default().split(' ').collect();
     let pair = |pair: &[&str]| match pair {

@@ -1,4 +1,7 @@
-//! From `iptables-save` output to the relationships of an app.
+//! From the output of `iptables-save` to the relationships of an app.
+//!
+//! `save` reads the lines, `walk` follows a packet through the chains and collects `conditions`, `shares`
+//! recognises how rules share connections, and `assemble` makes relationships and services.
 
 mod assemble;
 mod conditions;

@@ -1,11 +1,11 @@
-//! A remark about a line of the rules.
+//! Remarks about lines of rules.
 
 use std::fmt;
 
 use crate::text::shown;
 
-/// Something to say about a line. Displays as `LINE: TEXT`, and on lines of their own the reason and
-/// what to do.
+/// A remark about a line of rules. Displays `LINE: TEXT`, then the reason and the remedy on lines of their
+/// own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remark {
     pub(super) line: usize,
@@ -35,5 +35,5 @@ impl fmt::Display for Remark {
     }
 }
 
-/// How much of a line is repeated, in bytes.
+/// The largest part of a line that is repeated, in bytes.
 const LONGEST: usize = 200;

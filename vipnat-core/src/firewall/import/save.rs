@@ -1,33 +1,32 @@
-//! Reads the text that `iptables-save` prints.
+//! Reads the output of `iptables-save`.
 
 use std::{collections::HashMap, net::Ipv4Addr, str::FromStr as _};
 
 use super::remark::Remark;
 use crate::table::well_known;
 
-/// Rules by table and chain, and what is no line of `iptables-save`.
+/// The rules by table and chain, and remarks about lines that `iptables-save` does not print.
 #[derive(Default)]
 pub(super) struct Saved<'a> {
     pub(super) chains: HashMap<(&'a str, &'a str), Vec<Rule<'a>>>,
     pub(super) bad: Vec<Remark>,
 }
 
-/// A rule, as much of it as can matter.
+/// The parts of a rule that matter here.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rule<'a> {
     /// Its line in the file, from 1.
     pub(super) line: usize,
     pub(super) text: &'a str,
     pub(super) destination: Option<Prefix>,
-    /// TCP or UDP alone, or neither.
+    /// The only protocol that it matches; `None`: all.
     pub(super) protocol: Option<Protocol>,
     pub(super) port: Option<u16>,
     pub(super) statistic: Option<Statistic>,
     pub(super) comment: Option<String>,
-    /// Its conditions can't hold for the first packet of a connection to a VIP, the only one that
-    /// matters to the nat table.
+    /// Whether the first packet of a connection to a VIP can't meet it. The nat table sees no other packet.
     pub(super) never: bool,
-    /// Conditions and options that a relationship doesn't have, as written, each with what it is.
+    /// Conditions and options that a relationship doesn't have, each with its kind.
     pub(super) foreign: Vec<String>,
     pub(super) target: Option<String>,
     pub(super) to_destination: Vec<String>,
@@ -41,14 +40,14 @@ pub(super) enum Protocol {
     Other,
 }
 
-/// How a rule decides that it is its turn.
+/// The `statistic` match of a rule: which share of packets it takes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Statistic {
     Nth { every: u32, packet: u32 },
     Random { probability: f64 },
 }
 
-/// Addresses with some bits in common, which are those of the mask.
+/// Addresses whose bits under the mask are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Prefix {
     bits: u32,
@@ -68,26 +67,26 @@ impl Prefix {
         Some(Self { bits: Ipv4Addr::from_str(ip).ok()?.to_bits() & mask, mask })
     }
 
-    /// What both have, if anything.
+    /// The addresses in both, if there are any.
     pub(super) fn and(self, other: Self) -> Option<Self> {
         let differs = (self.bits ^ other.bits) & self.mask & other.mask != 0;
         let both = Self { bits: self.bits | other.bits, mask: self.mask | other.mask };
         (!differs).then_some(both)
     }
 
-    /// Whether an address is among these.
+    /// Whether it has an address.
     pub(super) fn contains(self, ip: Ipv4Addr) -> bool {
         ip.to_bits() & self.mask == self.bits
     }
 
-    /// The first and the last address, if the mask is a length.
+    /// The first and the last address, if the mask is a prefix length.
     pub(super) fn ends(self) -> Option<(Ipv4Addr, Ipv4Addr)> {
         let last = Ipv4Addr::from_bits(self.bits | !self.mask);
         (self.mask.leading_ones() == self.mask.count_ones())
             .then(|| (Ipv4Addr::from_bits(self.bits), last))
     }
 
-    /// The only address.
+    /// The address, if there is only one.
     pub(super) fn single(self) -> Option<Ipv4Addr> {
         (self.mask == u32::MAX).then(|| Ipv4Addr::from_bits(self.bits))
     }
@@ -121,7 +120,7 @@ impl<'a> Saved<'a> {
 }
 
 impl<'a> Rule<'a> {
-    /// The chain of a rule, and the rule.
+    /// Reads a line: the chain of the rule, and the rule.
     fn parse(line: usize, text: &'a str) -> Result<(&'a str, Self), &'static str> {
         // With `iptables-save -c`, counters come first.
         let rest = match text.trim_start().strip_prefix('[') {
@@ -142,7 +141,7 @@ impl<'a> Rule<'a> {
             let values = match arguments(&word) {
                 Some(0) => Vec::new(),
                 Some(_) => vec![words.next().ok_or("an option without its value")?],
-                // An option that is not known has what follows up to the next one.
+                // An unknown option takes all words up to the next option.
                 None => {
                     let mut values = Vec::new();
                     while let Some(value) = words.next_if(|word| !word.starts_with(['-', '!'])) {
@@ -156,7 +155,7 @@ impl<'a> Rule<'a> {
                 (true, None) => {
                     rule.foreign.push(format!("a negation (`! {word} {}`)", values.join(" ")));
                 }
-                // A condition that holds for every VIP is none.
+                // A condition that always holds for VIPs is dropped; one that never does makes the rule void.
                 (negated, Some(holds)) => rule.never |= negated == holds,
             }
             negated = false;
@@ -216,7 +215,7 @@ impl<'a> Rule<'a> {
                 self.reject_with = values.into_iter().next();
                 return;
             }
-            // They choose among the addresses or ports of a range.
+            // They only matter for ranges of addresses or ports.
             "--random" | "--persistent" => None,
             _ => Some("an option that vipnat doesn't have"),
         };
@@ -248,8 +247,8 @@ impl<'a> Rule<'a> {
     }
 }
 
-/// Whether a condition, before it is negated, holds for every packet that a program of this machine
-/// sends to a VIP, or for none of them; nothing if that depends.
+/// Whether a condition, before it is negated, holds for all packets that programs of this machine send to
+/// VIPs (`true`), or for none (`false`). `None` if that depends on the packet.
 fn for_vips(negated: bool, option: &str, values: &[String]) -> Option<bool> {
     let [value] = values else {
         return None;
@@ -263,15 +262,15 @@ fn for_vips(negated: bool, option: &str, values: &[String]) -> Option<bool> {
                 Some(both) => both.single().and_then(well_known).map(|_| false),
             }
         }
-        // VIPs are no addresses of this machine, and no broadcast.
+        // VIPs are unicast addresses of other machines.
         "--dst-type" => Some(value.split(',').any(|kind| kind == "UNICAST")),
-        // What comes to OUTPUT came in by no interface.
+        // Packets in OUTPUT have no input interface.
         "-i" | "--in-interface" => Some(value == "+"),
         _ => None,
     }
 }
 
-/// How many words follow an option, if that is known.
+/// The number of words that follow an option, if it is known.
 fn arguments(option: &str) -> Option<usize> {
     match option {
         "-d" | "--destination" | "--dst" | "-p" | "--protocol" | "--proto" | "--dport"
@@ -285,8 +284,8 @@ fn arguments(option: &str) -> Option<usize> {
     }
 }
 
-/// Words as iptables-restore takes them apart: quotation marks hold words together, and inside them
-/// a backslash takes the next character's meaning away.
+/// Splits words like iptables-restore: quotation marks join words, and inside them a backslash escapes the
+/// next character.
 fn words(text: &str) -> Result<Vec<String>, &'static str> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;

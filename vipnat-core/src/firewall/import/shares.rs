@@ -1,28 +1,28 @@
-//! Recognises how rules share connections among backends.
+//! Recognises how rules share connections among backends, and makes a service of it.
 
 use std::{collections::HashMap, net::Ipv4Addr, num::NonZeroU16};
 
 use super::save::Statistic;
 use crate::table::{Backend, OnBackendRemoved, Select, Service, UdpPinning, gcd};
 
-/// How exact `iptables-save` prints a probability (the kernel keeps 31 bits), and how exact people
-/// write one, beginning with the exact.
+/// Tolerances for probabilities, smallest first: that of `iptables-save` (the kernel keeps 31 bits), then
+/// those of people.
 const TOLERANCES: [f64; 3] = [1e-9, 0.001, 0.01];
 
-/// One rule: what it takes of what the rules before it left, and where that goes.
+/// One rule: the share that it takes of what earlier rules passed, and its backend.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Turn {
     pub(super) statistic: Option<Statistic>,
     pub(super) backend: (Ipv4Addr, Option<NonZeroU16>),
-    /// The place of the backend in its service, if a comment tells.
+    /// The place of the backend in its service, from a comment.
     pub(super) number: Option<usize>,
 }
 
-/// A service that does what the rules do, or were meant to do, and what there is to say about it.
+/// The service that does what the rules do, or were meant to do, and notes about it.
 ///
 /// # Errors
 ///
-/// Why there is none.
+/// The reason why no service does the same.
 pub(super) fn service(turns: &[Turn]) -> Result<(Service, Vec<String>), String> {
     let mut notes = Vec::new();
     let (select, weights) = match kind(turns)? {
@@ -51,7 +51,7 @@ pub(super) fn service(turns: &[Turn]) -> Result<(Service, Vec<String>), String> 
         }
     };
     let service = merged(turns, select, &weights)?;
-    // The rules after one another, each with the same share, are the turns of a round.
+    // Rules with equal shares, in their order, are the turns of a round.
     let same_order = weights.iter().all(|weight| *weight == weights[0])
         && turns
             .iter()
@@ -68,14 +68,15 @@ pub(super) fn service(turns: &[Turn]) -> Result<(Service, Vec<String>), String> 
     Ok((service, notes))
 }
 
-/// What the rules are, taken together.
+/// The pattern that the rules form together.
 enum Kind {
+    /// One rule without a condition.
     One,
-    /// n rules, each for one in n: the mistake found in the wild.
+    /// n rules that each take one in n, a common mistake.
     Literal(Select),
-    /// The same with a last rule for the rest.
+    /// The same, with a last rule that takes the rest.
     LiteralWithRest,
-    /// Each rule takes its share of what is left, the last one all of it.
+    /// Each rule takes its share of the rest, and the last takes all of it.
     Chain(Select, Vec<f64>),
 }
 
@@ -96,7 +97,7 @@ fn kind(turns: &[Turn]) -> Result<Kind, String> {
     if turns.len() > 1 && shares.contains(&0.0) {
         return Err("a rule with probability 0".to_owned());
     }
-    // A weight of a random service can look like this too, so chance is not taken for it.
+    // Weights of a random service can look like this too, so only round robin counts as the mistake.
     let nth = |shares: &[f64]| select == Select::RoundRobin && shares.iter().all(|s| *s == 1.0 / n);
     let [first @ .., last] = shares.as_slice() else {
         return Err("no rules".to_owned());
@@ -116,7 +117,7 @@ fn kind(turns: &[Turn]) -> Result<Kind, String> {
     Err(format!("{:.0} % of the connections match none of these rules", lost * 100.0))
 }
 
-/// How many connections n rules lose if each takes one in n of what the others left.
+/// The note that n rules, each for one in n of the rest, lose connections, and how many.
 fn lost(n: usize) -> String {
     let of = u32::try_from(n).ok().and_then(|n| {
         let power = |base: u32| base.checked_pow(n).filter(|all| *all < 100_000);
@@ -130,11 +131,11 @@ fn lost(n: usize) -> String {
     )
 }
 
-/// The smallest weights of which rules with these probabilities, the last one 1, are the shares: each
-/// rule takes its weight in proportion to its own and all that follow.
+/// The smallest weights that give these probabilities, of which the last is 1. The probability of a rule is
+/// its weight divided by the sum of its own and all later weights.
 fn weights(probabilities: &[f64]) -> Option<(Vec<u64>, f64)> {
     let max = u64::from(Backend::MAX_WEIGHT);
-    // More turns than a round can have need no exact answer.
+    // A round can't have more turns than this anyway.
     let max_left = f64::from(u32::MAX);
     let try_with = |last: u64, tolerance: f64| {
         let mut weights = vec![last];
@@ -154,7 +155,7 @@ fn weights(probabilities: &[f64]) -> Option<(Vec<u64>, f64)> {
     TOLERANCES.iter().find_map(|tolerance| (1..=max).find_map(|last| try_with(last, *tolerance)))
 }
 
-/// The service in which each backend is once, with the sum of its weights.
+/// The service with each backend once, and the sum of its weights.
 fn merged(turns: &[Turn], select: Select, weights: &[u64]) -> Result<Service, String> {
     let mut backends: Vec<(Turn, u64)> = Vec::new();
     let mut places = HashMap::new();
@@ -165,7 +166,7 @@ fn merged(turns: &[Turn], select: Select, weights: &[u64]) -> Result<Service, St
             None => backends.push((*turn, *weight)),
         }
     }
-    // Without numbers the order is that of the rules.
+    // Without numbers, the order of the rules stays.
     backends.sort_by_key(|(turn, _)| turn.number);
     let common = backends.iter().fold(0, |common, (_, weight)| gcd(common, *weight)).max(1);
     let backends = backends.into_iter().map(|(Turn { backend: (ip, port), .. }, weight)| {

@@ -1,5 +1,4 @@
-//! Follows a packet through the chains that OUTPUT leads to: which rules can it end at, and under
-//! which conditions?
+//! Follows a packet through the chains from OUTPUT, and collects the rules at which it can end.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -14,12 +13,12 @@ use super::{
 };
 use crate::firewall::iptables::BESIDE;
 
-/// How deep chains may lead to each other, and how many rules are looked at on the way. What iptables
-/// itself takes can be followed for ever otherwise.
+/// The deepest nesting of chains, and the largest number of rules to visit. Without a limit, chains that
+/// iptables accepts could take for ever.
 const MAX_DEPTH: usize = 32;
 const MAX_STEPS: usize = 2_000_000;
 
-/// Targets after which the next rule is looked at.
+/// Targets that do not end the traversal.
 const GO_ON: [&str; 12] = [
     "LOG",
     "NFLOG",
@@ -35,16 +34,16 @@ const GO_ON: [&str; 12] = [
     "SET",
 ];
 
-/// Where a rule sends what meets its conditions.
+/// The destination of packets that meet a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// To this address; to this port, or the one asked for.
+    /// This address, and this port or the port that was asked for.
     Backend(Ipv4Addr, Option<NonZeroU16>),
-    /// Nowhere: the connection is refused.
+    /// None: the connection is refused.
     Refused,
 }
 
-/// A rule that packets to a VIP end at, and all conditions on the way to it.
+/// A rule at which packets to a VIP end, and all conditions on the way to it.
 #[derive(Clone, Debug)]
 pub(super) struct Leaf<'a> {
     pub(super) rule: &'a Rule<'a>,
@@ -60,16 +59,16 @@ impl Leaf<'_> {
     }
 }
 
-/// What was found on the way.
+/// The result of a walk.
 #[derive(Default)]
 pub(super) struct Found<'a> {
-    /// In the order in which a packet comes to them.
+    /// In the order in which a packet reaches them.
     pub(super) leaves: Vec<Leaf<'a>>,
     pub(super) unsupported: Vec<Remark>,
     pub(super) notes: Vec<Remark>,
 }
 
-/// All rules that a packet to a VIP can end at, beginning with OUTPUT of `table`.
+/// All rules at which a packet to a VIP can end, from OUTPUT of `table` on.
 pub(super) fn walk<'a>(saved: &'a Saved<'a>, table: &'a str) -> Found<'a> {
     let mut walk = Walk {
         saved,
@@ -90,14 +89,14 @@ struct Walk<'a> {
     saved: &'a Saved<'a>,
     table: &'a str,
     found: Found<'a>,
-    /// What takes packets out before they come to the leaves from this number on.
+    /// Rules that take packets away before they reach the leaves from this number on.
     exceptions: Vec<(usize, &'a Rule<'a>, Conditions)>,
-    /// Lines of which something was said.
+    /// Lines that have a remark.
     told: HashSet<usize>,
-    /// What has not left the table.
+    /// Protocols whose packets are still in the table.
     left: Protocols,
     steps: usize,
-    /// Given up.
+    /// Whether a limit was reached.
     endless: bool,
 }
 
@@ -106,7 +105,7 @@ impl<'a> Walk<'a> {
         let Some(rules) = self.saved.chains.get(&(self.table, name)) else {
             return;
         };
-        // What has not returned from this chain.
+        // Protocols whose packets are still in this chain.
         let mut here = Protocols::BOTH;
         for rule in rules {
             self.steps += 1;
@@ -137,9 +136,9 @@ impl<'a> Walk<'a> {
                 return;
             }
             if target == BESIDE {
-                // Vipnat does what is behind it already, but for packets that no hook reached.
+                // Rules beside vipnat: the table that they come from is in use already.
             } else if leads_on {
-                // Also if it can't come to a VIP there, for what is to be kept.
+                // Followed even if no VIP can match, to find rules that should be kept.
                 self.chain(target, &all, depth + 1);
             } else if target == "DNAT" {
                 self.dnat(rule, all);
@@ -159,8 +158,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The filter table is not what is imported: of what it rejects, only a VIP without backends
-    /// matters.
+    /// A REJECT. Of the filter table, only VIPs without backends are imported.
     fn reject(&mut self, rule: &'a Rule<'a>, conditions: Conditions) {
         if let Ok(vip) = conditions.vip()
             && rule.reject_with.as_deref() == Some("icmp-host-unreachable")
@@ -170,8 +168,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// A rule for other addresses than VIPs. Where it translates, connections may depend on it, so
-    /// whoever replaces rules by a table is told to keep it.
+    /// A rule for addresses that are no VIPs. If it translates, connections may depend on it, so a note says
+    /// to keep it.
     fn not_about_vips(&mut self, rule: &Rule<'_>, reason: &str) {
         if self.table == "nat" && translates(rule) && self.told.insert(rule.line) {
             let reason = format!("not for a VIP, so not imported: {reason}");
@@ -180,7 +178,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// A rule that takes packets out before they come to others.
+    /// A rule that takes packets away before they reach later rules.
     fn exception(
         &mut self,
         rule: &'a Rule<'a>,
@@ -193,7 +191,7 @@ impl<'a> Walk<'a> {
             let rest = if target == "RETURN" { here } else { &mut self.left };
             *rest = rest.without(*protocols);
         } else if self.table != "nat" {
-            // Only the nat table is imported.
+            // Exceptions only matter in the nat table.
         } else if destination.is_some() && translates(rule) && !conditions.reserved() {
             let reason = format!("{target} for addresses that are in the range of VIPs");
             self.unsupported(rule, &reason, "a table can only say DNAT to a backend's address");
@@ -210,8 +208,8 @@ impl<'a> Walk<'a> {
         self.exceptions.push((self.found.leaves.len(), rule, conditions));
     }
 
-    /// Exceptions matter if rules for a VIP come after them. Others are as good without vipnat, such as
-    /// a RETURN for all addresses that are left.
+    /// Reports exceptions that come before a rule for a VIP. Others, such as a RETURN for the rest, stay valid
+    /// beside vipnat.
     fn exceptions(&mut self) {
         let mut by_vip: HashMap<Ipv4Addr, Vec<usize>> = HashMap::new();
         for (number, leaf) in self.found.leaves.iter().enumerate() {
@@ -255,13 +253,13 @@ fn translates(rule: &Rule<'_>) -> bool {
     matches!(rule.target.as_deref(), Some("DNAT" | "REDIRECT" | "NETMAP"))
 }
 
-/// Whether a rule says only what the end of the chain does.
+/// Whether a rule only returns at the end of its chain, which happens anyway.
 fn returns_anyway(rules: &[Rule<'_>], rule: &Rule<'_>) -> bool {
     rule.target.as_deref() == Some("RETURN")
         && rules.last().is_some_and(|last| last.line == rule.line)
 }
 
-/// The backend in a `--to-destination`.
+/// The backend of a `--to-destination`.
 fn backend(to: &[String]) -> Result<End, Unsupported> {
     let help = "write `--to-destination IP` or `IP:PORT`, a rule for each backend";
     let [to] = to else {
