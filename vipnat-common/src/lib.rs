@@ -19,6 +19,7 @@ pub mod abi;
 pub mod decide;
 pub mod destination;
 pub mod flow;
+pub mod hooks;
 pub mod lookup;
 pub mod maps;
 pub mod outlined;

@@ -12,6 +12,8 @@ use std::{
     path::Path,
 };
 
+pub use vipnat_common::hooks::HOOKS;
+
 /// Commands and layout of include/uapi/linux/bpf.h.
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_OBJ_PIN: libc::c_long = 6;
@@ -25,17 +27,6 @@ const BPF_ENABLE_STATS: libc::c_long = 32;
 const BPF_LINK_DETACH: libc::c_long = 34;
 
 const BPF_PROG_TYPE_CGROUP_SOCK_ADDR: u32 = 18;
-
-/// The hooks of vipnat, by the names of its programs, with their `enum bpf_attach_type`.
-pub const HOOKS: [(&str, u32); 7] = [
-    ("connect4", 10),
-    ("connect6", 11),
-    ("sendmsg4", 14),
-    ("recvmsg4", 19),
-    ("recvmsg6", 20),
-    ("getpeername4", 29),
-    ("getpeername6", 30),
-];
 
 /// A program of two instructions on a hook of a cgroup, which lets everything pass. `Drop` detaches
 /// it.
@@ -105,7 +96,7 @@ impl Redirector {
             instruction(0x63, 0x21, USER_IP4, 0),
         ];
         let instructions = [&lead[..], &returning(1)].concat();
-        let (_, connect4) = HOOKS[0];
+        let (_, connect4) = HOOKS.into_iter().find(|(name, _)| *name == "connect4").unwrap();
         let program = load(connect4, &instructions, *b"redirector\0\0\0\0\0\0")?;
         let link = link(&program, cgroup, connect4)?;
         Ok(Self { _attached: Attached { program, link } })

@@ -1,31 +1,36 @@
-//! Whether pinned maps and programs are those of this build, and how they differ.
+//! Compares the layout, maps and programs of a state directory with those of this build.
 
 use std::{io, path::Path};
 
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
-use vipnat_common::abi::{LAYOUT, Layout};
-
-use super::{
-    bpf_syscall::{self, ByteMap},
-    error::{Attempt as _, Error, Result},
-    loader::{build, object},
-    pins::{HOOKS, LAYOUT_MAP, MAP_NAMES, MAPS, PROGRAMS, map_pin, names},
-    preflight::Need,
+use vipnat_common::{
+    abi::{LAYOUT, Layout},
+    hooks::HOOKS,
 };
 
-/// What it takes to make a state directory what a table says, unless another build's programs are
-/// there: loading them asks for more.
-pub(crate) fn need(path: &Path) -> Need {
-    if path.join(MAPS).exists() { Need::Change } else { Need::Load }
+use super::{
+    bpf_syscall,
+    byte_map::ByteMap,
+    dir_names::names,
+    error::{Attempt as _, Error, Result},
+    loader::{build, object},
+    pins::{LAYOUT_MAP, MAP_NAMES, MAPS, PROGRAMS, map_pin},
+    preflight::Privilege,
+};
+
+/// The privilege that an apply needs. If the pinned programs are of another build, it needs
+/// [`Privilege::Load`] later, when it replaces them.
+pub(crate) fn need(path: &Path) -> Privilege {
+    if path.join(MAPS).exists() { Privilege::Change } else { Privilege::Load }
 }
 
-/// Whether all that is pinned says that it is this build's, at the cost of one look.
+/// Whether the layout map names this build. It reads nothing else.
 pub(crate) fn is_current(path: &Path) -> bool {
     let layout = pinned_layout(path).ok().flatten();
     layout.is_some_and(|layout| layout.version == LAYOUT && layout.build == build())
 }
 
-/// Refuses maps that are not of this layout.
+/// Refuses maps of another layout.
 pub(crate) fn check_layout(path: &Path) -> Result<()> {
     match difference(path)? {
         Some(what) => Err(Error::Layout { dir: path.to_owned(), what }),
@@ -33,8 +38,10 @@ pub(crate) fn check_layout(path: &Path) -> Result<()> {
     }
 }
 
-/// Compares the pinned maps with those of the object: the version first, which says most, then
-/// kind, sizes and flags, since aya takes a pinned map as it is.
+/// Compares the pinned maps with those of the object, and returns the first difference.
+///
+/// It compares the version first, since that explains most, then kind, sizes and flags, which aya does
+/// not check when it takes over a pinned map.
 pub(crate) fn difference(path: &Path) -> Result<Option<String>> {
     match pinned_layout(path)? {
         Some(Layout { version: LAYOUT, .. }) => {}
@@ -56,8 +63,8 @@ pub(crate) fn difference(path: &Path) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// Refuses programs for other hooks than this build's: what attaches some of them would leave the others
-/// out.
+/// Refuses a state directory whose programs are for other hooks than this build's. Attaching an app would
+/// leave out some of its hooks.
 pub(crate) fn check_hooks(path: &Path) -> Result<()> {
     let mut ours = HOOKS.map(|(hook, _)| hook);
     ours.sort_unstable();
@@ -69,8 +76,8 @@ pub(crate) fn check_hooks(path: &Path) -> Result<()> {
     Err(Error::Layout { dir: path.to_owned(), what })
 }
 
-/// How a pinned map differs from the one that the object has under a name, in kind, sizes and flags. How
-/// much it holds is left to the vipnat that made it.
+/// How a pinned map differs in kind, sizes and flags from the object's map of this name. Its capacity may
+/// be any.
 pub(crate) fn map_difference(pin: &Path, name: &str) -> Result<Option<String>> {
     let Some(expected) = object().maps.get(name) else {
         return Ok(Some(format!("map {name} is unknown")));
@@ -80,7 +87,7 @@ pub(crate) fn map_difference(pin: &Path, name: &str) -> Result<Option<String>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Ok(Some(format!("map {name} is missing")));
         }
-        // Whatever else keeps it from being read says nothing of what it is.
+        // Other errors say nothing about the map itself.
         Err(error) => return Err(error).attempt(|| format!("open {}", pin.display())),
     };
     let found = (info.type_, info.key_size, info.value_size, info.map_flags);
@@ -91,7 +98,7 @@ pub(crate) fn map_difference(pin: &Path, name: &str) -> Result<Option<String>> {
     }))
 }
 
-/// What the pinned state is; `None` if there is no such map, or another of its name.
+/// Reads the layout of the pinned state; `None` if there is no layout map, or it has another kind or size.
 pub(crate) fn pinned_layout(path: &Path) -> Result<Option<Layout>> {
     let map = match layout_map(path) {
         Err(Error::Io { source, .. })
@@ -105,12 +112,13 @@ pub(crate) fn pinned_layout(path: &Path) -> Result<Option<Layout>> {
     Ok(value.map(Layout::from_bytes))
 }
 
-/// Writes what the pinned state is.
+/// Writes the layout of a state directory.
 pub(crate) fn write_layout(path: &Path, layout: Layout) -> Result<()> {
     let map = layout_map(path)?;
     map.update([0; 4], layout.to_bytes()).map(drop).attempt(|| "write the map layout".to_owned())
 }
 
+/// Opens the layout map of a state directory.
 pub(crate) fn layout_map(path: &Path) -> Result<ByteMap<4, 12>> {
     let pin = map_pin(path, LAYOUT_MAP);
     ByteMap::open(&pin, BPF_MAP_TYPE_ARRAY).attempt(|| format!("open {}", pin.display()))

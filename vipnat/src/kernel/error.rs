@@ -1,17 +1,64 @@
-//! What can go wrong between the table and the kernel.
+//! Errors of all layers below the command line, and how each is worded.
 
 use std::{io, path::PathBuf};
 
 use vipnat_core::{model::MapFull, text::shown_name};
 
-/// An error of the data path. Its display says what was tried, on what, and what to do next; the
-/// reason a system call gives is its source.
+use super::pins::BPFFS;
+
+/// An error of the data path. Its display names the operation, its object and the next step; the reason
+/// that a system call gives is its source.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// This kernel or user cannot run vipnat.
-    #[error("{0}")]
-    Unsupported(String),
-    /// Cgroups of apps are not there.
+    /// This machine or user cannot run vipnat.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    /// The state directory is not one that vipnat may use.
+    #[error(transparent)]
+    StateDir(#[from] StateDirError),
+    /// A map holds a value that no build of vipnat writes.
+    #[error("the map {map} holds what vipnat never writes; run `vipnat flush` and apply again")]
+    CorruptMap {
+        /// Its name.
+        map: &'static str,
+    },
+    /// A cgroup was removed while an app was attached to it.
+    #[error(
+        "app {app:?}: cgroup {} went away while it was attached; apply again",
+        shown_name(cgroup)
+    )]
+    CgroupGone {
+        /// The app.
+        app: String,
+        /// The whole path of the cgroup.
+        cgroup: PathBuf,
+    },
+    /// The kernel or another program forbids attaching an app to a cgroup.
+    #[error("app {app:?}: cannot attach to cgroup {}: {obstacle}", shown_name(cgroup))]
+    CannotAttach {
+        /// The app.
+        app: String,
+        /// The whole path of the cgroup.
+        cgroup: PathBuf,
+        /// The obstacle, and how to remove it.
+        obstacle: String,
+    },
+    /// No app of this name is applied.
+    #[error(
+        "no app {app:?}{}",
+        if applied.is_empty() {
+            ": nothing is applied; apply a table first".to_owned()
+        } else {
+            format!(" is applied; there are: {}. Put it into the table", applied.join(", "))
+        }
+    )]
+    UnknownApp {
+        /// The name that was asked for.
+        app: String,
+        /// The apps that are applied.
+        applied: Vec<String>,
+    },
+    /// Cgroups of apps do not exist.
     #[error(
         "{}; start the containers first, or correct the table",
         missing.iter()
@@ -23,7 +70,7 @@ pub enum Error {
         /// Each app, and the whole path of its cgroup.
         missing: Vec<(String, PathBuf)>,
     },
-    /// A part of the hierarchy, in which cgroups of an app may be, is not in view.
+    /// A part of the hierarchy that may hold cgroups of an app is not in view.
     #[error(
         "app {app:?}: which of the cgroups {cgroups} there are can't be told, so those it has stay \
          attached: {reason}"
@@ -33,7 +80,7 @@ pub enum Error {
         app: String,
         /// Its cgroups, as the table has them.
         cgroups: String,
-        /// What is in the way.
+        /// The reason.
         reason: String,
     },
     /// A part of the hierarchy is not in view.
@@ -51,10 +98,10 @@ pub enum Error {
         /// The apps, two or more.
         apps: Vec<String>,
     },
-    /// What was asked for does not fit what is there.
+    /// A request does not fit the present state. The text says why, and names the next step.
     #[error("{0}")]
     Refused(String),
-    /// The pinned state was made by a vipnat of another layout.
+    /// A vipnat of another layout made the pinned state.
     #[error(
         "the state in {} has another layout ({what}); `vipnat apply TABLE` moves it over to this \
          one, or use the vipnat that made it",
@@ -63,7 +110,7 @@ pub enum Error {
     Layout {
         /// The state directory.
         dir: PathBuf,
-        /// What differs.
+        /// The difference.
         what: String,
     },
     /// The table does not fit into a map.
@@ -72,7 +119,7 @@ pub enum Error {
     /// A system call failed.
     #[error("cannot {operation}")]
     Io {
-        /// What was tried, and on what.
+        /// The operation and its object.
         operation: String,
         /// The reason.
         source: io::Error,
@@ -80,15 +127,109 @@ pub enum Error {
     /// A BPF operation failed.
     #[error("cannot {operation}")]
     Bpf {
-        /// What was tried, and on what.
+        /// The operation and its object.
         operation: String,
         /// The reason.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
+/// Why this machine or user cannot run vipnat.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// The kernel is older than vipnat supports.
+    #[error(
+        "kernel {release:?} is too old; vipnat needs Linux {}.{} or later",
+        oldest.0,
+        oldest.1
+    )]
+    KernelTooOld {
+        /// The release of the running kernel.
+        release: String,
+        /// Major and minor of the oldest supported kernel.
+        oldest: (u32, u32),
+    },
+    /// The kernel has no BTF of its own.
+    #[error(
+        "this kernel has no BTF ({path} is missing); vipnat needs one built with \
+         CONFIG_DEBUG_INFO_BTF=y, as every distribution's is"
+    )]
+    NoBtf {
+        /// The file that the kernel would show.
+        path: &'static str,
+    },
+    /// The user lacks privileges. The text names them, and the operation that needs them.
+    #[error("missing privileges: {0}")]
+    MissingPrivileges(String),
+    /// cgroup v2 is not mounted.
+    #[error("cgroup v2 is not mounted; mount it: mount -t cgroup2 none /sys/fs/cgroup")]
+    NoCgroup2,
+    /// Each mount of cgroup v2 is hidden, or shows a part only.
+    #[error(
+        "no mount shows the whole cgroup v2 hierarchy, so which cgroups there are can't be told: {}{hint}",
+        reasons.join("; ")
+    )]
+    PartOfCgroup2 {
+        /// Each mount point, and what is wrong with it.
+        reasons: Vec<String>,
+        /// How to reach the machine's cgroup namespace, if this is another one.
+        hint: &'static str,
+    },
+}
+
+/// Why vipnat may not use a state directory.
+#[derive(Debug, thiserror::Error)]
+pub enum StateDirError {
+    /// Its path has a dot below the mount of bpffs.
+    #[error("{}: bpffs allows no dots in names; use another name for --bpffs", .0.display())]
+    Dots(PathBuf),
+    /// It is on another file system than bpffs.
+    #[error(
+        "{} is not on a BPF file system; use a directory below {} for --bpffs, or mount one: mount -t \
+         bpf bpf DIR",
+        .0.display(),
+        BPFFS
+    )]
+    NotBpffs(PathBuf),
+    /// It has an entry that vipnat did not make.
+    #[error(
+        "{} is not vipnat's alone: it holds {entry}; remove that, or use a directory of its own for --bpffs",
+        dir.display()
+    )]
+    UnexpectedEntry {
+        /// The state directory.
+        dir: PathBuf,
+        /// The whole path of the entry.
+        entry: String,
+    },
+    /// A path below the directory of apps has a name or a type that vipnat does not give.
+    #[error("{} is not vipnat's; remove it", .0.display())]
+    NotOurs(PathBuf),
+    /// Users other than root may change it.
+    #[error(
+        "{} can be changed by others than root: it belongs to user {owner} and has mode {mode:03o}; remove \
+         it, or use another directory for --bpffs",
+        dir.display()
+    )]
+    OpenToOthers {
+        /// The state directory.
+        dir: PathBuf,
+        /// The id of the user that owns it.
+        owner: u32,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// It was removed, unmounted or hidden while it was in use.
+    #[error(
+        "{} went away meanwhile: its file system was unmounted, or hidden by another one; run the command \
+         again",
+        .0.display()
+    )]
+    Gone(PathBuf),
+}
+
 impl Error {
-    /// Another error in place of that something is no directory.
+    /// Replaces an error that says that a path is no directory.
     pub(crate) fn unless_directory(self, other: impl FnOnce() -> Self) -> Self {
         match &self {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotADirectory => other(),
@@ -96,18 +237,18 @@ impl Error {
         }
     }
 
-    /// Whether it may be otherwise the next time: not what this kernel can't do at all.
+    /// Whether another try may succeed. It cannot if the kernel lacks the feature.
     pub(crate) fn may_pass(&self) -> bool {
         !matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::Unsupported)
     }
 
-    /// Whether a map is missing, is another one than expected, or holds what it should not.
+    /// Whether a map is missing, is of another layout, or holds values that this layout does not have.
     pub(crate) fn is_of_another_layout(&self) -> bool {
         match self {
             Self::Io { source, .. } => {
                 matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData)
             }
-            Self::Unsupported(_) | Self::Layout { .. } => true,
+            Self::CorruptMap { .. } | Self::Layout { .. } => true,
             _ => false,
         }
     }
@@ -116,8 +257,9 @@ impl Error {
 /// The result of an operation on the data path.
 pub(crate) type Result<T> = std::result::Result<T, Error>;
 
-/// Adds what was tried to an error.
+/// Adds the operation to an error.
 pub(crate) trait Attempt<T> {
+    /// Names the operation and its object, to be read after "cannot".
     fn attempt(self, operation: impl FnOnce() -> String) -> Result<T>;
 }
 

@@ -1,4 +1,8 @@
-//! Who is attached where: programs and links by number, and the programs on a hook of a cgroup.
+//! Queries the programs on a hook of a cgroup, and programs, links and maps by their ids.
+//!
+//! aya 0.14 queries no cgroup of a sock_addr hook, and its link info has no cgroup. Its lists end with an
+//! error where an object is removed meanwhile. Its list of a program's maps opens the program again by id,
+//! which needs CAP_SYS_ADMIN even for a pinned program.
 
 use std::{
     ffi::{CStr, CString, c_char},
@@ -11,49 +15,49 @@ use std::{
     path::Path,
 };
 
-use aya::programs::CgroupSockAddrAttachType as Hook;
 use aya_obj::generated::{
-    bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type, bpf_map_info, bpf_prog_info,
+    bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type, bpf_map_info, bpf_prog_info,
 };
 
 use crate::kernel::bpf_syscall::{bpf, bpf_fd, open_pin, read_info};
 
-/// The kernel takes no more on one hook of one cgroup (`BPF_CGROUP_MAX_PROGS`).
+/// The kernel's limit for one hook of one cgroup (`BPF_CGROUP_MAX_PROGS`).
 const MOST_PROGRAMS: usize = 64;
 
-/// The programs that are attached to a cgroup itself at one hook.
+/// The programs that are attached to one hook of a cgroup itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in super::super) struct OnHook {
-    /// `BPF_F_ALLOW_MULTI`, `BPF_F_ALLOW_OVERRIDE` or nothing: the same for all of them.
-    pub(in super::super) flags: u32,
+pub(crate) struct OnHook {
+    /// `BPF_F_ALLOW_MULTI`, `BPF_F_ALLOW_OVERRIDE` or 0: the same for all of them.
+    pub(crate) flags: u32,
     /// Their ids, in the order in which they run.
-    pub(in super::super) programs: Vec<u32>,
+    pub(crate) programs: Vec<u32>,
 }
 
-/// Asks the kernel who is attached to a cgroup (`__cgroup_bpf_query` in kernel/bpf/cgroup.c).
+/// Queries the programs on a hook of a cgroup (`__cgroup_bpf_query` in kernel/bpf/cgroup.c).
 ///
 /// # Errors
 ///
 /// `PermissionDenied` without CAP_NET_ADMIN.
-pub(in super::super) fn query(cgroup: BorrowedFd<'_>, hook: Hook) -> io::Result<OnHook> {
+pub(crate) fn query(cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<OnHook> {
     let mut programs = vec![0; MOST_PROGRAMS];
     // SAFETY: bpf_attr is plain data, for which zeroes are valid.
     let mut attr: bpf_attr = unsafe { zeroed() };
     attr.query.__bindgen_anon_1.target_fd = cgroup.as_raw_fd() as u32;
-    attr.query.attach_type = bpf_attach_type::from(hook) as u32;
+    attr.query.attach_type = attach_type;
     attr.query.prog_ids = programs.as_mut_ptr() as u64;
     attr.query.__bindgen_anon_2.prog_cnt = MOST_PROGRAMS as u32;
     bpf(bpf_cmd::BPF_PROG_QUERY, &mut attr)?;
-    // SAFETY: the kernel wrote both.
+    // SAFETY: the kernel wrote both fields.
     let (flags, count) = unsafe { (attr.query.attach_flags, attr.query.__bindgen_anon_2.prog_cnt) };
     programs.truncate(count as usize);
     Ok(OnHook { flags, programs })
 }
 
-/// Detaches a pinned link, which stays as an object (kernel 5.9). Unlinking alone leaves it attached as
-/// long as anybody has it open, and otherwise until a worker of the kernel comes to it (`bpf_link_put` in
-/// kernel/bpf/syscall.c).
-pub(in super::super) fn detach_pinned_link(pin: &Path) -> io::Result<()> {
+/// Detaches a pinned link, which stays as an object (kernel 5.9).
+///
+/// An unlinked link stays attached as long as a process has it open, and then until a kernel worker runs
+/// (`bpf_link_put` in kernel/bpf/syscall.c).
+pub(crate) fn detach_pinned_link(pin: &Path) -> io::Result<()> {
     detach(&open_pin(pin)?)
 }
 
@@ -64,26 +68,27 @@ fn detach(link: &OwnedFd) -> io::Result<()> {
     bpf(bpf_cmd::BPF_LINK_DETACH, &mut attr).map(drop)
 }
 
-/// A link of any program to any cgroup. It is not kept open: there may be more than a process may open.
+/// A link of any program to any cgroup. It is not kept open, since a process may open fewer files than
+/// there are links.
 #[derive(Debug)]
-pub(in super::super) struct CgroupLink {
-    /// Its id.
-    pub(in super::super) id: u32,
+pub(crate) struct CgroupLink {
+    /// The id of the link.
+    pub(crate) id: u32,
     /// The id of the program.
-    pub(in super::super) program: u32,
+    pub(crate) program: u32,
     /// The id of the cgroup; 0 if it is detached.
-    pub(in super::super) cgroup: u64,
+    pub(crate) cgroup: u64,
 }
 
 impl CgroupLink {
-    /// Detaches it, whoever has it open.
-    pub(in super::super) fn detach(&self) -> io::Result<()> {
+    /// Detaches it, also if another process has it open.
+    pub(crate) fn detach(&self) -> io::Result<()> {
         by_id(bpf_cmd::BPF_LINK_GET_FD_BY_ID, self.id)?.map_or(Ok(()), |link| detach(&link))
     }
 }
 
-/// All links to cgroups there are. Needs CAP_SYS_ADMIN.
-pub(in super::super) fn cgroup_links() -> io::Result<Vec<CgroupLink>> {
+/// All links to cgroups on this machine. Needs CAP_SYS_ADMIN.
+pub(crate) fn cgroup_links() -> io::Result<Vec<CgroupLink>> {
     let mut links = Vec::new();
     each(bpf_cmd::BPF_LINK_GET_NEXT_ID, bpf_cmd::BPF_LINK_GET_FD_BY_ID, |fd| {
         // SAFETY: plain data, for which zeroes are valid.
@@ -99,25 +104,25 @@ pub(in super::super) fn cgroup_links() -> io::Result<Vec<CgroupLink>> {
     Ok(links)
 }
 
-/// What there is to know of a program.
+/// Id, name and maps of a program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in super::super) struct ProgramInfo {
+pub(crate) struct ProgramInfo {
     /// Its id.
-    pub(in super::super) id: u32,
-    /// Its name, of 15 characters at most; whoever loaded it chose it.
-    pub(in super::super) name: String,
+    pub(crate) id: u32,
+    /// Its name, at most 15 characters. The process that loaded the program chose it.
+    pub(crate) name: String,
     /// The ids of the maps that it uses.
-    pub(in super::super) maps: Vec<u32>,
+    pub(crate) maps: Vec<u32>,
 }
 
-/// A program by its id; `None` if it is gone. Needs CAP_SYS_ADMIN.
-pub(in super::super) fn program_by_id(id: u32) -> io::Result<Option<ProgramInfo>> {
+/// Reads a program by its id; `None` if there is none. Needs CAP_SYS_ADMIN.
+pub(crate) fn program_by_id(id: u32) -> io::Result<Option<ProgramInfo>> {
     let program = by_id(bpf_cmd::BPF_PROG_GET_FD_BY_ID, id)?;
     program.map(|program| program_info(&program)).transpose()
 }
 
-/// All programs there are. Needs CAP_SYS_ADMIN.
-pub(in super::super) fn programs() -> io::Result<Vec<ProgramInfo>> {
+/// All programs on this machine. Needs CAP_SYS_ADMIN.
+pub(crate) fn programs() -> io::Result<Vec<ProgramInfo>> {
     let mut programs = Vec::new();
     each(bpf_cmd::BPF_PROG_GET_NEXT_ID, bpf_cmd::BPF_PROG_GET_FD_BY_ID, |fd| {
         programs.push(program_info(&fd)?);
@@ -126,13 +131,13 @@ pub(in super::super) fn programs() -> io::Result<Vec<ProgramInfo>> {
     Ok(programs)
 }
 
-/// What is pinned as a program. If it is none, it has no name that a program of ours has.
-pub(in super::super) fn pinned_program(pin: &Path) -> io::Result<ProgramInfo> {
+/// Reads a pinned program. For a pin of another kind, the name is none of vipnat's.
+pub(crate) fn pinned_program(pin: &Path) -> io::Result<ProgramInfo> {
     program_info(&open_pin(pin)?)
 }
 
-/// Pins a map, given by its id, in place of what is there.
-pub(in super::super) fn pin_map(id: u32, pin: &Path) -> io::Result<()> {
+/// Pins a map, given by its id, in place of an existing pin.
+pub(crate) fn pin_map(id: u32, pin: &Path) -> io::Result<()> {
     let map = by_id(bpf_cmd::BPF_MAP_GET_FD_BY_ID, id)?;
     let map = map.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
     match fs::remove_file(pin) {
@@ -158,8 +163,8 @@ fn program_info(program: &OwnedFd) -> io::Result<ProgramInfo> {
     Ok(ProgramInfo { id: info.id, name: text(&info.name), maps })
 }
 
-/// A map by its id, and its name; `None` if it is gone. Needs CAP_SYS_ADMIN.
-pub(in super::super) fn map_by_id(id: u32) -> io::Result<Option<(bpf_map_info, String)>> {
+/// Reads a map and its name by its id; `None` if there is none. Needs CAP_SYS_ADMIN.
+pub(crate) fn map_by_id(id: u32) -> io::Result<Option<(bpf_map_info, String)>> {
     let Some(map) = by_id(bpf_cmd::BPF_MAP_GET_FD_BY_ID, id)? else {
         return Ok(None);
     };
@@ -169,7 +174,7 @@ pub(in super::super) fn map_by_id(id: u32) -> io::Result<Option<(bpf_map_info, S
     Ok(Some((info, text(&info.name))))
 }
 
-/// Opens every object of a kind, one after the other; those that go meanwhile are passed over.
+/// Opens every object of a kind, one after the other. It skips objects that are removed meanwhile.
 fn each(
     next: bpf_cmd,
     open: bpf_cmd,
@@ -196,10 +201,10 @@ fn each(
 fn by_id(command: bpf_cmd, id: u32) -> io::Result<Option<OwnedFd>> {
     // SAFETY: bpf_attr is plain data, for which zeroes are valid.
     let mut attr: bpf_attr = unsafe { zeroed() };
-    // All kinds of ids are in the same place.
+    // The ids of all kinds are in the same place.
     attr.__bindgen_anon_6.__bindgen_anon_1.prog_id = id;
     match bpf_fd(command, &mut attr) {
-        // EAGAIN: a link that is being made.
+        // EAGAIN: another process is making the link.
         Err(error) if [Some(libc::ENOENT), Some(libc::EAGAIN)].contains(&error.raw_os_error()) => {
             Ok(None)
         }
@@ -207,7 +212,7 @@ fn by_id(command: bpf_cmd, id: u32) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// A name in an info, which the kernel ends with a zero.
+/// A name in an info; the kernel ends it with a zero.
 fn text(name: &[c_char; 16]) -> String {
     let bytes = name.map(|byte| byte as u8);
     CStr::from_bytes_until_nul(&bytes).unwrap_or_default().to_string_lossy().into_owned()

@@ -1,28 +1,29 @@
-//! The eBPF object: loaded into the kernel, and pinned.
+//! The eBPF object: parses it, loads it into the kernel, and pins its maps and programs.
 
 use std::{fs, path::Path, sync::OnceLock};
 
 use aya::{EbpfLoader, programs::CgroupSockAddr};
 use sha2::{Digest as _, Sha256};
+use vipnat_common::hooks::HOOKS;
 use vipnat_core::model::Capacity;
 
 use super::{
     bpf_syscall,
     error::{Attempt as _, Result},
-    pins::{HOOKS, MAP_NAMES, MAPS, PROGRAMS, carried_pin},
-    preflight::{self},
+    pins::{MAP_NAMES, MAPS, PROGRAMS, carried_pin},
+    preflight,
 };
 
-/// The object as the linker made it. Aligned, since it is read in place.
+/// The object as the linker made it. It is aligned, because aya reads it in place.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vipnat-ebpf"));
 
 /// The maps and programs of the object.
 pub(crate) fn object() -> &'static aya_obj::Object {
     static PARSED: OnceLock<aya_obj::Object> = OnceLock::new();
-    PARSED.get_or_init(|| aya_obj::Object::parse(OBJECT).expect("the object is what was built"))
+    PARSED.get_or_init(|| aya_obj::Object::parse(OBJECT).expect("the built object parses"))
 }
 
-/// What tells builds apart.
+/// The build id: the first bytes of the object's SHA-256.
 pub(crate) fn build() -> [u8; 4] {
     static BUILD: OnceLock<[u8; 4]> = OnceLock::new();
     *BUILD.get_or_init(|| {
@@ -32,12 +33,13 @@ pub(crate) fn build() -> [u8; 4] {
     })
 }
 
-/// Loads the object, with the maps of `kept` as they are pinned in `state` instead of new ones, which
-/// hold as much as `capacity` says, and pins all of it in `path`, which does not exist.
+/// Loads the object, and pins its maps and programs in `path`, which must not exist yet.
+///
+/// The maps of `kept` are those pinned in `state`; all others are new, and as large as `capacity` says.
 ///
 /// # Errors
 ///
-/// System calls that fail; what the verifier refuses.
+/// A system call fails, or the verifier refuses a program.
 pub(crate) fn load_into(
     path: &Path,
     state: &Path,
@@ -53,7 +55,7 @@ pub(crate) fn load_into(
     let mptcp = u32::from(preflight::has_mptcp());
     loader.override_global("MPTCP", &mptcp, true);
     for name in kept {
-        // aya would make a map where it can't open a pin.
+        // Where aya can't open a pin, it makes a new map. So check the pin first.
         let pin = carried_pin(state, name);
         bpf_syscall::map_info(&pin).attempt(|| format!("open {}", pin.display()))?;
         loader.map_pin_path(name, pin);
@@ -86,19 +88,27 @@ fn make_dir(path: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use aya_obj::{ProgramSection, generated::bpf_attach_type};
+
     use super::*;
 
     #[test]
     fn the_object_has_these_maps_and_hooks() {
         let object = aya_obj::Object::parse(OBJECT).unwrap();
         let maps = object.maps.keys().map(String::as_str);
-        // The section of constants is no part of the state: each program holds its own.
+        // Sections of constants are not part of the state: each program holds its own.
         let mut maps: Vec<_> = maps.filter(|name| !name.starts_with('.')).collect();
         maps.sort_unstable();
         assert_eq!(maps, MAP_NAMES);
-        let mut programs: Vec<_> = object.programs.keys().map(String::as_str).collect();
+        let programs = object.programs.iter().map(|(name, program)| match program.section {
+            ProgramSection::CgroupSockAddr { attach_type } => {
+                (name.as_str(), bpf_attach_type::from(attach_type) as u32)
+            }
+            ref other => panic!("{name} is in the section {other:?}"),
+        });
+        let mut programs: Vec<_> = programs.collect();
         programs.sort_unstable();
-        let mut hooks = HOOKS.map(|(hook, _)| hook);
+        let mut hooks = HOOKS;
         hooks.sort_unstable();
         assert_eq!(programs, hooks);
     }

@@ -20,7 +20,7 @@ use vipnat_core::{
 };
 
 use super::{
-    bpf_syscall::ByteMap,
+    byte_map::ByteMap,
     compat,
     error::{Attempt as _, Error, Result},
     grace_period, pins,
@@ -233,7 +233,8 @@ impl Copied {
             let range = Range::from_bytes(range);
             let end = range.first.checked_add(range.count);
             let within = end.is_some_and(|end| end <= capacity.backends);
-            let key = VipKey::from_bytes(key).filter(|_| within).ok_or_else(|| foreign("vips"))?;
+            let key =
+                VipKey::from_bytes(key).filter(|_| within).ok_or_else(|| corrupt_map("vips"))?;
             entries.insert(key, range);
         }
         Ok(Snapshot { entries, slots: slots(values)?, capacity })
@@ -246,13 +247,11 @@ fn slots(values: Vec<[u8; 24]>) -> Result<Vec<Option<Slot>>> {
         bytes => Slot::from_bytes(bytes).map(Some),
     };
     let slots: Option<_> = values.into_iter().map(slot).collect();
-    slots.ok_or_else(|| foreign("backends"))
+    slots.ok_or_else(|| corrupt_map("backends"))
 }
 
-fn foreign(map: &str) -> Error {
-    Error::Unsupported(format!(
-        "the map {map} holds what vipnat never writes; run `vipnat flush` and apply again"
-    ))
+fn corrupt_map(map: &'static str) -> Error {
+    Error::CorruptMap { map }
 }
 
 /// An entry, for people.

@@ -1,9 +1,9 @@
-//! Calls that may wait for others for ever, and how a process ends all the same.
+//! Lets a process end although one of its calls hangs.
 //!
-//! A file system may hang, nobody may read what is printed, another process may keep a lock: no signal ends
-//! such a call. So `vipnat run` works on a thread of its own, a [`Worker`], which names each such call
-//! ([`may_hang`]), and the thread that hears signals gives a worker up that hangs in one. Between these
-//! calls the worker is never given up: what it does there is short, and is done.
+//! A call may hang forever: a file system hangs, a reader of standard output stops reading, or another
+//! process keeps a lock. No signal ends such a call. So `vipnat run` works on a thread of its own, a
+//! [`Worker`], and wraps each such call in [`may_hang`]. The thread that receives signals abandons a worker
+//! that hangs in one. It never abandons a worker between these calls: that work is short, and must be done.
 
 use std::{
     cell::RefCell,
@@ -16,23 +16,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often a worker that is to end is looked at.
-const LOOK: Duration = Duration::from_millis(10);
+/// How often [`Worker::end`] checks the worker.
+const PAUSE: Duration = Duration::from_millis(10);
 
 thread_local! {
-    /// What is known of this thread, if it is a worker.
+    /// The state of this thread, if it is a worker.
     static HERE: RefCell<Option<Arc<Mutex<State>>>> = const { RefCell::new(None) };
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// What the worker waits for, and since when.
+    /// The name of the call that the worker is in, and since when.
     waits: Option<(String, Instant)>,
-    /// Nobody waits for it any more: it must do nothing more.
-    given_up: bool,
+    /// The worker was abandoned, and must do nothing more.
+    abandoned: bool,
 }
 
-/// Does what may wait for ever; `what` is what it waits for. Without a worker, no more than that.
+/// Runs an action that may hang. `what` names what it waits for. On a thread that is no worker, it only runs
+/// the action.
 pub(crate) fn may_hang<T>(what: impl FnOnce() -> String, action: impl FnOnce() -> T) -> T {
     let Some(state) = HERE.with_borrow(Clone::clone) else {
         return action();
@@ -48,9 +49,9 @@ pub(crate) fn may_hang<T>(what: impl FnOnce() -> String, action: impl FnOnce() -
     let result = action();
     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
     state.waits = None;
-    if state.given_up {
+    if state.abandoned {
         drop(state);
-        // It may be a lock that others wait for.
+        // The result may be a lock that other processes wait for.
         drop(result);
         loop {
             thread::park();
@@ -59,7 +60,7 @@ pub(crate) fn may_hang<T>(what: impl FnOnce() -> String, action: impl FnOnce() -
     result
 }
 
-/// Calls `action`, which may hang, and leaves it alone after some time.
+/// Runs an action that may hang, and returns after `time` at the latest. The action then goes on alone.
 pub(crate) fn within(time: Duration, action: impl FnOnce() + Send + 'static) {
     let (sender, done) = mpsc::channel();
     thread::spawn(move || {
@@ -69,7 +70,7 @@ pub(crate) fn within(time: Duration, action: impl FnOnce() + Send + 'static) {
     let _ = done.recv_timeout(time);
 }
 
-/// A thread that can be given up while it hangs.
+/// A thread that can be abandoned while it hangs.
 #[derive(Debug)]
 pub(crate) struct Worker<T> {
     state: Arc<Mutex<State>>,
@@ -79,7 +80,7 @@ pub(crate) struct Worker<T> {
 }
 
 impl<T: Send + 'static> Worker<T> {
-    /// Starts it. `at_end` is called when it has ended, however it did.
+    /// Starts a worker. `at_end` runs when it has ended, also if it panicked.
     pub(crate) fn start(
         work: impl FnOnce() -> T + Send + 'static,
         at_end: impl FnOnce() + Send + 'static,
@@ -96,31 +97,31 @@ impl<T: Send + 'static> Worker<T> {
         Self { state, thread, ended }
     }
 
-    /// Its result, once it has ended.
+    /// Waits for its result.
     ///
     /// # Panics
     ///
-    /// If it panicked.
+    /// The worker panicked.
     pub(crate) fn join(self) -> T {
         self.thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
     }
 
-    /// Its result, or, if it hangs for longer than `patience`, what it waits for: then it does nothing
-    /// more, whatever becomes of that.
+    /// Waits for its result, but abandons it if it hangs in one call for longer than `patience`. It then
+    /// does nothing more, even if that call returns.
     ///
     /// # Errors
     ///
-    /// What it waits for.
+    /// The name of the call that it hangs in.
     pub(crate) fn end(self, patience: Duration) -> Result<T, String> {
         loop {
-            match self.ended.recv_timeout(LOOK) {
+            match self.ended.recv_timeout(PAUSE) {
                 Err(RecvTimeoutError::Timeout) => {
                     let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
                     if let Some((what, since)) = &state.waits
                         && since.elapsed() >= patience
                     {
                         let what = what.clone();
-                        state.given_up = true;
+                        state.abandoned = true;
                         return Err(what);
                     }
                 }
@@ -130,7 +131,7 @@ impl<T: Send + 'static> Worker<T> {
     }
 }
 
-/// Tells that a thread has ended, also by a panic.
+/// Runs a function when a thread ends, also by a panic.
 struct AtEnd<F: FnOnce()>(Option<F>);
 
 impl<F: FnOnce()> Drop for AtEnd<F> {
@@ -150,35 +151,35 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(30);
 
     #[test]
-    fn a_worker_that_hangs_is_given_up_and_does_nothing_more() {
+    fn a_worker_that_hangs_is_abandoned_and_does_nothing_more() {
         let (release, hung) = mpsc::channel::<()>();
         let went_on = Arc::new(AtomicBool::new(false));
         let later = Arc::clone(&went_on);
         let worker = Worker::start(
             move || {
-                // The outer one is what it waits for.
+                // The outer call is the one that counts.
                 let _ = may_hang(
-                    || "a friend".to_owned(),
-                    || may_hang(|| "nobody".to_owned(), || hung.recv()),
+                    || "a lock".to_owned(),
+                    || may_hang(|| "a file".to_owned(), || hung.recv()),
                 );
                 later.store(true, SeqCst);
             },
             || {},
         );
-        assert_eq!(worker.end(SHORT), Err("a friend".to_owned()));
+        assert_eq!(worker.end(SHORT), Err("a lock".to_owned()));
         release.send(()).unwrap();
         thread::sleep(SHORT);
         assert!(!went_on.load(SeqCst));
     }
 
     #[test]
-    fn what_a_worker_got_after_it_was_given_up_is_let_go() {
+    fn the_result_of_a_call_of_an_abandoned_worker_is_dropped() {
         let (release, hung) = mpsc::channel::<()>();
         let (sender, kept) = mpsc::channel::<()>();
         let worker = Worker::start(
             move || {
                 may_hang(
-                    || "a friend".to_owned(),
+                    || "a lock".to_owned(),
                     move || {
                         let _ = hung.recv();
                         sender
@@ -187,7 +188,7 @@ mod tests {
             },
             || {},
         );
-        assert_eq!(worker.end(SHORT).err(), Some("a friend".to_owned()));
+        assert_eq!(worker.end(SHORT).err(), Some("a lock".to_owned()));
         release.send(()).unwrap();
         let gone = kept.recv_timeout(Duration::from_secs(60));
         assert_eq!(gone, Err(RecvTimeoutError::Disconnected));
@@ -208,7 +209,7 @@ mod tests {
         );
         assert_eq!(worker.end(SHORT), Ok(7));
         assert_eq!(ended.recv(), Ok(()));
-        // Without a worker there is nobody to give anything up.
+        // This thread is no worker.
         assert_eq!(may_hang(|| unreachable!(), || 3), 3);
     }
 }

@@ -17,7 +17,7 @@ use crate::{
         maps::Maps,
         others::Others,
         pins::NEW,
-        preflight::{self, Need},
+        preflight::{self, Privilege},
     },
     reconcile::{
         Applied, Flushed, MissingCgroup, Session,
@@ -97,7 +97,7 @@ impl Session {
     ///
     /// As [`Session::list`].
     pub fn present(&self) -> Result<Desired> {
-        preflight::check(Need::Pins)?;
+        preflight::check(Privilege::UsePins)?;
         let copy = |maps: &Maps| Ok((maps.copy()?, name_index::load(&self.dir)));
         let Some(Observed { copied: (copied, names), apps, maps: _ }) = self.observe(copy)? else {
             return Ok(Desired::default());
@@ -290,7 +290,7 @@ impl Session {
     ///
     /// What `apply` would refuse before it changes anything, but for missing privileges.
     pub fn dry_run(&self, table: &Table, absent: MissingCgroup) -> Result<Applied> {
-        preflight::check(Need::Pins)?;
+        preflight::check(Privilege::UsePins)?;
         let (desired, _) = self.desired(table, absent)?;
         desired.capacity().check()?;
         let names = name_index::load(&self.dir);

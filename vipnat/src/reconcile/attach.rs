@@ -9,7 +9,7 @@ use crate::{
         cgroup::Paths,
         error::{Error, Result},
         maps::Switch,
-        preflight::{self, Need},
+        preflight::{self, Privilege},
     },
     reconcile::{Attached, Session},
     state::{links, state_dir::StateDir},
@@ -25,7 +25,7 @@ impl Session {
     ///
     /// [`Error::Refused`] if no such app was applied, or the cgroup is another's or not there.
     pub fn attach(&self, name: &str, path: &Path) -> Result<(Attached, Option<String>)> {
-        preflight::check(Need::Pins)?;
+        preflight::check(Privilege::UsePins)?;
         let refused = |what: String| Err(Error::Refused(what));
         let nothing = format!("no app {name:?}: nothing is applied; apply a table first");
         let Some(dir) = StateDir::open(&self.dir)? else {

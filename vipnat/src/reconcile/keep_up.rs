@@ -14,13 +14,15 @@ use std::{
 use crate::{
     kernel::{
         cgroup::{Paths, Tree},
+        dir_names::names,
         error::{Error, Result},
         maps::Switch,
         others::Others,
-        pins::{APPS, names},
+        pins::APPS,
     },
     reconcile::Session,
     state::{
+        app_dirs,
         links::{self, AttachedApp},
         state_dir::StateDir,
     },
@@ -95,11 +97,11 @@ impl Session {
         };
         let apps = dir.path().join(APPS);
         for file in names(&apps)? {
-            let Some((app_id, name)) = links::parse_dir_name(&file) else {
+            let Some((app_id, name)) = app_dirs::parse_dir_name(&file) else {
                 continue;
             };
             for links in names(&apps.join(&file))? {
-                if let Some((cgroup, by_hand)) = links::parse_links_name(&links) {
+                if let Some((cgroup, by_hand)) = app_dirs::parse_links_name(&links) {
                     holdings.cgroups.insert(cgroup, (name.clone(), by_hand));
                 }
             }

@@ -7,13 +7,14 @@
 use crate::kernel::compat;
 use crate::state::staging;
 use std::{collections::HashSet, fs, io};
+use vipnat_common::hooks::HOOKS;
 
 use crate::{
     kernel::{
         bpf_syscall,
-        error::{Attempt as _, Error, Result},
+        error::{Attempt as _, Error, MachineError, Result},
         hook_query::{self, ProgramInfo},
-        pins::{HOOKS, LAYOUT_MAP, MAP_NAMES, PROGRAMS, map_pin},
+        pins::{LAYOUT_MAP, MAP_NAMES, PROGRAMS, map_pin},
     },
     state::{links, staging::Condition, state_dir::StateDir},
 };
@@ -81,11 +82,12 @@ fn scope(dir: &StateDir, programs: &[(&str, ProgramInfo)]) -> Result<bool> {
     }
     let privileged = |result: io::Result<Option<ProgramInfo>>| {
         match result {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(Error::Unsupported(
-            "missing privileges: the pin of the map scope was lost, and to find the map again, vipnat \
-             needs CAP_SYS_ADMIN; run it as root"
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(MachineError::MissingPrivileges(
+            "the pin of the map scope was lost, and to find the map again, vipnat needs CAP_SYS_ADMIN; run \
+             it as root"
                 .to_owned(),
-        )),
+        )
+        .into()),
         other => other.attempt(|| "read a program".to_owned()),
     }
     };

@@ -24,7 +24,7 @@ use crate::{
         error::Result,
         maps::{Maps, Switch},
         others::Others,
-        preflight::{self, Need},
+        preflight::{self, Privilege},
     },
     state::{
         links, name_index, pending_disconnects::PendingDisconnects, staging, state_dir::StateDir,
@@ -82,7 +82,7 @@ impl Session {
     ///
     /// A directory that is not vipnat's; system calls that fail.
     pub fn flush(&self) -> Result<Flushed> {
-        preflight::check(Need::Pins)?;
+        preflight::check(Privilege::UsePins)?;
         let dir = StateDir::open(&self.dir)?;
         let mut flushed = Flushed::default();
         if let Some(dir) = &dir {
@@ -113,7 +113,7 @@ impl Session {
     ///
     /// State of another layout; system calls that fail.
     pub fn flush_app(&self, name: &str) -> Result<Flushed> {
-        preflight::check(Need::Change)?;
+        preflight::check(Privilege::Change)?;
         let mut flushed = Flushed::default();
         let Some((dir, maps)) = self.open()? else {
             return Ok(flushed);
@@ -153,7 +153,7 @@ impl Session {
     ///
     /// [`Error::Refused`] if there is no such app; state of another layout; system calls that fail.
     pub fn cgroups_of(&self, name: &str) -> Result<Living> {
-        preflight::check(Need::Pins)?;
+        preflight::check(Privilege::UsePins)?;
         let Some((dir, maps)) = self.open()? else {
             return Err(links::unknown(None, name));
         };
@@ -187,7 +187,7 @@ impl Session {
     ///
     /// A cgroup that is not in view; state of another layout; system calls that fail.
     pub fn app_at(&self, path: &Path) -> Result<Option<String>> {
-        preflight::check(Need::Pins)?;
+        preflight::check(Privilege::UsePins)?;
         let Some((dir, maps)) = self.open()? else {
             return Ok(None);
         };
@@ -220,7 +220,7 @@ impl Session {
     ///
     /// State of another layout; missing privileges; system calls that fail.
     pub fn list(&self) -> Result<Listing> {
-        preflight::check(Need::Pins)?;
+        preflight::check(Privilege::UsePins)?;
         match self.observe(|maps| status::Source::copy(maps, &self.dir))? {
             None => Ok(Listing::empty()),
             Some(observed) => {

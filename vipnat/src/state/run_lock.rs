@@ -1,22 +1,25 @@
-//! Which `vipnat run` keeps a state, so that no other command works against it unawares.
+//! The lock of a `vipnat run` on the state that it manages. Other commands refuse to change that state.
 
-use crate::state::run_dir;
 use std::{
-    fs::{self, File, Metadata, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Read as _, Seek as _, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    process, thread,
+    process,
     time::{Duration, Instant},
 };
 
 use nix::{
-    errno::Errno,
     fcntl::{Flock, FlockArg},
     unistd::Uid,
 };
 
-/// Held as long as a state is kept. The kernel lets go of it however the process ends.
+use super::{
+    lock_file::{is_at, try_lock},
+    run_dir,
+};
+
+/// The lock, held while this value lives.
 #[derive(Debug)]
 pub(crate) struct RunLock {
     _lock: Flock<File>,
@@ -26,16 +29,16 @@ pub(crate) struct RunLock {
 /// The extension of the file.
 pub(crate) const FILE: &str = "run";
 
-/// For how long [`RunLock::holder`] may stand in the way of [`RunLock::claim`].
+/// How long [`RunLock::claim`] waits: [`RunLock::holder`] of another process locks the file for a moment.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 impl RunLock {
-    /// Keeps a state as `source` says. `Err` of the outer kind: system calls; of the inner kind: who
-    /// keeps it already.
+    /// Locks a state that this process manages as `source` says. The inner `Err` names the process that
+    /// manages it already.
     ///
     /// # Errors
     ///
-    /// If the file can't be written.
+    /// The file cannot be written.
     pub(crate) fn claim(state: &Path, source: &str) -> io::Result<Result<Self, String>> {
         let file = file(state);
         run_dir::directory()?;
@@ -43,35 +46,30 @@ impl RunLock {
         loop {
             let mut options = OpenOptions::new();
             let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
-            let mut open = options.open(&file)?;
-            match Flock::lock(open.try_clone()?, FlockArg::LockExclusiveNonblock) {
-                // Whoever had the lock has removed the file.
-                Ok(_) if !is_at(&open, &file) => {}
-                Ok(lock) => {
-                    open.set_len(0)?;
+            match try_lock(options.open(&file)?, FlockArg::LockExclusiveNonblock, deadline)? {
+                // The process that had the lock removed the file.
+                Ok(lock) if !is_at(&lock, &file) => {}
+                Ok(mut lock) => {
+                    lock.set_len(0)?;
                     let text = format!("process {}, as {source} says", process::id());
-                    open.write_all(text.as_bytes())?;
+                    lock.write_all(text.as_bytes())?;
                     return Ok(Ok(Self { _lock: lock, file }));
                 }
-                Err((_, Errno::EWOULDBLOCK)) if Instant::now() < deadline => {
-                    thread::sleep(Duration::from_millis(10));
-                }
-                Err((_, Errno::EWOULDBLOCK)) => return Ok(Err(holder_in(&mut open))),
-                Err((_, errno)) => return Err(errno.into()),
+                Err(mut open) => return Ok(Err(holder_in(&mut open))),
             }
         }
     }
 
-    /// Who keeps a state, and as what says; `None` if nobody does.
+    /// The process that manages a state, and its source; `None` if there is none.
     ///
     /// # Errors
     ///
-    /// If that can't be told.
+    /// The file cannot be read or locked.
     pub(crate) fn holder(state: &Path) -> io::Result<Option<String>> {
-        let mut open = match File::open(file(state)) {
+        let open = match File::open(file(state)) {
             Ok(open) => open,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            // It is for root alone, as the state is: who may not read it can't change that either.
+            // Only root may read the file and change the state. So this user cannot change it either.
             Err(error)
                 if error.kind() == io::ErrorKind::PermissionDenied
                     && !Uid::effective().is_root() =>
@@ -80,33 +78,27 @@ impl RunLock {
             }
             Err(error) => return Err(error),
         };
-        match Flock::lock(open.try_clone()?, FlockArg::LockSharedNonblock) {
-            Ok(_) => Ok(None),
-            Err((_, Errno::EWOULDBLOCK)) => Ok(Some(holder_in(&mut open))),
-            Err((_, errno)) => Err(errno.into()),
-        }
+        let locked = try_lock(open, FlockArg::LockSharedNonblock, Instant::now())?;
+        Ok(locked.err().map(|mut open| holder_in(&mut open)))
     }
 }
 
 impl Drop for RunLock {
     fn drop(&mut self) {
-        // Under the lock; whoever waits for it finds that its file is gone, and makes another.
+        // Remove the file before the lock ends. A process that waits for the lock sees that, and makes a
+        // new file.
         let _ = fs::remove_file(&self.file);
     }
 }
 
-/// Whether a path leads to an open file.
-fn is_at(open: &File, path: &Path) -> bool {
-    let id = |file: Metadata| (file.dev(), file.ino());
-    open.metadata().is_ok_and(|open| fs::metadata(path).is_ok_and(|there| id(there) == id(open)))
-}
-
+/// The process that the file names.
 fn holder_in(file: &mut File) -> String {
     let mut text = String::new();
     let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
     if read.is_ok() && !text.is_empty() { text } else { "another process".to_owned() }
 }
 
+/// The lock file of a state directory.
 fn file(state: &Path) -> PathBuf {
     run_dir::beside(state, FILE)
 }

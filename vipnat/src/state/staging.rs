@@ -14,7 +14,7 @@ use crate::kernel::{
     error::{Attempt as _, Result},
     loader::{self, build},
     pins::{APPS, MAPS, NEW, PROGRAMS},
-    preflight::{self, Need},
+    preflight::{self, Privilege},
 };
 
 /// What there is of the pinned maps and programs.
@@ -71,7 +71,7 @@ impl Staged {
     /// Loads the object, with those of the pinned maps that are named instead of new ones, which are
     /// made so large, and pins all of it below `new`.
     pub(crate) fn load(dir: &StateDir, kept: &[&'static str], capacity: Capacity) -> Result<Self> {
-        preflight::check(Need::Load)?;
+        preflight::check(Privilege::Load)?;
         dir.remove(NEW)?;
         preflight::check_features()
             .attempt(|| "load the eBPF object into the kernel".to_owned())?;

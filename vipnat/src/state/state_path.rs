@@ -1,7 +1,7 @@
-//! Which directory a path means: one name for each, however it is written.
+//! Gives each state directory one path, whichever path the user wrote.
 //!
-//! What is kept beside a state directory, in `/run/vipnat`, has the name of its path. Symbolic links, `..`
-//! and bind mounts give one directory several paths; all of them lead to the same one here.
+//! The files of a state directory in `/run/vipnat` are named after its path. Symbolic links, `..` and bind
+//! mounts give one directory several paths. This file maps all of them to the same one.
 
 use std::{
     fs::{self, File},
@@ -12,14 +12,16 @@ use std::{
 
 use nix::sys::stat::{major, minor};
 
-/// Where bpffs is mounted by convention. Of several mounts of one file system it is the one that counts.
-const BPFFS: &str = "/sys/fs/bpf";
+use crate::kernel::{
+    mountinfo::{self, Mount},
+    pins::BPFFS,
+};
 
 /// The one path of a directory, which need not exist.
 ///
 /// # Errors
 ///
-/// Parts of the path that can't be looked at.
+/// A part of the path cannot be read.
 pub(crate) fn canonical(path: &Path) -> io::Result<PathBuf> {
     let path = resolve(path)?;
     let Some(there) = path.ancestors().find(|there| there.is_dir()) else {
@@ -29,13 +31,12 @@ pub(crate) fn canonical(path: &Path) -> io::Result<PathBuf> {
     if mount_id(Path::new(BPFFS)).is_ok_and(|usual| usual == mount) {
         return Ok(path);
     }
-    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
     let device = fs::metadata(there)?.dev();
     let device = format!("{}:{}", major(device), minor(device));
-    Ok(of_mounts(&mounts, &mount, &device, &path).unwrap_or(path))
+    Ok(of_mounts(&mountinfo::read()?, mount, &device, &path).unwrap_or(path))
 }
 
-/// Without symbolic links and `..`, as far as it exists.
+/// Resolves symbolic links and `..`, as far as the path exists.
 fn resolve(path: &Path) -> io::Result<PathBuf> {
     let path = std::path::absolute(path)?;
     let mut resolved = PathBuf::from("/");
@@ -46,7 +47,7 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
                 let next = resolved.join(name);
                 resolved = match fs::canonicalize(&next) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => next,
-                    // What can't be looked into stays as it is: the command will say so.
+                    // Keep a part that cannot be read. The command itself will report the error.
                     Err(error) if error.kind() == io::ErrorKind::PermissionDenied => next,
                     other => other?,
                 };
@@ -57,47 +58,30 @@ fn resolve(path: &Path) -> io::Result<PathBuf> {
     Ok(resolved)
 }
 
-/// The number of the mount that a path is on, as `/proc/self/mountinfo` has it.
-fn mount_id(path: &Path) -> io::Result<String> {
+/// The number of the mount that a path is on.
+fn mount_id(path: &Path) -> io::Result<u64> {
     let open = File::open(path)?;
     let about = fs::read_to_string(format!("/proc/self/fdinfo/{}", open.as_raw_fd()))?;
     let id = about.lines().find_map(|line| line.strip_prefix("mnt_id:"));
-    id.map(|id| id.trim().to_owned())
+    id.and_then(|id| id.trim().parse().ok())
         .ok_or_else(|| io::Error::other("no mount of an open directory"))
 }
 
-/// A line of `/proc/self/mountinfo`: number, device, the directory of the file system that it shows, and
-/// where (`proc_pid_mountinfo(5)`).
-fn mount(line: &str) -> Option<(&str, &str, PathBuf, PathBuf)> {
-    let mut fields = line.split(' ');
-    let (id, device) = (fields.next()?, fields.nth(1)?);
-    Some((id, device, unescape(fields.next()?), unescape(fields.next()?)))
-}
-
-/// White space and backslashes are written in octal.
-fn unescape(field: &str) -> PathBuf {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .iter()
-        .fold(field.to_owned(), |field, (octal, plain)| field.replace(octal, plain))
-        .into()
-}
-
-/// The path of the same directory on the mount that counts among those that show it: the usual one, or the
-/// first.
-fn of_mounts(mounts: &str, id: &str, device: &str, path: &Path) -> Option<PathBuf> {
-    let all = || mounts.lines().filter_map(mount).filter(|(_, of, ..)| *of == device);
-    let (.., root, point) = all().find(|(number, ..)| *number == id)?;
-    let inside = root.join(path.strip_prefix(point).ok()?);
+/// The path of the same directory on the usual mount, [`BPFFS`], or else on the first mount that shows it.
+fn of_mounts(mounts: &[Mount], id: u64, device: &str, path: &Path) -> Option<PathBuf> {
+    let all = || mounts.iter().filter(|mount| mount.device == device.as_bytes());
+    let own = all().find(|mount| mount.id == id)?;
+    let inside = own.root.join(path.strip_prefix(&own.point).ok()?);
     let names = || {
-        all().filter_map(|(.., root, point)| {
-            Some((point.clone(), below(&point, inside.strip_prefix(root).ok()?)))
+        all().filter_map(|Mount { root, point, .. }| {
+            Some((point, below(point, inside.strip_prefix(root).ok()?)))
         })
     };
-    let usual = names().find(|(point, _)| point == Path::new(BPFFS));
+    let usual = names().find(|(point, _)| *point == Path::new(BPFFS));
     usual.or_else(|| names().next()).map(|(_, name)| name)
 }
 
-/// `join` of nothing would end in a slash.
+/// Joins two paths. `Path::join` with an empty one would end in a slash.
 fn below(point: &Path, rest: &Path) -> PathBuf {
     if rest.as_os_str().is_empty() { point.to_owned() } else { point.join(rest) }
 }
@@ -129,18 +113,19 @@ mod tests {
 
     #[test]
     fn of_several_mounts_the_usual_one_names_the_directory() {
-        let mounts = "30 20 0:25 / /sys/fs/bpf rw shared:9 - bpf bpf rw,mode=700\n\
+        let mounts = b"30 20 0:25 / /sys/fs/bpf rw shared:9 - bpf bpf rw,mode=700\n\
                       40 20 0:25 / /mnt/with\\040space rw - bpf bpf rw\n\
                       41 20 0:25 /x /mnt/x rw - bpf bpf rw\n\
                       50 20 0:99 / /mnt/own rw - bpf bpf rw\n\
                       51 20 0:99 / /mnt/again rw - bpf bpf rw\n";
-        let of = |id, device, path| of_mounts(mounts, id, device, Path::new(path));
+        let mounts = mountinfo::parse(mounts);
+        let of = |id, device, path| of_mounts(&mounts, id, device, Path::new(path));
         let some = |path: &str| Some(PathBuf::from(path));
-        assert_eq!(of("40", "0:25", "/mnt/with space/vipnat"), some("/sys/fs/bpf/vipnat"));
-        assert_eq!(of("41", "0:25", "/mnt/x"), some("/sys/fs/bpf/x"));
-        assert_eq!(of("41", "0:25", "/mnt/x/y"), some("/sys/fs/bpf/x/y"));
-        assert_eq!(of("51", "0:99", "/mnt/again/vipnat"), some("/mnt/own/vipnat"));
-        assert_eq!(of("50", "0:99", "/mnt/own"), some("/mnt/own"));
-        assert_eq!(of("60", "0:98", "/mnt/own"), None);
+        assert_eq!(of(40, "0:25", "/mnt/with space/vipnat"), some("/sys/fs/bpf/vipnat"));
+        assert_eq!(of(41, "0:25", "/mnt/x"), some("/sys/fs/bpf/x"));
+        assert_eq!(of(41, "0:25", "/mnt/x/y"), some("/sys/fs/bpf/x/y"));
+        assert_eq!(of(51, "0:99", "/mnt/again/vipnat"), some("/mnt/own/vipnat"));
+        assert_eq!(of(50, "0:99", "/mnt/own"), some("/mnt/own"));
+        assert_eq!(of(60, "0:98", "/mnt/own"), None);
     }
 }

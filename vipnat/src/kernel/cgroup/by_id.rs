@@ -1,8 +1,9 @@
-//! Where cgroups are whose ids are known, without a walk through all there are.
+//! Finds a cgroup by its id without a walk through the whole hierarchy.
 //!
-//! The id of a cgroup is a handle of its directory as well (`kernfs_fh_to_dentry` in fs/kernfs/mount.c, kernel
-//! 5.5), which takes `CAP_DAC_READ_SEARCH` to use. The service has no such right; but a cgroup can't be
-//! renamed, so where one was found it still is, or nowhere. Only one that was attached since is looked for.
+//! The id of a cgroup is also a file handle of its directory (`kernfs_fh_to_dentry` in fs/kernfs/mount.c,
+//! kernel 5.5). Opening a handle needs `CAP_DAC_READ_SEARCH`, which the service does not have. But nothing
+//! can rename a cgroup, so it stays where it was found until it is removed. Only a cgroup that was attached
+//! later needs a walk.
 
 use std::{
     collections::HashMap,
@@ -19,29 +20,29 @@ use std::{
     },
 };
 
-/// What kernfs calls handles that are ids (`FILEID_KERNFS` in include/linux/exportfs.h).
+/// The type of a file handle that is a kernfs id (`FILEID_KERNFS` in include/linux/exportfs.h).
 const FILEID_KERNFS: libc::c_int = 0xfe;
 
-/// Where a cgroup is.
+/// The result of a search by id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// At this path below the mount.
+    /// The cgroup is at this path below the mount.
     At(PathBuf),
-    /// The kernel says that there is none with this id.
+    /// The kernel has no cgroup with this id.
     Nowhere,
-    /// It has to be looked for.
+    /// Only a walk can find it.
     Unknown,
 }
 
-/// What was found, and is remembered.
+/// The cgroups found so far, by id.
 #[derive(Debug, Default)]
 pub(crate) struct ById {
     known: Mutex<HashMap<u64, PathBuf>>,
-    /// This process may not use handles.
+    /// Whether this process may not open handles.
     walks: AtomicBool,
 }
 
-/// `struct file_handle`, with an id in it.
+/// `struct file_handle` with an id as the handle.
 #[repr(C)]
 struct Handle {
     bytes: libc::c_uint,
@@ -50,8 +51,8 @@ struct Handle {
 }
 
 impl ById {
-    /// Where a cgroup is in a hierarchy, whose root this opens, if it can be seen. `is_at` says whether it is
-    /// at a path below.
+    /// Finds a cgroup. `root` opens the root of the hierarchy, if it is in view. `is_at` checks whether the
+    /// cgroup is at a path below it.
     pub(crate) fn find(
         &self,
         root: impl FnOnce() -> Option<File>,
@@ -76,7 +77,7 @@ impl ById {
                 self.known().insert(id, below.clone());
                 Found::At(below)
             }
-            // It is hidden, or was moved: nothing of the kind was seen.
+            // The path is hidden, or changed meanwhile: this proves nothing.
             Ok(Some(_)) => Found::Unknown,
             Ok(None) => Found::Nowhere,
             Err(_) => {
@@ -86,7 +87,7 @@ impl ById {
         }
     }
 
-    /// Remembers where one was found.
+    /// Records where a cgroup was found.
     pub(crate) fn remember(&self, id: u64, below: &Path) {
         self.known().insert(id, below.to_owned());
     }
@@ -96,10 +97,10 @@ impl ById {
     }
 }
 
-/// The path of a cgroup below the root; `None` if there is none with this id.
+/// The path of a cgroup below the root; `None` if no cgroup has this id.
 fn by_handle(mount: &File, id: u64) -> io::Result<Option<PathBuf>> {
     let Some(found) = open_by_handle(mount, id)? else {
-        // Which counts only where one that is there is found.
+        // That counts only if the kernel does find the root, which certainly exists.
         let root = open_by_handle(mount, mount.metadata()?.ino())?;
         return root.map(|_| None).ok_or_else(|| io::ErrorKind::Unsupported.into());
     };
@@ -109,17 +110,17 @@ fn by_handle(mount: &File, id: u64) -> io::Result<Option<PathBuf>> {
     Ok(Some(below.to_owned()))
 }
 
-/// Opens a cgroup; `None` if the kernel knows none with this id.
+/// Opens a cgroup; `None` if the kernel has none with this id.
 fn open_by_handle(mount: &File, id: u64) -> io::Result<Option<OwnedFd>> {
     let mut handle = Handle { bytes: 8, kind: FILEID_KERNFS, id: id.to_ne_bytes() };
     let flags = libc::O_PATH | libc::O_CLOEXEC;
-    // SAFETY: the handle is as long as it says, and outlives the call.
+    // SAFETY: the handle has the length that it states, and outlives the call.
     let fd = unsafe {
         let call = libc::SYS_open_by_handle_at;
         libc::syscall(call, mount.as_raw_fd(), &raw mut handle, flags)
     };
     if fd >= 0 {
-        // SAFETY: a new descriptor, which nobody else has.
+        // SAFETY: the kernel returned a new descriptor, which only we own.
         return Ok(Some(unsafe { OwnedFd::from_raw_fd(fd as libc::c_int) }));
     }
     match io::Error::last_os_error() {

@@ -1,4 +1,4 @@
-//! The cgroups that a table means.
+//! Finds the cgroups that a table names or matches.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -8,25 +8,25 @@ use std::{
 
 use vipnat_core::table::{self, Cgroups, Component};
 
-use super::tree::{Tree, Unseen};
+use super::{tree::Tree, unseen::Unseen};
 
-/// What was found of the cgroups that a table means.
+/// The cgroups of one app, as far as they are in view.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    /// By id: where each is below the mount.
+    /// The path of each below the mount, by id.
     pub(crate) cgroups: BTreeMap<u64, PathBuf>,
     /// Why there may be more.
     pub(crate) unseen: Vec<Unseen>,
 }
 
-/// Names in directories, each of which is read once, however many apps have patterns for it.
+/// The names in directories. It reads each directory once, even if several apps have patterns for it.
 pub(crate) struct Names<'a> {
     tree: &'a Tree,
     read: HashMap<PathBuf, Result<Rc<table::Names>, Unseen>>,
 }
 
 impl<'a> Names<'a> {
-    /// As they are from now on.
+    /// Reads nothing yet.
     pub(crate) fn of(tree: &'a Tree) -> Self {
         Self { tree, read: HashMap::new() }
     }
@@ -41,8 +41,8 @@ impl<'a> Names<'a> {
     }
 }
 
-/// The cgroups that a table means. `visit` is told of every directory before it is looked into; in one of
-/// these appears what may match later.
+/// Finds the cgroups of one app. It calls `visit` with every directory before it reads it: cgroups that
+/// match later appear in one of these.
 pub(crate) fn find(
     names: &mut Names<'_>,
     cgroups: &Cgroups,

@@ -1,10 +1,13 @@
-//! Cgroups: which has which id, and where it is.
+//! Cgroups: their ids and paths, and the processes in them.
 
 mod by_id;
 mod find;
+mod opened;
 mod paths;
 mod process;
+mod proof;
 mod tree;
+mod unseen;
 
 pub(crate) use self::{
     find::{Names, find},

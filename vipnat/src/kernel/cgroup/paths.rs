@@ -1,17 +1,14 @@
-//! Where cgroups are, by their ids.
+//! Finds the paths of cgroups by their ids.
 
 use std::{cell::OnceCell, collections::HashMap, path::PathBuf};
 
 use vipnat_core::model::Place;
 
-use super::{
-    by_id::Found as FoundById,
-    tree::{Tree, Unseen},
-};
+use super::{by_id::Found as FoundById, tree::Tree, unseen::Unseen};
 use crate::kernel::error::Error;
 
-/// Where cgroups are, by their ids. The whole hierarchy is only walked through for one that can't be found
-/// otherwise: what others have in it may be a lot.
+/// Finds cgroups by their ids. It walks through the whole hierarchy only for a cgroup that it cannot find
+/// otherwise, since others may have many cgroups there.
 #[derive(Debug)]
 pub(crate) struct Paths {
     /// `None` if nothing is in view.
@@ -19,7 +16,7 @@ pub(crate) struct Paths {
     walked: OnceCell<Walked>,
 }
 
-/// What is in view of the whole hierarchy.
+/// All cgroups in view.
 #[derive(Debug, Default)]
 struct Walked {
     below: HashMap<u64, PathBuf>,
@@ -32,7 +29,7 @@ impl Walked {
         let mut paths = Self::default();
         let mut rest = vec![PathBuf::new()];
         while let Some(below) = rest.pop() {
-            // A cgroup may go while we look; the others are still worth finding.
+            // This cgroup may be removed meanwhile; the others still count.
             let names = tree.names(&below).unwrap_or_else(|unseen| {
                 paths.unseen.push(unseen);
                 Vec::new()
@@ -53,25 +50,25 @@ impl Walked {
 }
 
 impl Paths {
-    /// Those of a hierarchy.
+    /// In a hierarchy.
     pub(crate) fn of(tree: &Tree) -> Self {
         Self { tree: Some(tree.clone()), walked: OnceCell::new() }
     }
 
-    /// Nothing is in view.
+    /// With no hierarchy in view, for this reason.
     pub(crate) fn unseen(error: &Error) -> Self {
         let walked = Walked { below: HashMap::new(), unseen: vec![Unseen::from(error)] };
         Self { tree: None, walked: walked.into() }
     }
 
-    /// Why one that was asked for is not in view, if there was any.
+    /// The reason why a cgroup that was looked for is not in view, if there was one.
     pub(crate) fn reason(&self) -> Option<&Unseen> {
         self.walked.get()?.unseen.first()
     }
 
-    /// Where a cgroup is. A cgroup is never moved, so one that is nowhere in the whole hierarchy is gone,
-    /// whatever its links say: these name it for a moment after it was removed, and name none if somebody
-    /// detached them from one that lives.
+    /// Where a cgroup is. The kernel never moves cgroups, so a cgroup that is nowhere in the whole hierarchy
+    /// is gone. Its links prove nothing: they name it for a moment after it was removed. They name none if a
+    /// process detached them, although the cgroup exists.
     pub(crate) fn place(&self, id: u64) -> Place {
         match self.tree.as_ref().map(|tree| tree.find_by_id(id)) {
             Some(FoundById::At(path)) => return Place::At(path),

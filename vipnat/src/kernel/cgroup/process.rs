@@ -1,4 +1,4 @@
-//! Which cgroup a process is in, and moving into one.
+//! Finds the cgroup of a process, and moves this process into one.
 
 use std::{
     ffi::OsStr,
@@ -17,12 +17,12 @@ use vipnat_core::text::shown_name;
 
 /// The cgroup of a process, as a whole path.
 ///
-/// `/proc/PID/cgroup` says where it is as the cgroup namespace of the reader has it, which need not be what
-/// the mount shows. So the cgroup itself is asked for its processes.
+/// The path in `/proc/PID/cgroup` is relative to the reader's cgroup namespace. The mount may show another
+/// one. So the cgroup's own list of processes has to confirm it.
 ///
 /// # Errors
 ///
-/// [`Error::Refused`] if there is no such process, or no cgroup in view proves to be its.
+/// [`Error::Refused`] if there is no such process, or no cgroup in view lists it.
 pub(crate) fn of_process(tree: &Tree, pid: u32) -> Result<PathBuf> {
     let file = format!("/proc/{pid}/cgroup");
     let text = fs::read(&file)
@@ -49,7 +49,7 @@ pub(crate) fn of_process(tree: &Tree, pid: u32) -> Result<PathBuf> {
 ///
 /// # Errors
 ///
-/// [`Error::Refused`] if it is not one that is in view; whatever the kernel objects to.
+/// [`Error::Refused`] if the cgroup is not in view; system calls that fail.
 pub(crate) fn enter(tree: &Tree, path: &Path) -> Result<()> {
     let refused =
         |why: String| Err(Error::Refused(format!("cannot enter {}: {why}", shown_name(path))));
@@ -64,7 +64,7 @@ pub(crate) fn enter(tree: &Tree, path: &Path) -> Result<()> {
         Ok(None) => return refused("there is no such cgroup".to_owned()),
         Err(unseen) => return refused(unseen.to_string()),
     }
-    // A process joins by writing "0", which is itself.
+    // "0" stands for the process that writes it.
     let joined = OpenOptions::new()
         .write(true)
         .open(path.join("cgroup.procs"))
@@ -77,16 +77,16 @@ pub(crate) fn enter(tree: &Tree, path: &Path) -> Result<()> {
     }
 }
 
-/// The path below the root in the format of `/proc/PID/cgroup`. The v2 hierarchy is number 0 and has no
-/// controllers in its line (`cgroups(7)`).
+/// The path below the root, from the text of `/proc/PID/cgroup`. The line of the v2 hierarchy has number 0
+/// and no controllers (`cgroups(7)`).
 fn below(text: &[u8]) -> Option<&Path> {
     let mut lines = text.split(|byte| *byte == b'\n');
     let path = lines.find_map(|line| line.strip_prefix(b"0::/"))?;
     (!path.starts_with(b"..")).then(|| Path::new(OsStr::from_bytes(path)))
 }
 
-/// Whether a cgroup has this process: its first thread, of which sockets say where they were made.
-/// `cgroup.procs` can't be read where cgroups are of threads.
+/// Whether a cgroup lists the first thread of this process. A threaded cgroup refuses to read its
+/// `cgroup.procs`, so this reads `cgroup.threads`.
 fn holds(cgroup: &Path, pid: u32) -> bool {
     let threads = fs::read_to_string(cgroup.join("cgroup.threads")).unwrap_or_default();
     threads.lines().any(|thread| thread.parse() == Ok(pid))

@@ -1,22 +1,22 @@
-//! Others on the same hooks: who is attached to a cgroup, above it and below it, and whether vipnat may
-//! join them.
+//! Decides whether vipnat may attach to a cgroup beside the programs on it, above it and below it.
 //!
-//! A link runs beside other programs, with three exceptions: a program may want to be alone, a link may
-//! switch off the program of a parent, and two vipnats would translate one after the other.
+//! A link runs beside other programs, with three exceptions. A program may be attached exclusively. A link
+//! may switch off the program of a cgroup above. And two vipnats would translate one after the other.
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
     collections::{HashMap, HashSet},
-    fs::{self, File},
-    io,
-    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
+    fs, io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    rc::Rc,
     thread,
     time::{Duration, Instant},
 };
 
-use crate::kernel::others::{
+use vipnat_common::hooks::HOOKS;
+
+use super::{
+    attached::{Attached, OnCgroup},
     obstacle::{Meeting, Obstacle, Place, meeting},
     owner::{Owner, Owners},
 };
@@ -25,74 +25,63 @@ use crate::kernel::{
     cgroup::Tree,
     error::{Attempt as _, Error, Result},
     hook_query::{self, OnHook},
-    pins::HOOKS,
 };
-use vipnat_core::text::shown_name;
 
-/// How long a link that is unlinked may take to be detached: a worker of the kernel does that.
+/// How long an unlinked link may stay attached. A kernel worker detaches it.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// What is attached to a cgroup itself, in the order of [`HOOKS`].
-type OnCgroup = Rc<[OnHook; HOOKS.len()]>;
-
-/// The links that this state directory has on a cgroup.
+/// The links that the state directory has on a cgroup.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Held<'a> {
     /// Where they are pinned.
     pub(crate) dir: &'a Path,
-    /// The program that each hook runs; `None` if it is not attached.
+    /// The id of the program that each hook runs, in the order of [`HOOKS`]; `None` if it is not attached.
     pub(crate) programs: [Option<u32>; HOOKS.len()],
 }
 
-/// What a command learns of others. It asks the kernel once about each cgroup above those it looks at.
+/// The other programs on hooks, as far as one command knows them.
 pub(crate) struct Others<'a> {
-    tree: &'a Tree,
-    /// Whether programs that cgroups inherit may be switched off.
+    attached: Attached<'a>,
+    /// Whether vipnat may switch off programs that cgroups inherit.
     override_inherited: bool,
     owners: Owners,
-    /// Cgroups above those that were looked at; `None` if the kernel does not tell.
-    above: RefCell<HashMap<PathBuf, Option<OnCgroup>>>,
-    /// Cgroups that were found to be [`Others::is_alone`]: an apply compares more than once.
+    /// Cgroups that are [`Others::is_alone`]. An apply asks more than once.
     alone: RefCell<HashSet<PathBuf>>,
-    /// The cgroups with links of other vipnats, by id, and the program of one.
-    foreign: OnceCell<HashMap<u64, u32>>,
-    /// Whether the kernel refused to tell what is attached to a cgroup.
-    refused: Cell<bool>,
-    /// Whether anything was attached all the same.
+    /// The ids of the cgroups with links of other vipnats, and the program of one link.
+    other_vipnats: OnceCell<HashMap<u64, u32>>,
+    /// Whether an app was admitted although the kernel refused the query.
     blindly: Cell<bool>,
-    /// Until when to wait for links that nobody holds any more.
+    /// When the wait for unlinked links ends.
     deadline: Cell<Option<Instant>>,
 }
 
 impl<'a> Others<'a> {
-    /// Knows nothing yet. `state` is the state directory, whose maps need not exist.
+    /// Knows nothing yet. The maps of the state directory need not exist.
     pub(crate) fn new(state: &Path, tree: &'a Tree, override_inherited: bool) -> Self {
         Self {
-            tree,
+            attached: Attached::new(tree),
             override_inherited,
             owners: Owners::new(state),
-            above: RefCell::default(),
             alone: RefCell::default(),
-            foreign: OnceCell::new(),
-            refused: Cell::new(false),
+            other_vipnats: OnceCell::new(),
             blindly: Cell::new(false),
             deadline: Cell::new(None),
         }
     }
 
-    /// The cgroups.
+    /// The hierarchy.
     pub(crate) fn tree(&self) -> &'a Tree {
-        self.tree
+        self.attached.tree()
     }
 
-    /// Whether each hook of a cgroup that has all links runs one program of vipnat, and none above it runs
-    /// another vipnat's. Without CAP_NET_ADMIN nothing else is known.
+    /// Whether each hook of a cgroup with all links runs one program of vipnat, and no cgroup above runs one
+    /// of another vipnat. Without CAP_NET_ADMIN, it answers yes.
     pub(crate) fn is_alone(&self, path: &Path, held: Held<'_>) -> Result<bool> {
         if self.alone.borrow().contains(path) {
             return Ok(true);
         }
         self.owners.are_ours(&held.programs);
-        let Some(own) = self.on_cgroup(path)? else {
+        let Some(own) = self.attached.on_cgroup(path)? else {
             return Ok(true);
         };
         for on in own.iter().filter(|on| on.programs.len() != 1) {
@@ -104,7 +93,7 @@ impl<'a> Others<'a> {
                 return Ok(false);
             }
         }
-        for above in self.above(path)? {
+        for above in self.attached.above(path)? {
             for program in above.1.iter().flat_map(|on| &on.programs) {
                 if matches!(self.owners.owner(*program)?, Owner::Vipnat(_)) {
                     return Ok(false);
@@ -115,17 +104,17 @@ impl<'a> Others<'a> {
         Ok(true)
     }
 
-    /// Makes sure that an app may be attached to a cgroup: nothing is in the way, and no link of ours is
-    /// there but those that are pinned. Without CAP_NET_ADMIN nothing is known, and nothing refused.
+    /// Checks that an app may be attached to a cgroup, and detaches links of ours there that are not pinned.
+    /// Without CAP_NET_ADMIN, it admits every app.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] says what is in the way, and what to do.
+    /// [`Error::CannotAttach`] names the obstacle and the remedy.
     pub(crate) fn admit(&self, app: &str, at: (&Path, u64), held: Option<Held<'_>>) -> Result<()> {
         loop {
             match self.found(at.0, held)? {
                 None => {
-                    self.blindly.set(self.refused.get());
+                    self.blindly.set(self.attached.was_refused());
                     return Ok(());
                 }
                 Some(Obstacle::Doubled { .. }) if self.detach_unpinned(at.1, held)? > 0 => {}
@@ -135,7 +124,7 @@ impl<'a> Others<'a> {
         }
     }
 
-    /// Why [`Others::admit`] would refuse, if it would.
+    /// The error that [`Others::admit`] would return, if any.
     pub(crate) fn refusal(
         &self,
         app: &str,
@@ -143,12 +132,12 @@ impl<'a> Others<'a> {
         held: Option<Held<'_>>,
     ) -> Result<Option<Error>> {
         let found = self.found(path, held)?;
-        // Links that are too many would be detached.
+        // `admit` would detach links of ours that are not pinned.
         let found = found.filter(|found| !matches!(found, Obstacle::Doubled { .. }));
         Ok(found.map(|obstacle| refused(app, path, &obstacle)))
     }
 
-    /// What to say if an app was attached without a look at who else is there.
+    /// The warning that an app was attached although the kernel refused to show the other programs.
     pub(crate) fn warning(&self) -> Option<String> {
         self.blindly.get().then(|| {
             "who else is attached to the cgroups of apps can't be seen without CAP_NET_ADMIN, so a \
@@ -158,10 +147,11 @@ impl<'a> Others<'a> {
         })
     }
 
+    /// The first obstacle to attaching to a cgroup.
     fn found(&self, path: &Path, held: Option<Held<'_>>) -> Result<Option<Obstacle>> {
         let programs = held.map(|held| held.programs).unwrap_or_default();
         self.owners.are_ours(&programs);
-        let Some(own) = self.on_cgroup(path)? else {
+        let Some(own) = self.attached.on_cgroup(path)? else {
             return Ok(None);
         };
         match self.obstacle(path, &own, &programs)? {
@@ -170,15 +160,14 @@ impl<'a> Others<'a> {
         }
     }
 
-    /// What is in the way of attaching the hooks that have no program yet, and which vipnat is anywhere
-    /// near.
+    /// Another vipnat on the cgroup, above or below it, or an obstacle to a hook that is not attached yet.
     fn obstacle(
         &self,
         path: &Path,
         own: &OnCgroup,
         programs: &[Option<u32>; HOOKS.len()],
     ) -> Result<Option<Obstacle>> {
-        let above = self.above(path)?;
+        let above = self.attached.above(path)?;
         let at = |level: usize| match level {
             0 => path.to_owned(),
             above_it => above[above_it - 1].0.clone(),
@@ -210,7 +199,7 @@ impl<'a> Others<'a> {
             }
         }
         if programs.iter().any(Option::is_none)
-            && let Some((below, program)) = self.foreign_below(path)?
+            && let Some((below, program)) = self.vipnat_below(path)?
             && let Owner::Vipnat(scope) = self.owners.owner(program)?
         {
             return Ok(Some(self.vipnat(scope, program, Place::Below, below)?));
@@ -218,6 +207,7 @@ impl<'a> Others<'a> {
         Ok(None)
     }
 
+    /// The obstacle that another vipnat is, given by the id of its map `scope`.
     fn vipnat(&self, scope: u32, program: u32, place: Place, at: PathBuf) -> Result<Obstacle> {
         let program = self.owners.program(program)?;
         Ok(Obstacle::Vipnat { dir: self.owners.directory_of(scope), program, place, at })
@@ -241,8 +231,8 @@ impl<'a> Others<'a> {
         Ok(None)
     }
 
-    /// Detaches links of ours on a cgroup that are not pinned where they should be: somebody had them open
-    /// when they were unlinked. Returns how many; none can be found without CAP_SYS_ADMIN.
+    /// Detaches links of ours on a cgroup that are not pinned in its directory: a process had them open when
+    /// they were unlinked. Returns how many. It finds none without CAP_SYS_ADMIN.
     fn detach_unpinned(&self, cgroup: u64, held: Option<Held<'_>>) -> Result<usize> {
         let mut pinned = Vec::new();
         for pin in HOOKS.iter().filter_map(|(hook, _)| Some(held?.dir.join(hook))) {
@@ -266,52 +256,32 @@ impl<'a> Others<'a> {
         Ok(detached)
     }
 
-    /// The cgroups above one, upwards, with what is attached to each.
-    fn above(&self, path: &Path) -> Result<Vec<(PathBuf, OnCgroup)>> {
-        let mut known = self.above.borrow_mut();
-        let mut above = Vec::new();
-        for outer in
-            path.ancestors().skip(1).take_while(|outer| outer.starts_with(self.tree.mount()))
-        {
-            let on = match known.get(outer) {
-                Some(on) => on.clone(),
-                None => {
-                    let on = self.on_cgroup(outer)?;
-                    known.insert(outer.to_owned(), on.clone());
-                    on
-                }
-            };
-            above.extend(on.map(|on| (outer.to_owned(), on)));
-        }
-        Ok(above)
-    }
-
-    /// A cgroup below one to which another vipnat is attached, and its program. Only asked for where there
-    /// is any cgroup below, which a container that is yet to start does not have.
-    fn foreign_below(&self, path: &Path) -> Result<Option<(PathBuf, u32)>> {
-        // Each directory in a directory links to it.
+    /// A cgroup below this one to which another vipnat is attached, and its program. A cgroup without
+    /// children, such as that of a container before its start, costs one system call.
+    fn vipnat_below(&self, path: &Path) -> Result<Option<(PathBuf, u32)>> {
+        // Each child of a directory counts as a hard link to it.
         if fs::metadata(path).is_ok_and(|directory| directory.nlink() <= 2) {
             return Ok(None);
         }
-        let foreign = match self.foreign.get() {
-            Some(foreign) => foreign,
+        let others = match self.other_vipnats.get() {
+            Some(others) => others,
             None => {
-                let found = self.owners.foreign_cgroups()?;
-                self.foreign.get_or_init(|| found)
+                let found = self.owners.cgroups_of_others()?;
+                self.other_vipnats.get_or_init(|| found)
             }
         };
-        if foreign.is_empty() {
+        if others.is_empty() {
             return Ok(None);
         }
         let mut rest = vec![path.to_owned()];
         while let Some(directory) = rest.pop() {
-            // One that goes meanwhile has no links.
+            // A cgroup that is removed meanwhile has no links.
             for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
                 let inside = entry.file_type().is_ok_and(|kind| kind.is_dir());
                 if let Ok(metadata) = entry.metadata()
                     && inside
                 {
-                    if let Some(program) = foreign.get(&metadata.ino()) {
+                    if let Some(program) = others.get(&metadata.ino()) {
                         return Ok(Some((entry.path(), *program)));
                     }
                     rest.push(entry.path());
@@ -321,27 +291,7 @@ impl<'a> Others<'a> {
         Ok(None)
     }
 
-    /// What is attached to a cgroup itself; `None` if the kernel does not tell, or the cgroup is gone.
-    fn on_cgroup(&self, path: &Path) -> Result<Option<OnCgroup>> {
-        let what = || format!("read what is attached to {}", shown_name(path));
-        let directory = match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened.attempt(what)?,
-        };
-        let mut all: [OnHook; HOOKS.len()] = Default::default();
-        for ((_, kind), on) in HOOKS.iter().zip(&mut all) {
-            match hook_query::query(directory.as_fd(), *kind) {
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                    self.refused.set(true);
-                    return Ok(None);
-                }
-                found => *on = found.attempt(what)?,
-            }
-        }
-        Ok(Some(Rc::new(all)))
-    }
-
-    /// Waits a little for what may be about to go; `false` once that took too long.
+    /// Waits a moment for a kernel worker; `false` once that took too long.
     fn wait(&self) -> bool {
         let deadline = self.deadline.get().unwrap_or_else(|| Instant::now() + PATIENCE);
         self.deadline.set(Some(deadline));
@@ -349,12 +299,12 @@ impl<'a> Others<'a> {
             return false;
         }
         thread::sleep(Duration::from_millis(5));
-        self.above.borrow_mut().clear();
+        self.attached.forget();
         true
     }
 }
 
 fn refused(app: &str, cgroup: &Path, obstacle: &Obstacle) -> Error {
-    let cgroup = shown_name(cgroup);
-    Error::Refused(format!("app {app:?}: cannot attach to cgroup {cgroup}: {obstacle}"))
+    let (app, cgroup, obstacle) = (app.to_owned(), cgroup.to_owned(), obstacle.to_string());
+    Error::CannotAttach { app, cgroup, obstacle }
 }

@@ -1,6 +1,7 @@
-//! Programs of other tools on the hooks of the cgroups that vipnat attaches to.
+//! Programs of other tools, and of other vipnats, on the hooks of cgroups.
 
 mod admission;
+mod attached;
 mod obstacle;
 mod owner;
 

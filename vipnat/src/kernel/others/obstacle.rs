@@ -1,29 +1,30 @@
-//! What keeps vipnat from attaching: the kernel's rules, and what people are told.
+//! Obstacles to attaching to a cgroup: the kernel's rules, and the messages for people.
 
 use std::{fmt, path::PathBuf};
 
 use aya_obj::generated::{BPF_F_ALLOW_MULTI, BPF_F_ALLOW_OVERRIDE};
-
-use crate::kernel::hook_query::OnHook;
-use crate::kernel::others::owner::Program;
 use vipnat_core::text::shown_name;
 
-/// What a link at one hook of a cgroup would meet, there and above.
+use super::owner::Program;
+use crate::kernel::hook_query::OnHook;
+
+/// The effect of a link on the programs of one hook, on its cgroup and above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Meeting {
-    /// It runs beside them all.
+    /// The link runs beside them all.
     Joins,
-    /// A program, so many levels above the cgroup, allows no others: the kernel refuses the link.
+    /// A program allows no others, so the kernel refuses the link. `level` counts the cgroups from the link's
+    /// own one upwards.
     Alone { level: usize, program: u32 },
-    /// A program, so many levels above the cgroup, would not run for it any more.
+    /// A program of a cgroup above would not run for this cgroup any more.
     SwitchesOff { level: usize, program: u32 },
 }
 
-/// `levels` are the cgroup itself and those above it, upwards. There is at least the first.
+/// Predicts the effect of a link. `levels` are the cgroup itself and those above it, upwards.
 ///
-/// The nearest cgroup above that has programs decides whether the kernel takes the link
-/// (`hierarchy_allows_attach` in kernel/bpf/cgroup.c). Going up from a cgroup, programs run as long as none
-/// was found, and from then on only those that allow several (`compute_effective_progs`).
+/// The nearest cgroup above with programs decides whether the kernel takes the link
+/// (`hierarchy_allows_attach` in kernel/bpf/cgroup.c). For a socket, the programs of the nearest cgroup that
+/// has any run, and above it only those that allow several (`compute_effective_progs`).
 pub(crate) fn meeting(levels: &[&OnHook]) -> Meeting {
     let [own, above @ ..] = levels else {
         return Meeting::Joins;
@@ -47,7 +48,7 @@ pub(crate) fn meeting(levels: &[&OnHook]) -> Meeting {
     }
 }
 
-/// Where another vipnat is, as seen from the cgroup.
+/// The place of another vipnat relative to the cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     There,
@@ -55,22 +56,21 @@ pub(crate) enum Place {
     Below,
 }
 
-/// Something in the way. Its display says what it is, where, and what to do.
+/// An obstacle. Its display names it, its place and the remedy.
 #[derive(Debug)]
 pub(crate) enum Obstacle {
-    /// A program allows no others, beside it or below it.
+    /// A program allows no others beside it or below it.
     Alone { hook: &'static str, program: Program, at: PathBuf, below: bool },
-    /// The program of a cgroup above would be switched off.
+    /// The link would switch off the program of a cgroup above.
     Inherited { hook: &'static str, program: Program, at: PathBuf },
-    /// Another vipnat translates.
+    /// Another vipnat translates this cgroup, or one above or below.
     Vipnat { dir: Option<PathBuf>, program: Program, place: Place, at: PathBuf },
     /// A link of ours is attached that is not pinned.
     Doubled { hook: &'static str },
 }
 
 impl Obstacle {
-    /// Whether it may be gone in a moment by itself: a link that nobody holds any more is detached by a
-    /// worker of the kernel.
+    /// Whether it may vanish in a moment by itself: a kernel worker detaches links without an owner.
     pub(crate) fn may_pass(&self) -> bool {
         matches!(self, Self::Vipnat { dir: None, .. } | Self::Doubled { .. })
     }
@@ -148,7 +148,7 @@ mod tests {
             (vec![&several, &alone], Meeting::Alone { level: 1, program: one }),
             (vec![&none, &weak], Meeting::SwitchesOff { level: 1, program: one }),
             (vec![&none, &none, &weak, &alone], Meeting::SwitchesOff { level: 2, program: one }),
-            // It is off for this cgroup already.
+            // The program above is off for this cgroup already.
             (vec![&several, &weak], Meeting::Joins),
             (vec![&none, &several, &weak], Meeting::Joins),
             (vec![&none, &several, &alone], Meeting::Joins),

@@ -1,4 +1,4 @@
-//! Whose a program is.
+//! Finds out which vipnat a program belongs to, if any.
 
 use std::{
     cell::{OnceCell, RefCell},
@@ -8,30 +8,32 @@ use std::{
 };
 
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_CGROUP_STORAGE_DEPRECATED;
+use vipnat_common::hooks::{HOOKS, is_hook};
 
 use crate::kernel::{
     bpf_syscall,
+    dir_names::names,
     error::{Attempt as _, Result},
     hook_query::{self, ProgramInfo},
-    pins::{BPFFS, HOOKS, PROGRAMS, map_pin, names},
+    pins::{BPFFS, PROGRAMS, map_pin},
 };
 
-/// Who a program belongs to.
+/// The owner of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
     /// The vipnat of this state directory, of whichever build.
     Us,
     /// Another vipnat, by the id of its map `scope`.
     Vipnat(u32),
-    /// Somebody else; or it can't be told.
+    /// Another tool; or the owner is unknown.
     Other,
 }
 
-/// A program, for people.
+/// A program; its display is for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Program {
     pub(crate) id: u32,
-    /// Empty if it has none, or it can't be told.
+    /// Empty if it has no name, or the name is unknown.
     pub(crate) name: String,
 }
 
@@ -49,10 +51,10 @@ struct Instance {
     programs: Vec<u32>,
 }
 
-/// What is known of programs.
+/// The known programs and their owners.
 ///
-/// Every vipnat has one map `scope`, whose layout is frozen for ever, and which outlives upgrades. All its
-/// programs use it. So it tells which program is whose.
+/// Every vipnat has one map `scope`, which all its programs use. Its layout never changes, and it outlives
+/// upgrades. So the id of this map identifies the owner of a program.
 pub(crate) struct Owners {
     state: PathBuf,
     /// The id of our own map `scope`; 0 if there is none.
@@ -62,6 +64,7 @@ pub(crate) struct Owners {
 }
 
 impl Owners {
+    /// Knows the pinned programs of our own state directory.
     pub(crate) fn new(state: &Path) -> Self {
         let owners = Self {
             state: state.to_owned(),
@@ -74,7 +77,7 @@ impl Owners {
         owners
     }
 
-    /// Notes that these programs are ours.
+    /// Records that these programs are ours.
     pub(crate) fn are_ours(&self, programs: &[Option<u32>]) {
         let mut known = self.programs.borrow_mut();
         for id in programs.iter().flatten() {
@@ -83,10 +86,12 @@ impl Owners {
         }
     }
 
+    /// The owner of a program, given by its id.
     pub(crate) fn owner(&self, id: u32) -> Result<Owner> {
         Ok(self.look_up(id)?.1)
     }
 
+    /// A program, given by its id.
     pub(crate) fn program(&self, id: u32) -> Result<Program> {
         Ok(self.look_up(id)?.0)
     }
@@ -96,7 +101,7 @@ impl Owners {
             return Ok(known.clone());
         }
         let found = match hook_query::program_by_id(id) {
-            // Only what pins say can be known.
+            // Without CAP_SYS_ADMIN, only the pins show an owner.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 let instance = self.instances().iter().find(|other| other.programs.contains(&id));
                 let owner = instance.map_or(Owner::Other, |other| Owner::Vipnat(other.scope));
@@ -112,8 +117,9 @@ impl Owners {
         Ok(found)
     }
 
+    /// The owner of a program, by the maps that it uses.
     fn owner_by_maps(&self, program: &ProgramInfo) -> Result<Owner> {
-        if !HOOKS.iter().any(|(hook, _)| *hook == program.name) {
+        if !is_hook(&program.name) {
             return Ok(Owner::Other);
         }
         for id in &program.maps {
@@ -131,37 +137,37 @@ impl Owners {
         Ok(Owner::Other)
     }
 
-    /// The cgroups to which other vipnats are attached, by id, with one of the programs there. None are
-    /// known without CAP_SYS_ADMIN.
-    pub(crate) fn foreign_cgroups(&self) -> Result<HashMap<u64, u32>> {
+    /// The ids of the cgroups to which other vipnats are attached, with one of the programs there. Without
+    /// CAP_SYS_ADMIN, it finds none.
+    pub(crate) fn cgroups_of_others(&self) -> Result<HashMap<u64, u32>> {
         let all = match hook_query::programs() {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 return Ok(HashMap::new());
             }
             all => all.attempt(|| "read the programs of this machine".to_owned())?,
         };
-        let mut foreign = HashSet::new();
+        let mut of_others = HashSet::new();
         for program in all {
             if matches!(self.owner_by_maps(&program)?, Owner::Vipnat(_)) {
-                foreign.insert(program.id);
+                of_others.insert(program.id);
             }
         }
-        if foreign.is_empty() {
+        if of_others.is_empty() {
             return Ok(HashMap::new());
         }
         let links = hook_query::cgroup_links();
         let links = links.attempt(|| "read the links of this machine".to_owned())?;
-        let theirs = links.iter().filter(|link| foreign.contains(&link.program));
+        let theirs = links.iter().filter(|link| of_others.contains(&link.program));
         Ok(theirs.map(|link| (link.cgroup, link.program)).collect())
     }
 
-    /// Where the vipnat with this map `scope` has its state, if that is where such are looked for.
+    /// The state directory of the vipnat with this map `scope`, if it is in a usual place.
     pub(crate) fn directory_of(&self, scope: u32) -> Option<PathBuf> {
         let other = self.instances().iter().find(|other| other.scope == scope)?;
         Some(other.dir.clone())
     }
 
-    /// Other state directories beside ours, and where bpffs usually is.
+    /// Other state directories: those beside ours, and those on the usual bpffs.
     fn instances(&self) -> &[Instance] {
         self.instances.get_or_init(|| {
             let places = [self.state.parent().unwrap_or(Path::new("/")), Path::new(BPFFS)];
@@ -178,11 +184,12 @@ impl Owners {
     }
 }
 
-/// The id of a state directory's map `scope`; 0, which no map has, if there is none.
+/// The id of a state directory's map `scope`; 0, which is no valid id, if there is none.
 fn scope_of(state: &Path) -> u32 {
     bpf_syscall::map_info(&map_pin(state, "scope")).map_or(0, |info| info.id)
 }
 
+/// The ids of the programs that a state directory has pinned.
 fn pinned_programs(state: &Path) -> Vec<u32> {
     let pins = HOOKS.iter().map(|(hook, _)| state.join(PROGRAMS).join(hook));
     pins.filter_map(|pin| bpf_syscall::program_id(&pin).ok()).collect()

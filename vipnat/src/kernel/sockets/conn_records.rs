@@ -1,27 +1,28 @@
-//! Reads the connection records of sockets, whichever network namespace they are in.
+//! Reads the connection records of sockets in all network namespaces.
 
-use crate::kernel::pins;
 use std::{io::Read as _, os::fd::AsFd as _, path::Path};
 
 use aya::{Btf, Ebpf, EbpfLoader, programs::Iter};
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_SK_STORAGE;
 use vipnat_common::abi::SocketRecord;
 
+use super::sock_offsets;
 use crate::kernel::{
-    bpf_syscall::{ByteMap, iterate},
+    bpf_syscall::iterate,
+    byte_map::ByteMap,
     error::{Attempt as _, Result},
-    sockets::sock_offsets,
+    pins,
 };
 
-/// The object with the program below, and no map but for the constants of it.
+/// The object with the iterator. Its only map holds the iterator's constants.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/list-conns"));
 const PROGRAM: &str = "list_conns";
 
 /// The records of the sockets of all apps of a state directory, with the sockets' addresses.
 ///
-/// `sock_diag` could list the sockets of one network namespace after the other, each time with a look at
-/// the tables of all, and without what a UDP socket holds (`inet_diag_dump_icsk`, `inet_sk_diag_fill` in
-/// net/ipv4/inet_diag.c). An iterator reads sockets that have a record, and nothing else (kernel 5.9).
+/// An iterator reads only sockets that have a record (kernel 5.9). `sock_diag` lists the sockets of one
+/// network namespace at a time. It walks through the tables of all namespaces each time, and returns no
+/// socket storage of UDP sockets (`inet_diag_dump_icsk`, `inet_sk_diag_fill` in net/ipv4/inet_diag.c).
 #[derive(Debug)]
 pub(crate) struct ConnRecords {
     conns: ByteMap<4, 24>,
@@ -46,7 +47,7 @@ impl ConnRecords {
         Ok(Self { conns, object })
     }
 
-    /// Reads them.
+    /// Reads the records of all sockets.
     pub(crate) fn read(&mut self) -> Result<Vec<SocketRecord>> {
         let reading = || "read the records of sockets".to_owned();
         let program = iterator(&mut self.object).fd().attempt(reading)?;

@@ -1,4 +1,4 @@
-//! Sockets that are connected through a VIP, found and ended.
+//! Finds sockets that are connected through a VIP, and ends them.
 
 mod conn_records;
 mod netns;

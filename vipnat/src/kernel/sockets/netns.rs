@@ -1,4 +1,4 @@
-//! Ways into network namespaces, by their numbers.
+//! Finds and enters network namespaces by their numbers.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -11,24 +11,25 @@ use std::{
 
 use nix::sched::{CloneFlags, setns};
 
-use crate::kernel::sockets::sock_diag::Diag;
+use super::sock_diag::Diag;
+use crate::kernel::mountinfo;
 
-/// The network namespaces that were looked for.
+/// The network namespaces that a search looked for.
 #[derive(Debug, Default)]
 pub(crate) struct Namespaces {
     open: HashMap<u32, Diag>,
-    /// Why others are closed.
+    /// Why this process cannot enter others.
     closed: HashMap<u32, String>,
-    /// Why threads that were asked first did not tell where they are.
+    /// Why a thread that was asked first did not reveal its namespace.
     hidden: Option<String>,
 }
 
 impl Namespaces {
-    /// The way into one.
+    /// The netlink socket in a namespace.
     ///
     /// # Errors
     ///
-    /// Why there is none.
+    /// The reason why there is none.
     pub(crate) fn way_into(&self, namespace: u32) -> Result<&Diag, String> {
         self.open.get(&namespace).ok_or_else(|| {
             let known = self.closed.get(&namespace).or(self.hidden.as_ref());
@@ -41,8 +42,9 @@ impl Namespaces {
         })
     }
 
-    /// Enters those of these that were not looked for yet. Returns whether there were any. First it asks
-    /// the threads of these cgroups and of those below, which are few; then all there are.
+    /// Enters those of the wanted namespaces that no call has looked for yet. Returns whether there were any.
+    ///
+    /// It first asks the threads in these cgroups and below, which are few, and then all threads.
     pub(crate) fn enter(
         &mut self,
         wanted: impl Iterator<Item = u32>,
@@ -74,7 +76,7 @@ impl Namespaces {
                 self.visit(&thread, &mut missing, false);
             }
         }
-        // Never again in this search: what is not there is not there.
+        // Do not look for them again in this search.
         for number in missing {
             if let Err(why) = self.way_into(number) {
                 self.closed.insert(number, why);
@@ -83,8 +85,8 @@ impl Namespaces {
         true
     }
 
-    /// Enters the namespace of a thread, if it is missing. `likely`: that it should be told if it is not known
-    /// whether it is.
+    /// Enters the namespace of a thread, if it is missing. `likely`: keep the error if the thread hides its
+    /// namespace, since that is probably a missing one.
     fn visit(&mut self, thread: &Path, missing: &mut BTreeSet<u32>, likely: bool) {
         let file = thread.join("ns/net");
         match number_of(&file) {
@@ -104,17 +106,13 @@ impl Namespaces {
         }
     }
 
-    /// The same for what is kept without a process, as by `ip netns add`.
+    /// Enters missing namespaces that a mount keeps, as `ip netns add` makes them.
     fn visit_mounts(&mut self, missing: &mut BTreeSet<u32>) {
-        let mounts = fs::read("/proc/self/mountinfo").unwrap_or_default();
-        for line in String::from_utf8_lossy(&mounts).lines() {
-            // Its root is what a link to it reads as (`proc(5)`, `ns_dname` in fs/nsfs.c).
-            let mut fields = line.split(' ').skip(3);
-            let (Some(root), Some(point)) = (fields.next(), fields.next()) else {
-                continue;
-            };
-            if let Some(number) = number(root).filter(|number| missing.contains(number)) {
-                self.open(number, Path::new(point), || point.to_owned(), missing);
+        for mountinfo::Mount { root, point, .. } in mountinfo::read().unwrap_or_default() {
+            // The root of such a mount has the form `net:[4026531833]` (`ns_dname` in fs/nsfs.c).
+            let number = root.to_str().and_then(number);
+            if let Some(number) = number.filter(|number| missing.contains(number)) {
+                self.open(number, &point, || point.display().to_string(), missing);
             }
         }
     }
@@ -135,7 +133,7 @@ impl Namespaces {
             }
             Err(error) if is_gone(&error) => {}
             Err(error) => {
-                // Another thread's is the same one.
+                // Another thread would lead to the same namespace.
                 missing.remove(&number);
                 self.closed.insert(number, closed(&who(), &error, "CAP_SYS_ADMIN"));
             }
@@ -147,10 +145,10 @@ fn closed(who: &str, error: &io::Error, missing: &str) -> String {
     format!("the network namespace of {who} is closed ({error}): vipnat lacks {missing}")
 }
 
-/// The threads of a cgroup and of those below it. Threads have cgroups and network namespaces, and those
-/// of one process need not have the same.
+/// The threads of a cgroup and of all cgroups below it. Each thread has its own cgroup and network
+/// namespace, so the threads of one process may differ.
 fn threads_in(cgroup: &Path) -> BTreeSet<String> {
-    // Unlike cgroup.procs, which a cgroup of threads refuses, every cgroup has it.
+    // Every cgroup has this file. A threaded cgroup refuses to read cgroup.procs.
     let listed = fs::read_to_string(cgroup.join("cgroup.threads")).unwrap_or_default();
     let mut threads: BTreeSet<_> = listed.lines().map(str::to_owned).collect();
     for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
@@ -161,7 +159,7 @@ fn threads_in(cgroup: &Path) -> BTreeSet<String> {
     threads
 }
 
-/// The directories in one whose names are numbers.
+/// The entries of a directory whose names are numbers.
 fn numbered(path: &Path) -> impl Iterator<Item = PathBuf> {
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
     let numbers =
@@ -169,7 +167,7 @@ fn numbered(path: &Path) -> impl Iterator<Item = PathBuf> {
     numbers.map(|entry| entry.path())
 }
 
-/// The number of the namespace that a file of a thread stands for.
+/// The number of the namespace that a thread's file `ns/net` links to.
 fn number_of(file: &Path) -> io::Result<Option<u32>> {
     Ok(number(&fs::read_link(file)?.to_string_lossy()))
 }
@@ -183,9 +181,10 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
 
-/// A socket belongs to the namespace that its maker was in, so only a thread of its own has to go
-/// there, and that only if we are not there already: it needs CAP_SYS_ADMIN. `None` if the file stands for
-/// another one by now.
+/// Makes a netlink socket in a namespace; `None` if the file leads to another namespace by now.
+///
+/// A socket stays in the namespace of the thread that made it. So a short-lived thread enters the
+/// namespace, which needs CAP_SYS_ADMIN, unless this thread is in it already.
 fn diag_in(number: u32, namespace: &File) -> io::Result<Option<Diag>> {
     if namespace.metadata()?.ino() != u64::from(number) {
         return Ok(None);

@@ -1,8 +1,8 @@
-//! The sockets that hooks have connected: found by their records, ended.
+//! Finds the sockets that hooks connected, by their records, and ends them.
 //!
-//! A socket is believed to be connected through a VIP if its record says so and has its present
-//! peer, as `getpeername` does it. Everything else is left alone: sockets without a record, those that
-//! have moved on, and UDP sockets that are not connected.
+//! A socket counts as connected through a VIP if it has a record whose backend is its present peer. The
+//! getpeername hooks decide the same way. All others stay as they are: sockets without a record, sockets
+//! that have moved on to another peer, and UDP sockets that are not connected.
 
 use std::{
     io,
@@ -15,10 +15,10 @@ use vipnat_common::{
     abi::{SocketFields, SocketRecord},
 };
 
+use super::{conn_records::ConnRecords, netns::Namespaces};
 use crate::kernel::error::{Error, Result};
-use crate::kernel::sockets::{conn_records::ConnRecords, netns::Namespaces};
 
-/// States of include/net/tcp_states.h. What waits in TIME_WAIT is no socket any more.
+/// States of include/net/tcp_states.h. In TIME_WAIT, there is no full socket any more.
 const ESTABLISHED: u32 = 1 << 1;
 const SYN_SENT: u32 = 1 << 2;
 const SYN_RECV: u32 = 1 << 3;
@@ -32,34 +32,34 @@ pub(crate) struct Search {
     namespaces: Namespaces,
 }
 
-/// A socket that is connected as its record says.
+/// A socket that is connected to the backend of its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Connection(SocketRecord);
 
-/// What came of ending one.
+/// The result of ending a connection.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// It is ended.
+    /// The kernel ended it.
     Ended,
-    /// The kernel has no such socket, or none that it finds by these addresses.
+    /// The kernel finds no such socket by these addresses.
     NotFound,
-    /// It stays, and this is why.
+    /// It stays connected, for this reason.
     Stays(String),
 }
 
 impl Search {
-    /// In a state directory.
+    /// Prepares a search in the maps of a state directory.
     pub(crate) fn new(state: &Path) -> Result<Self> {
         Ok(Self { records: ConnRecords::open(state)?, namespaces: Namespaces::default() })
     }
 
-    /// The connections there are now.
+    /// Reads the present connections.
     pub(crate) fn connections(&mut self) -> Result<Vec<Connection>> {
         Ok(self.records.read()?.into_iter().filter_map(Connection::of).collect())
     }
 
-    /// Looks for ways to some connections, by what is in these cgroups first. Returns whether it had to, and
-    /// time went by.
+    /// Enters the network namespaces of some connections, and asks the threads in these cgroups first.
+    /// Returns whether it had to search, which takes time.
     pub(crate) fn reach<'a>(
         &mut self,
         connections: impl Iterator<Item = &'a Connection>,
@@ -69,11 +69,11 @@ impl Search {
         self.namespaces.enter(reachable.map(|Connection(found)| found.socket.namespace), cgroups)
     }
 
-    /// Ends a connection to which it has looked for a way.
+    /// Ends a connection, whose network namespace [`Search::reach`] must have entered before.
     ///
     /// # Errors
     ///
-    /// If the kernel refuses.
+    /// The kernel refuses.
     pub(crate) fn end(&self, connection: &Connection) -> Result<End> {
         let Connection(found) = connection;
         if !connection.can_be_ended() {
@@ -101,7 +101,7 @@ impl Connection {
             found.socket;
         let states = match i32::from(protocol) {
             libc::IPPROTO_TCP | libc::IPPROTO_MPTCP => TCP,
-            // Which UDP uses for "connected".
+            // UDP uses it for "connected".
             libc::IPPROTO_UDP => ESTABLISHED,
             _ => 0,
         };
@@ -115,7 +115,7 @@ impl Connection {
         (connected && peer.is_some()).then_some(Self(found))
     }
 
-    /// The socket's cookie, which no other socket ever has.
+    /// The socket's cookie. No other socket ever has the same.
     pub(crate) fn cookie(&self) -> u64 {
         self.0.cookie
     }
@@ -125,7 +125,7 @@ impl Connection {
         &self.0.record
     }
 
-    /// Whether it is a UDP socket, which can connect elsewhere at any time.
+    /// Whether it is a UDP socket. Such a socket can connect to another peer at any time.
     pub(crate) fn is_udp(&self) -> bool {
         i32::from(self.0.socket.protocol) == libc::IPPROTO_UDP
     }
@@ -135,7 +135,8 @@ impl Connection {
     }
 }
 
-/// What the kernel says if it was built without it (`inet_diag_cmd_exact` in net/ipv4/inet_diag.c).
+/// Names the missing option of the kernel in its error EOPNOTSUPP (`inet_diag_cmd_exact` in
+/// net/ipv4/inet_diag.c).
 fn without_destroy(error: io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(libc::EOPNOTSUPP) => io::Error::new(

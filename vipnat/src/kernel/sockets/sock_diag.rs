@@ -1,6 +1,7 @@
-//! Sockets of a network namespace, ended through `sock_diag(7)`.
+//! Ends sockets of a network namespace through `sock_diag(7)`.
 //!
-//! The messages are those of include/uapi/linux/inet_diag.h, made and read byte by byte.
+//! It builds and reads the messages of include/uapi/linux/inet_diag.h byte by byte: one request and its
+//! acknowledgement.
 
 use std::{
     io,
@@ -12,7 +13,7 @@ use nix::sys::socket::{
 };
 use vipnat_common::abi::{SocketFields, SocketRecord};
 
-/// Types and flags of messages.
+/// Types and flags of netlink messages.
 const SOCK_DESTROY: u16 = 21;
 const REQUEST: u16 = libc::NLM_F_REQUEST as u16;
 const ACK: u16 = libc::NLM_F_ACK as u16;
@@ -21,28 +22,27 @@ const ERROR: u16 = libc::NLMSG_ERROR as u16;
 /// The size of `struct nlmsghdr`.
 const HEADER: usize = 16;
 
-/// An answer has the request in it, and no more.
+/// Room for an answer, which quotes the request.
 const BUFFER: usize = 512;
 
-/// A socket that speaks to the kernel about the sockets of the namespace it was made in, whichever
-/// thread uses it.
+/// A netlink socket for the sockets of one network namespace: that of the thread which made it.
 #[derive(Debug)]
 pub(crate) struct Diag(OwnedFd);
 
 impl Diag {
-    /// For the network namespace of the calling thread.
+    /// Makes one in the network namespace of the calling thread.
     pub(crate) fn new() -> io::Result<Self> {
         let protocol = SockProtocol::NetlinkSockDiag;
         Ok(Self(socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?))
     }
 
-    /// Ends a TCP or UDP socket: TCP sends a reset, and its process gets ECONNABORTED. The kernel looks for
-    /// it by addresses, ports and device, and then compares the cookie. Returns whether it was
-    /// still there (needs CAP_NET_ADMIN over the namespace).
+    /// Ends a TCP or UDP socket: TCP sends a reset, and its process gets ECONNABORTED. The kernel finds the
+    /// socket by addresses, ports and device, and then compares the cookie. Returns whether the socket still
+    /// existed. It needs CAP_NET_ADMIN over the namespace.
     pub(crate) fn end(&self, socket: &SocketRecord) -> io::Result<bool> {
         send(self.0.as_raw_fd(), &request(socket), MsgFlags::empty())?;
         let mut buffer = [0; BUFFER];
-        // With this flag the size is that of the whole message, even if it did not fit.
+        // With this flag, the kernel returns the size of the whole message, even if it is too long.
         let size = recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::MSG_TRUNC)?;
         let answer = buffer.get(..size).and_then(result).ok_or_else(garbled)?;
         match answer {
@@ -60,7 +60,7 @@ fn request(socket: &SocketRecord) -> Vec<u8> {
     bytes.extend(72u32.to_ne_bytes());
     bytes.extend(SOCK_DESTROY.to_ne_bytes());
     bytes.extend((REQUEST | ACK).to_ne_bytes());
-    bytes.extend([0; 8]); // Sequence number and sender: there is one question at a time.
+    bytes.extend([0; 8]); // Sequence number and sender: only one request is under way.
     bytes.extend([family as u8, protocol as u8, 0, 0]);
     bytes.extend(u32::MAX.to_ne_bytes()); // In any state.
     bytes.extend(local_port.to_be_bytes());
@@ -82,7 +82,7 @@ fn request(socket: &SocketRecord) -> Vec<u8> {
     bytes
 }
 
-/// What an answer says: a negative error number, or none.
+/// Parses an answer: an acknowledgement, or an error number.
 fn result(bytes: &[u8]) -> Option<io::Result<()>> {
     let length = u32::from_ne_bytes(*bytes.first_chunk()?) as usize;
     let message = bytes.get(..length)?;

@@ -1,12 +1,12 @@
-//! Where the kernel keeps what in its structures, as its own description of its types says (BTF).
+//! Offsets of fields in the kernel's socket structures, from the kernel's own type description (BTF).
 //!
-//! Only that: the description is read in one go, and nothing of it is kept.
+//! It reads the description once, and keeps only the offsets.
 
 use std::{fs, io};
 
 use vipnat_common::abi::SocketOffsets;
 
-/// Where the kernel describes its types.
+/// The kernel's type description.
 const TYPES: &str = "/sys/kernel/btf/vmlinux";
 
 /// Kinds of types (include/uapi/linux/btf.h) that have members.
@@ -25,16 +25,16 @@ pub(crate) fn socket_offsets() -> io::Result<SocketOffsets> {
     })
 }
 
-/// A description of types, as in Documentation/bpf/btf.rst.
+/// A type description in the format of Documentation/bpf/btf.rst.
 struct Types<'a> {
-    /// Each type's header and what follows it, by id; 0 is `void`.
+    /// The bytes of each type, by id: its header and what follows it. Id 0 is `void`.
     types: Vec<&'a [u8]>,
     strings: &'a [u8],
 }
 
 impl<'a> Types<'a> {
     fn new(bytes: &'a [u8]) -> Option<Self> {
-        // Magic, version, flags; then the length of the header, from whose end offsets count.
+        // Magic, version and flags come first, then the length of the header. Offsets count from its end.
         let rest = bytes.get(word(bytes, 4)? as usize..)?;
         let part = |offset, length| {
             let offset = word(bytes, offset)? as usize;
@@ -93,12 +93,12 @@ impl<'a> Types<'a> {
         self.types.iter().find(is_it).copied()
     }
 
-    /// Where a member of a structure is, in bytes: also one of a nameless structure in it.
+    /// The offset of a member in bytes. The member may be in a nameless structure inside.
     fn member(&self, of: &[u8], name: &str) -> Option<u32> {
         let bit_fields = word(of, 4)? >> 31 == 1;
         of.get(12..)?.chunks_exact(12).find_map(|member| {
             let bits = word(member, 8)?;
-            // Where there are bit fields, the upper byte is the size of one, which has no place in bytes.
+            // In a structure with bit fields, the upper byte is the size of a bit field, or 0.
             let (bits, whole) =
                 if bit_fields { (bits & 0xff_ffff, bits >> 24 == 0) } else { (bits, true) };
             if self.has_name(member, name) {
@@ -110,7 +110,7 @@ impl<'a> Types<'a> {
         })
     }
 
-    /// Whether a type or member, which begins with where its name is, has this one.
+    /// Whether a type or member has this name. Both begin with the offset of their name.
     fn has_name(&self, one: &[u8], name: &str) -> bool {
         let name_here = word(one, 0).and_then(|at| self.strings.get(at as usize..));
         let rest = name_here.and_then(|text| text.strip_prefix(name.as_bytes()));
@@ -134,7 +134,7 @@ mod tests {
     fn this_kernel_says_where_a_socket_has_its_addresses() {
         let offsets = socket_offsets().unwrap();
         let SocketOffsets { local_v4, remote_v4, local_v6, remote_v6, .. } = offsets;
-        // `skc_addrpair` and what follows it have been so since Linux 3.9.
+        // `skc_addrpair` and the fields after it have these offsets since Linux 3.9.
         assert_eq!((remote_v4, local_v4, local_v6 - remote_v6), (0, 4, 16), "{offsets:?}");
         assert!(offsets.protocol > offsets.namespace && offsets.namespace_number > 0);
     }

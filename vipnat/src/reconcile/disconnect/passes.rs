@@ -219,7 +219,7 @@ mod tests {
             io(io::ErrorKind::PermissionDenied),
             Error::Bpf { operation: "load".to_owned(), source: "no memory".into() },
             Error::Layout { dir: "/sys/fs/bpf/vipnat".into(), what: "version".to_owned() },
-            Error::Unsupported("it went away".to_owned()),
+            Error::Refused("it went away".to_owned()),
         ];
         for error in others {
             let mut ending = Ending::default();
@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn what_could_not_be_ended_is_named_with_the_next_step() {
         let mut ending = Ending::default();
-        ending.failed(0..6, Error::Unsupported("no memory".to_owned()));
+        ending.failed(0..6, Error::Refused("no memory".to_owned()));
         let said = ending.warnings(&due(6), true);
         assert_eq!(
             said,

@@ -21,7 +21,7 @@ use crate::{
     kernel::{
         error::{Attempt as _, Result},
         maps::Maps,
-        preflight::{self, Need},
+        preflight::{self, Privilege},
         sockets::Search,
     },
     reconcile::{Applied, Session, prepare::Work},
@@ -93,7 +93,7 @@ impl Session {
     }
 
     fn end_drained_after(&self, first: impl FnOnce(&mut PendingDisconnects)) -> Result<Drained> {
-        preflight::check(Need::Pins)?;
+        preflight::check(Privilege::UsePins)?;
         let clock = clock()?;
         let mut drained = Drained::default();
         let (due, kept) = {

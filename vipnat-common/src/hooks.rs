@@ -1,0 +1,18 @@
+//! The hooks of vipnat: one eBPF program each, with the name of its hook.
+
+/// The name of each hook, as bpftool shows it, and its `enum bpf_attach_type`. vipnat attaches them in
+/// this order: hooks that show an application the VIP come before hooks that connect it to a backend.
+pub const HOOKS: [(&str, u32); 7] = [
+    ("getpeername4", 29),
+    ("getpeername6", 30),
+    ("recvmsg4", 19),
+    ("recvmsg6", 20),
+    ("connect4", 10),
+    ("connect6", 11),
+    ("sendmsg4", 14),
+];
+
+/// Whether a hook has this name.
+pub fn is_hook(name: &str) -> bool {
+    HOOKS.iter().any(|(hook, _)| *hook == name)
+}

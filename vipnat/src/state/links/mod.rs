@@ -1,0 +1,16 @@
+//! Apps in the state directory: their links, and the switch that turns their translation on.
+
+mod app;
+mod attach;
+mod list;
+mod on_cgroup;
+mod release;
+mod swap_programs;
+
+pub(crate) use self::{
+    app::{AttachedApp, PinnedApp},
+    attach::{attach, claim, hand_over, reserve},
+    list::{current, find, list, read, read_one, unknown},
+    release::{release, release_all, release_gone, release_stray, remove},
+    swap_programs::swap_programs,
+};
