@@ -10,7 +10,7 @@
 //! lookup   flow::{relocate, table} find an entry; find a slot again; the flows of one socket
 //!     maps     flow::record        raw reads of the maps; what a socket keeps of a connect
 //! verdict   destination   ticks    where a connect goes, where it wants to go, coarse time
-//!             abi                  keys and values of the maps
+//!         abi         hooks        keys and values of the maps; the names of the hooks
 //! ```
 
 #![no_std]
