@@ -46,7 +46,7 @@ impl Desired {
         let turns = mappings.clone().map(|Mapping { turns, .. }| turns.len().max(1) as u32);
         let turns = turns.fold(0, u32::saturating_add);
         // A limited VIP also has a head, which takes a slot.
-        let limited = mappings.clone().filter(|rule| rule.limited()).count() as u32;
+        let limited = mappings.clone().filter(|mapping| mapping.limited()).count() as u32;
         let cursors = mappings.count() as u32;
         Capacity { vips: cursors + limited, backends: turns.saturating_add(limited), cursors }
     }

@@ -24,6 +24,6 @@ pub use self::{
     mapping::{Backend, BackendSet, Mapping},
     names::{NameIndex, Names},
     place::Place,
-    removed_backend::{Mappings, RemovedBackend, removed_backends, unknown},
+    removed_backend::{Mappings, RemovedBackend, removed_backends, vips_without_policy},
     snapshot::{ByApp, Snapshot, indices},
 };

@@ -41,7 +41,8 @@ impl RemovedBackend {
     pub fn was_given(&self, record: &ConnRecord, mappings: &Mappings) -> bool {
         let Self { app: _, relationship: _, app_id, vip, backend } = self;
         let of_vip = record.app_id() == *app_id && record.vip == vip.octets();
-        let mut turns = mappings.get(&(*app_id, *vip)).into_iter().flat_map(|rule| &*rule.turns);
+        let mut turns =
+            mappings.get(&(*app_id, *vip)).into_iter().flat_map(|mapping| &*mapping.turns);
         of_vip && backend.leads(record) && !turns.any(|turn| turn.leads(record))
     }
 
@@ -49,7 +50,7 @@ impl RemovedBackend {
     pub fn is_back(&self, mappings: &Mappings) -> bool {
         mappings
             .get(&(self.app_id, self.vip))
-            .is_some_and(|rule| rule.turns.contains(&self.backend))
+            .is_some_and(|mapping| mapping.turns.contains(&self.backend))
     }
 }
 
@@ -76,8 +77,8 @@ pub fn removed_backends(
         if policy == OnBackendRemoved::Keep {
             continue;
         }
-        let next = owner.and_then(|app| rule_of(desired, app, *vip));
-        let stay: HashSet<_> = next.into_iter().flat_map(|rule| &*rule.turns).collect();
+        let next = owner.and_then(|app| mapping_of(desired, app, *vip));
+        let stay: HashSet<_> = next.into_iter().flat_map(|mapping| &*mapping.turns).collect();
         let left = old.backends().into_iter().filter(|(turn, _)| !stay.contains(turn));
         all.extend(left.map(|(backend, _)| {
             let (app, relationship) = (app.clone(), relationship.clone());
@@ -89,20 +90,20 @@ pub fn removed_backends(
 
 /// The number of VIPs that lose backends and have no known policy: neither in the names of the desired state
 /// nor in `record`, those of the state before.
-pub fn unknown(
+pub fn vips_without_policy(
     changes: &[Change],
     desired: &Desired,
     record: &NameIndex,
     heirs: &HashMap<&str, &str>,
 ) -> usize {
-    let unknown = changes.iter().filter(|change| {
+    let without = changes.iter().filter(|change| {
         let Change::Vip { app, vip, old: Some(old), .. } = change else {
             return false;
         };
         let owner = owner(app, desired, heirs);
         !old.turns.is_empty() && policy(owner, app, *vip, desired, record).is_none()
     });
-    unknown.count()
+    without.count()
 }
 
 /// The app that a VIP belongs to after the change: the app itself, or its heir.
@@ -121,8 +122,8 @@ fn policy(
     Some(known.or_else(|| record.names(app, vip))?.on_backend_removed)
 }
 
-fn rule_of<'a>(desired: &'a Desired, app: &str, vip: Ipv4Addr) -> Option<&'a Mapping> {
-    desired.apps.get(app)?.mappings.iter().find(|rule| rule.vip == vip)
+fn mapping_of<'a>(desired: &'a Desired, app: &str, vip: Ipv4Addr) -> Option<&'a Mapping> {
+    desired.apps.get(app)?.mappings.iter().find(|mapping| mapping.vip == vip)
 }
 
 #[cfg(test)]

@@ -116,14 +116,16 @@ impl Snapshot {
     #[cfg(test)]
     pub fn mappings(&self) -> BTreeMap<(AppId, Ipv4Addr), Mapping> {
         let by_app = ByApp::new(self);
-        self.rules_by(&by_app.0).map(|rule| ((rule.app_id, rule.vip), rule)).collect()
+        self.mappings_by(&by_app.0)
+            .map(|mapping| ((mapping.app_id, mapping.vip), mapping))
+            .collect()
     }
 
     /// The mappings of some entries, which are sorted, and complete for each VIP.
     ///
     /// It decides like the hooks: if the head is not limited, limited entries, which an interrupted change may
     /// have left, do not count.
-    fn rules_by<'a>(&'a self, keys: &'a [VipKey]) -> impl Iterator<Item = Mapping> + 'a {
+    fn mappings_by<'a>(&'a self, keys: &'a [VipKey]) -> impl Iterator<Item = Mapping> + 'a {
         let vips = keys.chunk_by(|a, b| (a.app_id(), a.vip) == (b.app_id(), b.vip));
         vips.filter_map(|of_vip| {
             let head = VipKey::head(of_vip[0].app_id(), of_vip[0].vip);
@@ -133,7 +135,7 @@ impl Snapshot {
             }
             let limited = self.first_of(&head).is_some_and(|slot| slot.has(SlotFlags::LIMITED));
             let key = if limited { of_vip.iter().rfind(|key| **key != head)? } else { &head };
-            Some(self.rule(key))
+            Some(self.mapping(key))
         })
     }
 
@@ -141,7 +143,7 @@ impl Snapshot {
     ///
     /// It decides like the hooks: if the head is not limited, limited entries, which an interrupted change may
     /// have left, do not count.
-    pub fn rules_of(
+    pub fn mappings_of(
         &self,
         names: impl Iterator<Item = (AppId, Ipv4Addr)>,
     ) -> BTreeMap<(AppId, Ipv4Addr), Mapping> {
@@ -155,14 +157,14 @@ impl Snapshot {
                 }
                 // Without a head, the hooks never reach limited entries.
                 None if !self.entries.contains_key(&head) => {}
-                _ => drop(mappings.insert((app_id, vip), self.rule(&head))),
+                _ => drop(mappings.insert((app_id, vip), self.mapping(&head))),
             }
         }
         if !limited.is_empty() {
             for key in self.entries.keys() {
                 let name = (key.app_id(), key.vip.into());
                 if *key != VipKey::head(key.app_id(), key.vip) && limited.contains(&name) {
-                    mappings.insert(name, self.rule(key));
+                    mappings.insert(name, self.mapping(key));
                 }
             }
         }
@@ -170,7 +172,7 @@ impl Snapshot {
     }
 
     /// The mapping of an entry.
-    fn rule(&self, key: &VipKey) -> Mapping {
+    fn mapping(&self, key: &VipKey) -> Mapping {
         let VipKey { app: _, vip, port, protocol, reserved: _ } = *key;
         let slots = self.slots_of(key).into_iter().flatten();
         let reachable = slots.filter(|slot| !slot.has(SlotFlags::UNREACHABLE));
@@ -202,7 +204,7 @@ impl ByApp {
     }
 
     /// The mappings of an app, in the order of VIPs.
-    pub fn rules_of<'a>(
+    pub fn mappings_of<'a>(
         &'a self,
         app_id: AppId,
         snapshot: &'a Snapshot,
@@ -210,7 +212,7 @@ impl ByApp {
         let Self(keys) = self;
         let first = keys.partition_point(|key| key.app_id() < app_id);
         let end = keys.partition_point(|key| key.app_id() <= app_id);
-        snapshot.rules_by(&keys[first..end])
+        snapshot.mappings_by(&keys[first..end])
     }
 }
 

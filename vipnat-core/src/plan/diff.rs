@@ -166,7 +166,7 @@ pub fn changes(now: &Snapshot, mappings: &[Mapping], plan: &Plan) -> Vec<Mapping
     if touched.is_empty() {
         return Vec::new();
     }
-    let mut old = now.rules_of(touched.iter().copied());
+    let mut old = now.mappings_of(touched.iter().copied());
     let new = mappings.iter().filter(|new| touched.contains(&(new.app_id, new.vip)));
     let mut new: BTreeMap<_, _> = new.map(|new| ((new.app_id, new.vip), new.clone())).collect();
     let mut touched: Vec<_> = touched.into_iter().collect();

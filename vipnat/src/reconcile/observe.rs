@@ -106,7 +106,7 @@ pub(crate) fn of_kernel(
     let mut apps = BTreeMap::new();
     let by_app = ByApp::new(now);
     for Seen { app, active } in seen {
-        let mappings = by_app.rules_of(app.app_id, now).collect();
+        let mappings = by_app.mappings_of(app.app_id, now).collect();
         let (mut cgroups, mut may_have_unseen) = (BTreeMap::new(), false);
         for id in active {
             match paths.place(*id) {

@@ -143,7 +143,7 @@ impl Listing {
 
     /// The VIPs of one of the apps, by address.
     pub fn vips<'a>(&'a self, app: &'a ListedApp) -> impl Iterator<Item = ListedVip> + 'a {
-        self.by_app.rules_of(app.app_id, &self.now).map(|rule| {
+        self.by_app.mappings_of(app.app_id, &self.now).map(|rule| {
             let connections = self.connections(&rule);
             let backends = rule.backends();
             let Mapping { app_id: _, vip, port, protocol, turns: _, select, udp_pinning } = rule;
@@ -162,7 +162,8 @@ impl Listing {
 
     /// How many turns the VIPs gave, all together.
     pub fn redirected(&self) -> u64 {
-        let mappings = self.apps.iter().flat_map(|app| self.by_app.rules_of(app.app_id, &self.now));
+        let mappings =
+            self.apps.iter().flat_map(|app| self.by_app.mappings_of(app.app_id, &self.now));
         mappings.map(|rule| self.connections(&rule)).sum()
     }
 

@@ -152,7 +152,7 @@ impl Conditions {
     }
 }
 
-/// The endpoints in a comment of [`iptables`](crate::firewall::iptables).
+/// The endpoints in a comment of [`iptables`](crate::firewall::iptables()).
 fn names(comment: &str) -> Vec<Name> {
     let words: Vec<_> = comment.strip_prefix(COMMENT).unwrap_or_default().split(' ').collect();
     let pair = |pair: &[&str]| match pair {

@@ -27,7 +27,9 @@ use crate::{
     reconcile::{Applied, Session, prepare::Work},
     state::{links::AttachedApp, state_dir::StateDir},
 };
-use vipnat_core::model::{Desired, Mappings, RemovedBackend, removed_backends, unknown};
+use vipnat_core::model::{
+    Desired, Mappings, RemovedBackend, removed_backends, vips_without_policy,
+};
 use vipnat_core::{model::NameIndex, table::OnBackendRemoved};
 
 /// A socket that was inside `connect` when the table changed may show only later.
@@ -160,7 +162,7 @@ impl Session {
         let mut drains = self.noted(&clock, warnings)?;
         let heirs = heirs(attached, desired, work);
         let mut later = Vec::new();
-        let unknown = unknown(&work.changes, desired, names, &heirs);
+        let unknown = vips_without_policy(&work.changes, desired, names, &heirs);
         if unknown > 0 && names.problem().is_none() {
             warnings.push(format!(
                 "no record says what is to become of connections of {unknown} VIPs that lose backends, so \
@@ -212,7 +214,7 @@ impl Session {
         let Leaving { mut drains, mut later, mut kept } = leaving;
         let clock = clock()?;
         if !drains.is_empty() {
-            let mappings = maps.snapshot_of_slots()?.rules_of(drains.vips());
+            let mappings = maps.snapshot_of_slots()?.mappings_of(drains.vips());
             drains.cancel_back(&mappings);
             later.retain(|drain| !drain.departed.is_back(&mappings));
             kept = self.keep(&drains, warnings) && kept;
@@ -403,7 +405,7 @@ impl Session {
 /// The mappings of the VIPs whose backends left.
 fn rules_now(dir: &StateDir, maps: &Maps, drains: &PendingDisconnects) -> Result<Mappings> {
     let now = if dir.is_changing()? { maps.snapshot()? } else { maps.snapshot_of_slots()? };
-    Ok(now.rules_of(drains.vips()))
+    Ok(now.mappings_of(drains.vips()))
 }
 
 /// The apps that get the cgroup of one that goes.
