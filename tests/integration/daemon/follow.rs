@@ -30,7 +30,7 @@ fn a_changed_file_is_applied_and_a_broken_one_refused() {
     // Broken: the last good one stays, and it is said once.
     scene.vipnat.replace_table("[services.s]\nbackends = [\"nonsense\"]\n[apps.shop]\n");
     run.wait_for(|line| line.contains("table.toml:2:13: services.s.backends[0].ip"));
-    run.wait_for(|line| line.contains("the table before it stays in force"));
+    run.wait_for(|line| line.contains("the previous table stays in force"));
     assert_eq!(run.says_meanwhile(QUIET), [""; 0]);
     assert_eq!(scene.who(), "1");
     // Gone, too: nothing is removed.
@@ -105,7 +105,7 @@ fn one_run_keeps_a_state_and_others_are_told() {
     {
         let refused = scene.vipnat.run(arguments);
         assert_eq!(refused.code(), Some(1), "{refused}");
-        assert!(refused.stderr.contains(&format!("process {}", run.pid())), "{refused}");
+        assert!(refused.stderr.contains(&format!("(PID {}, from ", run.pid())), "{refused}");
     }
     scene.vipnat.ok(["apply", "--dry-run", file]);
     scene.vipnat.ok(["list"]);
@@ -131,7 +131,7 @@ fn systemd_is_told_when_it_is_ready_and_what_it_does() {
     let mut command = scene.vipnat.command(["run".as_ref(), file.as_os_str()]);
     command.env("NOTIFY_SOCKET", &socket);
     let mut run = Following::start(command);
-    let status = format!("STATUS=1 app and 1 relationship, as {} says", file.display());
+    let status = format!("STATUS=1 app and 1 relationship, from {}", file.display());
     assert_eq!([next(), next()], [status.clone(), "READY=1".to_owned()]);
     assert_eq!(scene.who(), "0", "ready means that it is applied");
     run.signal(Signal::SIGHUP);
@@ -217,7 +217,7 @@ fn a_table_that_does_not_fit_is_refused_like_one_with_mistakes() {
     run.wait_for(|line| line.contains("drain"));
     scene.vipnat.replace_table(&(text(0) + &too_much("shop")));
     run.wait_for(|line| line.contains("map `backends`"));
-    run.wait_for(|line| line.contains("the table before it stays in force"));
+    run.wait_for(|line| line.contains("the previous table stays in force"));
     // What has to go on goes on.
     let other = App { host: scene.app.host.clone(), cgroup: scene.app.cgroup.child("shop-2") };
     run.wait_for(|line| line.starts_with("+ app shop in cgroup"));

@@ -140,7 +140,7 @@ fn a_fifo_in_the_place_of_the_table_is_refused_and_the_table_before_it_stays() {
     mkfifo(&fifo, Mode::S_IRWXU).unwrap();
     fs::rename(&fifo, &file).unwrap();
     run.wait_for(|line| line.contains("this is a pipe (FIFO), not a file"));
-    run.wait_for(|line| line.contains("the table before it stays in force"));
+    run.wait_for(|line| line.contains("the previous table stays in force"));
     assert_eq!(scene.who(), "0");
     scene.vipnat.replace_table(&scene.table(&list([1])));
     run.wait_for(|line| line.contains(&ip(1).to_string()));

@@ -62,7 +62,7 @@ fn the_guard_of_run_holds_by_whatever_path_the_state_is_named() {
             let refused = run(before, path, arguments);
             let context = format!("{} {arguments:?}: {refused}", path.display());
             assert_eq!(refused.code(), Some(1), "{context}");
-            assert!(refused.stderr.contains("is kept by"), "{context}");
+            assert!(refused.stderr.contains(") manages "), "{context}");
         }
         let listed = run(before, path, &["list"]);
         assert!(listed.stdout.contains("  db "), "{}: {listed}", path.display());
@@ -81,7 +81,7 @@ fn the_guard_of_run_holds_by_whatever_path_the_state_is_named() {
         let mut following = vipnat_testkit::Following::start(command);
         following.wait_for(|line| line.starts_with("following "));
         let refused = scene.vipnat.run(["apply", other]);
-        assert!(refused.stderr.contains("is kept by"), "{}: {refused}", path.display());
+        assert!(refused.stderr.contains(") manages "), "{}: {refused}", path.display());
     }
 }
 

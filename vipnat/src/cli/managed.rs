@@ -19,8 +19,8 @@ pub(crate) fn refuse_if_managed(bpffs: &Path) -> Result<()> {
     match manager(bpffs)? {
         None => Ok(()),
         Some(who) => bail!(
-            "{} is kept by `vipnat run` ({who}), which would undo this; change what it follows, or \
-             stop it first",
+            "`vipnat run` ({who}) manages {} and would undo this; edit the table that it follows, or \
+             stop that process",
             bpffs.display()
         ),
     }

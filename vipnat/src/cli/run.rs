@@ -57,26 +57,31 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     let Args { source, flush_on_exit, inherited } = args;
     if let Some((scheme, _)) = source.to_string_lossy().split_once("://") {
-        let what =
-            format!("{}://…: `vipnat run` follows local files only; name one", shown(scheme));
+        let what = format!("{}://…: `vipnat run` follows local files only", shown(scheme));
         return Err(InvalidInput(what).into());
     }
     if source == Path::new("-") {
-        let what = "standard input can't be followed; name a file, or use `vipnat apply -`";
+        let what =
+            "`vipnat run` cannot follow standard input; name a file, or use `vipnat apply -`";
         return Err(InvalidInput(what.to_owned()).into());
     }
     let source = FileSource::new(source).context("cannot tell the current directory")?;
     let shown = source.path().display().to_string();
     let claimed = RunLock::claim(bpffs, &shown).map(|claimed| {
-        claimed.map_err(|who| Error::msg(format!("{} is kept by {who} already", bpffs.display())))
+        claimed.map_err(|who| {
+            let state = bpffs.display();
+            Error::msg(format!(
+                "`vipnat run` ({who}) manages {state} already; stop that process first"
+            ))
+        })
     });
     // Containers need their VIPs, so a lock that cannot be written is only worth a warning.
     let _running = match claimed {
         Ok(claimed) => Some(claimed?),
         Err(error) => {
             warn(&format!(
-                "cannot note in {} that this process keeps {} ({error}); other commands can change it \
-                 meanwhile",
+                "cannot write to {} that this process manages {} ({error}); other commands may change \
+                 that state meanwhile",
                 run_dir::DIRECTORY,
                 bpffs.display()
             ));

@@ -19,7 +19,7 @@ use inotify::{Event, EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
 use super::pace::Pace;
 
 /// The context of an error when a directory cannot be watched.
-pub(crate) const WATCH_LIMIT: &str = "cannot watch more directories, and looks at all of them now and then \
+pub(crate) const WATCH_LIMIT: &str = "cannot watch more directories, so vipnat checks them every 30 seconds \
                                       instead (see fs.inotify.max_user_watches)";
 
 /// What an event means for the table's file.

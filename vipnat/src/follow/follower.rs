@@ -271,7 +271,7 @@ impl Follower {
         let apps = self.table.iter().flat_map(|table| table.apps.values());
         let relationships = apps.clone().map(|app| app.relationships.groups().count()).sum();
         format!(
-            "{} and {}, as {} says",
+            "{} and {}, from {}",
             count(apps.count(), "app"),
             count(relationships, "relationship"),
             self.source.path().display()

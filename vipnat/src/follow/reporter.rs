@@ -54,15 +54,15 @@ impl Reporter {
 
     /// Notes why the file is not used.
     pub(crate) fn refuse(&mut self, error: &Error) {
-        self.refusal = Some(with_reasons(error) + "\n    the table before it stays in force");
+        self.refusal = Some(with_reasons(error) + "\n    the previous table stays in force");
     }
 
     /// Notes that reading the file takes long. The text is always the same, so it is reported once.
     pub(crate) fn refuse_slow(&mut self, file: &Path) {
         let file = display_name(file);
         self.refusal = Some(format!(
-            "{file}: opening or reading it takes long; is its file system there?\n    the table before \
-             it stays in force"
+            "{file}: opening or reading it takes long; is its file system there?\n    the previous table \
+             stays in force"
         ));
     }
 

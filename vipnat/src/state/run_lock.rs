@@ -51,7 +51,7 @@ impl RunLock {
                 Ok(lock) if !is_at(&lock, &file) => {}
                 Ok(mut lock) => {
                     lock.set_len(0)?;
-                    let text = format!("process {}, as {source} says", process::id());
+                    let text = format!("PID {}, from {source}", process::id());
                     lock.write_all(text.as_bytes())?;
                     return Ok(Ok(Self { _lock: lock, file }));
                 }
@@ -115,7 +115,7 @@ mod tests {
             eprintln!("NOT RUN: needs to write to {}", run_dir::DIRECTORY);
             return;
         };
-        let who = format!("process {}, as /etc/table says", process::id());
+        let who = format!("PID {}, from /etc/table", process::id());
         assert_eq!(RunLock::holder(&state).unwrap().as_ref(), Some(&who));
         assert_eq!(RunLock::claim(&state, "/etc/other").unwrap().unwrap_err(), who);
         drop(running);
