@@ -84,7 +84,7 @@ fn what_is_not_confirmed_is_taken_back() {
         drop(input);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{stderr}");
-        assert!(stderr.contains(why) && stderr.contains("as it was before"), "{stderr}");
+        assert!(stderr.contains(why) && stderr.contains("restored the previous state"), "{stderr}");
         assert_eq!(scene.who(), "0");
         // But for the numbers: a scope is never given twice.
         assert_eq!(count(&scene.vipnat.ok(["list", "--json"])), count(&before));
@@ -143,7 +143,7 @@ fn a_container_that_ends_meanwhile_does_not_keep_it_from_being_taken_back() {
     apply.stdin.take().unwrap().write_all(b"n\n").unwrap();
     let output = apply.wait_with_output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(stderr.contains("as it was before"), "{stderr}");
+    assert!(stderr.contains("restored the previous state"), "{stderr}");
     assert_eq!(banner(&app.probe(&probe)), "0");
     let listed = scene.vipnat.ok(["list"]);
     assert!(listed.contains("(by hand)"), "still by hand: {listed}");

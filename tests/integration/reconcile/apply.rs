@@ -194,7 +194,7 @@ fn an_app_that_cannot_be_attached_does_not_keep_the_others_from_it() {
     assert!(applied.stdout.contains("+ c db"), "says what was done: {applied}");
     assert!(!applied.stdout.contains("+ app b"), "and not what was not: {applied}");
     assert!(applied.stderr.contains("getpeername4"), "{applied}");
-    assert!(applied.stderr.contains("1 app could not be attached"), "{applied}");
+    assert!(applied.stderr.contains("1 app not attached"), "{applied}");
     let probe = format!("tcp {DB}:{PORT}");
     assert_eq!(scene.who(), "0");
     assert_eq!(banner(&last.probe(&probe)), "1");
@@ -258,7 +258,7 @@ fn what_an_interrupted_apply_left_is_put_in_order() {
     bpftool(format!("map update pinned {pin} {key} {value}"));
     fs::create_dir(scene.vipnat.bpffs().join("maps/changing")).unwrap();
     assert!(bpftool(format!("map lookup pinned {pin} {key}")).contains("\"scope\": 9"));
-    assert_eq!(scene.apply_first(1), "~ put in order what an interrupted vipnat had left\n");
+    assert_eq!(scene.apply_first(1), "~ repaired an interrupted change\n");
     assert!(bpftool(format!("map lookup pinned {pin} {key}")).contains("\"flags\": 16"), "retired");
     assert_eq!(scene.apply_first(1), "nothing to change\n");
     assert_eq!(scene.who(), "0");

@@ -27,7 +27,7 @@ fn drain_ends_connections_after_its_time() {
     connect(&mut sockets, "a", "tcp4", &v4, 0);
     connect(&mut sockets, "b", "udp6", &v6, 0);
     let printed = scene.vipnat.apply(&shop(&scene, [1], &drain));
-    let line = format!("x shop db {DB}: 2 connections to {} drain until ", ip(0));
+    let line = format!("x shop db {DB}: draining 2 connections to {} until ", ip(0));
     assert!(printed.contains(&line), "{printed}");
     assert!(works(&mut sockets, "a") && works(&mut sockets, "b"));
     thread::sleep(time);

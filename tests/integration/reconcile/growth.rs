@@ -44,7 +44,7 @@ fn a_table_that_outgrows_the_maps_gets_larger_ones() {
     let table = large(&scene, &list([0, 1, 2]), MANY);
     let file = scene.vipnat.table(&table);
     let planned = scene.vipnat.ok(["apply".as_ref(), "--dry-run".as_ref(), file.as_os_str()]);
-    let larger = "~ larger maps, for ";
+    let larger = "~ maps enlarged: ";
     assert!(planned.starts_with(larger), "{}", &planned[..100]);
     assert_eq!(size(&scene, "vips"), u64::from(capacity::VIPS));
     let printed = scene.vipnat.apply(&table);

@@ -39,7 +39,7 @@ fn describe_change(change: &Change) -> String {
             format!("~ state of another layout taken over: {what}")
         }
         Change::Grow { vips, backends } => {
-            format!("~ larger maps, for {vips} VIPs and {backends} backends of theirs")
+            format!("~ maps enlarged: {vips} VIPs, {backends} backend slots")
         }
         Change::Expect { app } => format!("+ app {app}, which has no cgroup yet"),
         Change::Attach { app, cgroup, id: _ } => {
@@ -55,7 +55,7 @@ fn describe_change(change: &Change) -> String {
             format!("- app {app} in a cgroup that is gone")
         }
         Change::Detach { app } => format!("- app {app}"),
-        Change::Repair => "~ put in order what an interrupted vipnat had left".to_owned(),
+        Change::Repair => "~ repaired an interrupted change".to_owned(),
         Change::Vip { app, relationship, vip, old, new } => {
             let name = relationship.as_deref().unwrap_or("?");
             match (old, new) {
@@ -83,10 +83,9 @@ fn describe_draining(connections: &Connections, until: SystemTime) -> String {
     let (vip, what) = describe_connections(connections);
     let seconds = until.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (hours, minutes) = (seconds / 3600 % 24, seconds / 60 % 60);
-    let verb = if connections.count == 1 { "drains" } else { "drain" };
     format!(
-        "x {vip}: {what} {verb} until {hours:02}:{minutes:02}:{:02} UTC; `vipnat run`, or the \
-         next apply after that, ends what is left",
+        "x {vip}: draining {what} until {hours:02}:{minutes:02}:{:02} UTC. `vipnat run` ends the \
+         rest; without it, apply again then",
         seconds % 60
     )
 }

@@ -89,16 +89,16 @@ fn own_cgroup(
                 session.cgroups_of(app)?;
             }
             bail!(
-                "cgroup {shown} is not app {app:?}'s but app {holder:?}'s, whose VIPs a command in it \
-                 has; name another one with --cgroup, or apply a table in which it is app {app:?}'s"
+                "cgroup {shown} is not app {app:?}'s; it belongs to app {holder:?}, whose VIPs a command in it \
+                 has. Name another cgroup with --cgroup, or apply a table that gives it to app {app:?}"
             )
         }
         Ok(None) if of_table => warn(&format!(
-            "app {app:?} is not translated in cgroup {shown}: its VIPs lead nowhere there until the \
+            "app {app:?} is not translated in cgroup {shown}: its VIPs do not work there until the \
              table is applied"
         )),
         Err(error) if of_table => warn(&format!(
-            "whether app {app:?} is translated in cgroup {shown} can't be told: {:#}",
+            "cannot tell whether app {app:?} is translated in cgroup {shown}: {:#}",
             anyhow::Error::from(error)
         )),
         Ok(None) => {

@@ -31,5 +31,5 @@ pub(crate) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     if warnings.is_empty() {
         return Ok(());
     }
-    bail!("{}; the data path is removed, and only that is left: flush again", warnings.join("; "))
+    bail!("{}; all else is removed. Flush again", warnings.join("; "))
 }

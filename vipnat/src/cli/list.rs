@@ -102,8 +102,8 @@ fn write_text(listing: &Listing, out: &mut dyn Write) -> io::Result<()> {
     let Counters { unreachable, unsettled, unrecorded, evicted } = listing.counters;
     writeln!(
         out,
-        "flows: {redirected} redirected by these VIPs, {unreachable} without a backend, {unsettled} refused \
-         during a change, {unrecorded} without a record in the socket, {evicted} ended early"
+        "flows: {redirected} redirected, {unreachable} unreachable, {unsettled} unsettled, {unrecorded} \
+         unrecorded, {evicted} evicted"
     )
 }
 

@@ -42,7 +42,7 @@ pub(super) fn apply(session: &Session, table: &Table, patience: Duration) -> Res
     };
     on_closed_output(ClosedOutput::Fails);
     let before = session.present().context(
-        "there would be no way back to what is there now; apply without --confirm-timeout",
+        "cannot read the present state, so it could not be restored; apply without --confirm-timeout",
     )?;
     // From here on, signals only end the wait. The change is always confirmed or undone.
     let (sender, answers) = mpsc::channel();
@@ -61,7 +61,7 @@ pub(super) fn apply(session: &Session, table: &Table, patience: Duration) -> Res
             // A part of the change may have been made.
             let error = Error::from(error);
             return Err(match restore(session, &before, None) {
-                Ok(()) => error.context("not applied; everything is as it was before"),
+                Ok(()) => error.context("not applied; vipnat restored the previous state"),
                 Err(other) => error.context(format!("not applied, and {}", with_reasons(&other))),
             });
         }
@@ -74,7 +74,9 @@ pub(super) fn apply(session: &Session, table: &Table, patience: Duration) -> Res
     }
     let left = deadline.saturating_duration_since(Instant::now());
     let shown = humantime::format_duration(Duration::from_secs(left.as_secs().max(1)));
-    warn_escaped(&format!("keep this? Answer y in {shown}, or it is taken back"));
+    warn_escaped(&format!(
+        "Keep this change? Type y within {shown}, or vipnat restores the previous state"
+    ));
     thread::spawn(move || {
         for line in io::stdin().lock().lines() {
             let _ = sender.send(line.map_or(Answer::End, Answer::Line));
@@ -94,17 +96,19 @@ pub(super) fn apply(session: &Session, table: &Table, patience: Duration) -> Res
         Err(_) => "not confirmed in time",
     };
     restore(session, &before, meanwhile.as_ref()).context(why)?;
-    bail!("{why}: everything is as it was before")
+    bail!("{why}: vipnat restored the previous state")
 }
 
 /// Restores the state of before. The error says which part could not be restored.
 fn restore(session: &Session, before: &Desired, meanwhile: Option<&Desired>) -> Result<()> {
-    let applied = session.restore(before, meanwhile).context("it could not be taken back")?;
+    let applied = session
+        .restore(before, meanwhile)
+        .context("vipnat could not restore the previous state")?;
     let Applied { warnings, failed, .. } = applied;
     warnings.iter().for_each(|warning| warn(warning));
     if failed.is_empty() {
         return Ok(());
     }
     let failed: Vec<_> = failed.into_iter().map(|error| with_reasons(&error.into())).collect();
-    bail!("it could not all be taken back: {}", failed.join("; "))
+    bail!("vipnat could not restore all of the previous state: {}", failed.join("; "))
 }

@@ -21,7 +21,10 @@ pub(super) fn report(applied: Applied) -> Result<()> {
     let Applied { changes: _, ended: _, draining: _, warnings, failed } = applied;
     warnings.iter().for_each(|warning| warn(warning));
     print(if text.is_empty() { NOTHING } else { &text })?;
-    fail_for(failed, "could not be attached, and keep what they had; mend that and apply again")
+    fail_for(
+        failed,
+        "not attached (errors above); their old state stays in force. Fix the cause and apply again",
+    )
 }
 
 /// Prints what an apply would do; fails if it could not attach each app.
@@ -33,7 +36,7 @@ pub(super) fn report_dry_run(applied: Applied) -> Result<()> {
     } else {
         describe_changes(&changes) + "dry run: nothing was changed\n"
     })?;
-    fail_for(failed, "could not be attached (see above); fix the cause before you apply")
+    fail_for(failed, "cannot be attached (errors above); fix the cause before you apply")
 }
 
 /// Prints why each app failed, then fails with their number.

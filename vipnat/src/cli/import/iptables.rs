@@ -40,7 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             lines.push(format!("{name}: and {} more", unsupported.len() - SHOWN));
         }
         lines.push(format!(
-            "{name}: {} can't be said in a table; `--skip-unsupported` leaves them out",
+            "{name}: a table cannot express {}; use `--skip-unsupported` to leave them out",
             count(unsupported.len(), "rule")
         ));
         return Err(InvalidInput(lines.join("\n")).into());
