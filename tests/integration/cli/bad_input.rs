@@ -272,7 +272,10 @@ fn a_directory_that_holds_anything_else_is_neither_used_nor_flushed() {
         {
             let outcome = theirs.run(arguments);
             assert_eq!(outcome.code(), Some(1), "{place}: {outcome}");
-            assert!(outcome.stderr.contains("is not vipnat's alone"), "{place}: {outcome}");
+            assert!(
+                outcome.stderr.contains("does not belong to vipnat alone"),
+                "{place}: {outcome}"
+            );
         }
         assert!(pin.exists());
         fs::remove_file(pin).unwrap();
@@ -285,7 +288,7 @@ fn a_directory_that_holds_anything_else_is_neither_used_nor_flushed() {
         let mut flush = Command::new(scene.vipnat.command([""]).get_program());
         let outcome = outcome(flush.arg("--bpffs").arg(directory).arg("flush"));
         assert_eq!(outcome.code(), Some(1), "{outcome}");
-        assert!(outcome.stderr.contains("is not vipnat's alone"), "{outcome}");
+        assert!(outcome.stderr.contains("does not belong to vipnat alone"), "{outcome}");
     }
     assert_eq!(scene.who(), "0");
 }

@@ -66,7 +66,7 @@ fn a_cgroup_that_two_patterns_match_is_nobodys() {
     let apps = [("shop", first.as_str(), &*list([0]), ""), ("blog", &second, &list([1]), "")];
     let mut run = scene.vipnat.follow(&table(&apps), &[]);
     let contested = App { host: scene.app.host.clone(), cgroup: parent.child("x-x") };
-    run.wait_for(|line| line.contains("x-x is claimed by the apps blog, shop"));
+    run.wait_for(|line| line.contains("patterns of apps blog and shop match cgroup"));
     let clear = App { host: scene.app.host.clone(), cgroup: parent.child("x-1") };
     run.wait_for(|line| line.starts_with("+ app shop in cgroup"));
     let probe = format!("tcp {DB}:{PORT}");
@@ -74,7 +74,7 @@ fn a_cgroup_that_two_patterns_match_is_nobodys() {
     assert_eq!(contested.probe(&probe).error(), "ENETUNREACH");
     drop(run);
     let error = scene.vipnat.apply_fails(&table(&apps), 1);
-    assert!(error.contains("claimed by the apps blog, shop"), "{error}");
+    assert!(error.contains("patterns of apps blog and shop match cgroup"), "{error}");
     // A path says more than patterns, wherever its app stands among theirs.
     let named = format!("{}/x-x", parent.relative());
     scene.vipnat.apply(&table(&[apps[0], ("blog", &named, &list([1]), "")]));

@@ -228,12 +228,12 @@ fn each_contested_cgroup_is_said_once_while_others_are_attached() {
     let mut run = scene.vipnat.follow(&table(&apps), &[]);
     for name in ["x-1-x", "x-2-x"] {
         let contested = scene.app.cgroup.child(name);
-        run.wait_for(|line| line.contains(&format!("{name} is claimed by the apps blog, shop")));
+        run.wait_for(|line| line.contains(&format!("{name}, so no app gets it")));
         drop(contested);
     }
     let _clear = scene.app.cgroup.child("x-1");
     run.wait_for(|line| line.starts_with("+ app shop in cgroup"));
-    let claimed = |line: &str| line.contains("is claimed by");
+    let claimed = |line: &str| line.contains("so no app gets it");
     assert!(!run.says_meanwhile(QUIET).iter().any(|line| claimed(line)));
 }
 

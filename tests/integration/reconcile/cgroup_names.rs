@@ -92,9 +92,9 @@ fn messages_keep_the_bytes_of_names_that_are_not_text() {
     );
     said(run(&["exec", "--app", "manual", "--cgroup"], &none, &command), "/none-\\xfe");
     said(run(&["exec", "--app", "manual", "--cgroup"], &shop, &command), "/shop-\\xff is not app");
-    // Claimed by two.
+    // Patterns of two apps match it.
     let name = scene.app.cgroup.relative();
     let two = format!("{}[apps.blog]\ncgroup = \"{name}/sho*\"\n", text(&scene));
     let file = scene.vipnat.table(&two);
-    said(scene.vipnat.run(["apply".as_ref(), file.as_os_str()]), "/shop-\\xff is claimed by");
+    said(scene.vipnat.run(["apply".as_ref(), file.as_os_str()]), "/shop-\\xff, so no app gets it");
 }

@@ -329,7 +329,7 @@ fn with_cap_net_admin_alone_policies_and_other_vipnats_are_still_seen() {
     assert_eq!(applied.code(), Some(0), "{applied}");
     let warns = |outcome: &Outcome| {
         assert_eq!(outcome.stderr.lines().count(), 1, "{outcome}");
-        assert!(outcome.stderr.contains("can't be seen without CAP_NET_ADMIN"), "{outcome}");
+        assert!(outcome.stderr.contains("cgroups without CAP_NET_ADMIN"), "{outcome}");
     };
     warns(&applied);
     assert_eq!(banner(&child.probe(&format!("tcp {DB}:{PORT}"))), "0");

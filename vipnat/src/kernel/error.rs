@@ -72,8 +72,8 @@ pub enum Error {
     },
     /// A part of the hierarchy that may hold cgroups of an app is not in view.
     #[error(
-        "app {app:?}: which of the cgroups {cgroups} there are can't be told, so those it has stay \
-         attached: {reason}"
+        "app {app:?}: cannot tell which of the cgroups {cgroups} exist, so those it has stay attached: \
+         {reason}"
     )]
     Unseen {
         /// The app.
@@ -88,9 +88,9 @@ pub enum Error {
     NotInView(String),
     /// Several apps claim one cgroup.
     #[error(
-        "cgroup {} is claimed by the apps {}, so it is given to none of them; make their patterns \
-         disjoint, or name the cgroup itself in one app, which then has it",
-        shown_name(cgroup), apps.join(", ")
+        "patterns of apps {} match cgroup {}, so no app gets it; change a pattern, or name the cgroup \
+         in one app",
+        apps.join(" and "), shown_name(cgroup)
     )]
     Contested {
         /// The cgroup, below the mount.

@@ -93,7 +93,9 @@ pub(crate) fn check_features() -> io::Result<()> {
     if has_functions && features.bpf_name() && features.bpf_global_data() {
         return Ok(());
     }
-    Err(io::Error::other("the kernel refused what it was tried with; it may be out of memory"))
+    Err(io::Error::other(
+        "the kernel refused a BPF feature probe; the machine may be out of memory",
+    ))
 }
 
 /// Whether the kernel has MPTCP. Only then can hooks tell a subflow's socket from the application's.

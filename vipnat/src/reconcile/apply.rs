@@ -170,8 +170,8 @@ impl Session {
         let others = self.others(dir.path(), &tree);
         applied.warnings.extend(names.problem().map(|problem| {
             format!(
-                "{problem}. So it is not known what is to become of connections of relationships that are \
-                 removed, and they stay; the file is written anew"
+                "{problem}. So the on-backend-removed policy of removed relationships is lost, and their \
+                 connections stay; vipnat writes the file anew"
             )
         }));
         if links::swap_programs(&dir, &attached)? > 0 && applied.changes.is_empty() {

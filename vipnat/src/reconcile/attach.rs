@@ -37,7 +37,7 @@ impl Session {
         let tree = self.tree()?;
         let Some(below) = tree.below(path) else {
             return refused(format!(
-                "{} is no cgroup of one container, below the cgroup v2 mount {}",
+                "{} is not below the cgroup v2 mount {}, so it is not the cgroup of a container",
                 shown_name(path),
                 shown_name(tree.mount())
             ));
@@ -56,7 +56,7 @@ impl Session {
         let holder = there.iter().find(|other| other.name != name && other.has(cgroup));
         if let Some(holder) = holder.filter(|holder| holder.has_by_hand(cgroup)) {
             return refused(format!(
-                "cgroup {} was given to app {:?} by hand; two apps can't share one",
+                "cgroup {} belongs to app {:?}, by `vipnat attach`; two apps cannot share one",
                 shown_name(path),
                 holder.name
             ));

@@ -32,7 +32,7 @@ pub(crate) fn not_read(path: &str, reason: &str, (line, column): (usize, usize))
     } else if reason.starts_with("invalid") && reason.contains("expected") {
         "write what is expected; docs/table.md describes every key"
     } else {
-        "the text breaks off being TOML or JSON here; look for a missing quote, bracket or comma"
+        "syntax error here; look for a missing quote, bracket or comma"
     };
     // serde_path_to_error writes "." for the root and "?" for a key that is not yet known.
     let path = path.trim_end_matches(['.', '?']);

@@ -82,10 +82,10 @@ impl Checker<'_> {
             (OnBackendRemoved::Keep | OnBackendRemoved::Kill, Some(_)) => self.problem(
                 &path,
                 format!(
-                    "a time to drain, where nothing drains: on-backend-removed is {:?}",
+                    "`drain-seconds` needs on-backend-removed = \"drain\"; it is {:?}",
                     way.word()
                 ),
-                "add on-backend-removed = \"drain\", or remove it",
+                "add on-backend-removed = \"drain\", or remove this key",
             ),
         }
         way

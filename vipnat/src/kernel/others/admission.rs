@@ -140,9 +140,9 @@ impl<'a> Others<'a> {
     /// The warning that an app was attached although the kernel refused to show the other programs.
     pub(crate) fn warning(&self) -> Option<String> {
         self.blindly.get().then(|| {
-            "who else is attached to the cgroups of apps can't be seen without CAP_NET_ADMIN, so a \
-             program of another tool may be switched off, or another vipnat translate there too; \
-             give vipnat that capability"
+            "cannot see other programs on the apps' cgroups without CAP_NET_ADMIN, so this may switch \
+             off a program of another tool, or another vipnat may translate there too; give vipnat that \
+             capability"
                 .to_owned()
         })
     }

@@ -165,8 +165,8 @@ impl Session {
         let unknown = vips_without_policy(&work.changes, desired, names, &heirs);
         if unknown > 0 && names.problem().is_none() {
             warnings.push(format!(
-                "no record says what is to become of connections of {unknown} VIPs that lose backends, so \
-                 they stay; was a file in {} removed?",
+                "the on-backend-removed policy of {unknown} VIPs that lose backends is lost, so their \
+                 connections stay; was a file in {} removed?",
                 run_dir::DIRECTORY
             ));
         }

@@ -88,8 +88,8 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 fn boot() -> io::Result<String> {
     let read = fs::read_to_string(BOOT_ID).map_err(|error| {
         let what = format!(
-            "cannot read {BOOT_ID}, which tells one start of the machine from another ({error}); run vipnat \
-             where /proc is whole"
+            "cannot read {BOOT_ID}, which differs after each boot ({error}); run vipnat where all of /proc \
+             is mounted"
         );
         io::Error::new(error.kind(), what)
     });
@@ -175,7 +175,7 @@ impl PendingDisconnects {
         let (file, aside) = (file(state), aside(state));
         let then = match fs::rename(&file, &aside) {
             Ok(()) => format!("the file is now {}", aside.display()),
-            Err(error) => format!("remove the file, which can't be put aside ({error})"),
+            Err(error) => format!("remove the file, which cannot be renamed ({error})"),
         };
         warnings.push(format!(
             "cannot read {}, a list of removed backends whose connections are still to be ended: \

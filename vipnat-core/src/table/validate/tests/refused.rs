@@ -58,12 +58,12 @@ fn refusals_name_place_object_and_reason() {
         (
             "on-backend-removed = \"drain\"",
             "on-backend-removed = \"kill\"",
-            "t:13:17: services.empty.drain-seconds: a time to drain, where nothing drains",
+            "t:13:17: services.empty.drain-seconds: `drain-seconds` needs on-backend-removed",
         ),
         (
             "on-backend-removed = \"drain\"\n",
             "",
-            "t:12:17: services.empty.drain-seconds: a time to drain, where nothing drains",
+            "t:12:17: services.empty.drain-seconds: `drain-seconds` needs on-backend-removed",
         ),
         (
             "drain-seconds = 300",
