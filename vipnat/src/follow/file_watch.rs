@@ -22,7 +22,7 @@ use super::pace::Pace;
 pub(crate) const WATCH_LIMIT: &str = "cannot watch more directories, so vipnat checks them every 30 seconds \
                                       instead (see fs.inotify.max_user_watches)";
 
-/// What an event means for the table's file.
+/// The meaning of an event for the table's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WatchEvent {
     /// A writer has the file open.

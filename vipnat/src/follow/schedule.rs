@@ -1,4 +1,4 @@
-//! What `vipnat run` does next, and when.
+//! The next actions of `vipnat run`, and their times.
 
 use std::time::{Duration, Instant};
 

@@ -25,7 +25,7 @@ use crate::{
     reconcile::{Applied, Drained, Session},
 };
 
-/// What ended the wait for a confirmation.
+/// The end of the wait for a confirmation.
 enum Answer {
     Line(String),
     /// Standard input ended.

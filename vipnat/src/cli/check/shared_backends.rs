@@ -1,6 +1,8 @@
-//! Relationships of an app that lead to one address and port. They share the local ports towards it, which
-//! behind rules they do not: to the kernel a connection is two addresses and two ports, and the backend's are
-//! in it, not the VIP's.
+//! Finds relationships of an app that lead to one backend address and port.
+//!
+//! Connections of such relationships share one range of local ports. The kernel identifies a connection by
+//! two addresses and two ports, and sees those of the backend, not of the VIP. With rules of iptables it
+//! sees those of the VIP, so each relationship has a range of its own.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -11,14 +13,14 @@ use std::{
 };
 
 use vipnat_common::Protocol;
-
 use vipnat_core::table::{App, Relationship, Table};
 
-/// How many remarks are shown, and how many names or addresses in each.
+/// How many remarks are printed.
 const REMARKS: usize = 5;
+/// How many names or addresses each remark has.
 const NAMES: usize = 3;
 
-/// What there is to say of a table, a line each; nothing if no app has such relationships.
+/// One line for each group of such relationships; none if no app has any.
 pub(crate) fn remarks(table: &Table) -> Vec<String> {
     let mut remarks = Vec::new();
     let mut count = 0;
@@ -69,23 +71,23 @@ fn some(all: impl ExactSizeIterator<Item: fmt::Display>) -> String {
     shown.join(", ") + &rest
 }
 
-/// What relationships must have in common to lead to the same places.
+/// Relationships of one kind lead to the same backend addresses and ports.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Kind {
-    /// By its place among those of the app.
+    /// The number of the service among those of the app.
     service: usize,
     port: Option<NonZeroU16>,
     protocol: Option<Protocol>,
 }
 
-/// An app's relationships by kind, since it may have very many of one service, and the kinds that share
-/// backends.
+/// The relationships of an app by kind, and the kinds that share backends. An app may have very many
+/// relationships of one kind.
 struct Groups<'a> {
-    /// The names of each kind.
+    /// The names of the relationships of each kind.
     names: Vec<Vec<&'a str>>,
-    /// Backends that the same services have, with the same ports.
+    /// Sets of backends. All of one set belong to the same services, with the same ports.
     backends: Vec<BTreeSet<Ipv4Addr>>,
-    /// Kinds, and which of `backends` they share.
+    /// Groups of kinds, and the sets of `backends` that they share.
     shared: BTreeMap<Vec<usize>, Vec<usize>>,
 }
 
@@ -123,7 +125,7 @@ impl<'a> Groups<'a> {
         groups
     }
 
-    /// Notes the kinds that share the backends which are added next.
+    /// Records the groups of kinds that share the next set of backends.
     fn add(&mut self, place: Place) {
         let next = self.backends.len();
         for mut kinds in place.groups() {
@@ -131,7 +133,7 @@ impl<'a> Groups<'a> {
             kinds.dedup();
             if kinds.len() > 1 || kinds.iter().any(|kind| self.names[*kind].len() > 1) {
                 let backends = self.shared.entry(kinds).or_default();
-                // For the other protocol too.
+                // The set may be there already, for the other protocol.
                 if backends.last() != Some(&next) {
                     backends.push(next);
                 }
@@ -143,7 +145,7 @@ impl<'a> Groups<'a> {
         self.shared.len()
     }
 
-    /// Some of them, with all names.
+    /// The first groups, with all their names.
     fn first(&self, count: usize) -> Vec<Shared<'a>> {
         let of = |(kinds, backends): (&Vec<usize>, &Vec<usize>)| {
             let mut relationships: Vec<_> =
@@ -156,7 +158,7 @@ impl<'a> Groups<'a> {
     }
 }
 
-/// Values, each once, by number.
+/// Gives each distinct value a number.
 struct Numbered<T> {
     all: Vec<T>,
     numbers: HashMap<T, usize>,
@@ -177,10 +179,10 @@ impl<T: Copy + Eq + Hash> Numbered<T> {
     }
 }
 
-/// Services that have a backend, each with the port that the backend has there.
+/// The services that have a backend, each with the backend's port in it.
 type Holders = Vec<(usize, Option<NonZeroU16>)>;
 
-/// The backends of these services; those that the same services have are together.
+/// The backends of these services, grouped by the services that have them.
 fn same_holders(table: &Table, services: &[&str]) -> Vec<(BTreeSet<Ipv4Addr>, Holders)> {
     let mut holders: BTreeMap<Ipv4Addr, Holders> = BTreeMap::new();
     for (number, service) in services.iter().enumerate() {
@@ -195,11 +197,12 @@ fn same_holders(table: &Table, services: &[&str]) -> Vec<(BTreeSet<Ipv4Addr>, Ho
     same.into_iter().map(|(holders, backends)| (backends, holders)).collect()
 }
 
-/// The kinds that lead to an address.
+/// The kinds that lead to one backend address.
 #[derive(Default)]
 struct Place {
-    /// At whatever port the application asks for.
+    /// Kinds that keep the port that the application asks for.
     any_port: Vec<usize>,
+    /// Kinds that lead to a fixed port, by that port.
     one_port: HashMap<NonZeroU16, Vec<usize>>,
 }
 
@@ -211,7 +214,7 @@ impl Place {
         }
     }
 
-    /// Those that may lead to one port of it.
+    /// Groups of kinds that may lead to one port of the address.
     fn groups(self) -> Vec<Vec<usize>> {
         let Self { mut any_port, one_port } = self;
         if any_port.is_empty() {
@@ -238,7 +241,7 @@ mod tests {
         Table::parse(text.as_bytes(), "table", Path::new("/sys/fs/cgroup")).unwrap()
     }
 
-    /// What is said of it, but for the advice.
+    /// The remarks without the advice, which is the last line.
     fn said(services: &[&str], relationships: &[&str]) -> Vec<String> {
         let mut remarks = remarks(&table(services, relationships));
         let advice = remarks.pop();

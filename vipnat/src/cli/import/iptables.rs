@@ -23,7 +23,7 @@ pub(crate) struct Args {
     skip_unsupported: bool,
 }
 
-/// How many rules and remarks are printed; more at once help nobody.
+/// How many rules and remarks are printed; a user cannot mend more at once.
 const SHOWN: usize = 20;
 
 pub(crate) fn run(args: &Args) -> Result<()> {
