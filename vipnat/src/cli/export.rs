@@ -22,8 +22,8 @@ pub(crate) struct Args {
     #[arg(long)]
     app: String,
     /// Make rules to load beside vipnat. They translate packets that no hook reaches: ping, SCTP, raw
-    /// sockets, the kernel's own sockets (VXLAN, NFS), processes outside the app's cgroups. They exempt
-    /// all other packets from connection tracking.
+    /// sockets, the kernel's own sockets (VXLAN, NFS), processes outside the app's cgroups. They keep
+    /// other TCP and UDP packets out of connection tracking; docs/rules.md lists the exceptions.
     #[arg(long)]
     beside_vipnat: bool,
     /// The former name, when such rules left TCP and UDP alone.
@@ -41,9 +41,9 @@ enum Format {
 
 /// The cost of rules beside vipnat, as a comment on top of them.
 const BESIDE: &str = "\
-# They take TCP and UDP out of connection tracking, but for lo, 169.254.0.0/16 and what comes to ports
-# 914-952 and 61000-65535. NAT and stateful rules of others (DNAT, MASQUERADE, --ctstate, ct state) do not
-# work in this network namespace for what is taken out. See docs/rules.md, \"Beside vipnat\".
+# They exempt TCP and UDP from connection tracking, except on lo, for 169.254.0.0/16, and for packets to
+# ports 914-952 and 61000-65535. Other NAT and stateful rules (DNAT, MASQUERADE, --ctstate, ct state) do not
+# see exempted packets in this network namespace. See docs/rules.md, \"Beside vipnat\".
 ";
 
 pub(crate) fn run(args: &Args) -> Result<()> {
