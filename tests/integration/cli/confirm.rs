@@ -114,12 +114,12 @@ fn what_somebody_else_changed_meanwhile_is_not_taken_back() {
     let output = apply.wait_with_output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr.contains("changed by somebody else"), "{stderr}");
+    assert!(stderr.contains("another process changed the state"), "{stderr}");
     let listed = scene.vipnat.ok(["list"]);
     assert!(listed.contains("247.221.81.1  247.221.81.0"), "{listed}");
 }
 
-/// It once was: any container that ended meanwhile made it "changed by somebody else".
+/// It once was: any container that ended meanwhile made it "another process changed the state".
 #[test]
 fn a_container_that_ends_meanwhile_does_not_keep_it_from_being_taken_back() {
     let scene = Scene::new(2);

@@ -32,7 +32,10 @@ fn exec_with_a_table_that_is_not_applied_says_that_its_vips_lead_nowhere() {
     for arguments in [&own[..], &named] {
         let refused = scene.vipnat.run(arguments);
         assert_eq!((refused.code(), refused.stdout.as_str()), (Some(1), ""), "{refused}");
-        assert!(refused.stderr.contains("not app \"shop\"'s but app \"blog\"'s"), "{refused}");
+        assert!(
+            refused.stderr.contains("not app \"shop\"'s; it belongs to app \"blog\""),
+            "{refused}"
+        );
     }
 }
 
@@ -58,7 +61,7 @@ fn exec_does_not_go_into_another_apps_cgroup_inside_its_own() {
         for cgroup in [inner.cgroup.relative(), deeper.relative()] {
             let refused = exec("outer", cgroup, more);
             assert_eq!((refused.code(), refused.stdout.as_str()), (Some(1), ""), "{refused}");
-            assert!(refused.stderr.contains("but app \"inner\"'s"), "{refused}");
+            assert!(refused.stderr.contains("it belongs to app \"inner\""), "{refused}");
             assert_eq!(exec("inner", cgroup, more).stdout, "it ran\n");
         }
         for cgroup in [own, beside.relative()] {

@@ -45,7 +45,7 @@ fn flush_removes_the_data_path_and_says_what_is_left() {
     let flushed = flush(READ_ONLY);
     assert_eq!(flushed.code(), Some(1), "{flushed}");
     assert_eq!(flushed.stdout, "removed everything\n", "{flushed}");
-    let left = "cannot remove the record of names in /run/vipnat: Read-only file system";
+    let left = "cannot remove the list of names in /run/vipnat: Read-only file system";
     assert!(flushed.stderr.contains(left), "{flushed}");
     assert!(!vipnat.bpffs().exists());
     assert_eq!(error(&scene), "ENETUNREACH");
@@ -64,7 +64,7 @@ fn flush_of_an_app_removes_it_and_says_what_is_left() {
     let flushed = outcome(&mut command(&scene.vipnat, READ_ONLY, flush));
     assert_eq!(flushed.code(), Some(1), "{flushed}");
     assert_eq!(flushed.stdout, "- app shop\n", "{flushed}");
-    assert!(flushed.stderr.contains("take its names out of the record"), "{flushed}");
+    assert!(flushed.stderr.contains("remove its names from the list"), "{flushed}");
     assert_eq!(error(&scene), "ENETUNREACH");
     assert!(scene.vipnat.ok(["list"]).contains("no apps"));
 }

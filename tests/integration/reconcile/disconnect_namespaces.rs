@@ -131,7 +131,7 @@ fn a_process_that_left_the_cgroup_is_found_and_a_namespace_without_any_is_named(
     let file = scene.vipnat.table(&shop(&scene, [1], KILL));
     let applied = scene.vipnat.run(["apply".as_ref(), file.as_os_str()]);
     let stays = format!(
-        "app \"shop\": 1 connection to {} of db {DB} stay: no process that can be seen from here is in",
+        "app \"shop\": 1 connection to {} of db {DB} stay: no visible process is in",
         ip(0)
     );
     assert!(applied.code() == Some(0) && applied.stderr.contains(&stays), "{applied}");

@@ -147,7 +147,7 @@ fn which_start_of_the_machine_this_is_only_matters_if_something_is_noted() {
     let applied = without(&shop(&scene, [1], DRAIN));
     assert_eq!(applied.code(), Some(1), "{applied}");
     assert!(applied.stderr.contains(&format!("cannot read {BOOT_ID}")), "{applied}");
-    assert!(applied.stderr.contains("where /proc is whole"), "{applied}");
+    assert!(applied.stderr.contains("where all of /proc is mounted"), "{applied}");
     let still = fs::read_to_string(scene.vipnat.beside("drains.json")).expect("it is noted");
     assert_eq!(still, noted);
     // Back, and so nothing is noted.
@@ -181,7 +181,7 @@ fn a_record_of_names_that_can_not_be_read_is_not_taken_for_the_policy_to_keep_co
     let said = removed(&|| fs::write(&names, [0xff, 0xfe]).expect("write"));
     assert!(said.contains(&format!("cannot read {}", names.display())), "{said}");
     let said = removed(&|| fs::remove_file(&names).expect("remove"));
-    assert!(said.contains("connections of 1 VIPs that lose backends"), "{said}");
+    assert!(said.contains("policy of 1 VIPs that lose backends is lost"), "{said}");
     assert_eq!(removed(&|| {}), "");
 }
 

@@ -166,7 +166,7 @@ pub enum MachineError {
     NoCgroup2,
     /// Each mount of cgroup v2 is hidden, or shows a part only.
     #[error(
-        "no mount shows the whole cgroup v2 hierarchy, so which cgroups there are can't be told: {}{hint}",
+        "no mount shows the whole cgroup v2 hierarchy, so vipnat cannot tell which cgroups exist: {}{hint}",
         reasons.join("; ")
     )]
     PartOfCgroup2 {
@@ -193,7 +193,7 @@ pub enum StateDirError {
     NotBpffs(PathBuf),
     /// It has an entry that vipnat did not make.
     #[error(
-        "{} is not vipnat's alone: it holds {entry}; remove that, or use a directory of its own for --bpffs",
+        "{} does not belong to vipnat alone: it holds {entry}; remove that, or use another directory for --bpffs",
         dir.display()
     )]
     UnexpectedEntry {

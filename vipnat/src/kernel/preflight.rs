@@ -41,8 +41,8 @@ pub(crate) enum Privilege {
 impl Privilege {
     fn capabilities(self) -> (&'static str, &'static [Capability]) {
         match self {
-            Self::UsePins => ("use what is pinned", &[]),
-            Self::Change => ("change what is loaded", &[CAP_BPF]),
+            Self::UsePins => ("use the pinned state", &[]),
+            Self::Change => ("change the loaded state", &[CAP_BPF]),
             Self::Load => ("load its programs", &[CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN]),
         }
     }

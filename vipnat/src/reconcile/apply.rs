@@ -117,7 +117,7 @@ impl Session {
             && !self.present()?.same_table(meanwhile)
         {
             return Err(Error::Refused(
-                "the state was changed by somebody else meanwhile, so it stays as it is now; \
+                "another process changed the state meanwhile, so it stays as it is now; \
                  `vipnat list` shows it"
                     .to_owned(),
             ));

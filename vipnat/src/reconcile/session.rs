@@ -96,10 +96,10 @@ impl Session {
         }
         match name_index::remove(&self.dir) {
             Ok(found) => flushed.found |= found,
-            Err(error) => flushed.warn("remove the record of names", &error),
+            Err(error) => flushed.warn("remove the list of names", &error),
         }
         if let Err(error) = PendingDisconnects::remove(&self.dir) {
-            flushed.warn("forget which connections are to end", &error);
+            flushed.warn("clear the list of pending disconnects", &error);
         }
         if let Some(dir) = dir {
             dir.remove_all()?;
@@ -135,11 +135,11 @@ impl Session {
         } else {
             flushed.found |= record.forget(name);
             if let Err(error) = name_index::save(&record, &self.dir) {
-                flushed.warn("take its names out of the record", &error);
+                flushed.warn("remove its names from the list", &error);
             }
         }
         if let Err(error) = self.forget_drains(&dir, |departed| departed.app == name) {
-            flushed.warn("forget which of its connections are to end", &error);
+            flushed.warn("remove its connections from the list of pending disconnects", &error);
         }
         // Last, since without it nothing else is found under its name.
         apps.iter().try_for_each(links::remove)?;

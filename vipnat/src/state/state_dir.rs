@@ -76,7 +76,7 @@ impl StateDir {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                     let missing =
-                        format!("{} is for its owner alone; run vipnat as root", path.display());
+                        format!("only its owner may open {}; run vipnat as root", path.display());
                     return Err(MachineError::MissingPrivileges(missing).into());
                 }
                 Err(error) => return Err(error).attempt(|| format!("open {}", path.display())),
@@ -118,9 +118,8 @@ impl StateDir {
                 }
                 // As systemd does. Without a mode, every user could write to it, as to /tmp.
                 let (bpf, mode) = (Some("bpf"), Some("mode=0700"));
-                nix::mount::mount(bpf, BPFFS, bpf, MsFlags::empty(), mode).attempt(|| {
-                    format!("mount bpffs at {BPFFS} (whoever does needs CAP_SYS_ADMIN)")
-                })?;
+                nix::mount::mount(bpf, BPFFS, bpf, MsFlags::empty(), mode)
+                    .attempt(|| format!("mount bpffs at {BPFFS} (this needs CAP_SYS_ADMIN)"))?;
             }
             DirBuilder::new()
                 .recursive(true)

@@ -35,8 +35,8 @@ impl Namespaces {
             let known = self.closed.get(&namespace).or(self.hidden.as_ref());
             known.cloned().unwrap_or_else(|| {
                 format!(
-                    "no process that can be seen from here is in their network namespace \
-                     (net:[{namespace}]); whichever holds them has to close them"
+                    "no visible process is in their network namespace \
+                     (net:[{namespace}]); only the process that holds them can close them"
                 )
             })
         })

@@ -77,7 +77,9 @@ impl Search {
     pub(crate) fn end(&self, connection: &Connection) -> Result<End> {
         let Connection(found) = connection;
         if !connection.can_be_ended() {
-            return Ok(End::Stays("they are MPTCP sockets, which the kernel can't end".to_owned()));
+            return Ok(End::Stays(
+                "they are MPTCP sockets, which the kernel cannot end".to_owned(),
+            ));
         }
         let diag = match self.namespaces.way_into(found.socket.namespace) {
             Ok(diag) => diag,
@@ -141,7 +143,7 @@ fn without_destroy(error: io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(libc::EOPNOTSUPP) => io::Error::new(
             io::ErrorKind::Unsupported,
-            "this kernel can't end sockets; it needs CONFIG_INET_DIAG_DESTROY=y",
+            "this kernel cannot end sockets; it needs CONFIG_INET_DIAG_DESTROY=y",
         ),
         _ => error,
     }

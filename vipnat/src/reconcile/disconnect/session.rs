@@ -132,7 +132,7 @@ impl Session {
             let mut mappings = mappings.filter(|rule| rule.vip == departed.vip);
             mappings.any(|rule| rule.turns.contains(&departed.backend))
         });
-        forgotten.attempt(|| "forget which connections are to end".to_owned())
+        forgotten.attempt(|| "clear the list of pending disconnects".to_owned())
     }
 
     /// Forgets some of what was to end, under the lock, or what another command notes meanwhile would be
@@ -243,16 +243,16 @@ impl Session {
     /// What is noted, to be changed.
     fn noted(&self, clock: &Clock, warnings: &mut Vec<String>) -> Result<PendingDisconnects> {
         let taken = PendingDisconnects::take(&self.dir, clock, warnings);
-        taken.attempt(|| {
-            "tell which connections to removed backends are still to be ended".to_owned()
-        })
+        taken.attempt(|| "read the list of pending disconnects".to_owned())
     }
 
     /// Writes down what is to be ended. Returns whether that could be.
     fn keep(&self, drains: &PendingDisconnects, warnings: &mut Vec<String>) -> bool {
         let saved = drains.save(&self.dir);
         warnings.extend(saved.as_ref().err().map(|error| {
-            format!("cannot keep which connections are to end later, so they stay: {error}")
+            format!(
+                "cannot write the list of pending disconnects, so these connections stay: {error}"
+            )
         }));
         saved.is_ok()
     }
@@ -345,7 +345,7 @@ impl Session {
         };
         let noted = if kept {
             let noted = PendingDisconnects::load(&self.dir, &clock()?);
-            noted.attempt(|| "read which connections are to end".to_owned())?.0
+            noted.attempt(|| "read the list of pending disconnects".to_owned())?.0
         } else {
             PendingDisconnects::of(&due.drains)
         };
@@ -378,7 +378,7 @@ impl Session {
         drains.take_out(&of(false).collect());
         drains.try_again(&of(true).collect(), clock.seconds() + AGAIN);
         let saved = drains.save(&self.dir);
-        saved.attempt(|| "note which connections have ended".to_owned())?;
+        saved.attempt(|| "update the list of pending disconnects".to_owned())?;
         Ok(drains.next(clock.seconds()))
     }
 

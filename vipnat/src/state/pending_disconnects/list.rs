@@ -178,8 +178,8 @@ impl PendingDisconnects {
             Err(error) => format!("remove the file, which cannot be renamed ({error})"),
         };
         warnings.push(format!(
-            "cannot read {}, a list of removed backends whose connections are still to be ended: \
-             {error}. These connections stay open. End them with `ss --kill dst ADDRESS`, or restart their \
+            "cannot read {}, the list of pending disconnects: \
+             {error}. Their connections stay open. End them with `ss --kill dst ADDRESS`, or restart their \
              applications; {then}",
             file.display()
         ));
@@ -201,8 +201,8 @@ impl PendingDisconnects {
             return Ok((Self(drains), None));
         }
         let warning = format!(
-            "forgot {} removed backends whose connections were still to be ended: the machine has been \
-             restarted since, and they ended with that",
+            "dropped {} pending disconnects: the machine has been \
+             restarted since, which ended their connections",
             drains.len()
         );
         Ok((Self::default(), (!drains.is_empty()).then_some(warning)))
