@@ -1,7 +1,7 @@
 //! Maps of plain bytes, read and written many elements at a time.
 //!
 //! aya 0.14 has neither the batch commands nor memory-mapped arrays: it makes two system calls for each
-//! element that it reads, and one for each that it writes. @@FIGURE@@
+//! element that it reads, and one for each that it writes.
 
 use std::{
     io,

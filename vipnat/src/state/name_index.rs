@@ -1,7 +1,7 @@
-//! The file of the name index of a state directory, in `/run/vipnat`.
+//! The file of a state directory's name index, in `/run/vipnat`.
 //!
-//! It lives as long as bpffs does. Without it, `list` and `apply` show VIPs and no names, and what is
-//! connected through relationships that are removed stays connected.
+//! It lives as long as bpffs does. Without it, `list` and `apply` show VIPs instead of names, and vipnat
+//! cannot end connections of removed relationships.
 
 use std::{fs, io, path::Path};
 
@@ -12,8 +12,8 @@ use super::run_dir::{self, beside};
 /// The extension of the file.
 pub(crate) const FILE: &str = "names";
 
-/// The record of a state directory; empty if there is none, or none that can be read, which is a
-/// [`NameIndex::problem`].
+/// Reads the name index of a state directory. It is empty if there is no file, or the file cannot be read,
+/// which is a [`NameIndex::problem`].
 pub(crate) fn load(state: &Path) -> NameIndex {
     let file = beside(state, FILE);
     match fs::read_to_string(&file) {
@@ -23,16 +23,16 @@ pub(crate) fn load(state: &Path) -> NameIndex {
     }
 }
 
-/// Writes the record of a state directory, in place of the one before, unless it is the same.
+/// Replaces the name index of a state directory, unless it is the same.
 ///
 /// # Errors
 ///
-/// If the directory or file cannot be written.
+/// The directory or file cannot be written.
 pub(crate) fn save(names: &NameIndex, state: &Path) -> io::Result<()> {
     save_instead_of(names, &load(state), state)
 }
 
-/// The same for whoever has loaded the one before.
+/// As [`save`], for a caller that has loaded the former index.
 ///
 /// # Errors
 ///
@@ -49,11 +49,11 @@ pub(crate) fn save_instead_of(
     run_dir::replace(&file, names.text().as_bytes())
 }
 
-/// Removes the record of a state directory. Returns whether there was one.
+/// Removes the name index of a state directory. Returns whether there was one.
 ///
 /// # Errors
 ///
-/// If it is there and stays.
+/// The file exists and cannot be removed.
 pub(crate) fn remove(state: &Path) -> io::Result<bool> {
     let file = beside(state, FILE);
     let found = file.exists();

@@ -1,4 +1,4 @@
-//! `/run/vipnat`: what is kept beside state directories, and lives as long as bpffs does.
+//! `/run/vipnat`: files of state directories that are no pins. They live as long as bpffs does.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
@@ -9,10 +9,10 @@ use std::{
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// Where the files of vipnat are that live as long as bpffs does, some for each state directory.
+/// The directory of these files.
 pub(crate) const DIRECTORY: &str = "/run/vipnat";
 
-/// Makes it. What apps there are, and what they use, is as little anybody's business as the maps are.
+/// Makes the directory. Only root may read it, as the maps: it names apps and their services.
 pub(crate) fn directory() -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(DIRECTORY)
 }
@@ -27,18 +27,18 @@ pub(crate) fn beside(state: &Path, extension: &str) -> PathBuf {
     Path::new(DIRECTORY).join(name.replace('/', "-")).with_added_extension(extension)
 }
 
-/// Gives the files beside a state directory that were named after another path of it the right names.
+/// Renames files of a state directory that an earlier vipnat named after another path of it.
 pub(crate) fn adopt(named: &Path, state: &Path, extensions: &[&str]) {
     for extension in extensions {
         let (old, new) = (beside(named, extension), beside(state, extension));
         if old != new && old.exists() && !new.exists() {
-            // If it can't be, it is as if it was not there. A file that is locked stays locked.
+            // If that fails, it is as if the file did not exist. A locked file stays locked.
             let _ = fs::rename(old, new);
         }
     }
 }
 
-/// Writes to such a file, in place of what is there: all of it or nothing.
+/// Replaces the content of a file: completely or not at all.
 pub(crate) fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
     let new = new_file(file);
     directory()?;
@@ -48,13 +48,13 @@ pub(crate) fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
     fs::rename(new, file)
 }
 
-/// Removes such a file, if it is there, and what an interrupted command left beside it.
+/// Removes a file, if it exists, and what an interrupted [`replace`] left.
 pub(crate) fn remove(file: &Path) -> io::Result<()> {
     tidy(file)?;
     remove_file(file)
 }
 
-/// Removes what an interrupted command left beside such a file.
+/// Removes what an interrupted [`replace`] left.
 pub(crate) fn tidy(file: &Path) -> io::Result<()> {
     remove_file(&new_file(file))
 }
@@ -66,7 +66,7 @@ fn new_file(file: &Path) -> PathBuf {
 fn remove_file(file: &Path) -> io::Result<()> {
     match fs::remove_file(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        // A file system that is read-only says so even of what is not there.
+        // A read-only file system returns its error even for a file that does not exist.
         Err(_)
             if fs::symlink_metadata(file)
                 .is_err_and(|error| error.kind() == io::ErrorKind::NotFound) =>

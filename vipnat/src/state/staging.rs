@@ -1,4 +1,4 @@
-//! Maps and programs put in place: a complete set is made beside those in force, and renamed.
+//! Makes a complete set of maps and programs beside those in force, and renames it into place.
 
 use std::{
     fs,
@@ -17,20 +17,20 @@ use crate::kernel::{
     preflight::{self, Privilege},
 };
 
-/// What there is of the pinned maps and programs.
+/// The condition of the pinned maps and programs.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
-    /// Nothing that counts.
+    /// There are no maps.
     Absent,
-    /// Maps and programs of this very build.
+    /// Maps and programs of this build.
     Current,
     /// Maps of this layout, programs of another build.
     OtherBuild,
-    /// Maps of another layout; what differs.
+    /// Maps of another layout, with the difference.
     OtherLayout(String),
 }
 
-/// Looks at what is pinned.
+/// Compares the pinned maps and programs with this build.
 pub(crate) fn condition(dir: &StateDir) -> Result<Condition> {
     if !exists(dir)? {
         return Ok(Condition::Absent);
@@ -43,13 +43,13 @@ pub(crate) fn condition(dir: &StateDir) -> Result<Condition> {
     Ok(if current { Condition::Current } else { Condition::OtherBuild })
 }
 
-/// Pins maps and programs where there are none.
+/// Pins maps and programs in a state directory that has none.
 ///
-/// They are pinned in a directory of their own that is renamed when it is complete; the maps come
-/// last, so if they are there, everything is.
+/// It pins them in the directory `new`, and renames that directory's parts when they are complete. The maps
+/// come last: if they are there, everything is.
 pub(crate) fn install(dir: &StateDir, capacity: Capacity) -> Result<()> {
     let path = dir.path();
-    // What a crash in the middle of the following left. Links without these maps know nothing.
+    // Remove what a crash in the middle of the following left. Links without these maps are useless.
     for name in [PROGRAMS, APPS] {
         dir.remove(name)?;
     }
@@ -62,14 +62,14 @@ pub(crate) fn install(dir: &StateDir, capacity: Capacity) -> Result<()> {
     dir.remove(NEW)
 }
 
-/// Maps and programs that are loaded and pinned beside those in force.
+/// Maps and programs that are pinned beside those in force.
 pub(crate) struct Staged {
     path: PathBuf,
 }
 
 impl Staged {
-    /// Loads the object, with those of the pinned maps that are named instead of new ones, which are
-    /// made so large, and pins all of it below `new`.
+    /// Loads the object and pins its maps and programs below `new`. It keeps the pinned maps named in `kept`;
+    /// the others are new, and as large as `capacity` says.
     pub(crate) fn load(dir: &StateDir, kept: &[&'static str], capacity: Capacity) -> Result<Self> {
         preflight::check(Privilege::Load)?;
         dir.remove(NEW)?;
@@ -80,22 +80,22 @@ impl Staged {
         Ok(Self { path })
     }
 
-    /// The directory that has them.
+    /// The directory of these maps and programs.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes what these maps are, and who made the programs.
+    /// Writes the layout version, the build of the programs, and the highest app id ever given.
     pub(crate) fn stamp(&self, build: [u8; 4], last_app: u32) -> Result<()> {
         write_layout(&self.path, Layout { version: LAYOUT, build, last_app })
     }
 }
 
-/// Whether the maps are pinned, and so everything is.
+/// Whether the maps are pinned, and so the whole state.
 ///
 /// # Errors
 ///
-/// If that can't be told: what is there must not be taken for missing.
+/// That is unknown: existing maps must not count as missing.
 pub(crate) fn exists(dir: &StateDir) -> Result<bool> {
     let maps = dir.path().join(MAPS);
     maps.try_exists().attempt(|| format!("read {}", maps.display()))

@@ -1,4 +1,4 @@
-//! Paths in JSON, which are strings if they are text, and else lists of bytes.
+//! Paths in JSON: strings if they are UTF-8, and otherwise lists of bytes.
 
 use std::{
     ffi::OsString,
