@@ -206,7 +206,7 @@ fn state_of_another_layout_is_taken_over_by_apply_alone() {
     assert_eq!(scene.who(), "0");
     let taken_over = "~ state of another layout taken over: ";
     let printed = scene.vipnat.apply(&scene.table(&list([0])));
-    assert_eq!(printed, format!("{taken_over}version 99, this vipnat has 3\n"));
+    assert_eq!(printed, format!("{taken_over}version 99, this vipnat has 4\n"));
     assert_eq!(scene.who(), "0");
 
     // The same for a map of another size.

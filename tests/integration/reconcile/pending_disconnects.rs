@@ -125,7 +125,7 @@ fn an_error_of_the_disk_is_not_taken_for_no_drains_or_for_no_one_who_manages_the
         outcome(&mut strace(&apply, &options))
     };
     let applied = failing("drains.json");
-    assert!(applied.stderr.contains("a list of removed backends"), "{applied}");
+    assert!(applied.stderr.contains("the list of pending disconnects"), "{applied}");
     let _run = scene.vipnat.follow(&shop(&scene, [1], DRAIN), &[]);
     let applied = failing("run");
     assert_eq!(applied.code(), Some(1), "{applied}");
