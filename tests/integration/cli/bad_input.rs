@@ -210,7 +210,7 @@ fn state_of_another_layout_is_taken_over_by_apply_alone() {
     assert_eq!(scene.who(), "0");
 
     // The same for a map of another size.
-    bpftool(&format!("map update pinned {maps}/layout key 0 0 0 0 value 3 0 0 0 0 0 0 0 0 0 0 0"));
+    bpftool(&format!("map update pinned {maps}/layout key 0 0 0 0 value 4 0 0 0 0 0 0 0 0 0 0 0"));
     fs::remove_file(format!("{maps}/cursors")).unwrap();
     bpftool(&format!("map create {maps}/cursors type array key 4 value 8 entries 7 name cursors"));
     assert!(list_fails().contains("map cursors"));
