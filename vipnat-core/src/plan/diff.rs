@@ -8,7 +8,7 @@ use vipnat_common::{AppId, Range, Slot, SlotFlags, VipKey};
 
 use super::{
     alloc::{FreeCursors, FreeSlots},
-    steps::{keys_in_order, sort_removals},
+    entries::{keys_in_order, sort_removals},
 };
 use crate::model::{Capacity, MapFull, Mapping, Snapshot, indices};
 

@@ -6,6 +6,7 @@
 //! | `alloc` | free slots and free cursors, given to new lists and new VIPs |
 //! | `reclaim` | [`Reclaim`]: the retired slots and their cursors that can be used again |
 //! | `steps` | [`Step`]: the order of all these writes, said once |
+//! | `entries` | the order of a VIP's entries within a step |
 //! | `executor` | [`MapOps`]: maps that can be written; [`execute()`]: carries steps out on them |
 //! | `on_snapshot` | a [`Snapshot`] as [`MapOps`], to follow what was written |
 //!
@@ -31,6 +32,7 @@
 
 mod alloc;
 mod diff;
+mod entries;
 mod executor;
 mod on_snapshot;
 mod reclaim;

@@ -1,4 +1,5 @@
-//! The order of writes: this file alone says which write comes before which.
+//! The order of writes: this file alone says which step comes before which.
+//! Within a step, `entries` orders the entries of a VIP.
 //!
 //! Hooks read the maps while vipnat changes them. After each single write, a connect must go where the
 //! old table or the new one says. So a change has this order:
@@ -28,7 +29,6 @@
 use vipnat_common::{Range, Slot, VipKey};
 
 use super::{diff::Plan, reclaim::Reclaim};
-use crate::model::Mapping;
 
 /// One kind of write, to any number of elements. The elements are written in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,22 +81,6 @@ impl Reclaim {
             [Step::ResetCursors(cursors), Step::EmptySlots(emptied), Step::FreeSlots(freed)];
         needed(wait.into_iter().chain(steps))
     }
-}
-
-/// The entries of a mapping in the order in which vipnat adds or changes them.
-pub(super) fn keys_in_order(mapping: &Mapping) -> impl Iterator<Item = VipKey> {
-    let limited = mapping.keys().filter(|key| !is_head(key));
-    limited.chain(mapping.keys().filter(is_head))
-}
-
-/// Sorts entries into the order in which vipnat removes them.
-pub(super) fn sort_removals(keys: &mut [VipKey]) {
-    keys.sort_by_key(|key| (!is_head(key), key.to_bytes()));
-}
-
-/// Whether readers begin with this entry of a VIP.
-fn is_head(key: &VipKey) -> bool {
-    *key == VipKey::head(key.app_id(), key.vip)
 }
 
 /// The steps that write anything.
