@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     kernel::cgroup::{self, Tree},
-    reconcile::{Living, Session},
+    reconcile::{LiveCgroups, Session},
 };
 
 /// Arguments of `exec`.
@@ -102,7 +102,7 @@ fn own_cgroup(
             anyhow::Error::from(error)
         )),
         Ok(None) => {
-            let Living { paths: own, unseen } = session.cgroups_of(app)?;
+            let LiveCgroups { paths: own, unseen } = session.cgroups_of(app)?;
             let mut own: Vec<_> = own.iter().map(shown_name).collect();
             own.extend(unseen.map(|reason| format!("some that are not in view ({reason})")));
             bail!(
@@ -118,7 +118,7 @@ fn own_cgroup(
 
 /// Finds the one cgroup of an app that was applied.
 fn only_cgroup(app: &str, bpffs: &Path) -> Result<PathBuf> {
-    let Living { mut paths, unseen } = Session::new(bpffs).cgroups_of(app)?;
+    let LiveCgroups { mut paths, unseen } = Session::new(bpffs).cgroups_of(app)?;
     if let Some(reason) = unseen {
         bail!(
             "app {app:?} is attached to cgroups that are not in view: {reason}; run this where they \

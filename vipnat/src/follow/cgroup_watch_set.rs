@@ -12,7 +12,7 @@ use anyhow::{Context as _, Error, Result};
 use vipnat_core::table::{CgroupIndex, Owner, Position, Table};
 
 use super::{cgroup_watch::CgroupWatch, file_watch::WATCH_LIMIT};
-use crate::reconcile::{Arrival, Holdings, Session};
+use crate::reconcile::{CgroupHolders, NewCgroup, Session};
 
 /// How many cgroups are looked at in one go. In between, other commands can attach cgroups.
 const AT_ONCE: usize = 256;
@@ -22,7 +22,7 @@ pub(crate) struct CgroupWatchSet {
     index: Arc<CgroupIndex>,
     watch: CgroupWatch,
     /// The app of each cgroup.
-    pub(crate) holdings: Holdings,
+    pub(crate) holdings: CgroupHolders,
     /// The ids of these cgroups, by their path below the mount.
     held: HashMap<PathBuf, u64>,
     /// The names of those that were attached by hand, by directory.
@@ -35,7 +35,7 @@ pub(crate) struct CgroupWatchSet {
 #[derive(Debug, Default)]
 pub(crate) struct CgroupChanges {
     /// New cgroups that the table gives to an app.
-    pub(crate) came: Vec<Arrival>,
+    pub(crate) came: Vec<NewCgroup>,
     /// The ids of removed cgroups that an app had.
     pub(crate) went: Vec<u64>,
     /// New cgroups that no app gets, since patterns of these apps match them.
@@ -50,7 +50,7 @@ impl CgroupWatchSet {
         Self {
             index: Arc::default(),
             watch,
-            holdings: Holdings::default(),
+            holdings: CgroupHolders::default(),
             held: HashMap::new(),
             by_hand: HashMap::new(),
             changed: BTreeSet::new(),
@@ -90,7 +90,7 @@ impl CgroupWatchSet {
         session: &Session,
         found: HashMap<PathBuf, u64>,
     ) -> Result<()> {
-        self.holdings = session.holdings()?;
+        self.holdings = session.cgroup_holders()?;
         self.held = found;
         self.held.retain(|_, id| self.holdings.has(*id));
         let by_hand: Vec<_> = self.holdings.by_hand().collect();
@@ -140,7 +140,7 @@ impl CgroupWatchSet {
     }
 
     /// Records the paths of cgroups that apps have links on now.
-    pub(crate) fn record_attached(&mut self, came: Vec<Arrival>) {
+    pub(crate) fn record_attached(&mut self, came: Vec<NewCgroup>) {
         let held = came.into_iter().filter(|arrival| self.holdings.has(arrival.id));
         self.held.extend(held.map(|arrival| (arrival.below, arrival.id)));
     }
@@ -165,7 +165,7 @@ impl CgroupWatchSet {
         if held != now {
             match self.index.owner(&position) {
                 Owner::App { name: app, named } => {
-                    changes.came.push(Arrival { app, named, below: path.clone(), id });
+                    changes.came.push(NewCgroup { app, named, below: path.clone(), id });
                 }
                 Owner::Contested(apps) => changes.contested.push((path.clone(), apps)),
                 Owner::Nobody => {}

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     kernel::error,
-    reconcile::{Applied, Drained, KeptUp, MissingCgroup, Session},
+    reconcile::{Applied, Drained, FollowedCgroups, MissingCgroup, Session},
 };
 
 /// After a reconciliation, events cause no other one for this many times as long as it took.
@@ -122,12 +122,12 @@ impl Reconciler {
             self.cgroups.take_changes(&self.session)?;
         let mut complete = !lost;
         if !came.is_empty() || !went.is_empty() {
-            let KeptUp { changes, failed, unclear } =
-                self.session.keep_up(&mut self.cgroups.holdings, &went, &came);
+            let FollowedCgroups { changes, failed, needs_apply } =
+                self.session.follow_cgroups(&mut self.cgroups.holdings, &went, &came);
             self.cgroups.record_attached(came);
             reporter.applied(&Applied { changes, ..Applied::default() });
             // The reconciliation tries the failed ones again, and reports them.
-            complete &= !unclear && failed.is_empty();
+            complete &= !needs_apply && failed.is_empty();
         }
         for (cgroup, apps) in contested {
             let error = error::Error::Contested { cgroup, apps };

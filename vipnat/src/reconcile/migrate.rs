@@ -1,90 +1,105 @@
-//! Moving state into other maps: those of another layout, or larger ones.
+//! Moves the state into other maps: maps of another layout, or larger ones.
 
-use crate::reconcile::observe::of_kernel;
-use crate::state::name_index;
+use vipnat_core::model::{Capacity, Desired, NameIndex, Snapshot};
+
+use super::{
+    context::Context,
+    diff::Diff,
+    execute::reserve_app_ids,
+    observe::{Observed, desired_of_kernel},
+    state_copy::AppState,
+    swap_programs::install_maps,
+};
 use crate::{
     kernel::{cgroup::Paths, error::Result, maps::Maps},
-    reconcile::{Session, execute::reserve_app_ids, observe::Seen, prepare::Work, swap_programs},
-    state::{links::AttachedApp, state_dir::StateDir},
+    state::{links::AttachedApp, name_index, state_dir::StateDir},
 };
-use vipnat_core::model::{Capacity, Desired, Snapshot};
 
 /// The maps that are replaced.
-struct Old {
+struct OldMaps {
     maps: Maps,
-    /// What they hold.
-    now: Snapshot,
-    /// What that does.
-    content: Desired,
+    /// Their content.
+    snapshot: Snapshot,
+    /// The table that this content amounts to.
+    table: Desired,
 }
 
-impl Session {
-    /// Puts maps of this layout, at least so large, in the place of those pinned. Before anybody uses
-    /// them, they are filled with what the old ones hold, or with what is desired if this build can't
-    /// read them.
-    pub(crate) fn migrate(
-        &self,
-        dir: &StateDir,
-        desired: &Desired,
-        capacity: Capacity,
-        attached: &[AttachedApp],
-        warnings: &mut Vec<String>,
-    ) -> Result<()> {
-        let names = name_index::load(&self.dir);
-        let old = self.old(dir, attached)?;
-        let anew;
-        let (content, needed) = match &old {
-            Some(Old { now, content, .. }) => (content, now.in_use()),
-            None => {
-                anew = desired
-                    .with_heirs(attached.iter().map(|app| (app.name.as_str(), app.cgroups())));
-                (&anew, anew.capacity())
-            }
-        };
-        let capacity = capacity.at_least(needed.with_room());
-        let tree = self.tree()?;
-        let others = self.others(dir.path(), &tree);
-        let lost = swap_programs::migrate(dir, attached, capacity, |maps| {
-            let nothing = Snapshot::fresh(capacity);
-            let present = self.describe(Some(maps), &nothing, attached, &names, &others)?;
-            let work = Work::new(content, &present)?;
-            reserve_app_ids(dir, maps, &work, attached)?;
-            maps.execute(&work.plan.steps_before_attaching())?;
-            if let Some(Old { now, maps: before, .. }) = &old {
-                // Turns go on. Those that are taken from here on, until the programs are exchanged, are
-                // taken again.
-                let cursors = before.all_cursors()?;
-                let turns = work.plan.slots.iter().filter_map(|(_, slot)| {
-                    let before = now.cursor_of(slot.owner.app_id(), slot.owner.vip.into())?;
-                    Some((slot.cursor, *cursors.get(before as usize)?))
-                });
-                let mut turns: Vec<_> = turns.collect();
-                turns.dedup_by_key(|(cursor, _)| *cursor);
-                maps.set_cursors(&turns)?;
-            }
-            Ok(())
-        })?;
-        warnings.extend(lost);
-        Ok(())
-    }
-
-    /// `None` if this build can't read them.
-    fn old(&self, dir: &StateDir, attached: &[AttachedApp]) -> Result<Option<Old>> {
-        let read = || -> Result<_> {
-            let maps = Maps::open(dir.path())?;
-            Ok((maps.snapshot()?, maps))
-        };
-        match read() {
-            Ok((now, maps)) => {
-                let names = name_index::load(&self.dir);
-                let paths = Paths::of(&self.tree()?);
-                let seen = |app: &AttachedApp| Seen::new(app.clone(), &maps);
-                let seen: Vec<_> = attached.iter().map(seen).collect::<Result<_>>()?;
-                let content = of_kernel(&now, &seen, &paths, names)?;
-                Ok(Some(Old { maps, now, content }))
-            }
-            Err(error) if error.is_of_another_layout() => Ok(None),
-            Err(error) => Err(error),
+/// Puts maps of this layout, with at least this capacity, in the place of the pinned ones. Before any
+/// program uses them, they get the content of the old maps. If this build can't read the old maps, they
+/// get the desired content. Returns what gets lost.
+pub(crate) fn migrate(
+    context: &Context,
+    dir: &StateDir,
+    desired: &Desired,
+    capacity: Capacity,
+    attached: &[AttachedApp],
+) -> Result<Vec<String>> {
+    let names = name_index::load(&context.dir);
+    let old = read_old_maps(context, dir, attached, &names)?;
+    let anew;
+    let (content, needed) = match &old {
+        Some(OldMaps { snapshot, table, maps: _ }) => (table, snapshot.in_use()),
+        None => {
+            anew =
+                desired.with_heirs(attached.iter().map(|app| (app.name.as_str(), app.cgroups())));
+            (&anew, anew.capacity())
         }
+    };
+    let capacity = capacity.at_least(needed.with_room());
+    let tree = context.tree()?;
+    let others = context.others(dir.path(), &tree);
+    install_maps(dir, attached, capacity, |maps| {
+        let observed = Observed {
+            snapshot: Snapshot::fresh(capacity),
+            attached,
+            names: &names,
+            last_app: maps.layout()?.last_app,
+            switch: Some(maps.cgroups()),
+            others: &others,
+        };
+        let diff = Diff::new(content, &observed)?;
+        reserve_app_ids(dir, maps, &diff, attached)?;
+        maps.execute(&diff.plan.steps_before_attaching())?;
+        match &old {
+            Some(old) => copy_cursors(old, maps, &diff),
+            None => Ok(()),
+        }
+    })
+}
+
+/// Lets the round robin of each VIP go on where it was. Turns that are taken from here until the programs
+/// are exchanged are taken twice.
+fn copy_cursors(old: &OldMaps, maps: &Maps, diff: &Diff) -> Result<()> {
+    let cursors = old.maps.all_cursors()?;
+    let turns = diff.plan.slots.iter().filter_map(|(_, slot)| {
+        let before = old.snapshot.cursor_of(slot.owner.app_id(), slot.owner.vip.into())?;
+        Some((slot.cursor, *cursors.get(before as usize)?))
+    });
+    let mut turns: Vec<_> = turns.collect();
+    turns.dedup_by_key(|(cursor, _)| *cursor);
+    maps.set_cursors(&turns)
+}
+
+/// Reads the maps that are replaced; `None` if this build can't read them.
+fn read_old_maps(
+    context: &Context,
+    dir: &StateDir,
+    attached: &[AttachedApp],
+    names: &NameIndex,
+) -> Result<Option<OldMaps>> {
+    let read = || -> Result<_> {
+        let maps = Maps::open(dir.path())?;
+        Ok((maps.snapshot()?, maps))
+    };
+    match read() {
+        Ok((snapshot, maps)) => {
+            let paths = Paths::of(&context.tree()?);
+            let state = |app: &AttachedApp| AppState::new(app.clone(), &maps);
+            let states: Vec<_> = attached.iter().map(state).collect::<Result<_>>()?;
+            let table = desired_of_kernel(&snapshot, &states, &paths, names.clone())?;
+            Ok(Some(OldMaps { maps, snapshot, table }))
+        }
+        Err(error) if error.is_of_another_layout() => Ok(None),
+        Err(error) => Err(error),
     }
 }

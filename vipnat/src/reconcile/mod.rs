@@ -1,25 +1,38 @@
 //! Makes the kernel do what a table says, and reads back what it does.
+//!
+//! `session` is the facade. A change goes through `resolve` (the table's cgroups), `take_over` (state of
+//! another build), `observe` and `recover` (the state now), `prepare` with `diff` (the change as a value)
+//! and `execute`. `preview` is the same without executing.
 
+mod app_cgroups;
+mod app_ids;
 mod apply;
 mod attach;
+mod attach_apps;
+mod claims;
+mod context;
+mod diff;
 mod disconnect;
 mod execute;
-mod keep_up;
+mod flush;
+mod follow_cgroups;
 mod migrate;
 mod observe;
 mod outcome;
 mod prepare;
+mod preview;
 mod recover;
 mod repair_pins;
 mod resolve;
 mod session;
+mod state_copy;
 mod status;
 mod swap_programs;
+mod take_over;
 
 pub use self::{
-    disconnect::{Connections, Drained},
-    keep_up::{Arrival, Holdings, KeptUp},
-    outcome::{Applied, Attached, Flushed, Living},
+    follow_cgroups::{CgroupHolders, NewCgroup},
+    outcome::{Applied, Attached, Connections, Drained, Flushed, FollowedCgroups, LiveCgroups},
     resolve::MissingCgroup,
     session::Session,
     status::{ListedApp, ListedCgroup, ListedVip, Listing},

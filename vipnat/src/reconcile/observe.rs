@@ -1,112 +1,77 @@
-//! Reading the state without being in the way of those who change it.
-//!
-//! For a container to start, `vipnat attach` needs the lock of the state directory. So whoever only reads
-//! holds it as long as it takes to copy maps, names and the directories of apps, all of one moment. Links
-//! are read without it: there are seven for each cgroup. Paths of cgroups, text and output come later still.
+//! The state that a change starts from, and the table that the kernel follows now.
 
-use crate::kernel::cgroup::Paths;
-use std::collections::{BTreeMap, BTreeSet};
-use vipnat_core::model::ByApp;
-use vipnat_core::model::Desired;
-use vipnat_core::model::DesiredApp;
-use vipnat_core::model::NameIndex;
-use vipnat_core::model::Place;
-use vipnat_core::model::Snapshot;
+use std::collections::BTreeMap;
 
+use vipnat_core::model::{ByApp, Desired, DesiredApp, NameIndex, Place, Snapshot};
+
+use super::{
+    context::Context,
+    state_copy::{AppState, StateCopy, copy_state},
+};
 use crate::{
-    kernel::{error::Result, maps::Maps},
-    reconcile::Session,
-    state::links::{self, AttachedApp, PinnedApp},
+    kernel::{
+        cgroup::Paths,
+        error::Result,
+        maps::{Copied, Maps, Switch},
+        others::Others,
+    },
+    state::{links::AttachedApp, name_index},
 };
 
-/// How often all is read, if it changes meanwhile. The last time the lock is kept until links are read.
-const TRIES: usize = 3;
-
-/// How many apps are looked at again each time that the lock is taken for it.
-const AT_ONCE: usize = 32;
-
-/// What was there at one moment.
-pub(crate) struct Observed<T> {
-    /// What was copied of the maps.
-    pub(crate) copied: T,
-    /// The maps.
-    pub(crate) maps: Maps,
-    /// The apps, by app id.
-    pub(crate) apps: Vec<Seen>,
+/// The state that a change starts from.
+///
+/// Maps, links and names are copies. Facts about single cgroups are read when they are needed: there may
+/// be thousands of cgroups, and a small change needs few.
+pub(crate) struct Observed<'a> {
+    /// The content of the maps.
+    pub(crate) snapshot: Snapshot,
+    /// The apps with their links, by app id.
+    pub(crate) attached: &'a [AttachedApp],
+    /// The names that the last change recorded.
+    pub(crate) names: &'a NameIndex,
+    /// The highest app id that was ever given.
+    pub(crate) last_app: u32,
+    /// Which app each cgroup is switched to; `None` if no map says so yet.
+    pub(crate) switch: Option<&'a Switch>,
+    /// The cgroups, and the programs of others on them.
+    pub(crate) others: &'a Others<'a>,
 }
 
-/// An app, and the cgroups it is translated in.
-pub(crate) struct Seen {
-    /// The app.
-    pub(crate) app: AttachedApp,
-    /// The ids of its cgroups in which every hook is attached and switched on.
-    pub(crate) active: BTreeSet<u64>,
-}
-
-impl Seen {
-    pub(crate) fn new(app: AttachedApp, maps: &Maps) -> Result<Self> {
-        Ok(Self { active: app.active(maps.cgroups())?, app })
+impl Observed<'_> {
+    /// The same state with another content of the maps.
+    pub(crate) fn with_snapshot(&self, snapshot: Snapshot) -> Self {
+        Self { snapshot, ..*self }
     }
 }
 
-impl Session {
-    /// Reads apps and what `copy` copies; `None` if nothing was ever applied.
-    ///
-    /// An app may move on while its links are read. That one is translated in a cgroup is certain even so,
-    /// since it was: its links were there and switched on. That it is not, may be what comes of a change;
-    /// so this is only believed if it is the same after another look, with the lock.
-    pub(crate) fn observe<T>(
-        &self,
-        copy: impl Fn(&Maps) -> Result<T>,
-    ) -> Result<Option<Observed<T>>> {
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let Some((dir, maps)) = self.open()? else {
-                return Ok(None);
-            };
-            let (copied, listed) = (copy(&maps)?, links::list(&dir)?);
-            let kept = (tries == TRIES).then_some(dir);
-            let read = |app: &PinnedApp| Seen::new(app.read()?, &maps);
-            let apps: Vec<_> = listed.iter().map(read).collect::<Result<_>>()?;
-            if kept.is_some() || self.is_still_so(&maps, &apps)? {
-                return Ok(Some(Observed { copied, maps, apps }));
-            }
-        }
-    }
-
-    /// Whether the apps that are not translated in all of their cgroups really are not.
-    fn is_still_so(&self, maps: &Maps, apps: &[Seen]) -> Result<bool> {
-        let doubtful: Vec<_> = apps
-            .iter()
-            .filter(|Seen { app, active }| app.cgroups().count() != active.len())
-            .collect();
-        for some in doubtful.chunks(AT_ONCE) {
-            let Some(_dir) = self.open()? else {
-                return Ok(false);
-            };
-            for Seen { app, active } in some {
-                let again = Seen::new(app.again()?, maps)?;
-                if again.app != *app || again.active != *active {
-                    return Ok(false);
-                }
-            }
-        }
-        Ok(true)
-    }
+/// Copies maps and names, for commands that only read.
+pub(crate) fn copy_maps_and_names(
+    context: &Context,
+) -> Result<Option<StateCopy<(Copied, NameIndex)>>> {
+    copy_state(context, |maps: &Maps| Ok((maps.copy()?, name_index::load(&context.dir))))
 }
 
-/// What the kernel does now.
-pub(crate) fn of_kernel(
-    now: &Snapshot,
-    seen: &[Seen],
+/// The table that the kernel follows now.
+pub(crate) fn current(context: &Context) -> Result<Desired> {
+    let Some(state) = copy_maps_and_names(context)? else {
+        return Ok(Desired::default());
+    };
+    let StateCopy { copied: (copied, names), apps, maps: _ } = state;
+    let paths = Paths::of(&context.tree()?);
+    desired_of_kernel(&copied.snapshot()?, &apps, &paths, names)
+}
+
+/// The table that maps with this content, and these apps, amount to.
+pub(crate) fn desired_of_kernel(
+    snapshot: &Snapshot,
+    states: &[AppState],
     paths: &Paths,
     names: NameIndex,
 ) -> Result<Desired> {
     let mut apps = BTreeMap::new();
-    let by_app = ByApp::new(now);
-    for Seen { app, active } in seen {
-        let mappings = by_app.mappings_of(app.app_id, now).collect();
+    let by_app = ByApp::new(snapshot);
+    for AppState { app, active } in states {
+        let mappings = by_app.mappings_of(app.app_id, snapshot).collect();
         let (mut cgroups, mut may_have_unseen) = (BTreeMap::new(), false);
         for id in active {
             match paths.place(*id) {

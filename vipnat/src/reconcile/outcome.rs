@@ -1,59 +1,94 @@
-//! What came of a command.
+//! The results of commands.
 
-use std::{io, path::PathBuf, time::SystemTime};
+use std::{
+    io,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
-use vipnat_core::model::Change;
+use vipnat_core::model::{Change, RemovedBackend};
 
-use super::disconnect::Connections;
 use crate::{kernel::error::Error, state::run_dir};
 
-/// The living cgroups of an app.
+/// The cgroups of an app that exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Living {
+pub struct LiveCgroups {
     /// Those in view, as whole paths.
     pub paths: Vec<PathBuf>,
-    /// Why there are others that are not, if there are.
+    /// The reason why others are not in view; `None` if all are.
     pub unseen: Option<String>,
 }
 
-/// What came of [`Session::attach`].
+/// The result of [`Session::attach`](super::Session::attach).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attached {
     /// The app was translated there already.
     Already,
-    /// It is now.
+    /// The app is translated there now.
     Now,
-    /// It is now, and another app, to which a table had given the cgroup, is no longer.
+    /// The app is translated there now, instead of the app to which a table had given the cgroup.
     TakenFrom(String),
 }
 
-/// What came of [`Session::apply`].
+/// The result of [`Session::apply`](super::Session::apply).
 #[derive(Debug, Default)]
 pub struct Applied {
-    /// What it changed.
+    /// The changes, in the order in which a person reads them.
     pub changes: Vec<Change>,
-    /// Connections that were ended, since their backend left the table.
+    /// Connections that were ended because their backend left the table.
     pub ended: Vec<Connections>,
-    /// Connections that will be, and when.
+    /// Connections that will be ended, and when.
     pub draining: Vec<(Connections, SystemTime)>,
-    /// What people should know.
+    /// Warnings for the operator.
     pub warnings: Vec<String>,
-    /// Why apps could not be attached. These keep what they had, and so do those whose cgroups they were
-    /// to get.
+    /// Why apps could not be attached. These apps keep what they had, and so do the apps that had the
+    /// cgroups they were to get.
     pub failed: Vec<Error>,
 }
 
-/// What came of [`Session::flush`].
+/// The result of [`Session::flush`](super::Session::flush).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Flushed {
     /// Whether there was anything to remove.
     pub found: bool,
-    /// What could not be done beside the data path, which is removed all the same.
+    /// What could not be removed from /run/vipnat. The pinned state is removed all the same.
     pub warnings: Vec<String>,
 }
 
 impl Flushed {
+    /// Adds that something could not be done in /run/vipnat.
     pub(crate) fn warn(&mut self, what: &str, error: &io::Error) {
         self.warnings.push(format!("cannot {what} in {}: {error}", run_dir::DIRECTORY));
     }
+}
+
+/// Connections to one removed backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connections {
+    /// The backend, and the VIP and app that led to it.
+    pub departed: RemovedBackend,
+    /// How many there are.
+    pub count: usize,
+}
+
+/// The result of [`Session::end_drained`](super::Session::end_drained).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// The connections that were ended.
+    pub ended: Vec<Connections>,
+    /// Warnings for the operator.
+    pub warnings: Vec<String>,
+    /// The time until the next connections are due; `None` if none are.
+    pub next: Option<Duration>,
+}
+
+/// The result of [`Session::follow_cgroups`](super::Session::follow_cgroups).
+#[derive(Debug, Default)]
+pub struct FollowedCgroups {
+    /// The changes.
+    pub changes: Vec<Change>,
+    /// Why apps could not be attached.
+    pub failed: Vec<Error>,
+    /// At least one case was not simple: apply the table.
+    pub needs_apply: bool,
 }

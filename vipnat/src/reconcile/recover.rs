@@ -1,4 +1,4 @@
-//! Reads the maps back, and puts in order what an interrupted command left.
+//! Reads the maps back, and repairs what an interrupted command left in them.
 
 use std::convert::Infallible;
 
@@ -9,13 +9,16 @@ use vipnat_core::{
 
 use crate::kernel::{error::Result, maps::Maps};
 
-/// Which part of the slots may be retired before they are freed, which takes a grace period: small
-/// changes go without.
+/// The share of the slots, one in so many, that may stay retired. Freeing them takes a grace period, which
+/// small changes do without.
 const RETIRED_SHARE: usize = 16;
 
-/// Reads the maps back and retires what an interrupted command left. Returns whether there was any.
-/// If a change was interrupted, or nobody can tell, all has to be read.
-pub(crate) fn settle(maps: &Maps, all: bool) -> Result<(Snapshot, bool)> {
+/// Reads the maps back, and retires slots that an interrupted command abandoned. Returns whether there
+/// were any.
+///
+/// `all` reads entries and slots. Without it, entries are concluded from the slots, which is faster and
+/// only right if no change was interrupted.
+pub(crate) fn read_and_recover(maps: &Maps, all: bool) -> Result<(Snapshot, bool)> {
     let mut now = if all { maps.snapshot()? } else { maps.snapshot_of_slots()? };
     let tidy = Plan::tidy(&now);
     execute_on(maps, &mut now, &tidy.steps())?;
@@ -25,17 +28,41 @@ pub(crate) fn settle(maps: &Maps, all: bool) -> Result<(Snapshot, bool)> {
     Ok((now, tidy != Plan::default()))
 }
 
-/// Empties what is retired, once no program can still be reading it, and frees what was emptied before.
-/// Returns whether there was any.
+/// Empties retired slots after a grace period, when no program can still be reading them, and frees slots
+/// that were emptied before. Returns whether there were any.
 pub(crate) fn reclaim(maps: &Maps, now: &mut Snapshot) -> Result<bool> {
     let reclaim = Reclaim::new(now);
     execute_on(maps, now, &reclaim.steps())?;
     Ok(reclaim != Reclaim::default())
 }
 
-/// Carries steps out on the maps, and on the snapshot that was read from them.
+/// Executes steps on the maps, and on the snapshot that was read from them.
 fn execute_on(maps: &Maps, now: &mut Snapshot, steps: &[Step<'_>]) -> Result<()> {
     maps.execute(steps)?;
-    let Ok::<(), Infallible>(()) = execute(steps, now);
+    execute_on_copy(now, steps);
     Ok(())
+}
+
+/// Executes steps on a snapshot alone.
+fn execute_on_copy(now: &mut Snapshot, steps: &[Step<'_>]) {
+    let Ok::<(), Infallible>(()) = execute(steps, now);
+}
+
+/// Does to a snapshot what [`read_and_recover`] does to the maps. Returns whether there was anything to
+/// retire.
+pub(crate) fn recover_copy(now: &mut Snapshot) -> bool {
+    let tidy = Plan::tidy(now);
+    execute_on_copy(now, &tidy.steps());
+    tidy != Plan::default()
+}
+
+/// Does to a snapshot what [`reclaim`] does to the maps, until all retired slots are free.
+pub(crate) fn reclaim_copy(now: &mut Snapshot) {
+    loop {
+        let reclaim = Reclaim::new(now);
+        if reclaim == Reclaim::default() {
+            return;
+        }
+        execute_on_copy(now, &reclaim.steps());
+    }
 }

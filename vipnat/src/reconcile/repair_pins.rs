@@ -1,29 +1,32 @@
-//! Pins that foreign hands removed or exchanged, put right before anything is read through them.
+//! Repairs pins that another program removed or replaced, before anything is read through them.
 //!
-//! The map `scope` can't be made anew: attached cgroups have the storage of the one that their links were
-//! made with. Programs use it, and so it is found again. Everything else is removed where it is not what
-//! the programs use; what is missing is made anew as for another layout.
+//! The map `scope` can't be made anew: attached cgroups keep the storage of the map that their links were
+//! made with. The programs use that map, so it is found again through them. Any other pin that is not what
+//! the programs use is removed. A missing pin is made anew as for another layout.
 
-use crate::kernel::compat;
-use crate::state::staging;
 use std::{collections::HashSet, fs, io};
+
 use vipnat_common::hooks::HOOKS;
 
 use crate::{
     kernel::{
-        bpf_syscall,
+        bpf_syscall, compat,
         error::{Attempt as _, Error, MachineError, Result},
         hook_query::{self, ProgramInfo},
         pins::{LAYOUT_MAP, MAP_NAMES, PROGRAMS, map_pin},
     },
-    state::{links, staging::Condition, state_dir::StateDir},
+    state::{
+        links,
+        staging::{self, Condition},
+        state_dir::StateDir,
+    },
 };
 
-/// The map that outlives everything.
+/// The map that stays in all layouts.
 const SCOPE: &str = "scope";
 
-/// Puts the pins of maps and programs right. Returns whether any was wrong.
-pub(crate) fn pins(dir: &StateDir) -> Result<bool> {
+/// Repairs the pins of maps and programs. Returns whether any was wrong.
+pub(crate) fn repair_pins(dir: &StateDir) -> Result<bool> {
     if !staging::exists(dir)? {
         return Ok(false);
     }
@@ -35,8 +38,8 @@ pub(crate) fn pins(dir: &StateDir) -> Result<bool> {
             info => programs.push((hook, info.attempt(|| format!("open {}", pin.display()))?)),
         }
     }
-    let mut wrong = scope(dir, &programs)?;
-    // While another build's are being taken over, programs and maps need not belong together.
+    let mut wrong = repair_scope(dir, &programs)?;
+    // During a takeover from another build, programs and maps need not belong together.
     if staging::condition(dir)? != Condition::Current {
         return Ok(wrong);
     }
@@ -51,7 +54,7 @@ pub(crate) fn pins(dir: &StateDir) -> Result<bool> {
             fs::remove_file(&pin).attempt(|| format!("remove {}", pin.display()))?;
         }
     }
-    // Programs never read it.
+    // Programs never read the layout map.
     for name in MAP_NAMES.into_iter().filter(|name| *name != LAYOUT_MAP) {
         if !used.is_empty() && pinned(dir, name)?.is_some_and(|map| !used.contains(&map)) {
             wrong = true;
@@ -71,8 +74,8 @@ fn pinned(dir: &StateDir, name: &str) -> Result<Option<u32>> {
     }
 }
 
-/// Pins the map `scope` that the programs use, if that is not what is pinned.
-fn scope(dir: &StateDir, programs: &[(&str, ProgramInfo)]) -> Result<bool> {
+/// Pins the map `scope` that the programs use, if another map or none is pinned.
+fn repair_scope(dir: &StateDir, programs: &[(&str, ProgramInfo)]) -> Result<bool> {
     let of_name = |(hook, program): &&(&str, ProgramInfo)| program.name == *hook;
     let mut users: Vec<_> = programs.iter().filter(of_name).map(|(_, info)| info.clone()).collect();
     let right = compat::map_difference(&map_pin(dir.path(), SCOPE), SCOPE)?.is_none();
@@ -82,16 +85,17 @@ fn scope(dir: &StateDir, programs: &[(&str, ProgramInfo)]) -> Result<bool> {
     }
     let privileged = |result: io::Result<Option<ProgramInfo>>| {
         match result {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(MachineError::MissingPrivileges(
-            "the pin of the map scope was lost, and to find the map again, vipnat needs CAP_SYS_ADMIN; run \
-             it as root"
-                .to_owned(),
-        )
-        .into()),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(Error::from(MachineError::MissingPrivileges(
+                "the pin of the map scope was lost, and to find the map again, vipnat needs CAP_SYS_ADMIN; run \
+                 it as root"
+                    .to_owned(),
+            )))
+        }
         other => other.attempt(|| "read a program".to_owned()),
     }
     };
-    // What cgroups run counts more than what is pinned.
+    // Programs that run on cgroups count more than pinned ones.
     for app in links::read(dir)? {
         for id in app.programs() {
             users.extend(privileged(hook_query::program_by_id(id))?);

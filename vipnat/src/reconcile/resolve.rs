@@ -1,4 +1,4 @@
-//! The cgroups that a table means.
+//! Finds the cgroups that a table names or matches, and decides which app gets each.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -7,30 +7,48 @@ use std::{
 
 use vipnat_core::{model::Desired, table::Table};
 
+use super::context::Context;
 use crate::kernel::{
     cgroup::{self, Names, Tree},
     error::{Error, Result},
 };
 
-/// What becomes of apps whose cgroup, named by its path, does not exist.
+/// How to treat an app whose cgroup, named by its path, does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MissingCgroup {
-    /// They are an error, before anything is changed.
+    /// Refuse the table before anything is changed.
     Error,
-    /// Their VIPs are there, and whoever applies the table again when the cgroup exists attaches them.
+    /// Write the app's VIPs. A later apply attaches the app when the cgroup exists.
     Wait,
 }
 
-/// What a table says, with the cgroups that exist now. Second, what is not as it says: cgroups that
-/// several apps claim, which are then nobody's, and apps of whose cgroups a part is not in view.
+/// The apps of a table with their cgroups, and what differs from the table: apps of whose cgroups a part
+/// is not in view, and cgroups that several apps claim, which none of them gets.
 ///
 /// # Errors
 ///
-/// [`Error::NoCgroup`] if `absent` says so.
-pub(crate) fn of_table(
+/// With [`MissingCgroup::Error`], the first such difference is an error, and so is a missing cgroup.
+pub(crate) fn resolve(
+    context: &Context,
+    table: &Table,
+    missing: MissingCgroup,
+) -> Result<(Desired, Vec<Error>)> {
+    let (desired, mut troubles) = find_cgroups(table, &context.tree()?, missing)?;
+    if missing == MissingCgroup::Error && !troubles.is_empty() {
+        return Err(troubles.remove(0));
+    }
+    Ok((desired, troubles))
+}
+
+/// The same for one hierarchy.
+///
+/// # Errors
+///
+/// [`Error::NoCgroup`] if cgroups are missing and `on_missing` is [`MissingCgroup::Error`].
+fn find_cgroups(
     table: &Table,
     tree: &Tree,
-    absent: MissingCgroup,
+    on_missing: MissingCgroup,
 ) -> Result<(Desired, Vec<Error>)> {
     let mut desired = Desired::without_cgroups(table);
     let (mut missing, mut troubles) = (Vec::new(), Vec::new());
@@ -43,21 +61,21 @@ pub(crate) fn of_table(
         if let Some(cgroups) = &app.cgroup {
             let looked = cgroup::find(&mut names, cgroups, |_| {});
             found = looked.cgroups;
-            // A path means no other one than that which was found.
+            // A path stands for one cgroup. If that was found, there are no others.
             may_have_unseen = cgroups.path().is_none() || found.is_empty();
             if let Some(unseen) = looked.unseen.first() {
                 let (app, reason) = (name.clone(), unseen.to_string());
                 troubles.push(Error::Unseen { app, cgroups: cgroups.to_string(), reason });
             } else if let Some(path) = cgroups.path()
                 && found.is_empty()
-                && absent == MissingCgroup::Error
+                && on_missing == MissingCgroup::Error
             {
                 missing.push((name.clone(), tree.mount().join(path)));
             }
             let named = cgroups.path().is_some();
             for (id, path) in &found {
                 match owners.get(id) {
-                    // A path says more than patterns, however many.
+                    // A path takes precedence over any number of patterns.
                     Some((_, true)) if !named => {}
                     Some((_, false)) if named => {
                         owners.insert(*id, (name, true));

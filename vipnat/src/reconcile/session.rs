@@ -1,247 +1,258 @@
-//! The data path: makes the kernel match a table, reads it back, removes it.
+//! The facade of this layer: one method for each thing a command can do with the state.
 //!
-//! The pinned maps and links *are* the state; nothing else is kept, and no process has to stay.
-//! [`Session::apply`] reads them back (`snapshot`), computes the difference (`work`, `plan`), and
-//! makes it (`carry_out`) in an order in which every connect goes where the old table or the new one
-//! says. State that another build left is taken over first (`upgrade`).
+//! The pinned maps and links *are* the state. vipnat keeps nothing else, and no process has to stay.
+//! [`Session::apply`] reads the state back (`observe`, `recover`), finds the cgroups of the table
+//! (`resolve`), works out the change (`prepare`) and makes it (`execute`). In each moment, a connect goes
+//! where the old table or the new one says. State of another build is taken over first (`take_over`).
 
 use std::{
-    cell::RefCell,
+    collections::HashMap,
+    ffi::OsString,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use vipnat_core::model::Place;
+use vipnat_core::{model::Desired, table::Table};
 
 use super::{
-    outcome::{Flushed, Living},
-    recover::settle,
+    app_cgroups, apply, attach,
+    context::Context,
+    disconnect, flush,
+    follow_cgroups::{self, CgroupHolders, NewCgroup},
+    observe,
+    outcome::{Applied, Attached, Drained, Flushed, FollowedCgroups, LiveCgroups},
+    preview,
+    resolve::MissingCgroup,
     status::{self, Listing},
 };
 use crate::{
     kernel::{
-        cgroup::{Paths, Tree},
-        compat,
+        cgroup::Paths,
         error::Result,
-        maps::{Maps, Switch},
-        others::Others,
         preflight::{self, Privilege},
     },
-    state::{
-        links, name_index, pending_disconnects::PendingDisconnects, staging, state_dir::StateDir,
-    },
+    state::{staging, state_dir::StateDir},
 };
-use vipnat_core::plan::Plan;
 
 /// The state in one directory of bpffs.
 #[derive(Clone, Debug)]
 pub struct Session {
-    pub(super) dir: PathBuf,
-    /// The cgroups, as they were last in view.
-    tree: RefCell<Option<Tree>>,
-    override_inherited: bool,
+    context: Context,
 }
 
 impl Session {
     /// The state in `dir`, which need not exist.
     pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), tree: RefCell::default(), override_inherited: false }
+        Self { context: Context::new(dir) }
     }
 
-    /// The cgroups: all there are, proven anew each time, since others mount and unmount.
-    pub(super) fn tree(&self) -> Result<Tree> {
-        let mut known = self.tree.borrow_mut();
-        match known.as_ref().filter(|tree| tree.is_current()) {
-            Some(tree) => Ok(tree.clone()),
-            None => Ok(known.insert(Tree::find()?).clone()),
-        }
-    }
-
-    /// The same, which attaches apps also where that switches off programs that their cgroups inherit:
+    /// With `yes`, apps are attached also where that switches off programs that their cgroups inherit:
     /// those attached to a cgroup above with `BPF_F_ALLOW_OVERRIDE`.
     pub fn override_inherited(self, yes: bool) -> Self {
-        Self { override_inherited: yes, ..self }
+        Self { context: self.context.override_inherited(yes) }
     }
 
-    pub(super) fn others<'a>(&self, state: &Path, tree: &'a Tree) -> Others<'a> {
-        Others::new(state, tree, self.override_inherited)
-    }
-
-    /// Whether anything is applied, by whichever build.
+    /// Whether anything is applied, by this or another build.
     pub fn is_applied(&self) -> bool {
         let exists = |dir| staging::exists(&dir);
-        StateDir::open(&self.dir)
+        StateDir::open(&self.context.dir)
             .is_ok_and(|dir| dir.map(exists).is_some_and(|it| it.unwrap_or(true)))
     }
 
-    /// Removes all of it: translation stops, nothing is left.
+    /// Makes the kernel match the table. Translation continues when the process ends.
     ///
-    /// Works on state of any layout. Established connections stay, but from now on their sockets
-    /// show the backend as their peer. What is kept beside the state and can't be removed is a warning.
+    /// VIPs that do not change keep their place in the round robin, and so do VIPs that get other backends.
+    /// If this fails half-way, each VIP does what the old table or the new one says, and the next call does
+    /// the rest. State of another build of vipnat is taken over; translation continues meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Before anything is changed: an unsupported kernel, missing privileges, a cgroup that does
+    /// not exist (see [`MissingCgroup`]), a table that is too large. Later: system calls. Apps
+    /// that could not be attached are in [`Applied::failed`] and are no error.
+    pub fn apply(&self, table: &Table, absent: MissingCgroup) -> Result<Applied> {
+        apply::apply(&self.context, table, absent)
+    }
+
+    /// Does the same, but ends no connection before `time` has passed. Until then, [`Session::restore`]
+    /// leaves no trace. [`Session::end_trial`] ends these connections at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::apply`].
+    pub fn apply_on_trial(&self, table: &Table, time: Duration) -> Result<Applied> {
+        apply::apply_on_trial(&self.context, table, time)
+    }
+
+    /// Tells what [`Session::apply`] would change, and which apps it could not attach. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// What `apply` would refuse before it changes anything, except missing privileges.
+    pub fn dry_run(&self, table: &Table, absent: MissingCgroup) -> Result<Applied> {
+        preview::dry_run(&self.context, table, absent)
+    }
+
+    /// The table that the kernel follows now, for [`Session::restore`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::list`].
+    pub fn present(&self) -> Result<Desired> {
+        preflight::check(Privilege::UsePins)?;
+        observe::current(&self.context)
+    }
+
+    /// Makes the kernel follow `before` again, if it still follows `meanwhile`; if that is `None`,
+    /// whatever it follows now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`](crate::kernel::error::Error::Refused) if another command changed the state since;
+    /// as [`Session::apply`].
+    pub fn restore(&self, before: &Desired, meanwhile: Option<&Desired>) -> Result<Applied> {
+        apply::restore(&self.context, before, meanwhile)
+    }
+
+    /// Removes all state: translation stops, and nothing is left.
+    ///
+    /// Works on state of any layout. Established connections stay, but their sockets show the backend as
+    /// their peer from now on. Files in /run/vipnat that can't be removed are a warning.
     ///
     /// # Errors
     ///
     /// A directory that is not vipnat's; system calls that fail.
     pub fn flush(&self) -> Result<Flushed> {
-        preflight::check(Privilege::UsePins)?;
-        let dir = StateDir::open(&self.dir)?;
-        let mut flushed = Flushed::default();
-        if let Some(dir) = &dir {
-            flushed.found = !dir.is_empty()?;
-            // Off first, if that can be; unlinking does the rest.
-            if let (Ok(switch), Ok(apps)) = (Switch::open(dir.path()), links::read(dir)) {
-                for app in apps {
-                    links::release_all(&switch, &app)?;
-                }
-            }
-        }
-        match name_index::remove(&self.dir) {
-            Ok(found) => flushed.found |= found,
-            Err(error) => flushed.warn("remove the list of names", &error),
-        }
-        if let Err(error) = PendingDisconnects::remove(&self.dir) {
-            flushed.warn("clear the list of pending disconnects", &error);
-        }
-        if let Some(dir) = dir {
-            dir.remove_all()?;
-        }
-        Ok(flushed)
+        flush::flush(&self.context)
     }
 
-    /// Removes one app; nothing is found if there is no such app.
+    /// Removes one app. Finds nothing if there is no such app.
     ///
     /// # Errors
     ///
     /// State of another layout; system calls that fail.
     pub fn flush_app(&self, name: &str) -> Result<Flushed> {
-        preflight::check(Privilege::Change)?;
-        let mut flushed = Flushed::default();
-        let Some((dir, maps)) = self.open()? else {
-            return Ok(flushed);
-        };
-        let apps = links::find(&dir, name)?;
-        if !apps.is_empty() {
-            flushed.found = true;
-            let (now, _) = settle(&maps, true)?;
-            let plan = Plan::new(&now, &[], |app_id| apps.iter().any(|app| app.app_id == app_id))?;
-            apps.iter().try_for_each(|app| links::release_all(maps.cgroups(), app))?;
-            dir.begin_change()?;
-            maps.execute(&plan.steps())?;
-            dir.end_change()?;
-        }
-        // Also if the app is gone: that may be what could not be done before.
-        let mut record = name_index::load(&self.dir);
-        if let Some(problem) = record.problem() {
-            flushed.warnings.push(format!("{problem}; its names stay in there"));
-        } else {
-            flushed.found |= record.forget(name);
-            if let Err(error) = name_index::save(&record, &self.dir) {
-                flushed.warn("remove its names from the list", &error);
-            }
-        }
-        if let Err(error) = self.forget_drains(&dir, |departed| departed.app == name) {
-            flushed.warn("remove its connections from the list of pending disconnects", &error);
-        }
-        // Last, since without it nothing else is found under its name.
-        apps.iter().try_for_each(links::remove)?;
-        dir.is_still_there()?;
-        Ok(flushed)
+        flush::flush_app(&self.context, name)
     }
 
-    /// The living cgroups that an app is translated in.
+    /// Attaches an app to one more cgroup, given as a whole path, until the cgroup or the app is gone. The
+    /// cgroup may be another app's: if a table gave it by a pattern, for good; if by a path, until the next
+    /// apply. Also returns a warning for the operator, if any.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] if there is no such app; state of another layout; system calls that fail.
-    pub fn cgroups_of(&self, name: &str) -> Result<Living> {
-        preflight::check(Privilege::UsePins)?;
-        let Some((dir, maps)) = self.open()? else {
-            return Err(links::unknown(None, name));
-        };
-        // Of one app alone, and so with the lock.
-        let Some(app) = links::find(&dir, name)?.into_iter().next() else {
-            return Err(links::unknown(Some(&dir), name));
-        };
-        let active = app.active(maps.cgroups())?;
-        drop(dir);
-        let tree = self.tree()?;
-        let paths = Paths::of(&tree);
-        let mut living = Living::default();
-        for id in active {
-            match paths.place(id) {
-                Place::At(path) => living.paths.push(tree.mount().join(path)),
-                Place::Unseen(_) => {
-                    living.unseen =
-                        Some(paths.reason().map(ToString::to_string).unwrap_or_default());
-                }
-                Place::Gone => {}
-            }
-        }
-        living.paths.sort();
-        Ok(living)
+    /// [`Error::Refused`](crate::kernel::error::Error::Refused) if no such app is applied, the cgroup does not
+    /// exist, or `attach` gave it to another app.
+    pub fn attach(&self, name: &str, path: &Path) -> Result<(Attached, Option<String>)> {
+        attach::attach(&self.context, name, path)
     }
 
-    /// The app whose VIPs a process in this cgroup has, given as a whole path: that of the nearest cgroup
-    /// above it, or of itself, where one is translated.
+    /// The cgroups in which an app is translated, and that exist.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`](crate::kernel::error::Error::Refused) if there is no such app; state of another
+    /// layout; system calls that fail.
+    pub fn cgroups_of(&self, name: &str) -> Result<LiveCgroups> {
+        app_cgroups::cgroups_of(&self.context, name)
+    }
+
+    /// The app whose VIPs a process in this cgroup has, given as a whole path. That is the app of the cgroup
+    /// itself, or of the nearest cgroup above it in which an app is translated.
     ///
     /// # Errors
     ///
     /// A cgroup that is not in view; state of another layout; system calls that fail.
     pub fn app_at(&self, path: &Path) -> Result<Option<String>> {
-        preflight::check(Privilege::UsePins)?;
-        let Some((dir, maps)) = self.open()? else {
-            return Ok(None);
-        };
-        let tree = self.tree()?;
-        let Some(below) = tree.below(path) else {
-            return Ok(None);
-        };
-        let apps = links::list(&dir)?;
-        for below in below.ancestors().take_while(|below| *below != Path::new("")) {
-            let Some(cgroup) = tree.id(below)? else {
-                continue;
-            };
-            let app_id = maps.cgroups().app_of(cgroup)?;
-            let Some(app) = apps.iter().find(|app| app_id == Some(app.app_id)) else {
-                continue;
-            };
-            // Without its links the switch does nothing.
-            if links::read_one(&dir, app.app_id, &app.name, cgroup)?
-                .is_some_and(|app| app.is_attached_to(cgroup))
-            {
-                return Ok(Some(app.name.clone()));
-            }
-        }
-        Ok(None)
+        app_cgroups::app_at(&self.context, path)
     }
 
-    /// What the kernel does now. Empty if nothing was ever applied.
+    /// The apps, VIPs and counters in the kernel. Empty if nothing is applied.
     ///
     /// # Errors
     ///
     /// State of another layout; missing privileges; system calls that fail.
     pub fn list(&self) -> Result<Listing> {
         preflight::check(Privilege::UsePins)?;
-        match self.observe(|maps| status::Source::copy(maps, &self.dir))? {
-            None => Ok(Listing::empty()),
-            Some(observed) => {
-                let tree = self.tree();
-                let paths =
-                    tree.map_or_else(|error| Paths::unseen(&error), |tree| Paths::of(&tree));
-                Listing::new(observed, &paths)
-            }
-        }
+        status::list(&self.context)
     }
 
-    /// Opens state that exists and is of this layout.
-    pub(super) fn open(&self) -> Result<Option<(StateDir, Maps)>> {
-        let Some(dir) = StateDir::open(&self.dir)? else {
-            return Ok(None);
-        };
-        if !staging::exists(&dir)? {
-            return Ok(None);
+    /// Ends connections whose time to drain is over. For processes that stay: `apply` does the same.
+    ///
+    /// # Errors
+    ///
+    /// State of another layout; missing privileges; system calls that fail.
+    pub fn end_drained(&self) -> Result<Drained> {
+        disconnect::end_drained(&self.context)
+    }
+
+    /// Does the same, and also ends what [`Session::apply_on_trial`] spared until now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::end_drained`].
+    pub fn end_trial(&self) -> Result<Drained> {
+        disconnect::end_trial(&self.context)
+    }
+
+    /// Which app has links on which cgroup.
+    ///
+    /// # Errors
+    ///
+    /// Pins that can't be read.
+    pub fn cgroup_holders(&self) -> Result<CgroupHolders> {
+        CgroupHolders::read(&self.context)
+    }
+
+    /// Attaches new cgroups, and releases cgroups that were removed. `holders` must be those after the last
+    /// apply, and is kept up to date. Errors other than a failed attachment need an apply.
+    pub fn follow_cgroups(
+        &self,
+        holders: &mut CgroupHolders,
+        removed: &[u64],
+        new: &[NewCgroup],
+    ) -> FollowedCgroups {
+        follow_cgroups::follow_cgroups(&self.context, holders, removed, new)
+    }
+
+    /// The id of a cgroup below the mount; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// A cgroup that is not in view.
+    pub fn id_of(&self, below: &Path) -> Result<Option<u64>> {
+        Ok(self.context.tree()?.id(below)?)
+    }
+
+    /// The names of the cgroups right below one; none if it is gone.
+    ///
+    /// # Errors
+    ///
+    /// A cgroup that is not in view.
+    pub fn names_in(&self, below: &Path) -> Result<Vec<OsString>> {
+        Ok(self.context.tree()?.names(below)?)
+    }
+
+    /// Where cgroups are, by id, below the mount. Leaves out cgroups that are gone or not in view.
+    ///
+    /// # Errors
+    ///
+    /// If no mount shows all cgroups.
+    pub fn paths_of(&self, cgroups: &[u64]) -> Result<HashMap<u64, PathBuf>> {
+        if cgroups.is_empty() {
+            return Ok(HashMap::new());
         }
-        compat::check_layout(dir.path())?;
-        let maps = Maps::open(dir.path())?;
-        Ok(Some((dir, maps)))
+        let paths = Paths::of(&self.context.tree()?);
+        let place = |id: &u64| Some((*id, paths.place(*id).path()?.to_owned()));
+        Ok(cgroups.iter().filter_map(place).collect())
+    }
+
+    /// Where cgroup v2 is mounted.
+    ///
+    /// # Errors
+    ///
+    /// If no mount shows all cgroups.
+    pub fn cgroup_mount(&self) -> Result<PathBuf> {
+        Ok(self.context.tree()?.mount().to_owned())
     }
 }

@@ -1,36 +1,50 @@
-//! What the kernel does now, for people and machines.
+//! Lists the apps, VIPs and counters in the kernel.
 
-use crate::state::name_index;
 use std::{net::Ipv4Addr, path::Path};
 
 use vipnat_common::{
     AppId, Protocol,
     abi::{Counters, Cursor},
 };
+use vipnat_core::{
+    model::{Backend, ByApp, Capacity, Mapping, NameIndex, Names, Place, Snapshot},
+    table::{Select, UdpPinning},
+};
 
+use super::{
+    context::Context,
+    state_copy::{AppState, StateCopy, copy_state},
+};
 use crate::{
     kernel::{
         cgroup::Paths,
         error::Result,
         maps::{Copied, Maps},
     },
-    reconcile::observe::{Observed, Seen},
-};
-use vipnat_core::model::{Backend, ByApp, Capacity, Mapping, Place, Snapshot};
-use vipnat_core::{
-    model::{NameIndex, Names},
-    table::{Select, UdpPinning},
+    state::name_index,
 };
 
-/// All apps of a state directory. Their VIPs, of which there may be very many, are made one by one from
-/// a copy of the maps.
+/// See [`Session::list`](super::Session::list).
+pub(crate) fn list(context: &Context) -> Result<Listing> {
+    match copy_state(context, |maps| Source::copy(maps, &context.dir))? {
+        None => Ok(Listing::empty()),
+        Some(state) => {
+            let tree = context.tree();
+            let paths = tree.map_or_else(|error| Paths::unseen(&error), |tree| Paths::of(&tree));
+            Listing::new(state, &paths)
+        }
+    }
+}
+
+/// All apps of a state directory. There may be very many VIPs, so [`Listing::vips`] makes each one from a
+/// copy of the maps when it is asked for.
 #[derive(Debug)]
 pub struct Listing {
     /// The apps, by name.
     pub apps: Vec<ListedApp>,
-    /// What went wrong, summed over all CPUs.
+    /// The counters of refusals and losses, summed over all CPUs.
     pub counters: Counters,
-    /// Why some cgroups are not in view.
+    /// The reason why some cgroups are not in view.
     pub unseen: Option<String>,
     now: Snapshot,
     by_app: ByApp,
@@ -43,7 +57,7 @@ pub struct Listing {
 pub struct ListedApp {
     /// Its name.
     pub name: String,
-    /// Its number in the maps.
+    /// Its app id in the maps.
     pub app_id: AppId,
     /// The cgroups it has links on.
     pub cgroups: Vec<ListedCgroup>,
@@ -54,7 +68,7 @@ pub struct ListedApp {
 pub struct ListedCgroup {
     /// Its id.
     pub id: u64,
-    /// Where it is.
+    /// Its path below the mount.
     pub place: Place,
     /// Whether every hook is attached and switched on.
     pub translating: bool,
@@ -65,7 +79,7 @@ pub struct ListedCgroup {
 /// One VIP of an app.
 #[derive(Clone, Debug)]
 pub struct ListedVip {
-    /// What people call it, if that is known.
+    /// Its names in the table, if they are known.
     pub names: Option<Names>,
     /// The VIP.
     pub vip: Ipv4Addr,
@@ -73,18 +87,18 @@ pub struct ListedVip {
     pub port: u16,
     /// The only protocol translated, or number 0 for all.
     pub protocol: Protocol,
-    /// Connections sent to a backend since the VIP came, which is how often its cursor moved.
+    /// Connections sent to a backend since the VIP was added: how often its cursor moved.
     pub connections: u64,
     /// The backends in the order of their first turns, with their turns in a round.
     pub backends: Vec<(Backend, usize)>,
-    /// Who is next.
+    /// How the next backend is selected.
     pub select: Select,
-    /// What becomes of UDP flows whose backend leaves the table.
+    /// How UDP flows are treated whose backend leaves the table.
     pub udp_pinning: UdpPinning,
 }
 
-/// What a listing needs of the maps, and the names that belong to it.
-pub(crate) struct Source {
+/// The part of the maps that a listing needs, and the names that belong to it.
+struct Source {
     maps: Copied,
     cursors: Vec<Cursor>,
     counters: Counters,
@@ -92,8 +106,8 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Copies it, and no more: the lock is held meanwhile.
-    pub(crate) fn copy(maps: &Maps, state: &Path) -> Result<Self> {
+    /// Copies it. Does no more, since the state is locked meanwhile.
+    fn copy(maps: &Maps, state: &Path) -> Result<Self> {
         Ok(Self {
             maps: maps.copy()?,
             cursors: maps.all_cursors()?,
@@ -104,8 +118,8 @@ impl Source {
 }
 
 impl Listing {
-    /// Nothing at all.
-    pub(crate) fn empty() -> Self {
+    /// The listing of a state directory in which nothing is applied.
+    fn empty() -> Self {
         let nothing = Capacity { vips: 0, backends: 0, cursors: 0 };
         Self {
             apps: Vec::new(),
@@ -118,23 +132,23 @@ impl Listing {
         }
     }
 
-    pub(crate) fn new(observed: Observed<Source>, paths: &Paths) -> Result<Self> {
-        let Observed { copied: Source { maps, cursors, counters, names }, apps: seen, maps: _ } =
-            observed;
-        let app = |Seen { app, active }: Seen| {
+    fn new(state: StateCopy<Source>, paths: &Paths) -> Result<Self> {
+        let StateCopy { copied, apps, maps: _ } = state;
+        let Source { maps, cursors, counters, names } = copied;
+        let app = |AppState { app, active }: AppState| {
             let by_hand: Vec<_> = app.by_hand().collect();
             let cgroup = |id| ListedCgroup {
                 id,
                 place: paths.place(id),
                 translating: active.contains(&id),
-                // They are sorted.
+                // `by_hand` is sorted.
                 by_hand: by_hand.binary_search(&id).is_ok(),
             };
             let mut cgroups: Vec<_> = app.cgroups().map(cgroup).collect();
             cgroups.sort_by(|a, b| a.place.cmp(&b.place));
             ListedApp { name: app.name, app_id: app.app_id, cgroups }
         };
-        let mut apps: Vec<_> = seen.into_iter().map(app).collect();
+        let mut apps: Vec<_> = apps.into_iter().map(app).collect();
         apps.sort_by(|a, b| a.name.cmp(&b.name));
         let now = maps.snapshot()?;
         let unseen = paths.reason().map(ToString::to_string);
@@ -160,7 +174,7 @@ impl Listing {
         })
     }
 
-    /// How many turns the VIPs gave, all together.
+    /// The number of turns that all VIPs have given.
     pub fn redirected(&self) -> u64 {
         let mappings =
             self.apps.iter().flat_map(|app| self.by_app.mappings_of(app.app_id, &self.now));

@@ -1,8 +1,8 @@
-//! Taking over what another build left, without a moment in which nothing translates.
+//! Replaces the pinned programs, or programs and maps, while translation goes on.
 //!
-//! What the pins say is what counts, and links are brought to it afterwards, each by one swap of its
-//! program: if it ends anywhere in between, the next `apply` finds links that run other programs than
-//! those pinned, and swaps them ([`apps::swap_programs`](super::apps::swap_programs)).
+//! The pins count. Each link gets the pinned program afterwards, in one step. If a command is interrupted
+//! in between, the next `apply` finds links that run other programs than those pinned, and swaps these
+//! programs ([`links::swap_programs`](crate::state::links::swap_programs)).
 
 use std::{fs, path::Path};
 
@@ -24,14 +24,15 @@ use crate::{
 };
 use vipnat_core::model::Capacity;
 
-/// No build: while programs are replaced, and if that is interrupted, they are nobody's.
-const NOBODY: [u8; 4] = [0; 4];
+/// The build id during a program swap. If the swap is interrupted, the next apply sees it and repeats the
+/// swap.
+const NO_BUILD: [u8; 4] = [0; 4];
 
-/// The maps that outlive a change of layout: open sockets have their records in `conns` and
+/// The maps that stay when the layout changes. Open sockets have their records in `conns` and
 /// `udp_flows`, and attached cgroups have their storage in `scope`.
 const CARRIED: [&str; 4] = ["scope", "conns", "udp_flows", "counters"];
 
-/// Puts this build's programs in the place of those pinned. They use the same maps.
+/// Puts this build's programs in the place of the pinned ones. They use the same maps.
 pub(crate) fn replace_programs(dir: &StateDir) -> Result<()> {
     let staged = Staged::load(dir, &MAP_NAMES, Capacity::MIN)?;
     disown(dir.path())?;
@@ -40,10 +41,10 @@ pub(crate) fn replace_programs(dir: &StateDir) -> Result<()> {
     dir.remove(NEW)
 }
 
-/// Puts maps of this layout, and programs that use them, in the place of those pinned. `fill` writes
-/// into the new maps what they are to hold, so whichever program a connect runs, its maps are whole.
-/// Returns what gets lost.
-pub(crate) fn migrate(
+/// Puts maps of this layout, and programs that use them, in the place of the pinned ones. `fill` writes the
+/// content of the new maps before they are pinned, so each program finds complete maps. Returns what gets
+/// lost.
+pub(crate) fn install_maps(
     dir: &StateDir,
     apps: &[AttachedApp],
     capacity: Capacity,
@@ -54,7 +55,7 @@ pub(crate) fn migrate(
     for name in CARRIED {
         match map_difference(&carried_pin(dir.path(), name), name)? {
             None => kept.push(name),
-            // Attached cgroups have this map's storage, and programs would read past its end.
+            // Attached cgroups keep the storage of this map, and new programs would read past its end.
             Some(what) if name == "scope" => {
                 return Err(Error::Layout { dir: dir.path().to_owned(), what });
             }
@@ -64,7 +65,7 @@ pub(crate) fn migrate(
             )),
         }
     }
-    // If it can't be read, it is at least this.
+    // If the layout map can't be read, the highest app id is at least that of the links.
     let highest = apps.iter().map(|app| app.app_id.0).max().unwrap_or(0);
     let last_app = pinned_layout(dir.path())?.map_or(highest, |layout| layout.last_app);
 
@@ -73,7 +74,7 @@ pub(crate) fn migrate(
         .stamp(build(), last_app.max(highest))
         .and_then(|()| fill(&Maps::open(staged.path())?));
     if filled.is_err() {
-        // Nobody uses them, and they may be large.
+        // No program uses the staged maps, and they may be large.
         dir.remove(NEW)?;
     }
     filled?;
@@ -85,11 +86,12 @@ pub(crate) fn migrate(
     Ok(lost)
 }
 
-/// The pinned programs may be another build's than the layout map says, until it is stamped again.
+/// Notes in the layout map that the pinned programs may be of any build, until it is stamped again.
 fn disown(path: &Path) -> Result<()> {
-    if pinned_layout(path)?.is_some() { stamp(path, NOBODY) } else { Ok(()) }
+    if pinned_layout(path)?.is_some() { stamp(path, NO_BUILD) } else { Ok(()) }
 }
 
+/// Notes in the layout map which build the pinned programs are of.
 fn stamp(path: &Path, build: [u8; 4]) -> Result<()> {
     match pinned_layout(path)? {
         Some(layout) => write_layout(path, Layout { build, ..layout }),

@@ -1,252 +1,89 @@
-//! What is to be ended, found among the sockets, and what came of it.
+//! Searches all sockets for connections that are due, in several passes, and ends them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
-    path::PathBuf,
-};
+use std::{thread, time::Duration};
 
 use rustc_hash::FxHashMap;
-use vipnat_common::{AppId, ConnRecord};
 
-use crate::kernel::{
-    error::Error,
-    sockets::{Connection, End, Search},
+use super::{
+    due::{Due, StillDue},
+    pending_file::{clock, mappings_now},
+    progress::Progress,
 };
-use crate::state::pending_disconnects::PendingDisconnect;
-use vipnat_core::model::Mappings;
-use vipnat_core::model::RemovedBackend;
+use crate::{
+    kernel::{
+        error::{Attempt as _, Result},
+        sockets::Search,
+    },
+    reconcile::context::Context,
+    state::pending_disconnects::{PendingDisconnect, PendingDisconnects},
+};
 
-/// So many VIPs are named in one message.
-const MOST_NAMES: usize = 4;
+/// The most passes. A socket that was inside `connect` when the table changed may show only in a later one.
+const PASSES: usize = 5;
+/// The pause between two passes.
+const PAUSE: Duration = Duration::from_millis(20);
 
-/// What is to be ended, to be found by what sockets have noted.
-pub(crate) struct Due {
-    pub(crate) drains: Vec<PendingDisconnect>,
-    places: FxHashMap<(AppId, Ipv4Addr), Vec<usize>>,
-}
-
-impl Due {
-    pub(crate) fn new(drains: Vec<PendingDisconnect>) -> Self {
-        let mut places: FxHashMap<_, Vec<_>> = FxHashMap::default();
-        for (place, PendingDisconnect { departed, .. }) in drains.iter().enumerate() {
-            places.entry((departed.app_id, departed.vip)).or_default().push(place);
-        }
-        Self { drains, places }
-    }
-
-    /// The cgroups of some of it.
-    pub(crate) fn cgroups(&self, places: impl Iterator<Item = usize>) -> Vec<PathBuf> {
-        let places: BTreeSet<_> = places.collect();
-        let mut seen = BTreeSet::new();
-        let all = places.into_iter().flat_map(|place| &self.drains[place].cgroups);
-        all.filter(|cgroup| seen.insert(*cgroup)).cloned().collect()
-    }
-}
-
-/// What counts at one moment.
-pub(crate) struct Current {
-    pub(crate) is_due: Vec<bool>,
-    pub(crate) mappings: Mappings,
-}
-
-impl Current {
-    /// Which backend a noted socket was given.
-    pub(crate) fn place(&self, due: &Due, record: &ConnRecord) -> Option<usize> {
-        let places = due.places.get(&(record.app_id(), record.vip.into()))?;
-        places.iter().copied().find(|place| {
-            self.is_due[*place] && due.drains[*place].departed.was_given(record, &self.mappings)
-        })
-    }
-}
-
-/// What came of it so far, by the places of what is due.
-#[derive(Default)]
-pub(crate) struct Ending {
-    /// How many connections were ended.
-    pub(crate) counts: Vec<usize>,
-    /// How many were there in the last pass and stay, and why.
-    pub(crate) stay: BTreeMap<(usize, String), usize>,
-    /// What could not be done, and why.
-    failures: BTreeMap<String, Failure>,
-}
-
-/// What could not be done for one reason.
-#[derive(Default)]
-struct Failure {
-    places: BTreeSet<usize>,
-    /// This kernel never can.
-    never: bool,
-}
-
-impl Ending {
-    /// Nothing yet, of so much that is due.
-    pub(crate) fn of(count: usize) -> Self {
-        Self { counts: vec![0; count], ..Self::default() }
-    }
-
-    /// Ends connections. Returns how many it ended.
-    pub(crate) fn pass(&mut self, search: &Search, connections: &[(usize, &Connection)]) -> usize {
-        let mut ended = 0;
-        // Each pass finds all that is still there.
-        self.stay.clear();
-        self.failures.clear();
-        for (place, connection) in connections {
-            let why = match search.end(connection) {
-                Ok(End::Ended) => {
-                    self.counts[*place] += 1;
-                    ended += 1;
-                    continue;
-                }
-                Ok(End::Stays(why)) => why,
-                Ok(End::NotFound) => {
-                    "the kernel does not find them by their addresses, which other sockets may have, too"
-                        .to_owned()
-                }
-                // What keeps one from being ended keeps no other.
-                Err(error) => {
-                    self.failed([*place], error);
-                    continue;
-                }
-            };
-            *self.stay.entry((*place, why)).or_default() += 1;
-        }
-        ended
-    }
-
-    pub(crate) fn failed(&mut self, places: impl IntoIterator<Item = usize>, error: Error) {
-        let never = !error.may_pass();
-        let reason = format!("{:#}", anyhow::Error::from(error));
-        let failure = self.failures.entry(reason).or_default();
-        failure.places.extend(places);
-        failure.never |= never;
-    }
-
-    /// What is to be tried again later.
-    pub(crate) fn again(&self) -> BTreeSet<usize> {
-        let failures = self.failures.values().filter(|failure| !failure.never);
-        failures.flat_map(|failure| &failure.places).copied().collect()
-    }
-
-    /// What people should know of what could not be done. `noted` says whether the next command finds it.
-    pub(crate) fn warnings(&self, due: &Due, noted: bool) -> Vec<String> {
-        let warning = |(reason, failure): (&String, &Failure)| {
-            let places = || failure.places.iter().map(|place| &due.drains[*place].departed);
-            let next = if failure.never {
-                "They stay until their applications end them".to_owned()
-            } else {
-                let address = match places().next() {
-                    Some(one) if places().all(|other| other.backend.ip == one.backend.ip) => {
-                        one.backend.ip.to_string()
-                    }
-                    _ => "ADDRESS".to_owned(),
-                };
-                let again = if noted {
-                    "The next `vipnat apply` tries again, and `vipnat run` does in 30 seconds"
-                } else {
-                    "It is not tried again"
-                };
-                format!(
-                    "{again}; by hand, `ss --kill dst {address}` ends them in the network namespace of \
-                     the app"
-                )
-            };
-            format!(
-                "could not end connections to removed backends of {}: {reason}. {next}",
-                whose(places())
-            )
+/// Ends the connections, until a pass after the first finds none that it can end.
+pub(crate) fn end_in_passes(
+    context: &Context,
+    due: &Due,
+    kept: bool,
+    progress: &mut Progress,
+) -> Result<()> {
+    let mut search = Search::new(&context.dir)?;
+    let mut pass = 0;
+    loop {
+        let connections = search.connections()?;
+        // The table is read after the sockets' records. If another command put a backend back meanwhile, all
+        // records that were read are of connections before that.
+        let Some(current) = still_due(context, due, kept)? else {
+            return Ok(());
         };
-        self.failures.iter().map(warning).collect()
-    }
-}
-
-/// How many VIPs, whose, and the first of them.
-fn whose<'a>(departed: impl Iterator<Item = &'a RemovedBackend>) -> String {
-    let mut vips: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
-    let mut names = BTreeMap::new();
-    for RemovedBackend { app, relationship, app_id: _, vip, backend } in departed {
-        vips.entry((app, *vip)).or_default().insert(backend.ip);
-        names.insert((app, *vip), relationship.as_deref().unwrap_or("?"));
-    }
-    let named = vips.iter().take(MOST_NAMES).map(|(key @ (app, vip), backends)| {
-        let backends: Vec<_> = backends.iter().take(MOST_NAMES).map(Ipv4Addr::to_string).collect();
-        let more = if vips[key].len() > MOST_NAMES { ", …" } else { "" };
-        format!("app {app:?}: {} {vip} to {}{more}", names[key], backends.join(", "))
-    });
-    let named: Vec<_> = named.collect();
-    let more = if vips.len() > MOST_NAMES { "; …" } else { "" };
-    let noun = if vips.len() == 1 { "VIP" } else { "VIPs" };
-    format!("{} {noun} ({}{more})", vips.len(), named.join("; "))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io;
-
-    use super::*;
-    use crate::state::pending_disconnects::Id;
-    use vipnat_core::model::Backend;
-
-    fn due(vips: u8) -> Due {
-        let drain = |number| {
-            let departed = RemovedBackend {
-                app: "shop".to_owned(),
-                relationship: Some(format!("db{number}")),
-                app_id: AppId(1),
-                vip: Ipv4Addr::new(169, 254, 0, number),
-                backend: Backend { ip: Ipv4Addr::new(240, 0, 0, 1), port: 0 },
-            };
-            let cgroups = Vec::new();
-            PendingDisconnect {
-                id: Id::default(),
-                departed,
-                cgroups,
-                due: 0,
-                on_trial: false,
-                again: false,
-            }
-        };
-        Due::new((0..vips).map(drain).collect())
-    }
-
-    fn io(kind: io::ErrorKind) -> Error {
-        Error::Io { operation: "end a connection".to_owned(), source: kind.into() }
-    }
-
-    #[test]
-    fn whatever_fails_is_tried_again_but_for_what_the_kernel_never_can() {
-        let others = [
-            io(io::ErrorKind::PermissionDenied),
-            Error::Bpf { operation: "load".to_owned(), source: "no memory".into() },
-            Error::Layout { dir: "/sys/fs/bpf/vipnat".into(), what: "version".to_owned() },
-            Error::Refused("it went away".to_owned()),
-        ];
-        for error in others {
-            let mut ending = Ending::default();
-            ending.failed([0, 2], error);
-            assert_eq!(ending.again(), [0, 2].into());
+        let mut found: Vec<_> = connections
+            .iter()
+            .filter_map(|it| Some((current.place(due, it.record())?, it)))
+            .collect();
+        let cgroups = || due.cgroups(found.iter().map(|(place, _)| *place));
+        if search.reach(found.iter().map(|(_, it)| *it), cgroups) {
+            // That took time, and sockets may have connected elsewhere.
+            continue;
         }
-        let mut ending = Ending::default();
-        ending.failed([1], io(io::ErrorKind::Unsupported));
-        assert!(ending.again().is_empty());
-        assert!(ending.warnings(&due(2), true)[0].contains("They stay until their applications"));
+        // A UDP socket can connect elsewhere at any time, even to the same backend without the VIP. So UDP
+        // sockets are ended first, and only if their records are the same as before the table was read.
+        if found.iter().any(|(_, connection)| connection.is_udp()) {
+            let now = search.connections()?.into_iter().map(|it| (it.cookie(), it));
+            let now: FxHashMap<_, _> = now.collect();
+            found.retain(|(_, it)| !it.is_udp() || now.get(&it.cookie()) == Some(it));
+            found.sort_by_key(|(_, connection)| !connection.is_udp());
+        }
+        if progress.pass(&search, &found) == 0 && pass > 0 {
+            return Ok(());
+        }
+        pass += 1;
+        if pass == PASSES {
+            return Ok(());
+        }
+        thread::sleep(PAUSE);
     }
+}
 
-    #[test]
-    fn what_could_not_be_ended_is_named_with_the_next_step() {
-        let mut ending = Ending::default();
-        ending.failed(0..6, Error::Refused("no memory".to_owned()));
-        let said = ending.warnings(&due(6), true);
-        assert_eq!(
-            said,
-            [
-                "could not end connections to removed backends of 6 VIPs (app \"shop\": db0 169.254.0.0 to \
-              240.0.0.1; app \"shop\": db1 169.254.0.1 to 240.0.0.1; app \"shop\": db2 169.254.0.2 to \
-              240.0.0.1; app \"shop\": db3 169.254.0.3 to 240.0.0.1; …): no memory. The next `vipnat apply` \
-              tries again, and `vipnat run` does in 30 seconds; by hand, `ss --kill dst 240.0.0.1` ends them \
-              in the network namespace of the app"
-            ]
-        );
-        assert!(ending.warnings(&due(6), false)[0].contains("It is not tried again; by hand"));
-    }
+/// Which disconnects are still to be done, by the file and the table at this moment; `None` if nothing is
+/// applied any more. If they are not `kept` in the file, the table alone counts.
+pub(crate) fn still_due(context: &Context, due: &Due, kept: bool) -> Result<Option<StillDue>> {
+    let Some((dir, maps)) = context.open()? else {
+        return Ok(None);
+    };
+    let pending = if kept {
+        let pending = PendingDisconnects::load(&context.dir, &clock()?);
+        pending.attempt(|| "read the list of pending disconnects".to_owned())?.0
+    } else {
+        PendingDisconnects::of(&due.drains)
+    };
+    let mappings = mappings_now(&dir, &maps, &pending)?;
+    let pending = pending.ids();
+    let is_due = |drain: &PendingDisconnect| {
+        pending.contains(&drain.id) && !drain.departed.is_back(&mappings)
+    };
+    let is_due = due.drains.iter().map(is_due).collect();
+    Ok(Some(StillDue { is_due, mappings }))
 }

@@ -1,0 +1,53 @@
+//! The disconnects that are due, found by the records of sockets.
+
+use std::{collections::BTreeSet, net::Ipv4Addr, path::PathBuf};
+
+use rustc_hash::FxHashMap;
+use vipnat_common::{AppId, ConnRecord};
+use vipnat_core::model::Mappings;
+
+use crate::state::pending_disconnects::PendingDisconnect;
+
+/// Backends whose connections are to be ended. Each has a place: its index.
+pub(crate) struct Due {
+    pub(crate) drains: Vec<PendingDisconnect>,
+    /// The places of each app's VIP.
+    places: FxHashMap<(AppId, Ipv4Addr), Vec<usize>>,
+}
+
+impl Due {
+    /// Indexes them.
+    pub(crate) fn new(drains: Vec<PendingDisconnect>) -> Self {
+        let mut places: FxHashMap<_, Vec<_>> = FxHashMap::default();
+        for (place, PendingDisconnect { departed, .. }) in drains.iter().enumerate() {
+            places.entry((departed.app_id, departed.vip)).or_default().push(place);
+        }
+        Self { drains, places }
+    }
+
+    /// The cgroups of those at some places.
+    pub(crate) fn cgroups(&self, places: impl Iterator<Item = usize>) -> Vec<PathBuf> {
+        let places: BTreeSet<_> = places.collect();
+        let mut seen = BTreeSet::new();
+        let all = places.into_iter().flat_map(|place| &self.drains[place].cgroups);
+        all.filter(|cgroup| seen.insert(*cgroup)).cloned().collect()
+    }
+}
+
+/// Which of them are still to be ended at one moment.
+pub(crate) struct StillDue {
+    /// By place.
+    pub(crate) is_due: Vec<bool>,
+    /// The mappings of their VIPs.
+    pub(crate) mappings: Mappings,
+}
+
+impl StillDue {
+    /// The place of the backend that a socket with this record was given, if it is still to be ended.
+    pub(crate) fn place(&self, due: &Due, record: &ConnRecord) -> Option<usize> {
+        let places = due.places.get(&(record.app_id(), record.vip.into()))?;
+        places.iter().copied().find(|place| {
+            self.is_due[*place] && due.drains[*place].departed.was_given(record, &self.mappings)
+        })
+    }
+}

@@ -1,0 +1,85 @@
+//! Finishes a change: finds out which connections are due, ends these, and counts those that drain.
+
+use std::time::SystemTime;
+
+use super::{
+    due::Due,
+    end::end,
+    passes::still_due,
+    pending_file::{clock, write},
+    schedule::Scheduled,
+};
+use crate::{
+    kernel::{error::Result, maps::Maps, sockets::Search},
+    reconcile::{
+        context::Context,
+        outcome::{Applied, Connections},
+    },
+    state::pending_disconnects::PendingDisconnect,
+};
+
+/// The disconnects that are due after a change, and those whose connections are only counted.
+pub(crate) struct DueDisconnects {
+    due: Vec<PendingDisconnect>,
+    later: Vec<PendingDisconnect>,
+    kept: bool,
+}
+
+/// Tells which connections are to be ended now: those of the change, and all others that are due. Called
+/// after the change, while the state is still locked. From now on the slots alone tell the table.
+pub(crate) fn finish(
+    context: &Context,
+    scheduled: Scheduled,
+    maps: &Maps,
+    warnings: &mut Vec<String>,
+) -> Result<DueDisconnects> {
+    let Scheduled { mut drains, mut later, mut kept } = scheduled;
+    let clock = clock()?;
+    if !drains.is_empty() {
+        let mappings = maps.snapshot_of_slots()?.mappings_of(drains.vips());
+        drains.cancel_back(&mappings);
+        later.retain(|drain| !drain.departed.is_back(&mappings));
+        kept = write(context, &drains, warnings) && kept;
+    }
+    Ok(DueDisconnects { due: drains.due_or_failed(clock.seconds()), later, kept })
+}
+
+/// Ends the connections that are due, and counts those that drain. The state is not locked any more.
+pub(crate) fn disconnect(context: &Context, due: DueDisconnects, applied: &mut Applied) {
+    let DueDisconnects { due, later, kept } = due;
+    if !due.is_empty() {
+        (applied.ended, _) = end(context, due, kept, &mut applied.warnings);
+    }
+    if !later.is_empty() {
+        match count(context, later) {
+            Ok(draining) => applied.draining = draining,
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                let warning = format!("cannot count the connections that drain: {error:#}");
+                applied.warnings.push(warning);
+            }
+        }
+    }
+}
+
+/// Counts connections that drain, and tells until when.
+fn count(
+    context: &Context,
+    later: Vec<PendingDisconnect>,
+) -> Result<Vec<(Connections, SystemTime)>> {
+    let (later, clock) = (Due::new(later), clock()?);
+    let connections = Search::new(&context.dir)?.connections()?;
+    let Some(still_due) = still_due(context, &later, false)? else {
+        return Ok(Vec::new());
+    };
+    let mut counts = vec![0; later.drains.len()];
+    for place in connections.iter().filter_map(|it| still_due.place(&later, it.record())) {
+        counts[place] += 1;
+    }
+    let drains = later.drains.into_iter().zip(counts).filter(|(_, count)| *count > 0);
+    Ok(drains
+        .map(|(PendingDisconnect { departed, due, .. }, count)| {
+            (Connections { departed, count }, clock.shown(due))
+        })
+        .collect())
+}

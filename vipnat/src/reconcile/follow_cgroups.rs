@@ -1,0 +1,262 @@
+//! Attaches and releases single cgroups as they are created and removed, without reading other apps, cgroups
+//! or maps.
+//!
+//! Only simple cases are handled here: a cgroup that never had a link and that the table gives to one app, and
+//! a cgroup that was removed. In all other cases, and if the state is not as an apply leaves it,
+//! [`FollowedCgroups::needs_apply`] asks for an apply.
+
+use std::{
+    collections::HashMap,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use vipnat_common::AppId;
+use vipnat_core::model::{Change, Place};
+
+use super::{context::Context, outcome::FollowedCgroups};
+use crate::{
+    kernel::{
+        cgroup::Tree, compat, dir_names::names, error::Result, maps::Switch, others::Others,
+        pins::APPS,
+    },
+    state::{
+        app_dirs,
+        links::{self, AttachedApp},
+        state_dir::StateDir,
+    },
+};
+
+/// Which app has links on which cgroup, by the names of the pins.
+#[derive(Clone, Debug, Default)]
+pub struct CgroupHolders {
+    app_ids: HashMap<String, AppId>,
+    apps: HashMap<AppId, String>,
+    /// By cgroup id: the app, and whether `vipnat attach` attached it.
+    cgroups: HashMap<u64, (String, bool)>,
+}
+
+impl CgroupHolders {
+    /// Reads the names of the pins.
+    pub(crate) fn read(context: &Context) -> Result<Self> {
+        let mut holders = Self::default();
+        let Some(dir) = StateDir::open(&context.dir)? else {
+            return Ok(holders);
+        };
+        let apps = dir.path().join(APPS);
+        for file in names(&apps)? {
+            let Some((app_id, name)) = app_dirs::parse_dir_name(&file) else {
+                continue;
+            };
+            for links in names(&apps.join(&file))? {
+                if let Some((cgroup, by_hand)) = app_dirs::parse_links_name(&links) {
+                    holders.cgroups.insert(cgroup, (name.clone(), by_hand));
+                }
+            }
+            holders.app_ids.insert(name.clone(), app_id);
+            holders.apps.insert(app_id, name);
+        }
+        Ok(holders)
+    }
+
+    /// Whether an app has links on a cgroup, or had them before the cgroup was removed.
+    pub fn has(&self, cgroup: u64) -> bool {
+        self.cgroups.contains_key(&cgroup)
+    }
+
+    /// The cgroups that `vipnat attach` attached.
+    pub fn by_hand(&self) -> impl Iterator<Item = u64> {
+        let by_hand = self.cgroups.iter().filter(|(_, (_, by_hand))| *by_hand);
+        by_hand.map(|(cgroup, _)| *cgroup)
+    }
+}
+
+/// A new cgroup that the table gives to an app.
+#[derive(Clone, Debug)]
+pub struct NewCgroup {
+    /// The app.
+    pub app: String,
+    /// The table gives it by a path, not by a pattern.
+    pub named: bool,
+    /// The cgroup, below the mount.
+    pub below: PathBuf,
+    /// Its id.
+    pub id: u64,
+}
+
+/// How to treat a new cgroup.
+enum Decision {
+    Attach(AttachedApp),
+    /// The cgroup is translated already, or belongs to another app for good. If an app has links on it: that
+    /// app, and whether by hand.
+    Ignore(Option<(String, bool)>),
+    NeedsApply,
+}
+
+/// See [`Session::follow_cgroups`](super::Session::follow_cgroups).
+pub(crate) fn follow_cgroups(
+    context: &Context,
+    holders: &mut CgroupHolders,
+    removed: &[u64],
+    new: &[NewCgroup],
+) -> FollowedCgroups {
+    let mut changes = FollowedCgroups::default();
+    if try_to_follow(context, holders, removed, new, &mut changes).is_err() {
+        changes.needs_apply = true;
+    }
+    changes
+}
+
+fn try_to_follow(
+    context: &Context,
+    holders: &mut CgroupHolders,
+    removed: &[u64],
+    new: &[NewCgroup],
+    changes: &mut FollowedCgroups,
+) -> Result<()> {
+    let dir = StateDir::open_again(&context.dir)?;
+    let Some(dir) = dir.filter(|dir| compat::is_current(dir.path())) else {
+        changes.needs_apply = true;
+        return Ok(());
+    };
+    if dir.is_changing()? {
+        changes.needs_apply = true;
+        return Ok(());
+    }
+    let switch = Switch::open(dir.path())?;
+    for cgroup in removed {
+        release_removed(&dir, &switch, holders, *cgroup, changes)?;
+    }
+    let tree = context.tree()?;
+    let others = context.others(dir.path(), &tree);
+    let mut following = Following { dir: &dir, switch: &switch, others: &others, holders, changes };
+    new.iter().try_for_each(|cgroup| following.attach_new(cgroup))?;
+    dir.is_still_there()
+}
+
+fn release_removed(
+    dir: &StateDir,
+    switch: &Switch,
+    holders: &mut CgroupHolders,
+    cgroup: u64,
+    changes: &mut FollowedCgroups,
+) -> Result<()> {
+    let Some((name, _)) = holders.cgroups.get(&cgroup).cloned() else {
+        return Ok(());
+    };
+    let app = match holders.app_ids.get(&name) {
+        Some(app_id) => links::read_one(dir, *app_id, &name, cgroup)?,
+        None => None,
+    };
+    // `vipnat attach` may have given it to another app since.
+    let Some(app) = app.filter(|app| app.has_links_on(cgroup)) else {
+        changes.needs_apply = true;
+        return Ok(());
+    };
+    links::release(switch, &app, cgroup)?;
+    holders.cgroups.remove(&cgroup);
+    changes.changes.push(Change::Leave { app: name, cgroup: Place::Gone });
+    Ok(())
+}
+
+/// The locked state while new cgroups are attached.
+struct Following<'a> {
+    dir: &'a StateDir,
+    switch: &'a Switch,
+    others: &'a Others<'a>,
+    holders: &'a mut CgroupHolders,
+    changes: &'a mut FollowedCgroups,
+}
+
+impl Following<'_> {
+    fn attach_new(&mut self, new: &NewCgroup) -> Result<()> {
+        let NewCgroup { app: name, named: _, below, id } = new;
+        let app = match self.decide(new)? {
+            Decision::Attach(app) => app,
+            Decision::Ignore(holder) => {
+                if let Some(holder) = holder {
+                    self.holders.cgroups.insert(*id, holder);
+                }
+                return Ok(());
+            }
+            Decision::NeedsApply => {
+                self.changes.needs_apply = true;
+                return Ok(());
+            }
+        };
+        let Self { dir, switch, others, holders, changes } = self;
+        let path = others.tree().mount().join(below);
+        let admitted = others.admit(name, (&path, *id), app.held(*id));
+        match admitted.and_then(|()| links::attach(dir, switch, &app, *id, &path)) {
+            Ok(()) => {
+                holders.cgroups.insert(*id, (name.clone(), false));
+                let (app, cgroup) = (name.clone(), below.clone());
+                changes.changes.push(Change::Attach { app, cgroup, id: *id });
+            }
+            // A container that ends while it is attached is no failure, and leaves nothing.
+            Err(_) if others.tree().id(below)? != Some(*id) => {
+                let app = links::read_one(dir, app.app_id, name, *id)?.unwrap_or(app);
+                links::release(switch, &app, *id)?;
+                changes.changes.push(Change::Leave { app: name.clone(), cgroup: Place::Gone });
+            }
+            Err(error) => changes.failed.push(error),
+        }
+        Ok(())
+    }
+
+    /// Decides as [`Diff`](super::diff::Diff) does, for one cgroup. The map `scope` says which app has it.
+    fn decide(&self, new: &NewCgroup) -> Result<Decision> {
+        let Self { dir, switch, others, holders, changes: _ } = self;
+        let NewCgroup { app: name, named, below, id } = new;
+        let Some(app_id) = holders.app_ids.get(name) else {
+            return Ok(Decision::NeedsApply);
+        };
+        let Some(app) = links::read_one(dir, *app_id, name, *id)? else {
+            return Ok(Decision::NeedsApply);
+        };
+        match switch.app_of(*id)? {
+            // It never had a link.
+            None if !app.has_links_on(*id) => {}
+            Some(on) if on == *app_id && app.is_attached_to(*id) => {
+                return Ok(Decision::Ignore(Some((name.clone(), app.has_by_hand(*id)))));
+            }
+            // `vipnat attach` takes precedence over a pattern.
+            Some(other) if !named && other != *app_id => {
+                let holder = holders.apps.get(&other);
+                let theirs = match holder {
+                    Some(holder) => links::read_one(dir, other, holder, *id)?,
+                    None => None,
+                };
+                return Ok(match (holder, theirs.filter(|app| app.has_by_hand(*id))) {
+                    (Some(holder), Some(_)) => Decision::Ignore(Some((holder.clone(), true))),
+                    _ => Decision::NeedsApply,
+                });
+            }
+            _ => return Ok(Decision::NeedsApply),
+        }
+        let tree = others.tree();
+        if is_inside_attached(tree, switch, *app_id, below)? {
+            return Ok(Decision::Ignore(None));
+        }
+        // The app may be attached to a cgroup inside this one, and must not be to both.
+        let path = tree.mount().join(below);
+        let has_inner = std::fs::metadata(&path).map_or(0, |cgroup| cgroup.nlink()) > 2;
+        Ok(if has_inner && app.has_any_by_hand()? {
+            Decision::NeedsApply
+        } else {
+            Decision::Attach(app)
+        })
+    }
+}
+
+/// Whether the app is switched on in a cgroup above, which translates for this one, too.
+fn is_inside_attached(tree: &Tree, switch: &Switch, app_id: AppId, below: &Path) -> Result<bool> {
+    for outer in below.ancestors().skip(1).take_while(|outer| *outer != Path::new("")) {
+        if let Some(outer) = tree.id(outer)?
+            && switch.app_of(outer)? == Some(app_id)
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,43 @@
+//! Makes the pinned maps and programs those of this build, before a change.
+
+use vipnat_core::model::{Change, Desired};
+
+use super::{context::Context, migrate::migrate, swap_programs};
+use crate::{
+    kernel::{error::Result, pins::NEW},
+    state::{
+        links,
+        staging::{self, Condition},
+        state_dir::StateDir,
+    },
+};
+
+/// Installs, replaces or migrates what is pinned. Returns what people should know.
+pub(crate) fn take_over(
+    context: &Context,
+    dir: &StateDir,
+    condition: &Condition,
+    desired: &Desired,
+) -> Result<Vec<String>> {
+    let capacity = || desired.capacity().with_room();
+    match condition {
+        Condition::Absent => staging::install(dir, capacity())?,
+        // An interrupted command may have left staged maps.
+        Condition::Current => dir.remove(NEW)?,
+        Condition::OtherBuild => swap_programs::replace_programs(dir)?,
+        Condition::OtherLayout(_) => {
+            let attached = links::read(dir)?;
+            return migrate(context, dir, desired, capacity(), &attached);
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// The change that people see if a state in this condition is taken over.
+pub(crate) fn upgrade(condition: &Condition) -> Option<Change> {
+    match condition {
+        Condition::Absent | Condition::Current => None,
+        Condition::OtherBuild => Some(Change::Upgrade { layout: None }),
+        Condition::OtherLayout(what) => Some(Change::Upgrade { layout: Some(what.clone()) }),
+    }
+}
