@@ -1,7 +1,7 @@
 //! Gives new apps their app ids.
 
 use rustc_hash::FxHashSet;
-use vipnat_common::AppId;
+use vipnat_common::{AppId, VipKey};
 use vipnat_core::model::Snapshot;
 
 use crate::state::links::AttachedApp;
@@ -24,7 +24,7 @@ impl<'a> FreeAppIds<'a> {
     /// The next one.
     pub(crate) fn take(&mut self) -> AppId {
         let taken = self.taken.get_or_insert_with(|| {
-            let entries = self.snapshot.entries.keys().map(|key| key.app_id());
+            let entries = self.snapshot.entries.keys().map(VipKey::app_id);
             let slots = self.snapshot.slots.iter().flatten().map(|slot| slot.owner.app_id());
             let attached = self.attached.iter().map(|app| app.app_id);
             attached.chain(entries).chain(slots).collect()

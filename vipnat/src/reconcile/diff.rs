@@ -107,7 +107,7 @@ fn app_ids(
     observed: &Observed<'_>,
     current: &HashMap<&str, &AttachedApp>,
 ) -> BTreeMap<String, AppId> {
-    let mut free = FreeAppIds::new(&observed.snapshot, &observed.attached, observed.last_app);
+    let mut free = FreeAppIds::new(&observed.snapshot, observed.attached, observed.last_app);
     let ids = desired.apps.keys().map(|name| {
         let existing = current.get(name.as_str());
         (name.clone(), existing.map_or_else(|| free.take(), |app| app.app_id))
