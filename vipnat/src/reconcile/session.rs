@@ -108,7 +108,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`](crate::kernel::error::Error::Refused) if another command changed the state since;
+    /// `Error::Refused` if another command changed the state since;
     /// as [`Session::apply`].
     pub fn restore(&self, before: &Desired, meanwhile: Option<&Desired>) -> Result<Applied> {
         apply::restore(&self.context, before, meanwhile)
@@ -141,7 +141,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`](crate::kernel::error::Error::Refused) if no such app is applied, the cgroup does not
+    /// `Error::Refused` if no such app is applied, the cgroup does not
     /// exist, or `attach` gave it to another app.
     pub fn attach(&self, name: &str, path: &Path) -> Result<(Attached, Option<String>)> {
         attach::attach(&self.context, name, path)
@@ -151,7 +151,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`](crate::kernel::error::Error::Refused) if there is no such app; state of another
+    /// `Error::Refused` if there is no such app; state of another
     /// layout; system calls that fail.
     pub fn cgroups_of(&self, name: &str) -> Result<LiveCgroups> {
         app_cgroups::cgroups_of(&self.context, name)
