@@ -1,4 +1,4 @@
-//! What a hook knows of a call: where the application wants to go, and from which socket.
+//! A call as a hook sees it: the destination that the application wants, and its socket.
 
 use crate::abi::{AppId, Protocol, VIP_RANGE};
 

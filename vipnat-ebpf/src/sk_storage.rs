@@ -1,4 +1,4 @@
-//! What is kept in a socket: the record of its connection, and its UDP flows.
+//! Reads and writes the values that a socket keeps: its connection record, and its UDP flows.
 
 use core::ptr::{addr_of_mut, null_mut};
 

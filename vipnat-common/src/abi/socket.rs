@@ -1,5 +1,5 @@
-//! What sockets keep: the values of the maps `conns` and `udp_flows`, and what the iterator over
-//! sockets reads.
+//! The values that sockets keep, in the maps `conns` and `udp_flows`, and those that the iterator over
+//! sockets writes.
 
 use bitflags::bitflags;
 use zerocopy::{FromBytes, Immutable, IntoBytes};

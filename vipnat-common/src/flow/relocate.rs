@@ -1,5 +1,4 @@
-//! Whether a slot still names a flow's backend, and where to find one that does after the list was
-//! replaced.
+//! Checks whether a slot still names a flow's backend, and finds one that does after the list was replaced.
 
 use crate::{
     abi::{ANY_PORT, Protocol, Range, Slot, SlotFlags, VipKey},
