@@ -257,7 +257,7 @@ fn what_an_interrupted_apply_left_is_put_in_order() {
     };
     bpftool(format!("map update pinned {pin} {key} {value}"));
     fs::create_dir(scene.vipnat.bpffs().join("maps/changing")).unwrap();
-    assert!(bpftool(format!("map lookup pinned {pin} {key}")).contains("\"scope\": 9"));
+    assert!(bpftool(format!("map lookup pinned {pin} {key}")).contains("\"app\": 9"));
     assert_eq!(scene.apply_first(1), "~ repaired an interrupted change\n");
     assert!(bpftool(format!("map lookup pinned {pin} {key}")).contains("\"flags\": 16"), "retired");
     assert_eq!(scene.apply_first(1), "nothing to change\n");

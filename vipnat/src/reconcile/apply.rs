@@ -14,14 +14,13 @@ use super::{
     disconnect::{self, DueDisconnects},
     execute::{Executed, execute},
     flush::flush,
-    migrate::migrate,
     observe::{self, Observed},
     outcome::{Applied, Flushed},
     prepare::{Prepared, Room, prepare, prepare_in_place},
     recover::{read_and_recover, reclaim},
     repair_pins::repair_pins,
     resolve::{MissingCgroup, resolve},
-    take_over::{take_over, upgrade},
+    upgrade::{migrate, take_over, upgrade},
 };
 use crate::{
     kernel::{

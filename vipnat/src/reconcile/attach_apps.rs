@@ -7,7 +7,7 @@ use super::{
     observe::Observed,
 };
 use crate::{
-    kernel::{error::Result, maps::Switch, others::Others},
+    kernel::{error::Result, foreign_programs::Others, maps::Switch},
     state::{
         links::{self, AttachedApp},
         state_dir::StateDir,

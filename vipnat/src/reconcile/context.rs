@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    kernel::{cgroup::Tree, compat, error::Result, maps::Maps, others::Others},
+    kernel::{cgroup::Tree, compat, error::Result, foreign_programs::Others, maps::Maps},
     state::{staging, state_dir::StateDir},
 };
 

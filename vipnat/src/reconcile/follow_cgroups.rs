@@ -17,8 +17,8 @@ use vipnat_core::model::{Change, Place};
 use super::{context::Context, outcome::FollowedCgroups};
 use crate::{
     kernel::{
-        cgroup::Tree, compat, dir_names::names, error::Result, maps::Switch, others::Others,
-        pins::APPS,
+        cgroup::Tree, compat, dir_names::names, error::Result, foreign_programs::Others,
+        maps::Switch, pins::APPS,
     },
     state::{
         app_dirs,

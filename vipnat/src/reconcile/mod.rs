@@ -1,14 +1,14 @@
 //! Makes the kernel do what a table says, and reads back what it does.
 //!
-//! `session` is the facade. A change goes through `resolve` (the table's cgroups), `take_over` (state of
+//! `session` is the facade. A change goes through `resolve` (the table's cgroups), `upgrade` (state of
 //! another build), `observe` and `recover` (the state now), `prepare` with `diff` (the change as a value)
 //! and `execute`. `preview` is the same without executing.
 
 mod app_cgroups;
 mod app_ids;
 mod apply;
-mod attach;
 mod attach_apps;
+mod attach_by_hand;
 mod claims;
 mod context;
 mod diff;
@@ -16,7 +16,6 @@ mod disconnect;
 mod execute;
 mod flush;
 mod follow_cgroups;
-mod migrate;
 mod observe;
 mod outcome;
 mod prepare;
@@ -27,8 +26,7 @@ mod resolve;
 mod session;
 mod state_copy;
 mod status;
-mod swap_programs;
-mod take_over;
+mod upgrade;
 
 pub use self::{
     follow_cgroups::{CgroupHolders, NewCgroup},

@@ -12,8 +12,8 @@ use crate::{
     kernel::{
         cgroup::Paths,
         error::Result,
+        foreign_programs::Others,
         maps::{Copied, Maps, Switch},
-        others::Others,
     },
     state::{links::AttachedApp, name_index},
 };

@@ -17,12 +17,12 @@ use super::{
     recover::recover_copy,
     resolve::{MissingCgroup, resolve},
     state_copy::StateCopy,
-    take_over::upgrade,
+    upgrade::upgrade,
 };
 use crate::{
     kernel::{
         error::Result,
-        others::Others,
+        foreign_programs::Others,
         preflight::{self, Privilege},
     },
     state::{

@@ -3,7 +3,7 @@
 //! The pinned maps and links *are* the state. vipnat keeps nothing else, and no process has to stay.
 //! [`Session::apply`] reads the state back (`observe`, `recover`), finds the cgroups of the table
 //! (`resolve`), works out the change (`prepare`) and makes it (`execute`). In each moment, a connect goes
-//! where the old table or the new one says. State of another build is taken over first (`take_over`).
+//! where the old table or the new one says. State of another build is taken over first (`upgrade`).
 
 use std::{
     collections::HashMap,
@@ -15,7 +15,7 @@ use std::{
 use vipnat_core::{model::Desired, table::Table};
 
 use super::{
-    app_cgroups, apply, attach,
+    app_cgroups, apply, attach_by_hand,
     context::Context,
     disconnect, flush,
     follow_cgroups::{self, CgroupHolders, NewCgroup},
@@ -144,7 +144,7 @@ impl Session {
     /// `Error::Refused` if no such app is applied, the cgroup does not
     /// exist, or `attach` gave it to another app.
     pub fn attach(&self, name: &str, path: &Path) -> Result<(Attached, Option<String>)> {
-        attach::attach(&self.context, name, path)
+        attach_by_hand::attach(&self.context, name, path)
     }
 
     /// The cgroups in which an app is translated, and that exist.

@@ -52,7 +52,7 @@ impl Lint {
         let Self { only, tree } = self;
         let wanted = |stage| only.is_empty() || only.contains(&stage);
         // It needs nothing but the sources.
-        if only.contains(&Stage::Structure) {
+        if wanted(Stage::Structure) {
             stage("structure");
             structure::check_tree(tree.as_deref().unwrap_or(root()))?;
         }

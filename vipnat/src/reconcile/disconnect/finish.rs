@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::{
     due::Due,
-    end::end,
+    end_due::end,
     passes::still_due,
     pending_file::{clock, write},
     schedule::Scheduled,

@@ -6,7 +6,7 @@
 //! whether they are still to be ended, and at last to remove from the file those that were ended.
 
 mod due;
-mod end;
+mod end_due;
 mod finish;
 mod passes;
 mod pending_file;
@@ -14,7 +14,7 @@ mod progress;
 mod schedule;
 
 pub(crate) use self::{
-    end::{end_drained, end_trial},
+    end_due::{end_drained, end_trial},
     finish::{DueDisconnects, disconnect, finish},
     schedule::{forget, forget_restored, schedule},
 };

@@ -13,8 +13,8 @@ use crate::{
     kernel::{
         dir_names::names,
         error::{Attempt as _, Result},
+        foreign_programs::Held,
         maps::Switch,
-        others::Held,
         pinned_programs::Programs,
     },
     state::app_dirs::{dir_name, is_by_hand, links_name, parse_links_name},

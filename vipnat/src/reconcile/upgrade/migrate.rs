@@ -2,16 +2,16 @@
 
 use vipnat_core::model::{Capacity, Desired, NameIndex, Snapshot};
 
-use super::{
-    context::Context,
-    diff::Diff,
-    execute::reserve_app_ids,
-    observe::{Observed, desired_of_kernel},
-    state_copy::AppState,
-    swap_programs::install_maps,
-};
+use super::swap_programs::install_maps;
 use crate::{
     kernel::{cgroup::Paths, error::Result, maps::Maps},
+    reconcile::{
+        context::Context,
+        diff::Diff,
+        execute::reserve_app_ids,
+        observe::{Observed, desired_of_kernel},
+        state_copy::AppState,
+    },
     state::{links::AttachedApp, name_index, state_dir::StateDir},
 };
 

@@ -2,9 +2,10 @@
 
 use vipnat_core::model::{Change, Desired};
 
-use super::{context::Context, migrate::migrate, swap_programs};
+use super::{migrate::migrate, swap_programs};
 use crate::{
     kernel::{error::Result, pins::NEW},
+    reconcile::context::Context,
     state::{
         links,
         staging::{self, Condition},
