@@ -1,8 +1,10 @@
-//! The processes of a fleet: one in each cgroup, with connections.
+//! The processes of a fleet: one in each cgroup, with open connections.
 //!
-//! Connections are ended in the network namespaces of the processes of an app's cgroup, so each needs
-//! a process of its own. Nothing else has to be real, and thousands must be there soon: they are forks
-//! of this program, which wait for its end.
+//! vipnat ends connections in the network namespaces of the processes of an app's cgroup. So each cgroup
+//! needs a process.
+//!
+//! The processes need to do nothing else, and thousands must start quickly. So they are forks of this
+//! program, which wait for its end.
 
 use std::{
     fs,
@@ -22,32 +24,33 @@ use nix::{
     unistd::{ForkResult, fork},
 };
 
-/// Where connections go.
+/// The port of all connections.
 const PORT: u16 = 7000;
 
-/// Which there are, and what they have.
+/// The number of containers, and the sockets of each.
 #[derive(Args)]
 pub(crate) struct Containers {
     /// The directory of the cgroups `a0`, `a1`, …
     cgroups: PathBuf,
-    /// How many.
+    /// The number of cgroups, with one container each.
     count: usize,
-    /// How many connected UDP sockets all have together, beside one TCP connection each.
+    /// The number of connected UDP sockets of all containers together. Each container also has one TCP
+    /// connection.
     datagrams: usize,
-    /// The address that they connect to.
+    /// The address to which containers connect.
     vip: Ipv4Addr,
 }
 
 impl Containers {
-    /// Starts them, prints a line when all have their connections, and ends them when standard input
-    /// ends.
+    /// Starts the containers, prints a line once all are connected, and ends them when standard input ends.
     pub(crate) fn run(&self) -> Result<()> {
-        // The backends are addresses of this very host. Connections wait in the queue for ever.
+        // The backends are addresses of this very host. This process never accepts, so connections stay in
+        // the queue.
         let server = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT))?;
         listen(&server, Backlog::MAXALLOWABLE).context("listen")?;
         let (mut done, tell) = io::pipe()?;
         for index in 0..self.count {
-            // SAFETY: there is no other thread here.
+            // SAFETY: this process has no other thread.
             match unsafe { fork() }.context("start a container")? {
                 ForkResult::Parent { .. } => {}
                 ForkResult::Child => self.container(index, &tell),
@@ -55,7 +58,7 @@ impl Containers {
         }
         drop(tell);
         let mut connected = Vec::new();
-        // Containers keep their ends open.
+        // Containers keep their ends of the pipe open, so an early end of file means that they ended.
         let mut some = [0; 4096];
         while connected.len() < self.count {
             let count = done.read(&mut some)?;
@@ -70,9 +73,10 @@ impl Containers {
         Ok(())
     }
 
-    /// One, which never returns.
+    /// Runs one container, and never returns.
     fn container(&self, index: usize, mut tell: &io::PipeWriter) -> ! {
-        // Not held: it is gone if the parent died before.
+        // The kernel kills the container when its parent dies. If the parent died before this call, the
+        // container gets no signal.
         let _ = set_pdeathsig(Signal::SIGKILL);
         let held = self.connect(index);
         if let Err(error) = &held {
@@ -87,7 +91,7 @@ impl Containers {
         enter(&self.cgroups.join(format!("a{index}")))?;
         let target = SocketAddrV4::new(self.vip, PORT);
         let stream = TcpStream::connect(target).context("connect a TCP socket")?;
-        // As many as there are, spread evenly.
+        // Spreads the UDP sockets evenly over the containers.
         let before = |index: usize| self.datagrams * index / self.count;
         let datagrams = (before(index)..before(index + 1)).map(|_| {
             let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;

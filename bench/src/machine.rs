@@ -1,10 +1,10 @@
-//! Where and with what it was measured.
+//! The machine and the versions that were measured.
 
 use std::{env, fs, process::Command};
 
 use serde::Serialize;
 
-/// What figures depend on.
+/// The hardware and software on which the figures depend.
 #[derive(Debug, Serialize)]
 pub(crate) struct Machine {
     pub(crate) cpu: String,
@@ -42,7 +42,7 @@ impl Machine {
     }
 }
 
-/// A line of /proc/meminfo.
+/// A line of /proc/meminfo, in KiB.
 pub(crate) fn kilobytes(name: &str) -> u64 {
     field("/proc/meminfo", name).split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0)
 }
@@ -53,7 +53,7 @@ fn field(path: &str, name: &str) -> String {
     lines.find(|(key, _)| key.trim() == name).map_or("", |(_, value)| value.trim()).to_owned()
 }
 
-/// What a program prints, or nothing.
+/// The output of a program, or an empty text if the program does not start.
 fn said(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     output.map_or_else(|_| String::new(), |o| String::from_utf8_lossy(&o.stdout).trim().to_owned())

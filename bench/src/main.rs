@@ -1,4 +1,4 @@
-//! Benchmarks of vipnat beside iptables, nft and nothing at all: the program behind `cargo xtask bench`.
+//! Benchmarks of vipnat, iptables, nft and direct connections: the program behind `cargo xtask bench`.
 
 mod client;
 mod containers;
@@ -34,7 +34,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Measures, and writes what came of it.
+    /// Measures, and writes the report.
     Run(options::Options),
     /// The client, for the driver.
     #[command(hide = true)]
@@ -42,7 +42,7 @@ enum Command {
     /// A process with sockets in each of many cgroups, for the driver.
     #[command(hide = true)]
     Containers(containers::Containers),
-    /// Prints what a program took, for the driver.
+    /// Prints the time and memory that a program took, for the driver.
     #[command(hide = true)]
     Took {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// How many CPUs there are.
+/// The number of CPUs.
 fn cpus() -> usize {
     thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

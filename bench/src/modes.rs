@@ -1,4 +1,4 @@
-//! What is compared.
+//! The modes that are compared.
 
 use std::fmt;
 
@@ -9,16 +9,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Mode {
-    /// Nothing in between, and no program on any cgroup of the machine.
+    /// Direct connects, with no program on any cgroup of the machine.
     #[value(skip)]
     Untouched,
-    /// Nothing in between; other cgroups have programs.
+    /// Direct connects, while other cgroups have programs.
     Direct,
     /// A program of two instructions on each hook.
     Empty,
     /// VIPs behind vipnat.
     Vipnat,
-    /// The same behind another build of it.
+    /// The same behind another build of vipnat.
     #[value(skip)]
     Before,
     /// A rule for each VIP, loaded by iptables-legacy.
@@ -41,7 +41,7 @@ pub(crate) enum Mode {
 }
 
 impl Mode {
-    /// All, as they stand in tables.
+    /// All modes, in the order of the tables.
     pub(crate) const ALL: [Self; 12] = [
         Self::Untouched,
         Self::Direct,
@@ -57,21 +57,21 @@ impl Mode {
         Self::BesideNft,
     ];
 
-    /// Those in which rules are beside vipnat.
+    /// The modes with rules beside vipnat.
     pub(crate) const BESIDE: [Self; 3] =
         [Self::BesideLegacy, Self::BesideIptablesNft, Self::BesideNft];
 
-    /// Whether it has VIPs.
+    /// Whether clients connect to VIPs.
     pub(crate) fn translates(self) -> bool {
         !matches!(self, Self::Untouched | Self::Direct | Self::Empty | Self::Conntrack)
     }
 
-    /// Whether connections are tracked.
+    /// Whether the kernel tracks connections.
     pub(crate) fn tracks(self) -> bool {
         self.has_rules() && !Self::BESIDE.contains(&self)
     }
 
-    /// Whether there are rules.
+    /// Whether the host has rules.
     pub(crate) fn has_rules(self) -> bool {
         !matches!(self, Self::Untouched | Self::Direct | Self::Empty | Self::Vipnat | Self::Before)
     }

@@ -1,4 +1,4 @@
-//! What is to be measured.
+//! The options of a run: which figures, modes and numbers of VIPs to measure.
 
 use std::path::PathBuf;
 
@@ -13,29 +13,29 @@ pub(crate) enum Figure {
     Connect,
     /// Requests, datagrams and bulk.
     Traffic,
-    /// What it costs all others that some cgroup has programs.
+    /// The cost for sockets of other cgroups once one cgroup has programs.
     Bystanders,
-    /// What rules beside vipnat cost what it translated.
+    /// The cost of rules beside vipnat for connections that it translates.
     Beside,
-    /// Time in each hook.
+    /// The time in each hook.
     Hooks,
-    /// Several CPUs at once.
+    /// Connects from several CPUs at once.
     Cpus,
-    /// Memory in the kernel and of the loader.
+    /// Memory of the kernel and of the loader.
     Memory,
     /// Loading and changing tables and rules.
     Apply,
-    /// Measures the time from the change of a file to the first connect that shows it.
+    /// The time from the change of a file to the first connect that shows it.
     Follow,
     /// Thousands of apps and cgroups on one machine.
     Fleet,
-    /// Of that, apps that lose a backend.
+    /// Part of fleet: apps that lose a backend.
     FleetEnding,
-    /// Of that, cgroups by patterns.
+    /// Part of fleet: cgroups by patterns.
     FleetPatterns,
-    /// Of that, listing.
+    /// Part of fleet: listing.
     FleetList,
-    /// Of that, following.
+    /// Part of fleet: vipnat run.
     FleetRun,
 }
 
@@ -50,19 +50,19 @@ pub(crate) struct Options {
     /// A smoke run of a minute: few VIPs, few rounds.
     #[arg(long)]
     pub(crate) short: bool,
-    /// How often everything is measured.
+    /// How many rounds to measure.
     #[arg(long)]
     rounds: Option<usize>,
-    /// Measure only this.
+    /// Measure only these figures.
     #[arg(long, value_enum, num_args = 1.., value_name = "FIGURE")]
     only: Vec<Figure>,
-    /// Measure with this build of vipnat as well, to compare with: connects, hooks, changes, the fleet.
+    /// Also measure this build of vipnat, for comparison: connects, hooks, changes and the fleet.
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) before: Option<PathBuf>,
-    /// With as many VIPs.
+    /// The numbers of VIPs to measure with.
     #[arg(long, num_args = 1.., value_name = "N")]
     vips: Vec<u32>,
-    /// Only these modes.
+    /// Measure only these modes, and direct.
     #[arg(long, value_enum, num_args = 1.., value_name = "MODE")]
     modes: Vec<Mode>,
     /// Where to write results.json, results.md and the plots.
@@ -75,17 +75,17 @@ impl Options {
         self.rounds.unwrap_or(if self.short { 3 } else { 15 }).max(1)
     }
 
-    /// What takes a minute and hardly varies is measured less often.
+    /// Rounds for measurements that take a minute and hardly vary.
     pub(crate) fn few_rounds(&self) -> usize {
         self.rounds.unwrap_or(if self.short { 1 } else { 3 }).max(1)
     }
 
-    /// Whether a part was chosen, so that much of the report has nothing in it.
+    /// Whether figures were chosen. The other tables of the report are then empty.
     pub(crate) fn is_partial(&self) -> bool {
         !self.only.is_empty()
     }
 
-    /// Numbers of VIPs.
+    /// The numbers of VIPs to measure with.
     pub(crate) fn vips(&self) -> Vec<u32> {
         match &self.vips[..] {
             [] if self.short => vec![1, 10, 1000],
@@ -94,7 +94,7 @@ impl Options {
         }
     }
 
-    /// The fewest and the most VIPs, where those between tell nothing new.
+    /// The smallest number of VIPs from `least` on, and the largest. The numbers between add nothing new.
     pub(crate) fn extremes(&self, least: u32) -> Vec<u32> {
         let vips = self.vips();
         let mut extremes: Vec<_> = vips.iter().copied().find(|&n| n >= least).into_iter().collect();
@@ -102,7 +102,7 @@ impl Options {
         extremes
     }
 
-    /// Direct is always there, to compare with.
+    /// The modes to measure. Direct is always one of them, for comparison.
     pub(crate) fn modes(&self) -> Vec<Mode> {
         let wanted = |mode: &Mode| match mode {
             Mode::Untouched => false,

@@ -1,41 +1,41 @@
-//! What the driver asks of the client, a JSON line for each, and what it is answered.
+//! The protocol between driver and client: a JSON line for each command, and one for its answer.
 
 use std::{fmt, net::Ipv4Addr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// Where the server listens, on each address of a backend.
+/// The ports on which the server listens, at each address of a backend.
 pub(crate) mod port {
-    /// Connections wait to be accepted until the driver has the server drain them.
+    /// Connections wait to be accepted until the driver tells the server to drain them.
     pub(crate) const CONNECT: u16 = 7000;
-    /// A request, a response, the end.
+    /// Answers one request, then closes.
     pub(crate) const CLOSE: u16 = 7001;
-    /// Requests and responses.
+    /// Answers requests.
     pub(crate) const ECHO: u16 = 7002;
-    /// Takes everything, and answers its end with a byte.
+    /// Takes all data, and answers its end with a byte.
     pub(crate) const SINK: u16 = 7003;
     /// Answers datagrams.
     pub(crate) const UDP_ECHO: u16 = 7004;
     /// Drops datagrams before they are queued.
     pub(crate) const UDP_SINK: u16 = 7005;
-    /// Nobody listens.
+    /// The server does not listen here.
     pub(crate) const CLOSED: u16 = 7006;
 }
 
 /// The size of requests, responses and datagrams.
 pub(crate) const MESSAGE: usize = 64;
 
-/// What is measured.
+/// The operation that is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Operation {
-    /// `connect()` again, on a UDP socket that was connected before.
+    /// `connect()` again, on a UDP socket that was already connected.
     UdpReconnect,
     /// `socket()`, `connect()` and `close()` of a UDP socket.
     UdpFresh,
-    /// The same to an address that no VIP can have.
+    /// The same, to an address that no VIP can have.
     UdpFreshElsewhere,
-    /// The same to an address that could be a VIP and is none.
+    /// The same, to an address in the range of VIPs that is no VIP.
     UdpFreshNoVip,
     /// A UDP flow of one datagram: `socket()`, `connect()`, `send()`, `close()`.
     UdpFlow,
@@ -53,7 +53,7 @@ pub(crate) enum Operation {
     UdpSendto,
     /// `send()` and `recv()` on a connected UDP socket.
     UdpRr,
-    /// `sendto()` and `recvfrom()` on one that is not.
+    /// `sendto()` and `recvfrom()` on a UDP socket that is not connected.
     UdpRrUnconnected,
     /// `getpeername()` of a connected UDP socket.
     Getpeername,
@@ -80,19 +80,19 @@ impl fmt::Display for Operation {
     }
 }
 
-/// Which of the VIPs are connected to.
+/// The VIPs to which the client connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Position {
-    /// The first one, whose rule is the first.
+    /// The first VIP, which has the first rule.
     First,
-    /// The last one.
+    /// The last VIP.
     Last,
-    /// Any of all.
+    /// Any of all VIPs.
     Random,
-    /// Any of ten, so that what belongs to them is in the caches.
+    /// Any of ten VIPs, so that their data is in the caches.
     Hot,
-    /// Any of all, with nothing in the caches.
+    /// Any of all VIPs, with nothing in the caches.
     Cold,
 }
 
@@ -108,13 +108,13 @@ impl fmt::Display for Position {
     }
 }
 
-/// Where to.
+/// The destination of connects.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Destination {
     /// The backend itself.
     Address(Ipv4Addr),
-    /// VIPs of the first `count`.
+    /// Any of the first `count` VIPs.
     Vips { count: u32 },
 }
 
@@ -124,29 +124,29 @@ pub(crate) struct Cell {
     pub(crate) operation: Operation,
     pub(crate) destination: Destination,
     pub(crate) position: Position,
-    /// For how long, about.
+    /// The approximate duration.
     pub(crate) milliseconds: u64,
 }
 
-/// What the client is told to do.
+/// A command to the client.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Command {
     /// Go to a network namespace and a cgroup.
     Move { netns: PathBuf, cgroup: PathBuf },
-    /// Look whether what is sent there is answered, from where it was sent to.
+    /// Check that the destination answers, and that the answer comes from that address.
     Verify(Destination),
-    /// Measure.
+    /// Measure one cell.
     Measure(Cell),
-    /// Reconnect UDP sockets on as many CPUs.
+    /// Reconnect UDP sockets on the first `count` CPUs.
     Threads { count: usize, destination: Destination, milliseconds: u64 },
-    /// Keep connected UDP sockets, in place of those kept before.
+    /// Hold `count` connected UDP sockets, in place of those held before.
     Hold { count: usize, destination: Destination },
-    /// Rename a file, and connect until a VIP is answered (or refused).
+    /// Rename a file, and connect until the VIP answers (or refuses).
     Rename { from: PathBuf, to: PathBuf, vip: Ipv4Addr, answered: bool },
 }
 
-/// The outcome of the suite.
+/// The client's answer to a command.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Answer {

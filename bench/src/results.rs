@@ -1,4 +1,4 @@
-//! What was measured.
+//! The measured values.
 
 use serde::Serialize;
 
@@ -9,13 +9,13 @@ use crate::{
     stats::{Ratio, Spread},
 };
 
-/// What a row of values is about.
+/// The subject of a row of values.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Row {
-    /// The heading under which it stands.
+    /// The heading above the row.
     pub(crate) figure: &'static str,
     pub(crate) what: String,
-    /// `p50`, `p99`, `mean` or another.
+    /// Such as `p50`, `p99` or `mean`.
     pub(crate) metric: &'static str,
     pub(crate) unit: Unit,
     pub(crate) vips: u32,
@@ -23,17 +23,17 @@ pub(crate) struct Row {
     pub(crate) position: Option<Position>,
 }
 
-/// What values are of. All are better when they are smaller.
+/// The unit of values. Smaller values are always better.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Unit {
     Nanoseconds,
     Bytes,
-    /// Of one CPU.
+    /// In percent of one CPU.
     Percent,
 }
 
-/// The values of a mode, one of each round.
+/// The values of a mode, one for each round.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Series {
     #[serde(flatten)]
@@ -43,7 +43,7 @@ pub(crate) struct Series {
     pub(crate) rounds: Vec<f64>,
 }
 
-/// All of it.
+/// All results of a run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Results {
     pub(crate) machine: Machine,
@@ -53,7 +53,7 @@ pub(crate) struct Results {
 }
 
 impl Results {
-    /// Keeps the value of a round.
+    /// Adds the value of a round.
     pub(crate) fn add(&mut self, row: &Row, mode: Mode, value: f64) {
         match self.series.iter_mut().find(|series| series.mode == mode && series.row == *row) {
             Some(series) => series.rounds.push(value),
@@ -66,14 +66,14 @@ impl Results {
         }
     }
 
-    /// Works out where values lie, when all are there.
+    /// Computes the spread of each series, once all values are there.
     pub(crate) fn finish(&mut self) {
         for series in &mut self.series {
             series.spread = Some(Spread::of(&series.rounds));
         }
     }
 
-    /// All rows, in the order in which they were measured first.
+    /// All rows, in the order of their first measurement.
     pub(crate) fn all_rows(&self) -> Vec<&Row> {
         let mut rows: Vec<&Row> = Vec::new();
         for series in &self.series {
@@ -93,7 +93,7 @@ impl Results {
         Some(&series.rounds)
     }
 
-    /// How a mode compares with another one in a row.
+    /// The ratio of one mode to another in a row.
     pub(crate) fn ratio(&self, row: &Row, above: Mode, below: Mode) -> Option<Ratio> {
         Some(Ratio::of(self.values(row, above)?, self.values(row, below)?))
     }

@@ -1,4 +1,4 @@
-//! What each mode is loaded with: one backend for each VIP.
+//! The rules or the table of each mode: one backend for each VIP.
 
 use std::{fmt::Write as _, net::Ipv4Addr};
 
@@ -6,8 +6,9 @@ use serde_json::{Map, Value, json};
 
 use crate::vips::{vip, vips};
 
-/// A rule for each VIP, as input of `iptables-restore`; what `vipnat export iptables` prints for VIPs
-/// with a backend each has one more chain.
+/// A rule for each VIP, as input of `iptables-restore`.
+///
+/// For VIPs with one backend each, `vipnat export iptables` prints these rules and one more chain.
 pub(crate) fn iptables(count: u32, backend: Ipv4Addr) -> String {
     let mut text = "*nat\n".to_owned();
     for vip in vips(count) {
@@ -37,11 +38,11 @@ pub(crate) const CONNTRACK: &str = "table ip tracking {
 /// A relationship table of one app, in JSON.
 pub(crate) struct Table {
     pub(crate) cgroup: String,
-    /// How many relationships it has.
+    /// Number of relationships.
     pub(crate) count: u32,
-    /// What the services are, in turn; each a list of backends.
+    /// The services that relationships use in turn; each is a list of backends.
     pub(crate) services: Vec<Value>,
-    /// The service of the last relationship, in place of the one whose turn it is.
+    /// The service of the last relationship, in place of the next in turn.
     pub(crate) last: Option<usize>,
 }
 

@@ -1,7 +1,7 @@
 //! The hosts, the client and the server.
 //!
-//! Each client's host has a cable to the server's, and no other way. Those without rules are one host:
-//! its clients differ by their cgroups alone.
+//! Each client's host has one cable, to the server's host, and no other network. Modes without rules share
+//! one host. There, clients differ by their cgroups alone.
 
 use std::{
     fs,
@@ -25,38 +25,38 @@ use crate::{
     rules::{self, Table},
 };
 
-/// Where the server is.
+/// The address of the server.
 pub(crate) const BACKEND: Ipv4Addr = Ipv4Addr::new(247, 0, 0, 1);
 
-/// Of the client; the server has the last one.
+/// The CPU of the client. The server gets the last CPU.
 const CLIENT_CPU: usize = 0;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// From now on a signal is a wish to end.
+/// Catches signals from now on: [`check_signals`] then fails.
 pub(crate) fn catch_signals() -> Result<()> {
     ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed)).context("catch signals")
 }
 
-/// Fails if a signal came.
+/// Fails if a signal has arrived.
 pub(crate) fn check_signals() -> Result<()> {
     ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted; everything is removed");
     Ok(())
 }
 
-/// All that stays from the first measurement to the last.
+/// All that lasts from the first measurement to the last.
 pub(crate) struct Scene {
     client: Session,
     server: Session,
     pinned: usize,
-    /// Programs go before the cgroup they are attached to.
+    /// Dropped before the cgroup to which the programs are attached.
     pub(crate) empty_programs: Vec<(&'static str, EmptyProgram)>,
     pub(crate) plain: Cgroup,
     pub(crate) empty: Cgroup,
     server_host: NetNs,
     shared: NetNs,
     hosts: u8,
-    /// Another build of vipnat to compare with.
+    /// Another build of vipnat, for comparison.
     pub(crate) before: Option<PathBuf>,
 }
 
@@ -96,7 +96,7 @@ impl Scene {
         Ok(())
     }
 
-    /// Where nothing is in between.
+    /// The place of a client that connects to the backend directly.
     pub(crate) fn direct(&self) -> Place {
         Place {
             netns: self.shared.clone(),
@@ -105,14 +105,17 @@ impl Scene {
         }
     }
 
-    /// A host with a cable to the server.
+    /// Makes a host with a cable to the server.
     fn host(&mut self) -> Result<NetNs> {
         let host = NetNs::new();
         self.cable(&host)?;
         Ok(host)
     }
 
-    /// VIPs need a route for rules to see them, and so that a UDP socket can connect to what is none.
+    /// Lays a cable from a host to the server.
+    ///
+    /// VIPs need a route: without one, rules never see their packets. A UDP socket also needs it to connect
+    /// to an address that is no VIP.
     fn cable(&mut self, host: &NetNs) -> Result<()> {
         let number = self.hosts;
         self.hosts += 1;
@@ -142,12 +145,12 @@ impl Scene {
         }
     }
 
-    /// Has the client do what has no figures.
+    /// Has the client carry out a command that measures nothing.
     pub(crate) fn tell(&mut self, command: &Command) -> Result<()> {
         self.ask(command).map(drop)
     }
 
-    /// Has it measure.
+    /// Has the client carry out a measurement.
     pub(crate) fn sample(&mut self, command: &Command) -> Result<Sample> {
         match self.ask(command)? {
             Answer::Sample(sample) => Ok(sample),
@@ -155,18 +158,19 @@ impl Scene {
         }
     }
 
-    /// Has it go where a mode is.
+    /// Moves the client to the place of a mode.
     pub(crate) fn go(&mut self, place: &Place) -> Result<()> {
         let Place { netns, cgroup, destination: _ } = place;
         self.tell(&Command::Move { netns: netns.path(), cgroup: cgroup.clone() })
     }
 
-    /// Has it leave the cgroup of a mode that ends, which would end it too.
+    /// Moves the client out of the cgroup of a mode that ends. Otherwise the end of the cgroup would end the
+    /// client too.
     pub(crate) fn leave(&mut self) -> Result<()> {
         self.go(&self.direct())
     }
 
-    /// Measures one cell where a mode is.
+    /// Measures one cell at the place of a mode.
     pub(crate) fn measure(
         &mut self,
         place: &Place,
@@ -175,7 +179,8 @@ impl Scene {
         milliseconds: u64,
     ) -> Result<Sample> {
         self.go(place)?;
-        // What goes to and fro is on one CPU, so that all of it counts and nobody is woken up elsewhere.
+        // With client and server on one CPU, the time includes the work of both, and no other CPU has to wake
+        // up.
         let together = matches!(
             operation,
             Operation::TcpCrr
@@ -202,30 +207,30 @@ impl Scene {
         Ok(())
     }
 
-    /// Has the server end the connections that nobody accepted.
+    /// Has the server end the connections in its queue.
     pub(crate) fn drain(&mut self) -> Result<()> {
         self.server.ask("drain").context("the server").map(drop)
     }
 }
 
-/// Where a client of a mode is, and where it connects to.
+/// The place of a client of a mode, and the destination of its connects.
 pub(crate) struct Place {
     pub(crate) netns: NetNs,
     pub(crate) cgroup: PathBuf,
     pub(crate) destination: Destination,
 }
 
-/// All modes with as many VIPs.
+/// All modes, with the same number of VIPs.
 pub(crate) struct Modes {
     places: Vec<(Mode, Place)>,
-    /// The programs, which go before the cgroup.
+    /// The programs, dropped before their cgroup.
     pub(crate) vipnat: Option<(Vipnat, Cgroup)>,
-    /// Those of the other build.
+    /// The programs of the other build, dropped before their cgroup.
     pub(crate) before: Option<(Vipnat, Cgroup)>,
 }
 
 impl Modes {
-    /// Sets them up and looks whether they do what they should.
+    /// Sets the modes up, and checks that each does its work.
     pub(crate) fn new(scene: &mut Scene, modes: &[Mode], count: u32) -> Result<Self> {
         let mut all = Self { places: Vec::new(), vipnat: None, before: None };
         for &mode in modes {
@@ -289,7 +294,7 @@ impl Modes {
         Ok(Place { netns, cgroup, destination })
     }
 
-    /// All, beginning with another one in each round.
+    /// All modes. Each round begins with another one.
     pub(crate) fn rotated(&self, round: usize) -> impl Iterator<Item = (Mode, &Place)> {
         let count = self.places.len();
         (0..count).map(move |turn| {
@@ -299,14 +304,15 @@ impl Modes {
     }
 }
 
-/// A cgroup whose VIPs a build of vipnat translates.
+/// Makes a cgroup whose VIPs a build of vipnat translates.
 fn translated(vipnat: Vipnat, count: u32) -> (Vipnat, Cgroup) {
     let cgroup = Cgroup::new();
     vipnat.apply(&Table::simple(cgroup.relative(), count, BACKEND).json());
     (vipnat, cgroup)
 }
 
-/// After something was answered: whether it was tracked, and by the rules that are meant.
+/// Checks after an answered request whether the kernel tracked the connection, and whether the right rules
+/// took it.
 fn verify(mode: Mode, place: &Place) -> Result<()> {
     let tracked = place.netns.run(|| {
         fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count")
@@ -325,7 +331,7 @@ fn verify(mode: Mode, place: &Place) -> Result<()> {
     Ok(())
 }
 
-/// Runs a program in a network namespace with this as its input.
+/// Runs a program in a network namespace with `text` as its input.
 pub(crate) fn load(netns: &NetNs, program: &[&str], text: &str) -> Result<()> {
     let mut child = netns
         .command(program[0])
@@ -339,7 +345,8 @@ pub(crate) fn load(netns: &NetNs, program: &[&str], text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Each segment is a packet, as it is for a network card that does not take more at once.
+/// Turns offload off, so each segment is one packet. A network card that can't take more at once does the
+/// same.
 fn without_offload(host: &NetNs, device: &str) -> Result<()> {
     let mut ethtool = host.command("ethtool");
     ethtool.args(["-K", device, "tso", "off", "gso", "off", "gro", "off"]);
@@ -348,7 +355,7 @@ fn without_offload(host: &NetNs, device: &str) -> Result<()> {
     Ok(())
 }
 
-/// Starts a program that Ctrl-C does not reach: the driver ends it when it has come to an end itself.
+/// Starts a program that Ctrl-C does not reach. The driver ends the program when the driver itself ends.
 fn open(mut program: Process) -> Result<Session> {
     program.process_group(0);
     Session::open(program)

@@ -1,4 +1,4 @@
-//! The server: a thread for each port, pinned, that does as little as it can.
+//! The server: a pinned thread for each port, which does as little as possible.
 
 use std::{
     io::{self, BufRead as _, Read as _, Write as _},
@@ -16,21 +16,23 @@ use crate::{
     protocol::{MESSAGE, port},
 };
 
-/// How many connections may wait to be accepted.
+/// The most connections that may wait to be accepted.
 const QUEUE: i32 = 65_535;
 
-/// Of the receiver of bulk.
+/// Receive buffer of the socket that takes bulk.
 const BUFFER: usize = 256 << 10;
 
-/// Serves on `ip`, in the network namespace in which it was started, until standard input ends. A
-/// line `drain` there accepts and ends what waits on [`port::CONNECT`], `pin CPU` moves it there.
+/// Serves on `ip`, in the network namespace in which it was started, until standard input ends.
+///
+/// A line `drain` accepts and ends the connections that wait on [`port::CONNECT`]. A line `pin CPU` moves the
+/// server to that CPU.
 pub(crate) fn run(ip: Ipv4Addr) -> Result<()> {
     std::fs::write("/proc/sys/net/core/somaxconn", QUEUE.to_string()).context("somaxconn")?;
     let waiting = listen(ip, port::CONNECT)?;
     waiting.set_nonblocking(true)?;
     let (close, echo, sink) =
         (listen(ip, port::CLOSE)?, listen(ip, port::ECHO)?, listen(ip, port::SINK)?);
-    // Connections get it from here; the kernel would change it as they go.
+    // Accepted connections inherit this size. Without it, the kernel would resize their buffers as they run.
     SockRef::from(&sink).set_recv_buffer_size(BUFFER)?;
     let udp_echo = UdpSocket::bind((ip, port::UDP_ECHO))?;
     let udp_sink = UdpSocket::bind((ip, port::UDP_SINK))?;
@@ -61,8 +63,9 @@ fn listen(ip: Ipv4Addr, port: u16) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// A filter that lets nothing pass: what arrives is dropped at the same place each time, whether or not
-/// a queue is full.
+/// Attaches a filter that lets nothing pass.
+///
+/// The kernel then drops every datagram at the same place, whether or not a queue is full.
 fn drop_all(socket: &UdpSocket) -> io::Result<()> {
     // ret #0
     let mut filter = [libc::sock_filter { code: 6, jt: 0, jf: 0, k: 0 }];
@@ -80,7 +83,7 @@ fn drop_all(socket: &UdpSocket) -> io::Result<()> {
     Ok(Errno::result(result).map(drop)?)
 }
 
-/// One after the other; one that fails has been ended by the client.
+/// Serves connections one after the other. If one fails, the client has ended it.
 fn for_each_connection(listener: &TcpListener, serve: impl Fn(TcpStream) -> io::Result<()>) {
     while let Ok((stream, _)) = listener.accept() {
         let _ = serve(stream);
@@ -112,14 +115,14 @@ fn swallow(mut stream: TcpStream) -> io::Result<()> {
 fn answer_datagrams(socket: &UdpSocket) {
     let mut message = [0; MESSAGE];
     loop {
-        // An error is what became of an earlier answer, whose client is gone.
+        // An error belongs to an earlier answer whose client is gone.
         if let Ok((length, from)) = socket.recv_from(&mut message) {
             let _ = socket.send_to(&message[..length], from);
         }
     }
 }
 
-/// Ends the connections that wait to be accepted; how many.
+/// Ends the connections that wait to be accepted. The result is their number.
 fn drain(listener: &TcpListener) -> io::Result<usize> {
     let mut count = 0;
     loop {

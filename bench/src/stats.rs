@@ -1,13 +1,13 @@
-//! Medians, quartiles, and whether a ratio could be chance.
+//! Medians, quartiles, and a test whether a ratio could be chance.
 
 use serde::Serialize;
 
 use crate::random::Random;
 
-/// How many ways of exchanging two modes are tried.
+/// Number of random exchanges that the permutation test tries.
 const PERMUTATIONS: u32 = 10_000;
 
-/// The value below which a part of them lies, between the two nearest.
+/// The value below which `part` of the values lie, interpolated between the two nearest.
 pub(crate) fn quantile(values: &mut [f64], part: f64) -> f64 {
     if values.is_empty() {
         return f64::NAN;
@@ -18,11 +18,11 @@ pub(crate) fn quantile(values: &mut [f64], part: f64) -> f64 {
     low + (high - low) * place.fract()
 }
 
-/// Where values lie.
+/// The median of values and their quartiles.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
-    /// The quartiles.
+    /// The lower quartile; `high` is the upper one.
     pub(crate) low: f64,
     pub(crate) high: f64,
 }
@@ -35,18 +35,18 @@ impl Spread {
     }
 }
 
-/// How two modes compare, measured side by side in each round.
+/// The ratio of two modes that were measured side by side in each round.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Ratio {
-    /// Of the ratios of the rounds.
+    /// The median and quartiles of the ratios of all rounds.
     #[serde(flatten)]
     pub(crate) spread: Spread,
-    /// How often a ratio at least as far from 1 would come of two modes that are the same.
+    /// The probability that two equal modes give a ratio at least as far from 1.
     pub(crate) p: f64,
 }
 
 impl Ratio {
-    /// Of values that were measured in the same rounds.
+    /// The ratio of two series whose values come from the same rounds.
     pub(crate) fn of(above: &[f64], below: &[f64]) -> Self {
         let ratios: Vec<_> = above.iter().zip(below).map(|(a, b)| a / b).collect();
         let logs: Vec<_> = ratios.iter().map(|ratio| ratio.ln()).collect();
@@ -54,8 +54,10 @@ impl Ratio {
     }
 }
 
-/// A permutation test of pairs: were there no difference between two modes, each pair could as well
-/// be the other way round. The part of such exchanges whose mean is as far from 0 as the real one.
+/// A permutation test of pairs.
+///
+/// If two modes do not differ, each pair could as well be the other way round. The result is the share of
+/// such exchanges whose mean is at least as far from 0 as the real mean.
 fn sign_flips(differences: &[f64]) -> f64 {
     let mean = differences.iter().sum::<f64>().abs();
     let mut random = Random::new(1);

@@ -1,13 +1,14 @@
-//! The VIPs that are measured, in their order.
+//! The VIPs of the measurements, in order.
 
 use std::net::Ipv4Addr;
 
-/// More than there are in any run, and none of them.
+/// An address in the range of VIPs that no run uses as a VIP.
 pub(crate) const NO_VIP: Ipv4Addr = Ipv4Addr::new(169, 254, 254, 250);
 
-/// The `index`th VIP, of 62,000: those of 169.254.0.0/16 that vipnat does not keep for others.
+/// The VIP at `index`, of 63,488. They are in the blocks of 169.254.0.0/16 in which vipnat reserves no
+/// address.
 pub(crate) fn vip(index: u32) -> Ipv4Addr {
-    // The third bytes that are free as a whole.
+    // Third bytes of address blocks that are partly or wholly reserved.
     const KEPT: [u8; 8] = [0, 10, 20, 25, 42, 169, 170, 255];
     let third = (0..=255)
         .filter(|byte| !KEPT.contains(byte))

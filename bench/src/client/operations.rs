@@ -1,4 +1,4 @@
-//! The operations that are measured.
+//! Carries out the operations that are measured.
 
 use std::{
     io,
@@ -19,16 +19,16 @@ use crate::{
     vips::{NO_VIP, vip},
 };
 
-/// An address that leads to the server, and that no VIP can have.
+/// An address that routes to the server, and that no VIP can have.
 const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(247, 9, 9, 9);
 
-/// For how many milliseconds bulk is sent.
+/// Duration of a bulk transfer, in milliseconds.
 const BULK: u64 = 60;
 
-/// Of its sender.
+/// Send buffer of the socket that sends bulk.
 const BUFFER: usize = 256 << 10;
 
-/// As many different VIPs are connected to in turn.
+/// Number of destinations, to which the client connects in turn.
 const DESTINATIONS: usize = 8192;
 
 pub(crate) struct Operations {
@@ -124,11 +124,13 @@ impl Operations {
         self.times(cell, |turn| timed(|| connect(&udp()?, &to[turn % to.len()])))
     }
 
-    /// The time of each of many megabytes. Both ends are on one CPU, which has nothing else to do: it is
-    /// the CPU time that they take, with that of the kernel's threads between them.
+    /// Measures the time of each of many megabytes.
+    ///
+    /// Both ends run on one CPU, which has nothing else to do. So the time is the CPU time of both ends and
+    /// of the kernel's threads between them.
     fn bulk(&mut self, to: &SockaddrIn) -> io::Result<Sample> {
         let socket = tcp()?;
-        // The kernel would change it as it goes.
+        // Without a fixed size, the kernel would resize the buffer as it runs.
         setsockopt(&socket, SndBuf, &BUFFER)?;
         connect(&socket, to)?;
         let chunk = [0; 64 << 10];
@@ -141,7 +143,7 @@ impl Operations {
                 Ok(())
             })
         };
-        // The first ones go faster than they arrive.
+        // The first two megabytes are not counted: the socket takes them faster than they arrive.
         (0..2).try_for_each(|turn| megabyte(turn).map(drop))?;
         let sample = self.timer.measure(Duration::from_millis(BULK), megabyte)?;
         shutdown(socket.as_raw_fd(), Shutdown::Write)?;
@@ -177,7 +179,7 @@ fn exchange(socket: &OwnedFd) -> io::Result<()> {
     }
 }
 
-/// Where to connect to, in turn.
+/// The addresses to which the client connects in turn.
 pub(crate) fn addresses(
     destination: Destination,
     position: Position,

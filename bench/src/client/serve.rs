@@ -1,4 +1,4 @@
-//! Carries out what the driver writes to standard input, one command at a time.
+//! Reads commands of the driver from standard input, and carries out one at a time.
 
 use std::{
     fs::{self, File},
@@ -48,7 +48,7 @@ pub(crate) fn run(cpu: usize) -> Result<()> {
 
 struct Client {
     operations: Operations,
-    /// Where it is.
+    /// The cgroup of the client.
     cgroup: PathBuf,
     held: Held,
 }
@@ -74,7 +74,7 @@ impl Client {
         Ok(Answer::Done)
     }
 
-    /// Sockets belong to the cgroup and the network namespace in which they are made.
+    /// Moves the client to a network namespace and a cgroup. A socket belongs to those in which it is made.
     fn go(&mut self, netns: &Path, cgroup: &Path) -> Result<()> {
         let namespace = File::open(netns).context("open a network namespace")?;
         setns(namespace, CloneFlags::CLONE_NEWNET).context("enter it")?;
@@ -86,7 +86,7 @@ impl Client {
     }
 }
 
-/// Checks that TCP and UDP are answered from the address that was asked.
+/// Checks that TCP and UDP requests are answered, from the address to which they were sent.
 fn verify(destination: Destination) -> Result<()> {
     let addresses = match destination {
         Destination::Address(address) => vec![address],

@@ -1,4 +1,4 @@
-//! Several threads at once, and many sockets.
+//! Measures connects from several threads at once, and holds many sockets.
 
 use std::{
     io,
@@ -18,11 +18,12 @@ use crate::{
     stats::quantile,
 };
 
-/// How often a thread connects between two looks at the clock: a typical batch counts.
+/// Connects between two readings of the clock. The time of a typical batch counts.
 const BATCH: usize = 256;
 
-/// Reconnects UDP sockets on the first `count` CPUs, each with a socket of its own, to the first VIP
-/// or to all. The mean is the time in which any of them connects once.
+/// Reconnects UDP sockets on the first `count` CPUs, each with its own socket, to the first VIP or to all.
+///
+/// The mean is the average time between two connects, all CPUs taken together.
 pub(crate) fn threads(
     count: usize,
     destination: Destination,
@@ -44,7 +45,7 @@ pub(crate) fn threads(
             }
             times.push(batch.elapsed().as_nanos() as f64);
         }
-        // Others' turns on the CPU are in few batches.
+        // The median ignores the few batches in which another task had the CPU.
         Ok(BATCH as f64 / quantile(&mut times, 0.5))
     };
     let rates: Vec<_> = thread::scope(|scope| {

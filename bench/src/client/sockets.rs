@@ -1,4 +1,4 @@
-//! The system calls that are measured, with as little around them as possible.
+//! The system calls that are measured, with as little code around them as possible.
 
 use std::{
     io,
@@ -18,7 +18,7 @@ pub(crate) fn udp() -> io::Result<OwnedFd> {
     Ok(socket::socket(AddressFamily::Inet, SockType::Datagram, SockFlag::empty(), None)?)
 }
 
-/// Closing it resets its connection, so nothing of it is left.
+/// Makes a TCP socket that resets its connection on close, so that nothing of the connection remains.
 pub(crate) fn tcp() -> io::Result<OwnedFd> {
     let socket = socket::socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None)?;
     setsockopt(&socket, Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?;
@@ -41,7 +41,7 @@ pub(crate) fn recv(socket: &OwnedFd, message: &mut [u8]) -> io::Result<usize> {
     Ok(socket::recv(socket.as_raw_fd(), message, MsgFlags::empty())?)
 }
 
-/// With the sender's address.
+/// Receives a datagram, with its sender's address.
 pub(crate) fn recvfrom(
     socket: &OwnedFd,
     message: &mut [u8],

@@ -1,4 +1,4 @@
-//! Times of single operations.
+//! Times single operations.
 
 use std::{
     fs,
@@ -9,16 +9,16 @@ use std::{
 
 use crate::{protocol::Sample, stats::quantile};
 
-/// A percentile of fewer says nothing.
+/// The fewest times of a sample. With fewer, a percentile has no meaning.
 const LEAST: usize = 50;
-/// As many when each is slow.
+/// Number of times with cold caches, where each is slow.
 const LEAST_COLD: usize = 10;
-/// Connections that are not yet accepted have to fit into a queue.
+/// The most times of a sample: its connections wait to be accepted, and must fit into the queue.
 const MOST: usize = 20_000;
 
-/// Times operations one by one.
+/// Times operations, one by one.
 pub(crate) struct Timer {
-    /// What it takes to look at the clock, in nanoseconds.
+    /// The time that reading the clock takes, in nanoseconds.
     clock: f64,
     /// Larger than the last cache.
     buffer: Vec<u8>,
@@ -36,7 +36,7 @@ impl Timer {
         }
     }
 
-    /// Times an operation, which says how long it took, over and over for a time.
+    /// Repeats an operation for `time`. The operation returns its own duration.
     pub(crate) fn measure(
         &mut self,
         time: Duration,
@@ -51,7 +51,7 @@ impl Timer {
         Ok(self.sample())
     }
 
-    /// The same with caches that hold nothing of it.
+    /// The same, with caches that hold no data of the operation.
     pub(crate) fn measure_cold(
         &mut self,
         mut operation: impl FnMut(usize) -> io::Result<Duration>,

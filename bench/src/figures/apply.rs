@@ -1,4 +1,4 @@
-//! Figure 3: how long it takes to load everything, and to make one change.
+//! Figure 3: the time to load everything, and the time to make one change.
 
 use std::{
     env, fs,
@@ -23,10 +23,10 @@ use crate::{
 
 const APPLY: &str = "apply";
 
-/// How many services the table of changes has.
+/// Number of services in the table that changes.
 const SERVICES: u8 = 100;
 
-/// How each is loaded.
+/// The program that loads each kind of rules.
 const LOADERS: [(Mode, &[&str]); 3] = [
     (Mode::IptablesLegacy, &["iptables-legacy-restore", "-w"]),
     (Mode::IptablesNft, &["iptables-nft-restore"]),
@@ -87,7 +87,7 @@ fn from_nothing(options: &Options, count: u32, rounds: usize, results: &mut Resu
     Ok(())
 }
 
-/// A file that goes when this does; if that is never, the next sweep takes it.
+/// A temporary file that is removed on drop. If the drop never runs, the next sweep removes it.
 struct Input(PathBuf);
 
 impl Input {
@@ -118,7 +118,7 @@ fn apply(vipnat: &Vipnat, table: &Path) -> Command {
     vipnat.command(["apply".as_ref(), table.as_os_str()])
 }
 
-/// How to get a state of its own for each build of vipnat that is measured.
+/// For each build to measure, a function that makes a state of its own.
 fn builds(options: &Options) -> Vec<(Mode, Box<dyn Fn() -> Vipnat>)> {
     let mut builds: Vec<(_, Box<dyn Fn() -> Vipnat>)> = vec![(Mode::Vipnat, Box::new(Vipnat::new))];
     if let Some(before) = options.before.clone() {
@@ -132,7 +132,7 @@ fn fresh_apply(vipnat: Vipnat, text: &str) -> Result<Duration> {
     Ok(run(apply(&vipnat, &table), None)?.time)
 }
 
-/// The last relationship goes to another service.
+/// Measures a change that moves the last relationship to another service.
 fn one_change(options: &Options, count: u32, rounds: usize, results: &mut Results) -> Result<()> {
     let table = |cgroup: &Cgroup, last| Table {
         cgroup: cgroup.relative().to_owned(),

@@ -1,4 +1,4 @@
-//! The cost of rules beside vipnat for translated sockets: each packet goes by these rules.
+//! The cost of rules beside vipnat for translated sockets: each packet passes these rules.
 
 use anyhow::Result;
 
@@ -10,7 +10,8 @@ use crate::{
     scene::{Modes, Scene},
 };
 
-/// Those of the rules do not count: packets of translated sockets leave before they come to any of them.
+/// The number does not matter for the rules: packets of translated sockets leave the chain before the rule of
+/// any VIP.
 const VIPS: u32 = 10;
 
 const OPERATIONS: [(Operation, u64); 7] = [
@@ -23,7 +24,7 @@ const OPERATIONS: [(Operation, u64); 7] = [
     (Operation::TcpBulk, 0),
 ];
 
-/// vipnat alone, and beside rules of each kind.
+/// Measures vipnat alone, and beside rules of each kind.
 pub(super) fn measure(options: &Options, scene: &mut Scene, results: &mut Results) -> Result<()> {
     let modes = [&[Mode::Vipnat][..], &Mode::BESIDE].concat();
     let modes = Modes::new(scene, &modes, VIPS)?;

@@ -1,5 +1,5 @@
-//! What it costs sockets of all other cgroups that one has programs: the kernel then looks at each
-//! connect whether there is any to run.
+//! The cost for sockets of all other cgroups once one cgroup has programs. From then on, the kernel checks at
+//! each connect whether there is a program to run.
 
 use anyhow::Result;
 
@@ -16,7 +16,7 @@ const BYSTANDERS: &str = "bystanders";
 const OPERATIONS: [Operation; 4] =
     [Operation::UdpReconnect, Operation::UdpFresh, Operation::UdpSendto, Operation::TcpConnect];
 
-/// Before vipnat is there: with and without empty programs on a cgroup that the client is not in.
+/// Measures before vipnat is there, with and without empty programs on a cgroup other than the client's.
 pub(super) fn measure(options: &Options, scene: &mut Scene, results: &mut Results) -> Result<()> {
     let place = scene.direct();
     for round in 0..=options.rounds() {

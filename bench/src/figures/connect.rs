@@ -1,4 +1,4 @@
-//! Figure 1: what applications feel.
+//! Figure 1: times that applications see.
 
 use anyhow::Result;
 
@@ -22,7 +22,7 @@ struct Plan {
     milliseconds: u64,
 }
 
-/// What is measured with as many VIPs.
+/// The cells to measure with `count` VIPs.
 fn plan(options: &Options, count: u32) -> Vec<Plan> {
     use Operation as O;
     let mut plan = Vec::new();
@@ -65,7 +65,7 @@ fn plan(options: &Options, count: u32) -> Vec<Plan> {
     plan
 }
 
-/// All modes in turn within each round, beginning with another one each time.
+/// Measures all modes in turn within each round. Each round begins with another mode.
 pub(crate) fn measure(
     options: &Options,
     scene: &mut Scene,
@@ -77,7 +77,7 @@ pub(crate) fn measure(
     if plan.is_empty() {
         return Ok(());
     }
-    // The first round warms up.
+    // The first round is the warm-up, and its values are dropped.
     for round in 0..=options.rounds() {
         for cell in &plan {
             for (mode, place) in modes.rotated(round) {

@@ -1,4 +1,4 @@
-//! Figure 5: several CPUs that connect at once, to one VIP (whose cursor they share) and to many.
+//! Figure 5: several CPUs connect at once, to one VIP (whose cursor they share) and to many.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! Figure 3: from the change of a file that `vipnat run` follows to the first connect that goes where
-//! it says.
+//! Figure 3: the time from a change of a file that `vipnat run` follows to the first connect that goes to the
+//! new place.
 
 use std::{
     fs,
@@ -25,10 +25,10 @@ use crate::{
 
 const FOLLOW: &str = "follow";
 
-/// The relationship that changes goes to one of the last two services, in turn.
+/// Number of services. The relationship that changes goes to one of the last two in turn.
 const SERVICES: usize = 100;
 
-/// When fewer changes have to do.
+/// After this time, the number of changes so far is enough.
 const ENOUGH: Duration = Duration::from_secs(20);
 
 pub(super) fn measure(options: &Options, scene: &mut Scene, results: &mut Results) -> Result<()> {
@@ -49,7 +49,7 @@ pub(super) fn measure(options: &Options, scene: &mut Scene, results: &mut Result
             position: None,
         };
         let mut all = vec![Vec::new(); builds.len()];
-        // In turn, as other figures are.
+        // The builds take turns, as the modes of other figures do.
         let blocks = if builds.len() > 1 { 5 } else { 1 };
         for block in 0..blocks {
             for turn in 0..builds.len() {
@@ -99,7 +99,7 @@ fn follow(
         }
         let answers = change % 2 == 0;
         fs::write(&from, if answers { &answered } else { &refused })?;
-        // What came before is over, also for those who tidy up.
+        // Waits until the previous change is over, including the clean-up after it.
         let before: f64 = times.last().copied().unwrap_or_default();
         sleep(Duration::from_millis(20) + Duration::from_nanos(2 * before as u64));
         let (from, to, vip) = (from.clone(), to.clone(), vip(count - 1));

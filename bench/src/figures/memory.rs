@@ -1,4 +1,4 @@
-//! Figure 4: what it takes of the kernel's memory, and of the loader's own.
+//! Figure 4: memory that vipnat takes in the kernel, and memory of the loader.
 
 use std::{collections::HashMap, fs, thread::sleep, time::Duration};
 
@@ -29,7 +29,7 @@ fn row(what: &str, count: u32) -> Row {
     }
 }
 
-/// Of the maps, and of the loader.
+/// Measures the memory of the maps and of the loader.
 pub(super) fn of_tables(options: &Options, results: &mut Results) -> Result<()> {
     let [nothing, _] = applied(0, 1)?;
     results.add(&row("maps, in all", 0), Mode::Vipnat, nothing);
@@ -50,7 +50,7 @@ pub(super) fn of_tables(options: &Options, results: &mut Results) -> Result<()> 
     Ok(())
 }
 
-/// The bytes of all maps with as many VIPs and backends, and the most that `apply` had.
+/// The bytes of all maps with `count` VIPs and `backends` backends, and the peak memory of `apply`.
 fn applied(count: u32, backends: u8) -> Result<[f64; 2]> {
     let (cgroup, vipnat) = (Cgroup::new(), Vipnat::new());
     let mut table = Table::simple(cgroup.relative(), count, BACKEND);
@@ -65,7 +65,7 @@ fn applied(count: u32, backends: u8) -> Result<[f64; 2]> {
     Ok([bytes as f64, peak])
 }
 
-/// Of sockets: what is in the kernel's general caches, with and without them.
+/// Measures the memory of sockets: the kernel's general caches, with and without the sockets.
 pub(super) fn of_sockets(
     options: &Options,
     scene: &mut Scene,
@@ -73,7 +73,7 @@ pub(super) fn of_sockets(
     count: u32,
     results: &mut Results,
 ) -> Result<()> {
-    // How many are open at once, and how often.
+    // Number of sockets that are open at once, and number of repetitions.
     let (sockets, rounds) = if options.short { (8000, 2) } else { (16_000, 7) };
     for round in 0..=rounds {
         for (mode, place) in modes.rotated(round) {
@@ -84,14 +84,14 @@ pub(super) fn of_sockets(
             let mut caches = |sockets| {
                 let destination = place.destination;
                 scene.tell(&Command::Hold { count: sockets, destination })?;
-                // What was freed is given back after a grace period.
+                // The kernel returns freed memory after a grace period.
                 sleep(Duration::from_millis(200));
                 caches()
             };
             let none = caches(0)?;
             let many = caches(sockets)?;
             caches(0)?;
-            // Each socket has a whole number of objects in each cache; the rest is what others do.
+            // Each socket has a whole number of objects in each cache. Other processes cause the remainder.
             let each = |(name, more): (&String, &Cache)| {
                 let before = none.get(name).map_or(0.0, |cache| cache.objects);
                 ((more.objects - before) / sockets as f64).round().max(0.0) * more.size
@@ -112,7 +112,7 @@ struct Cache {
     size: f64,
 }
 
-/// All caches of no special kind, where what hooks keep of sockets is.
+/// All `kmalloc-` caches. The kernel keeps the hooks' socket records there.
 fn caches() -> Result<HashMap<String, Cache>> {
     let text = fs::read_to_string("/proc/slabinfo").context("read /proc/slabinfo")?;
     // name <active_objs> <num_objs> <objsize> …

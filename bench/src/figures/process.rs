@@ -1,4 +1,4 @@
-//! Programs, timed from start to end.
+//! Times programs from start to end.
 
 use std::{
     env,
@@ -15,23 +15,25 @@ use anyhow::{Context as _, Result, ensure};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-/// What a program took.
+/// The time and memory that a program took.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Took {
     pub(super) time: Duration,
-    /// Of all CPUs, in the kernel too.
+    /// The time on all CPUs, including the kernel's.
     pub(super) cpu: Duration,
-    /// The most memory that it, or this process before, had at a time, in bytes.
+    /// The most memory at one time, in bytes: of the program, or of this process before it.
     pub(super) peak: u64,
 }
 
-/// The most memory a program has at a time, in bytes.
+/// The most memory that a program has at one time, in bytes.
 pub(super) fn peak(program: &Command) -> Result<f64> {
     Ok(took(program)?.peak as f64)
 }
 
-/// What a program takes. The memory that the kernel tells includes the process that starts it, so that
-/// has to be a small one: this program again, as [`print_took`].
+/// Measures the time and memory of a program.
+///
+/// The kernel's memory figure includes the process that starts the program, so that process has to be small.
+/// It is this program again, as [`print_took`].
 pub(super) fn took(program: &Command) -> Result<Took> {
     let me = env::current_exe().context("the path of this program")?;
     let mut command = Command::new(me);
@@ -41,7 +43,7 @@ pub(super) fn took(program: &Command) -> Result<Took> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// Runs a program, and prints what it took.
+/// Runs a program, and prints the time and memory it took.
 pub(crate) fn print_took(program: &[OsString]) -> Result<()> {
     let (program, arguments) = program.split_first().context("no program")?;
     let mut command = Command::new(program);
@@ -59,14 +61,14 @@ pub(super) fn run(mut command: Command, input: Option<&Path>) -> Result<Took> {
     wait(command)
 }
 
-/// Runs a program to its end, with its standard output as it is.
+/// Runs a program to its end. Its standard output stays as `command` sets it.
 pub(super) fn wait(mut command: Command) -> Result<Took> {
     let begun = Instant::now();
     let child = command.spawn().with_context(|| format!("start {:?}", command.get_program()))?;
     let mut status = 0;
     // SAFETY: all zeroes is a `struct rusage`.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: both pointers are to what lives here. The child is waited for here alone.
+    // SAFETY: both pointers are to variables of this function. Only this call waits for the child.
     let waited =
         unsafe { libc::wait4(child.id().cast_signed(), &raw mut status, 0, &raw mut usage) };
     let time = begun.elapsed();
@@ -83,11 +85,11 @@ pub(super) fn wait(mut command: Command) -> Result<Took> {
 /// The CPU time that a process has had so far.
 pub(super) fn cpu_time(process: Pid) -> Result<Duration> {
     let mut clock = 0;
-    // SAFETY: the pointer is to what lives here.
+    // SAFETY: the pointer is to a variable of this function.
     let error = unsafe { libc::clock_getcpuclockid(process.as_raw(), &raw mut clock) };
     ensure!(error == 0, "the CPU clock of {process}: {}", io::Error::from_raw_os_error(error));
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to what lives here.
+    // SAFETY: the pointer is to a variable of this function.
     let read = unsafe { libc::clock_gettime(clock, &raw mut now) };
     ensure!(read == 0, "the CPU time of {process}: {}", io::Error::last_os_error());
     Ok(Duration::new(now.tv_sec.cast_unsigned(), now.tv_nsec as u32))

@@ -1,4 +1,4 @@
-//! Progress messages while measuring.
+//! Prints progress messages while measuring.
 
 use std::{
     io::{Write as _, stdout},
@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Result;
 
-/// Announces a measurement, and then its duration.
+/// Prints the name of a measurement, and its duration afterwards.
 pub(super) fn stage(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
     print!("{name} … ");
     stdout().flush()?;

@@ -1,4 +1,4 @@
-//! Measures each figure that is wanted, in turn.
+//! Measures each chosen figure in turn.
 
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ use crate::{
     scene::{Modes, Scene, catch_signals},
 };
 
-/// Measures what is wanted, and writes it.
+/// Measures the chosen figures, and writes the report.
 pub(crate) fn run(options: &Options) -> Result<()> {
     catch_signals()?;
     let begun = Instant::now();
@@ -40,7 +40,7 @@ fn measure(options: &Options, results: &mut Results) -> Result<()> {
             bystanders::measure(options, &mut scene, results)
         })?;
     }
-    // Others than connects hardly depend on the number of VIPs.
+    // Figures other than connects hardly depend on the number of VIPs.
     let by_modes = [Figure::Connect, Figure::Traffic, Figure::Cpus, Figure::Memory];
     if by_modes.into_iter().any(|figure| options.wants(figure)) {
         let few = !options.wants(Figure::Connect);

@@ -1,4 +1,4 @@
-//! The report that is written after all measurements.
+//! Writes the report after all measurements.
 
 mod plots;
 mod tables;

@@ -1,4 +1,4 @@
-//! The results as plots.
+//! Draws the results as plots.
 
 use std::{ops::Range, path::Path};
 
@@ -15,14 +15,14 @@ use crate::{
 const SIZE: (u32, u32) = (820, 460);
 const FONT: &str = "sans-serif";
 
-/// Time over the number of VIPs, a line for each mode.
+/// Time over the number of VIPs, with a line for each mode.
 struct Plot<'a> {
     file: &'a str,
     title: &'a str,
     rows: Vec<&'a Row>,
 }
 
-/// Draws what there are enough points of.
+/// Draws each plot that has at least two points.
 pub(crate) fn draw(results: &Results, directory: &Path) -> Result<()> {
     let choose = |choice: &dyn Fn(&Row) -> bool| {
         results.all_rows().into_iter().filter(|row| choice(row)).collect::<Vec<_>>()
@@ -85,7 +85,7 @@ impl Plot<'_> {
             .margin_right(150)
             .build_cartesian_2d(
                 across.clone().log_scale(),
-                // From a power of ten, where the axis has its numbers.
+                // The axis starts at a power of ten, because only those have labels.
                 (10_f64.powf((up.start / 1.1).log10().floor())..up.end * 1.3).log_scale(),
             )?;
         chart
@@ -106,7 +106,7 @@ impl Plot<'_> {
             let (x, y) = chart.backend_coord(points.last().expect("a line has points"));
             ends.push((y, x, *mode));
         }
-        // The names at the ends of their lines, in the same order.
+        // Writes each name at the end of its line, in the order of the lines.
         ends.sort_unstable_by_key(|(y, ..)| *y);
         let heights = apart(ends.iter().map(|(y, ..)| *y).collect());
         for ((_, x, mode), height) in ends.iter().zip(heights) {
@@ -125,7 +125,8 @@ impl Plot<'_> {
     }
 }
 
-/// Heights in their order, so far apart that names fit: those that are too near share the distance.
+/// Moves heights apart until names fit, and keeps their order. Two heights that are too close share the
+/// distance.
 fn apart(mut heights: Vec<i32>) -> Vec<i32> {
     const NAME: i32 = 15;
     for _ in 0..100 {
@@ -145,7 +146,7 @@ fn span(values: impl Iterator<Item = f64>) -> Range<f64> {
     low..high.max(low * 1.01)
 }
 
-/// Colours that differ also to those who see fewer (Okabe and Ito).
+/// Colours that colour-blind readers can distinguish too (Okabe and Ito).
 fn color(mode: Mode) -> RGBColor {
     match mode {
         Mode::Untouched => RGBColor(120, 120, 120),

@@ -1,4 +1,4 @@
-//! The results as Markdown.
+//! Formats the results as Markdown.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use crate::{
     stats::Spread,
 };
 
-/// The tables, by figure and metric.
+/// The tables: figure, metrics and title.
 const FIGURES: [(&str, &[&str], &str); 12] = [
     ("connect", &["p50"], "Connecting, the median"),
     ("connect", &["p99"], "Connecting, the 99th percentile"),
@@ -25,7 +25,7 @@ const FIGURES: [(&str, &[&str], &str); 12] = [
     ("fleet", &["wall time", "CPU time", "share of a CPU", "memory, at most"], "A fleet"),
 ];
 
-/// The whole document.
+/// The content of results.md.
 pub(crate) fn markdown(results: &Results, targets: &str) -> String {
     let Machine { cpu, cpus, kernel, memory_mib, date, commit, rustc, iptables, nft } =
         &results.machine;
@@ -40,7 +40,7 @@ pub(crate) fn markdown(results: &Results, targets: &str) -> String {
     )
 }
 
-/// All tables that there is something in.
+/// All tables that have rows.
 pub(crate) fn figures(results: &Results) -> String {
     let mut text = String::new();
     for (figure, metrics, title) in FIGURES {
@@ -101,7 +101,7 @@ fn table(results: &Results, rows: &[&Row], name_metric: bool) -> String {
     text
 }
 
-/// The median, and how far the quartiles are apart.
+/// The median, and the distance between the quartiles in percent of it.
 fn shown(spread: &Spread, unit: Unit) -> String {
     let Spread { median, low, high } = *spread;
     let apart = 100.0 * (high - low) / median;
@@ -112,12 +112,12 @@ fn shown(spread: &Spread, unit: Unit) -> String {
     }
 }
 
-/// Few as they are, many in megabytes.
+/// Formats a size: in bytes below 100 MB, otherwise in megabytes.
 pub(super) fn bytes(bytes: f64) -> String {
     if bytes < 1e8 { format!("{bytes:.0} B") } else { format!("{:.0} MB", bytes / 1e6) }
 }
 
-/// With three digits.
+/// Formats a time with three digits.
 pub(super) fn time(nanoseconds: f64) -> String {
     let (value, unit) = match nanoseconds {
         ns if ns < 1e3 => (ns, "ns"),

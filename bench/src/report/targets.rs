@@ -1,4 +1,4 @@
-//! What was promised, and whether it holds.
+//! The targets, and whether the results meet them.
 
 mod fleet;
 
@@ -15,15 +15,15 @@ use crate::{
     stats::{Ratio, Spread},
 };
 
-/// A promise: the worst of what was measured for it.
+/// A target, that is, a promise about figures, with the worst measured value.
 #[derive(Debug, Serialize)]
 pub(crate) struct Target {
     line: String,
     limit: Limit,
     value: Option<f64>,
-    /// Where it is worst.
+    /// The row with the worst value.
     at: String,
-    /// Of the permutation test there.
+    /// The p-value of the permutation test for that row.
     p: Option<f64>,
 }
 
@@ -36,7 +36,7 @@ enum Limit {
     Within(f64),
     /// In bytes.
     Bytes(f64),
-    /// Of one CPU.
+    /// In percent of one CPU.
     Percent(f64),
 }
 
@@ -71,7 +71,7 @@ impl Limit {
     }
 }
 
-/// Whether a row is meant.
+/// Selects rows.
 type Choice<'a> = &'a dyn Fn(&Row) -> bool;
 
 pub(crate) fn all(results: &Results) -> Vec<Target> {
@@ -217,7 +217,7 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// The worst ratio among rows, and among what it is compared with.
+    /// Judges the worst ratio of `above` to any mode of `below`, among the chosen rows.
     fn ratio(
         &self,
         line: &str,
@@ -230,14 +230,15 @@ impl Judge<'_> {
         self.worst(line, limit, &pairs, |spread| spread.median, choice)
     }
 
-    /// The same the other way round: others above, vipnat below.
+    /// Judges the worst ratio of any mode of `above` to vipnat.
     fn ratios(&self, line: &str, limit: Limit, above: &[Mode], choice: Choice<'_>) -> Target {
         let pairs: Vec<_> = above.iter().map(|above| (*above, Mode::Vipnat)).collect();
         self.worst(line, limit, &pairs, |spread| spread.median, choice)
     }
 
-    /// Whether vipnat is slower than one of them in three rounds of four: among so many rows, the median
-    /// of one is above by chance.
+    /// Judges whether vipnat is slower than another mode in three of four rounds.
+    ///
+    /// It uses the lower quartile: among this many rows, the median of one is above the limit by chance.
     fn slower(&self, line: &str, limit: Limit, below: &[Mode], choice: Choice<'_>) -> Target {
         let pairs: Vec<_> = below.iter().map(|below| (Mode::Vipnat, *below)).collect();
         self.worst(line, limit, &pairs, |spread| spread.low, choice)
@@ -265,7 +266,7 @@ impl Judge<'_> {
         Target::new(line, limit, found)
     }
 
-    /// The worst median of vipnat.
+    /// Judges the worst median of vipnat.
     fn value(&self, line: &str, limit: Limit, choice: Choice<'_>) -> Target {
         let rows = self.rows(choice);
         let found = rows
@@ -274,7 +275,7 @@ impl Judge<'_> {
         Target::new(line, limit, found)
     }
 
-    /// The worst ratio of the values of rows to those of another one.
+    /// Judges the worst ratio of the values of rows to those of another row.
     fn apart(&self, line: &str, limit: Limit, above: Choice<'_>, below: Choice<'_>) -> Target {
         let (rows, below) = (self.rows(above), self.rows(below));
         let values = |row: &Row| self.results.values(row, Mode::Vipnat);
@@ -285,7 +286,7 @@ impl Judge<'_> {
         Target::new(line, limit, found)
     }
 
-    /// Of what hooks take beyond an empty program, that with the most VIPs and that with the fewest.
+    /// Judges the time in hooks beyond an empty program: the ratio of the most VIPs to the fewest.
     fn hooks(&self, limit: Limit) -> Target {
         let rows = self.rows(&|row| row.figure == "hooks");
         let net = |row: &Row| -> Option<Vec<f64>> {
@@ -302,7 +303,7 @@ impl Judge<'_> {
         Target::new(line, limit, found)
     }
 
-    /// What a connected socket takes beyond one behind empty programs.
+    /// Judges the memory of a connected socket, beyond that of a socket behind empty programs.
     fn sockets(&self, limit: Limit) -> Target {
         let rows = self.rows(&|row| row.what == "each connected UDP socket");
         let found = rows.iter().filter_map(|row| {
@@ -330,7 +331,7 @@ impl Target {
         Self { line: line.to_owned(), limit, value, at, p }
     }
 
-    /// Whether there is anything to judge by.
+    /// Whether a value was measured for it.
     pub(super) fn is_measured(&self) -> bool {
         self.value.is_some()
     }
@@ -342,14 +343,14 @@ fn place(row: &Row) -> String {
     if let Some(position) = position {
         text += &format!(", {position}");
     }
-    // Where several kinds of rows are in question.
+    // These figures have several kinds of rows, so the place names the kind.
     if ["connect", "traffic", "bulk", "hooks", FLEET].contains(figure) {
         text = format!("{what}, {text}");
     }
     text
 }
 
-/// The promises as a table.
+/// Formats the targets as a table.
 pub(crate) fn table(targets: &[Target]) -> String {
     let mut text = "| what | worst | limit | holds | where | p |\n\
                     | --- | ---: | ---: | --- | --- | ---: |\n"

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::results::Results;
 
-/// All of results.json.
+/// The content of results.json.
 #[derive(Serialize)]
 struct Document<'a> {
     targets: &'a [Target],
@@ -21,7 +21,7 @@ struct Document<'a> {
 
 /// Writes results.json, results.md and the plots into a directory.
 ///
-/// If they are `partial`, nothing is said of promises for which nothing was measured.
+/// If the results are `partial`, the report omits targets without a measurement.
 pub(crate) fn write(results: &Results, directory: &Path, partial: bool) -> Result<()> {
     fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
     let write = |name: &str, text: String| {

@@ -1,4 +1,4 @@
-//! The context of each part of the figure: a build, options, and a place for the values.
+//! The context of each part of the figure: a build, the options, and the results.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use crate::{
     scene::check_signals,
 };
 
-/// The figure of all rows here.
+/// The `figure` of all rows of the fleet.
 pub(crate) const FLEET: &str = "fleet";
 
 /// A build of vipnat that is measured.
@@ -24,7 +24,7 @@ pub(super) struct Build {
     pub(super) program: PathBuf,
 }
 
-/// A number, for people.
+/// A number with commas between thousands.
 pub(super) fn grouped(number: usize) -> String {
     report::grouped(number as u32)
 }
@@ -37,12 +37,12 @@ pub(super) struct Fleet<'a> {
 }
 
 impl Fleet<'_> {
-    /// As many, or few enough for a smoke run.
+    /// `count`, or a hundredth of it in a smoke run.
     pub(super) fn scaled(&self, count: usize) -> usize {
         if self.options.short { (count / 100).max(2) } else { count }
     }
 
-    /// As long, or short enough for a smoke run.
+    /// `seconds`, or at most 0.4 in a smoke run.
     pub(super) fn seconds(&self, seconds: f64) -> f64 {
         if self.options.short { seconds.min(0.4) } else { seconds }
     }
@@ -65,7 +65,7 @@ impl Fleet<'_> {
         self.results.add(&row, self.build.mode, value);
     }
 
-    /// The times of a command.
+    /// Adds the wall time and the CPU time of a command.
     pub(super) fn add_times(&mut self, what: &str, vips: usize, took: Took) {
         let Took { time, cpu, peak: _ } = took;
         self.add(what, vips, "wall time", Unit::Nanoseconds, time.as_nanos() as f64);

@@ -1,4 +1,4 @@
-//! A service that all apps share loses a backend, and what is connected to it ends.
+//! A service that all apps share loses a backend, and vipnat ends the connections to it.
 
 use std::{fs::File, net::Ipv4Addr, process::Stdio};
 
@@ -12,14 +12,14 @@ use super::{
 };
 use crate::{figures::process::wait, results::Unit, scene::myself, vips::vip};
 
-/// How many apps there are.
+/// Number of apps.
 const APPS: usize = 1000;
-/// How many UDP sockets they have beside a TCP connection each, in the second case.
+/// Number of UDP sockets in the second case, for all apps together. Each app also has a TCP connection.
 const DATAGRAMS: usize = 17_500;
-/// How many containers at most are attached meanwhile.
+/// The most containers that are attached meanwhile.
 const ATTACHED: usize = 200;
 
-/// The first one leaves, to which all TCP connections and every other UDP socket go.
+/// The first backend leaves. All TCP connections and every other UDP socket go to it.
 const BACKENDS: [&str; 2] = ["247.0.0.1", "247.0.0.2"];
 
 pub(super) fn measure(fleet: &mut Fleet<'_>) -> Result<()> {
@@ -51,20 +51,20 @@ pub(super) fn measure(fleet: &mut Fleet<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The processes with the sockets, on a host where the backends are.
+/// Starts the processes with the sockets, on the host that has the backends.
 fn containers(ground: &Ground, apps: usize, datagrams: usize) -> Result<Session> {
     let host = NetNs::new();
     host.add_addresses(BACKENDS.map(|ip| ip.parse::<Ipv4Addr>().expect("an address")));
     let mut command = host.command(myself()?);
     command.arg("containers").arg(ground.path());
     command.args([apps.to_string(), datagrams.to_string(), vip(0).to_string()]);
-    // From now on they are what keeps the host.
+    // From here on, these processes keep the host's network namespace alive.
     let mut session = Session::open(command)?;
     session.hear().context("the containers")?;
     Ok(session)
 }
 
-/// How many connections were ended: `x a0 r0 169.254.1.0: ended 3 connections to 247.0.0.1`.
+/// Sums the ended connections from lines such as `x a0 r0 169.254.1.0: ended 3 connections to 247.0.0.1`.
 fn ended(said: &str) -> usize {
     let counts = said
         .lines()

@@ -1,4 +1,4 @@
-//! `vipnat run` beside what happens in other cgroups.
+//! `vipnat run` while other cgroups come and go.
 
 use std::{
     fs,
@@ -18,19 +18,19 @@ use super::{
 };
 use crate::{figures::process::cpu_time, results::Unit, scene::check_signals, stats::Spread};
 
-/// How many containers start, one after the other.
+/// Number of containers that start, one after the other.
 const STARTED: usize = 5;
-/// Seconds after an event until all that follows it is done; much more than it takes.
+/// Seconds after which all work for an event is done. The work takes much less time than this.
 const SETTLED: f64 = 1.5;
 
 pub(super) fn measure(fleet: &mut Fleet<'_>) -> Result<()> {
-    // What a container costs must not depend on how many others there are.
+    // The cost of a container must not depend on the number of others.
     few_and_many(fleet)?;
     by_hand(fleet)?;
     patterns(fleet)
 }
 
-/// Apps with a cgroup each, and one whose containers start.
+/// Apps with one cgroup each, and one app whose containers start.
 fn few_and_many(fleet: &mut Fleet<'_>) -> Result<()> {
     for apps in [50, 5000].map(|count| fleet.scaled(count)) {
         let ground = fleet.ground()?;
@@ -62,7 +62,7 @@ fn few_and_many(fleet: &mut Fleet<'_>) -> Result<()> {
     Ok(())
 }
 
-/// One container is attached by hand, in a tree of cgroups that a tenant makes and removes.
+/// One container is attached by hand, inside a tree of cgroups that a tenant makes and removes.
 fn by_hand(fleet: &mut Fleet<'_>) -> Result<()> {
     let (apps, others) = (fleet.scaled(50), fleet.scaled(20_000));
     let ground = fleet.ground()?;
@@ -92,7 +92,7 @@ fn by_hand(fleet: &mut Fleet<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Apps with a pattern each, in the directory in which others come and go.
+/// Apps with a pattern each, in a directory in which other cgroups come and go.
 fn patterns(fleet: &mut Fleet<'_>) -> Result<()> {
     let apps = fleet.scaled(1000);
     let ground = fleet.ground()?;
@@ -117,8 +117,10 @@ fn follow(ground: &Ground, table: &Path) -> Result<Following> {
     Ok(following)
 }
 
-/// Makes and removes cgroups in a directory, as many a second for ten seconds; which share of a CPU a
-/// process has meanwhile. It looks at everything after 30 seconds, which is later.
+/// Makes and removes cgroups in a directory for ten seconds, `rate` times a second.
+///
+/// The result is the share of a CPU that `process` takes meanwhile. `vipnat run` checks everything only after
+/// 30 seconds, which is later.
 fn flood(fleet: &Fleet<'_>, place: &Path, process: Pid, rate: f64) -> Result<f64> {
     let (begun, before) = (Instant::now(), cpu_time(process)?);
     let other = place.join("other");

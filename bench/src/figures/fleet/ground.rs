@@ -1,4 +1,4 @@
-//! Where a fleet is: a cgroup with thousands of others in it, and a state of its own.
+//! The ground of a fleet: a cgroup that holds thousands of others, and a state of its own.
 
 use std::{
     fs,
@@ -15,30 +15,29 @@ use vipnat_testkit::{Cgroup, TEST_PREFIX, Vipnat};
 use crate::figures::process::{Took, run};
 use crate::{scene::check_signals, vips::vip};
 
-/// How long there is between two that are attached beside a command, so that they don't keep it from
-/// the CPUs.
+/// Pause between two attaches beside a command, so that they leave the CPUs to the command.
 const BETWEEN: Duration = Duration::from_millis(20);
 
-/// Programs go before the cgroups they are attached to.
+/// The programs are dropped before the cgroups to which they are attached.
 pub(super) struct Ground {
     pub(super) vipnat: Vipnat,
-    /// All others are in it, and go with it.
+    /// All other cgroups are inside it, and are removed with it.
     cgroup: Cgroup,
 }
 
 impl Ground {
     pub(super) fn new(program: &Path) -> Self {
-        // Has the name that is swept.
+        // Its name is one that the sweep of old fixtures finds.
         let cgroup = Cgroup::new();
         Self { vipnat: Vipnat::with(program, TEST_PREFIX), cgroup }
     }
 
-    /// Where its cgroups are.
+    /// The directory of its cgroups.
     pub(super) fn path(&self) -> &Path {
         self.cgroup.path()
     }
 
-    /// What a table calls a cgroup or a pattern in it.
+    /// The path by which a table names a cgroup or a pattern in it.
     pub(super) fn below(&self, name: &str) -> String {
         format!("{}/{name}", self.cgroup.relative())
     }
@@ -56,7 +55,7 @@ impl Ground {
         (0..count).map(|index| self.make(&format!("{prefix}{index}"))).collect()
     }
 
-    /// A table of apps, by name and cgroup, with as many VIPs each.
+    /// Writes a table of apps, by name and cgroup, with `vips` VIPs each.
     pub(super) fn table(
         &self,
         service: &Value,
@@ -87,8 +86,8 @@ impl Ground {
         run(self.vipnat.command(arguments.into_iter().chain([cgroup.as_os_str()])), None)
     }
 
-    /// Does some work, and attaches one of these cgroups after the other meanwhile; the longest that
-    /// one took.
+    /// Runs some work, and attaches one cgroup after the other meanwhile. Also gives the longest time of an
+    /// attach.
     pub(super) fn attach_beside<T: Send>(
         &self,
         cgroups: &mut impl Iterator<Item = PathBuf>,
@@ -103,7 +102,7 @@ impl Ground {
             });
             let mut longest = Duration::ZERO;
             let attached = loop {
-                // It has to have begun.
+                // Waits until the work has begun.
                 sleep(BETWEEN);
                 let Some(cgroup) = cgroups.next() else { break Ok(()) };
                 match self.attach(&cgroup) {

@@ -8,11 +8,11 @@ use super::{Fleet, ground::service, grouped};
 use crate::{figures::process::took, results::Unit, stats::Spread};
 
 const APPS: usize = 4000;
-/// How many VIPs each has.
+/// Number of VIPs of each app.
 const VIPS: usize = 60;
-/// How many containers at most are attached beside each of them.
+/// The most containers that are attached beside each `list`.
 const ATTACHED: usize = 100;
-/// And how many with nothing beside them.
+/// Number of containers that are attached with nothing beside them.
 const ALONE: usize = 5;
 
 pub(super) fn measure(fleet: &mut Fleet<'_>) -> Result<()> {

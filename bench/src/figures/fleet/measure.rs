@@ -1,4 +1,4 @@
-//! Measures each part of the figure, with each build in turn.
+//! Measures each part of the figure, with the builds in turn.
 
 use std::env;
 

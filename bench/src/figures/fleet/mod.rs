@@ -1,7 +1,7 @@
-//! Figure 5: what it costs that a machine has thousands of apps and cgroups.
+//! Figure 5: costs on a machine with thousands of apps and cgroups.
 //!
-//! Nothing here is about single connects. It is about commands, and about what an `attach`, for which a
-//! container waits, takes beside them.
+//! The figure measures no single connects. It measures commands, and the time of an `attach` beside them, for
+//! which a container waits.
 
 mod context;
 mod ending;

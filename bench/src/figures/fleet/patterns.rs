@@ -25,7 +25,7 @@ pub(super) fn measure(fleet: &mut Fleet<'_>) -> Result<()> {
     for count in [1000, 3000].map(|count| fleet.scaled(count)) {
         let ground = fleet.ground()?;
         ground.make_many("a", count)?;
-        // Only one matches each.
+        // Each pattern matches one cgroup only.
         let apps = (0..count).map(|index| (format!("a{index}"), format!("[a]{index}")));
         let table = ground.table(&service, apps, 1);
         let what = format!("{} apps with a pattern each, in one directory", grouped(count));

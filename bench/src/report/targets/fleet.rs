@@ -1,9 +1,11 @@
-//! What was promised for a fleet.
+//! The targets for a fleet.
 
 use super::{Judge, Limit, Target};
 use crate::{figures::FLEET, results::Row};
 
-/// What a fleet was promised, which is the time of CPUs where nothing waits. Smoke runs have a smaller one.
+/// The targets for a fleet.
+///
+/// Where no user waits, a target limits CPU time. The fleet of a smoke run is smaller.
 pub(super) fn all(judge: &Judge<'_>) -> Vec<Target> {
     use Limit::{AtMost, Bytes, Percent, Within};
 
