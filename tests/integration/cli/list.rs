@@ -16,7 +16,7 @@ fn list_shows_apps_relationships_vips_backends_and_connections() {
     assert_eq!(scene.who(), "0");
     let text = scene.vipnat.ok(["list"]);
     for part in [
-        &format!("shop (cgroup {}, scope 1)", scene.app.cgroup.relative()),
+        &format!("shop (cgroup {}, app id 1)", scene.app.cgroup.relative()),
         "db",
         &format!("{DB}:5432/tcp"),
         &format!("{} ×2  {}:6380", ip(0), ip(1)),

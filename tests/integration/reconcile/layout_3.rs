@@ -128,3 +128,41 @@ fn killed_anywhere_while_it_takes_over_the_next_apply_completes_it() {
         }
     }
 }
+
+#[test]
+fn maps_of_layout_3_whose_version_was_lost_are_still_ours() {
+    let scene = Scene::new(1);
+    scene.apply_first(1);
+    to_layout_3(&scene);
+    let maps = scene.vipnat.bpffs().join("maps");
+    fs::remove_file(maps.join("layout")).unwrap();
+    let printed = scene.apply_first(1);
+    assert!(printed.starts_with("~ state of another layout taken over: it has no"), "{printed}");
+    assert_eq!(scene.who(), "0");
+    to_layout_3(&scene);
+    fs::remove_file(maps.join("layout")).unwrap();
+    scene.vipnat.ok(["flush"]);
+    assert!(!scene.vipnat.bpffs().exists());
+}
+
+#[test]
+fn what_an_interrupted_command_of_layout_3_left_is_removed() {
+    let scene = Scene::new(1);
+    scene.apply_first(1);
+    to_layout_3(&scene);
+    // As if it was killed while it pinned its maps, of which `layout` came last but two.
+    let (bpffs, new) = (scene.vipnat.bpffs(), scene.vipnat.bpffs().join("new"));
+    let pins = scene.vipnat.bpffs().join("maps");
+    fs::create_dir(&new).unwrap();
+    for name in ["layout", "scope", "vips"] {
+        fs::remove_file(pins.join(name)).unwrap();
+    }
+    fs::rename(&pins, new.join("maps")).unwrap();
+    for name in ["progs", "apps"] {
+        fs::rename(bpffs.join(name), new.join(name)).ok();
+    }
+    let _ = fs::remove_dir_all(new.join("apps"));
+    scene.apply_first(1);
+    assert_eq!(scene.who(), "0");
+    assert!(!new.exists());
+}

@@ -22,7 +22,7 @@
 //! 10. Free the slots that an earlier command emptied.
 //!
 //! [`execute`](super::execute()) carries the steps out, on the maps of the kernel and on those in memory.
-//! The model in `tests/interleavings` carries out these same lists, and stops readers at each of their
+//! The model in `plan/tests/interleavings` carries out these same lists, and stops readers at each of their
 //! accesses. `seam.rs` there names each pair of neighbours: where the order matters, the model finds a
 //! connect that goes astray once the two change places.
 

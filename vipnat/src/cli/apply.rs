@@ -16,7 +16,7 @@ use super::{
     table::read_table,
 };
 use crate::{
-    follow::InvalidInput,
+    input::InvalidInput,
     reconcile::{MissingCgroup, Session},
 };
 

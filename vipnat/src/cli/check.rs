@@ -11,7 +11,7 @@ use super::{
     output::{print, warn},
     table::read_table,
 };
-use crate::follow::display_name;
+use crate::input::display_name;
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]

@@ -17,7 +17,7 @@ use super::{
     apply, attach, check, env, exec, export, flush, import, list, output::warn_escaped, run, vip,
 };
 use crate::{
-    follow::{InvalidInput, with_reasons},
+    input::{InvalidInput, with_reasons},
     kernel::process::{ClosedOutput, on_closed_output, tune_malloc},
     state::{name_index, pending_disconnects, run_dir, run_lock, state_path},
 };

@@ -92,8 +92,8 @@ fn describe_draining(connections: &Connections, until: SystemTime) -> String {
 
 /// The app, relationship and VIP of connections; then how many they are, and to which backend.
 fn describe_connections(connections: &Connections) -> (String, String) {
-    let Connections { departed, count: number } = connections;
-    let RemovedBackend { app, relationship, app_id: _, vip, backend } = departed;
+    let Connections { removed, count: number } = connections;
+    let RemovedBackend { app, relationship, app_id: _, vip, backend } = removed;
     let name = relationship.as_deref().unwrap_or("?");
     let backend = backend_list(&[(*backend, 1)], "", "");
     (format!("{app} {name} {vip}"), format!("{} to {backend}", count(*number, "connection")))

@@ -92,7 +92,7 @@ fn write_text(listing: &Listing, out: &mut dyn Write) -> io::Result<()> {
     let mut redirected = 0;
     for app in &listing.apps {
         let ListedApp { name, app_id, cgroups } = app;
-        writeln!(out, "{} ({}, scope {app_id})", shown(name), cgroup_list(cgroups))?;
+        writeln!(out, "{} ({}, app id {app_id})", shown(name), cgroup_list(cgroups))?;
         for vip in listing.vips(app) {
             redirected += vip.connections;
             let backends = backend_list(&vip.backends, "none", "  ");

@@ -26,9 +26,9 @@ use super::{
 };
 use crate::{
     follow::{
-        CgroupWatch, FileSource, FileWatch, Follower, Inbox, InvalidInput, Report, WatchEvent,
-        notify_manager,
+        CgroupWatch, FileSource, FileWatch, Follower, Inbox, Report, WatchEvent, notify_manager,
     },
+    input::InvalidInput,
     kernel::{
         process::{ClosedOutput, on_closed_output},
         worker::{Worker, within},

@@ -9,7 +9,7 @@ use vipnat_core::{
 };
 
 use super::output::warn;
-use crate::follow::{InvalidInput, display_name, exposed_passwords, parse_table};
+use crate::input::{InvalidInput, display_name, exposed_passwords, parse_table};
 
 /// Reads and checks a table; `-` is standard input. Warns if other users can read its passwords.
 pub(crate) fn read_table(path: &Path) -> Result<Table> {

@@ -8,7 +8,7 @@ use vipnat_core::{
 };
 
 use super::output::print_data;
-use crate::follow::InvalidInput;
+use crate::input::InvalidInput;
 
 /// Arguments of `vip`.
 #[derive(Debug, clap::Args)]

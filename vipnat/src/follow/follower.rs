@@ -15,7 +15,6 @@ use vipnat_core::{
 
 use super::{
     cgroup_watch::CgroupWatch,
-    error_text::with_reasons,
     file_watch::FileWatch,
     inbox::{Inbox, News},
     reading::Reading,
@@ -27,6 +26,7 @@ use super::{
     service_manager::notify_manager,
     source::FileSource,
 };
+use crate::input::with_reasons;
 use crate::{
     kernel::{error, worker::may_hang},
     reconcile::Session,

@@ -6,11 +6,10 @@ use anyhow::{Error, Result};
 use vipnat_core::table::Table;
 
 use super::{
-    exposed_passwords::exposed_passwords,
     file_watch::{FileWatch, WATCH_LIMIT},
     source::FileSource,
-    table_file::parse_table,
 };
+use crate::input::{exposed_passwords, parse_table};
 
 /// The result of reading the file.
 #[derive(Debug)]

@@ -8,10 +8,10 @@ use vipnat_core::table::Table;
 use super::{
     cgroup_watch::CgroupWatch,
     cgroup_watch_set::{CgroupChanges, CgroupWatchSet},
-    error_text::with_reasons,
     reporter::Reporter,
     retry,
 };
+use crate::input::with_reasons;
 use crate::{
     kernel::error,
     reconcile::{Applied, Drained, FollowedCgroups, MissingCgroup, Session},

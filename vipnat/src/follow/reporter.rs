@@ -4,7 +4,8 @@ use std::{mem, path::Path};
 
 use anyhow::Error;
 
-use super::{error_text::with_reasons, input_file::display_name, report::Report};
+use super::report::Report;
+use crate::input::{display_name, with_reasons};
 use crate::reconcile::{Applied, Connections};
 
 /// How many problems are reported between two reconciliations.

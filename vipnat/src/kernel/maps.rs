@@ -258,5 +258,5 @@ fn corrupt_map(map: &'static str) -> Error {
 fn entry(key: VipKey) -> String {
     let VipKey { app, vip, port, protocol, reserved: _ } = key;
     let (vip, protocol) = (Ipv4Addr::from(vip), protocol as u8);
-    format!("the entry of {vip} of scope {app}, port {port}, protocol {protocol}")
+    format!("the entry of {vip} of app id {app}, port {port}, protocol {protocol}")
 }

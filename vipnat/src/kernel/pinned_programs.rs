@@ -2,14 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use aya::programs::CgroupSockAddr;
-use aya_obj::ProgramSection;
+use aya::programs::{CgroupSockAddr, CgroupSockAddrAttachType as Hook};
 use vipnat_common::hooks::HOOKS;
 
 use super::{
     bpf_syscall,
     error::{Attempt as _, Result},
-    loader::object,
     pins::PROGRAMS,
 };
 
@@ -42,12 +40,37 @@ impl Programs {
     }
 }
 
-/// Opens the pinned program of a hook, to attach it where the object says.
+/// Opens the pinned program of a hook, to attach it there. It does not parse the object for that: a
+/// container waits for `vipnat attach`.
 pub(crate) fn open_program(path: &Path, hook: &str) -> Result<CgroupSockAddr> {
     let pin = path.join(PROGRAMS).join(hook);
-    let section = object().programs.get(hook).map(|program| &program.section);
-    let Some(ProgramSection::CgroupSockAddr { attach_type }) = section else {
-        panic!("the object has a sock_addr program {hook}");
-    };
-    CgroupSockAddr::from_pin(&pin, *attach_type).attempt(|| format!("open {}", pin.display()))
+    CgroupSockAddr::from_pin(&pin, attach_type(hook)).attempt(|| format!("open {}", pin.display()))
+}
+
+/// What aya calls the attach type of a hook.
+fn attach_type(hook: &str) -> Hook {
+    match hook {
+        "getpeername4" => Hook::GetPeerName4,
+        "getpeername6" => Hook::GetPeerName6,
+        "recvmsg4" => Hook::UDPRecvMsg4,
+        "recvmsg6" => Hook::UDPRecvMsg6,
+        "connect4" => Hook::Connect4,
+        "connect6" => Hook::Connect6,
+        "sendmsg4" => Hook::UDPSendMsg4,
+        _ => panic!("{hook} is no hook of vipnat"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aya_obj::generated::bpf_attach_type;
+
+    use super::*;
+
+    #[test]
+    fn aya_and_the_list_of_hooks_mean_the_same_attach_types() {
+        for (hook, number) in HOOKS {
+            assert_eq!(bpf_attach_type::from(attach_type(hook)) as u32, number, "{hook}");
+        }
+    }
 }

@@ -26,9 +26,14 @@ pub(crate) fn map_pin(path: &Path, name: &str) -> PathBuf {
 /// Maps that layout 3 had under other names, with the same values.
 const RENAMED: [(&str, &str); 2] = [("conns", "flows"), ("udp_flows", "datagrams")];
 
+/// Whether a map has this name, now or in layout 3.
+pub(crate) fn is_map(name: &str) -> bool {
+    MAP_NAMES.contains(&name) || RENAMED.iter().any(|(_, before)| *before == name)
+}
+
 /// Where a map is pinned that a new layout carries over: under its name, or under its name of layout 3.
-/// The kernel keeps the name that a map was made with. So bpftool shows such a map as `flows` or
-/// `datagrams` until `vipnat flush` and a new apply.
+/// The kernel keeps the name and the types that a map was made with. So bpftool shows such a map as `flows`
+/// or `datagrams`, and its fields by their former names, until `vipnat flush` and a new apply.
 pub(crate) fn carried_pin(path: &Path, name: &str) -> PathBuf {
     let pin = map_pin(path, name);
     let renamed = RENAMED.iter().find(|(now, _)| *now == name);

@@ -24,12 +24,11 @@ pub(crate) fn attach(
 ) -> Result<(Attached, Option<String>)> {
     preflight::check(Privilege::UsePins)?;
     let refused = |what: String| Err(Error::Refused(what));
-    let nothing = format!("no app {name:?}: nothing is applied; apply a table first");
     let Some(dir) = StateDir::open(&context.dir)? else {
-        return refused(nothing);
+        return Err(links::unknown(None, name));
     };
     if !staging::exists(&dir)? {
-        return refused(nothing);
+        return Err(links::unknown(None, name));
     }
     let tree = context.tree()?;
     let Some(below) = tree.below(path) else {
@@ -90,7 +89,7 @@ pub(crate) fn attach(
     }
     let again = || links::read_one(&dir, app.app_id, name, cgroup);
     let Some(here) = again()? else {
-        return refused(nothing);
+        return Err(links::unknown(None, name));
     };
     links::claim(&here, cgroup)?;
     let here = again()?.unwrap_or(here);

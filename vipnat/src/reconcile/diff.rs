@@ -147,7 +147,7 @@ fn mapping_changes(
     let changes = plan::changes(&observed.snapshot, mappings, plan).into_iter();
     let changes = changes.map(|MappingChange { app_id, vip, old, new }| {
         let app = apps.get(&app_id).copied();
-        let app = app.map_or_else(|| format!("(scope {app_id})"), str::to_owned);
+        let app = app.map_or_else(|| format!("(app id {app_id})"), str::to_owned);
         let relationship = desired.names.relationships(&app, vip);
         let relationship = relationship.or_else(|| observed.names.relationships(&app, vip));
         Change::Vip { app, relationship, vip, old, new }

@@ -66,7 +66,7 @@ pub(crate) fn flush_app(context: &Context, name: &str) -> Result<Flushed> {
             flushed.warn("remove its names from the list", &error);
         }
     }
-    if let Err(error) = disconnect::forget(context, &dir, |departed| departed.app == name) {
+    if let Err(error) = disconnect::forget(context, &dir, |removed| removed.app == name) {
         flushed.warn("remove its connections from the list of pending disconnects", &error);
     }
     // The directory goes last: without it, nothing else is found under the app's name.

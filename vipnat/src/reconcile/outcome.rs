@@ -66,7 +66,7 @@ impl Flushed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connections {
     /// The backend, and the VIP and app that led to it.
-    pub departed: RemovedBackend,
+    pub removed: RemovedBackend,
     /// How many there are.
     pub count: usize,
 }

@@ -141,7 +141,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// `Error::Refused` if no such app is applied, the cgroup does not
+    /// `Error::UnknownApp` if no such app is applied; `Error::Refused` if the cgroup does not
     /// exist, or `attach` gave it to another app.
     pub fn attach(&self, name: &str, path: &Path) -> Result<(Attached, Option<String>)> {
         attach_by_hand::attach(&self.context, name, path)
@@ -151,7 +151,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// `Error::Refused` if there is no such app; state of another
+    /// `Error::UnknownApp` if there is no such app; state of another
     /// layout; system calls that fail.
     pub fn cgroups_of(&self, name: &str) -> Result<LiveCgroups> {
         app_cgroups::cgroups_of(&self.context, name)

@@ -8,19 +8,19 @@ use super::app_dirs::parse_dir_name;
 use crate::kernel::{
     dir_names::names,
     error::Result,
-    pins::{APPS, LAYOUT_MAP, MAP_NAMES, MAPS, NEW, PROGRAMS},
+    pins::{APPS, LAYOUT_MAP, MAPS, NEW, PROGRAMS, is_map},
 };
 
 /// The whole path of an entry that vipnat did not make, if there is one.
 ///
 /// Beside a layout map, any map and program counts as vipnat's, perhaps of a later build. Without one, their
-/// names must be those that an interrupted command of this build leaves.
+/// names must be those that an interrupted command of this build or of layout 3 leaves.
 pub(super) fn unexpected_entry(path: &Path) -> Result<Option<String>> {
     let vouched = [path.join(MAPS), path.join(NEW).join(MAPS)]
         .iter()
         .any(|maps| maps.join(LAYOUT_MAP).exists());
     let hook = |name: &str| vouched || is_hook(name);
-    let map = |name: &str| vouched || MAP_NAMES.contains(&name);
+    let map = |name: &str| vouched || is_map(name);
     let app = |name: &str| parse_dir_name(name).is_some();
     let part = |name: &str| [MAPS, PROGRAMS].contains(&name);
     let top = |name: &str| part(name) || [APPS, NEW].contains(&name);

@@ -38,12 +38,12 @@ fn leave(old: &Table, new: &Table, heirs: &[(&str, &str)]) -> Vec<(u8, u16, OnBa
     let desired = Desired::without_cgroups(new);
     removed_backends(&[change("shop", old, new)], &desired, &NameIndex::of(old), &heirs)
         .into_iter()
-        .map(|(departed, policy)| {
+        .map(|(removed, policy)| {
             assert_eq!(
-                (departed.app.as_str(), departed.app_id, departed.vip),
+                (removed.app.as_str(), removed.app_id, removed.vip),
                 ("shop", AppId(1), VIP)
             );
-            (departed.backend.ip.octets()[3], departed.backend.port, policy)
+            (removed.backend.ip.octets()[3], removed.backend.port, policy)
         })
         .collect()
 }

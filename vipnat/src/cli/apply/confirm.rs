@@ -20,7 +20,7 @@ use crate::{
         describe::describe_all_ended,
         output::{print, warn, warn_escaped},
     },
-    follow::{InvalidInput, with_reasons},
+    input::{InvalidInput, with_reasons},
     kernel::process::{ClosedOutput, on_closed_output},
     reconcile::{Applied, Drained, Session},
 };

@@ -8,7 +8,7 @@ use crate::{
         describe::{describe_applied, describe_changes},
         output::{print, warn, warn_escaped},
     },
-    follow::with_reasons,
+    input::with_reasons,
     kernel::error,
     reconcile::Applied,
 };
@@ -23,7 +23,7 @@ pub(super) fn report(applied: Applied) -> Result<()> {
     print(if text.is_empty() { NOTHING } else { &text })?;
     fail_for(
         failed,
-        "not attached (errors above); their old state stays in force. Fix the cause and apply again",
+        "not attached (errors above); the old state stays in force there. Fix the cause and apply again",
     )
 }
 

@@ -7,7 +7,7 @@ use vipnat_core::table::{App, Table};
 
 use crate::{
     cli::output::print_data,
-    follow::{InvalidInput, cgroup_mount},
+    input::{InvalidInput, cgroup_mount},
 };
 
 /// Arguments of every import.

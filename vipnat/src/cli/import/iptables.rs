@@ -10,7 +10,7 @@ use vipnat_core::{
 use super::common::Common;
 use crate::{
     cli::output::warn_escaped,
-    follow::{InvalidInput, display_name, read_input},
+    input::{InvalidInput, display_name, read_input},
 };
 
 /// Arguments of `import iptables`.

@@ -9,7 +9,7 @@ use vipnat_core::{
 use super::common::Common;
 use crate::{
     cli::output::{warn, warn_escaped},
-    follow::{InvalidInput, display_name, read_input},
+    input::{InvalidInput, display_name, read_input},
 };
 
 /// Arguments of `import platform`.

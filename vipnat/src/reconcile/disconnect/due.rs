@@ -19,8 +19,8 @@ impl Due {
     /// Indexes them.
     pub(crate) fn new(drains: Vec<PendingDisconnect>) -> Self {
         let mut places: FxHashMap<_, Vec<_>> = FxHashMap::default();
-        for (place, PendingDisconnect { departed, .. }) in drains.iter().enumerate() {
-            places.entry((departed.app_id, departed.vip)).or_default().push(place);
+        for (place, PendingDisconnect { removed, .. }) in drains.iter().enumerate() {
+            places.entry((removed.app_id, removed.vip)).or_default().push(place);
         }
         Self { drains, places }
     }
@@ -47,7 +47,7 @@ impl StillDue {
     pub(crate) fn place(&self, due: &Due, record: &ConnRecord) -> Option<usize> {
         let places = due.places.get(&(record.app_id(), record.vip.into()))?;
         places.iter().copied().find(|place| {
-            self.is_due[*place] && due.drains[*place].departed.was_given(record, &self.mappings)
+            self.is_due[*place] && due.drains[*place].removed.was_given(record, &self.mappings)
         })
     }
 }

@@ -81,7 +81,7 @@ pub(crate) fn end(
     let Progress { counts, stay, .. } = progress;
     warnings.extend(stay.into_iter().map(|((place, why), count)| {
         let RemovedBackend { app, relationship, vip, backend, app_id: _ } =
-            &due.drains[place].departed;
+            &due.drains[place].removed;
         let name = relationship.as_deref().unwrap_or("?");
         let connections = if count == 1 { "connection" } else { "connections" };
         format!("app {app:?}: {count} {connections} to {} of {name} {vip} stay: {why}", backend.ip)
@@ -98,6 +98,6 @@ pub(crate) fn end(
     };
     let ended = due.drains.into_iter().zip(counts).filter(|(_, count)| *count > 0);
     let ended =
-        ended.map(|(PendingDisconnect { departed, .. }, count)| Connections { departed, count });
+        ended.map(|(PendingDisconnect { removed, .. }, count)| Connections { removed, count });
     (ended.collect(), next)
 }

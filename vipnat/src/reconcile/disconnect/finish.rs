@@ -38,7 +38,7 @@ pub(crate) fn finish(
     if !drains.is_empty() {
         let mappings = maps.snapshot_of_slots()?.mappings_of(drains.vips());
         drains.cancel_back(&mappings);
-        later.retain(|drain| !drain.departed.is_back(&mappings));
+        later.retain(|drain| !drain.removed.is_back(&mappings));
         kept = write(context, &drains, warnings) && kept;
     }
     Ok(DueDisconnects { due: drains.due_or_failed(clock.seconds()), later, kept })
@@ -78,8 +78,8 @@ fn count(
     }
     let drains = later.drains.into_iter().zip(counts).filter(|(_, count)| *count > 0);
     Ok(drains
-        .map(|(PendingDisconnect { departed, due, .. }, count)| {
-            (Connections { departed, count }, clock.shown(due))
+        .map(|(PendingDisconnect { removed, due, .. }, count)| {
+            (Connections { removed, count }, clock.shown(due))
         })
         .collect())
 }

@@ -82,7 +82,7 @@ pub(crate) fn still_due(context: &Context, due: &Due, kept: bool) -> Result<Opti
     let mappings = mappings_now(&dir, &maps, &pending)?;
     let pending = pending.ids();
     let is_due = |drain: &PendingDisconnect| {
-        pending.contains(&drain.id) && !drain.departed.is_back(&mappings)
+        pending.contains(&drain.id) && !drain.removed.is_back(&mappings)
     };
     let is_due = due.drains.iter().map(is_due).collect();
     Ok(Some(StillDue { is_due, mappings }))

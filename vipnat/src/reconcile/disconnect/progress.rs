@@ -88,7 +88,7 @@ impl Progress {
     /// The warnings about failures. `noted` tells whether the next command finds them in the file.
     pub(crate) fn warnings(&self, due: &Due, noted: bool) -> Vec<String> {
         let warning = |(reason, failure): (&String, &Failure)| {
-            let places = || failure.places.iter().map(|place| &due.drains[*place].departed);
+            let places = || failure.places.iter().map(|place| &due.drains[*place].removed);
             let next = if failure.never {
                 "They stay until their applications end them".to_owned()
             } else {
@@ -118,10 +118,10 @@ impl Progress {
 }
 
 /// The number of VIPs, and the first of them by name.
-fn whose<'a>(departed: impl Iterator<Item = &'a RemovedBackend>) -> String {
+fn whose<'a>(removed: impl Iterator<Item = &'a RemovedBackend>) -> String {
     let mut vips: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
     let mut names = BTreeMap::new();
-    for RemovedBackend { app, relationship, app_id: _, vip, backend } in departed {
+    for RemovedBackend { app, relationship, app_id: _, vip, backend } in removed {
         vips.entry((app, *vip)).or_default().insert(backend.ip);
         names.insert((app, *vip), relationship.as_deref().unwrap_or("?"));
     }
@@ -148,7 +148,7 @@ mod tests {
 
     fn due(vips: u8) -> Due {
         let drain = |number| {
-            let departed = RemovedBackend {
+            let removed = RemovedBackend {
                 app: "shop".to_owned(),
                 relationship: Some(format!("db{number}")),
                 app_id: AppId(1),
@@ -158,7 +158,7 @@ mod tests {
             let cgroups = Vec::new();
             PendingDisconnect {
                 id: Id::default(),
-                departed,
+                removed,
                 cgroups,
                 due: 0,
                 on_trial: false,

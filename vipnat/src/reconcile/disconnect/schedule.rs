@@ -58,16 +58,16 @@ pub(crate) fn schedule(
     }
     let mut later = Vec::new();
     let mount = context.tree().map(|tree| tree.mount().to_owned()).unwrap_or_default();
-    for (departed, policy) in removed_backends(changes, desired, names, &heirs) {
+    for (removed, policy) in removed_backends(changes, desired, names, &heirs) {
         let Some(due) = due_time(policy, trial, &clock) else {
             continue;
         };
-        let app = desired.apps.get(&departed.app);
+        let app = desired.apps.get(&removed.app);
         let cgroups: BTreeSet<_> = app.into_iter().flat_map(|app| app.cgroups.values()).collect();
         let cgroups = cgroups.into_iter().map(|path| mount.join(path)).collect();
         let on_trial = !trial.is_zero() && policy == OnBackendRemoved::Kill;
         let id = Id::default();
-        let drain = PendingDisconnect { id, departed, cgroups, due, on_trial, again: false };
+        let drain = PendingDisconnect { id, removed, cgroups, due, on_trial, again: false };
         if policy != OnBackendRemoved::Kill {
             later.push(drain.clone());
         }
@@ -110,11 +110,11 @@ pub(crate) fn forget_restored(context: &Context, restored: &Desired) -> Result<(
     let Some(dir) = StateDir::open(&context.dir)? else {
         return Ok(());
     };
-    let forgotten = forget(context, &dir, |departed| {
-        let app = restored.apps.get(&departed.app);
+    let forgotten = forget(context, &dir, |removed| {
+        let app = restored.apps.get(&removed.app);
         let mappings = app.into_iter().flat_map(|app| &app.mappings);
-        let mut mappings = mappings.filter(|mapping| mapping.vip == departed.vip);
-        mappings.any(|mapping| mapping.turns.contains(&departed.backend))
+        let mut mappings = mappings.filter(|mapping| mapping.vip == removed.vip);
+        mappings.any(|mapping| mapping.turns.contains(&removed.backend))
     });
     forgotten.attempt(|| "clear the list of pending disconnects".to_owned())
 }

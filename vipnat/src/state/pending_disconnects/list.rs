@@ -25,7 +25,7 @@ pub(crate) struct PendingDisconnect {
     pub id: Id,
     /// The backend, and the app and VIP that it was removed from.
     #[serde(flatten)]
-    pub departed: RemovedBackend,
+    pub removed: RemovedBackend,
     /// Whole paths of the app's cgroups. Their network namespaces have most or all of the connections.
     #[serde(with = "super::paths")]
     pub cgroups: Vec<PathBuf>,
@@ -58,7 +58,7 @@ impl PendingDisconnects {
 
     /// The app and the VIP of each removed backend.
     pub(crate) fn vips(&self) -> impl Iterator<Item = (AppId, Ipv4Addr)> {
-        self.0.iter().map(|PendingDisconnect { departed, .. }| (departed.app_id, departed.vip))
+        self.0.iter().map(|PendingDisconnect { removed, .. }| (removed.app_id, removed.vip))
     }
 
     /// Adds one.
@@ -97,12 +97,12 @@ impl PendingDisconnects {
 
     /// Removes those whose backend is back, by the mappings of their VIPs.
     pub(crate) fn cancel_back(&mut self, mappings: &Mappings) {
-        self.cancel(|departed| departed.is_back(mappings));
+        self.cancel(|removed| removed.is_back(mappings));
     }
 
     /// Removes those whose backend is back, as `stays` decides.
     pub(crate) fn cancel(&mut self, stays: impl Fn(&RemovedBackend) -> bool) {
-        self.0.retain(|drain| !stays(&drain.departed));
+        self.0.retain(|drain| !stays(&drain.removed));
     }
 
     /// Removes and returns those that are due. `now` is in seconds since the machine started.
@@ -132,7 +132,7 @@ pub(super) mod tests {
     pub(in crate::state::pending_disconnects) fn drain(number: u8, due: u64) -> PendingDisconnect {
         let backend = Backend { ip: Ipv4Addr::new(240, 0, 0, number), port: 0 };
         let vip = Ipv4Addr::new(169, 254, 37, 209);
-        let departed = RemovedBackend {
+        let removed = RemovedBackend {
             app: "shop".to_owned(),
             relationship: None,
             app_id: AppId(1),
@@ -142,7 +142,7 @@ pub(super) mod tests {
         let cgroups = vec!["/sys/fs/cgroup/shop".into()];
         PendingDisconnect {
             id: Id(number.into()),
-            departed,
+            removed,
             cgroups,
             due,
             on_trial: false,
@@ -164,7 +164,7 @@ pub(super) mod tests {
     #[test]
     fn a_backend_that_is_back_is_left_alone() {
         let mut drains = PendingDisconnects(vec![drain(1, 100), drain(2, 100)]);
-        drains.cancel(|departed| departed.backend.ip.octets()[3] == 1);
+        drains.cancel(|removed| removed.backend.ip.octets()[3] == 1);
         assert_eq!(drains, PendingDisconnects(vec![drain(2, 100)]));
     }
 
@@ -195,6 +195,6 @@ pub(super) mod tests {
         value.as_object_mut().unwrap().remove("id");
         let read = || serde_json::from_value::<PendingDisconnect>(value.clone()).unwrap();
         let (one, other) = (read(), read());
-        assert!(one.id != other.id && one.departed == other.departed);
+        assert!(one.id != other.id && one.removed == other.removed);
     }
 }

@@ -7,12 +7,13 @@ pub(super) struct Layer {
 }
 
 /// Imports point up in this list, never down.
-pub(super) const LAYERS: [Layer; 7] = [
+pub(super) const LAYERS: [Layer; 8] = [
     Layer { name: "vipnat-common", folder: "vipnat-common/src/" },
     Layer { name: "vipnat-core", folder: "vipnat-core/src/" },
     Layer { name: "kernel", folder: "vipnat/src/kernel/" },
     Layer { name: "state", folder: "vipnat/src/state/" },
     Layer { name: "reconcile", folder: "vipnat/src/reconcile/" },
+    Layer { name: "input", folder: "vipnat/src/input/" },
     Layer { name: "follow", folder: "vipnat/src/follow/" },
     Layer { name: "cli", folder: "vipnat/src/cli/" },
 ];

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use vipnat_core::table::Table;
 
-use super::input_file::{display_name, read_input};
+use super::file::{display_name, read_input};
 use crate::kernel::cgroup::Tree;
 
 /// Reads and checks a table; `-` is standard input.

@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 use vipnat_core::{table::Table, text::names_a_secret};
 
-use super::input_file::display_name;
+use super::file::display_name;
 
 /// Returns a warning if the table has passwords, and users other than its owner can read its file.
 pub(crate) fn exposed_passwords(file: &Path, table: &Table) -> Option<String> {

@@ -1,0 +1,13 @@
+//! Reads what a user names: files, standard input, tables. Wrong input is an error of its own kind.
+
+mod error_text;
+mod exposed_passwords;
+mod file;
+mod table;
+
+pub(crate) use self::{
+    error_text::{InvalidInput, with_reasons},
+    exposed_passwords::exposed_passwords,
+    file::{display_name, read_input},
+    table::{cgroup_mount, parse_table},
+};
