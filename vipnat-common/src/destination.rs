@@ -1,8 +1,8 @@
-//! A call as a hook sees it: the destination that the application wants, and its socket.
+//! A call as a hook sees it: the destination that the application asks for, and its socket.
 
 use crate::abi::{AppId, Protocol, VIP_RANGE};
 
-/// Where an application wants to connect to, or to send a datagram to.
+/// The address to which an application connects or sends a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Destination {
     /// The app, from the cgroup's storage; never [`AppId::NONE`].
@@ -13,7 +13,7 @@ pub struct Destination {
     pub port: u16,
     /// Protocol of the socket.
     pub protocol: Protocol,
-    /// It connects; otherwise it sends a datagram.
+    /// Whether the call is a connect; otherwise it sends a datagram.
     pub connect: bool,
 }
 
@@ -24,8 +24,8 @@ impl Destination {
         self.ip[..2] == VIP_RANGE
     }
 
-    /// A UDP `connect` to port 0 can't lead to traffic. Resolvers do it to see which source address the
-    /// route would give (`getaddrinfo` of glibc).
+    /// A UDP `connect` to port 0 can't lead to traffic. Resolvers use it to learn the source address of the
+    /// route (`getaddrinfo` of glibc).
     #[inline(always)]
     pub(crate) fn is_route_probe(&self) -> bool {
         self.port == 0 && self.is_udp_connect()
@@ -37,21 +37,21 @@ impl Destination {
     }
 }
 
-/// What a hook knows of the socket.
+/// The state of a socket, as far as a hook needs it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Socket {
     /// Its own port, host byte order; 0 if it has none yet.
     pub local_port: u16,
     /// Whether it is connected.
     pub connected: bool,
-    /// To which address, network byte order.
+    /// The address of its peer, network byte order.
     pub peer: [u8; 4],
-    /// To which port, host byte order.
+    /// The port of its peer, host byte order.
     pub peer_port: u16,
 }
 
 impl Socket {
-    /// Whether the socket is connected to this very address and port.
+    /// Whether the socket is connected to exactly this address and port.
     #[inline(always)]
     pub fn is_connected_to(&self, to: &Destination) -> bool {
         self.connected && self.peer == to.ip && self.peer_port == to.port

@@ -1,7 +1,7 @@
-//! The hooks of vipnat: one eBPF program each, with the name of its hook.
+//! The hooks of vipnat. Each is one eBPF program with the name of its hook.
 
 /// The name of each hook, as bpftool shows it, and its `enum bpf_attach_type`. vipnat attaches them in
-/// this order: hooks that show an application the VIP come before hooks that connect it to a backend.
+/// this order: first the hooks that show the VIP, then those that connect to a backend.
 pub const HOOKS: [(&str, u32); 7] = [
     ("getpeername4", 29),
     ("getpeername6", 30),

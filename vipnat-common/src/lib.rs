@@ -1,15 +1,15 @@
-//! Shared by the hooks and user space: the values in the maps ([`abi`]), the decision for each connection
-//! ([`mod@decide`]), and the flows of UDP sockets ([`flow`]).
+//! Code that the hooks and user space share: the values in the maps ([`abi`]), the decision for each
+//! connection ([`mod@decide`]), and the flows of UDP sockets ([`flow`]).
 //!
 //! Nothing here does I/O. The hooks run [`decide()`] over the kernel's maps, and tests run the same
 //! code over maps in memory. Modules import downwards only:
 //!
 //! ```text
 //! decide        flow::rebind       a new connection; a UDP flow that goes on
-//!       outlined                   parts that the kernel's side makes functions of their own
+//!       outlined                   the parts that are separate functions in the hooks
 //! lookup   flow::{relocate, table} find an entry; find a slot again; the flows of one socket
-//!     maps     flow::record        raw reads of the maps; what a socket keeps of a connect
-//! verdict   destination   ticks    where a connect goes, where it wants to go, coarse time
+//!     maps     flow::record        raw reads of the maps; the record of a connect in a socket
+//! verdict   destination   ticks    the answer, the destination asked for, coarse time
 //!         abi         hooks        keys and values of the maps; the names of the hooks
 //! ```
 

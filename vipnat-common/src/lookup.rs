@@ -1,4 +1,4 @@
-//! One attempt to find the entry of a destination and take its turn; the maps may change meanwhile.
+//! One attempt to find the entry of a destination and take its turn. The maps may change meanwhile.
 
 use crate::{
     abi::{ANY_PORT, Protocol, Range, Slot, SlotFlags, VipKey},
@@ -12,24 +12,24 @@ use crate::{
 pub enum Lookup {
     /// Where the connect goes.
     Verdict(Verdict),
-    /// Nothing there for this destination.
+    /// There is no entry for this destination.
     Miss,
-    /// Something changed underneath.
+    /// The maps changed during the attempt.
     Changed,
 }
 
-/// The entry that a key leads to.
+/// The entry that a lookup of a key finds.
 enum Found {
     /// No entry.
     Nothing,
-    /// The entry and its first slot, which is the key's own.
+    /// The entry and its first slot, whose owner is the key.
     Entry(Range, Slot),
-    /// The entry led to a slot of another key: it changed while it was read.
+    /// The entry pointed to a slot of another key: it changed while it was read.
     Changed,
 }
 
-/// One attempt, of the [`MAX_LOOKUPS`](crate::decide::MAX_LOOKUPS) that
-/// [`decide()`](crate::decide::decide) makes at most.
+/// One attempt. [`decide()`](crate::decide::decide) makes at most
+/// [`MAX_LOOKUPS`](crate::decide::MAX_LOOKUPS).
 #[inline(always)]
 pub fn lookup_once<M: Maps>(maps: &M, to: &Destination) -> Lookup {
     match find_entry(maps, to) {
@@ -44,7 +44,7 @@ pub fn lookup_once<M: Maps>(maps: &M, to: &Destination) -> Lookup {
 /// The entry for a destination.
 #[inline(always)]
 fn find_entry<M: Maps>(maps: &M, to: &Destination) -> Found {
-    // Every VIP has a head entry: one lookup distinguishes a VIP from any other address.
+    // Every VIP has a head entry: one lookup tells a VIP from any other address.
     let found = find(maps, &VipKey::head(to.app, to.ip));
     match &found {
         Found::Entry(_, slot) if slot.has(SlotFlags::LIMITED) => find_limited(maps, to),
@@ -78,7 +78,7 @@ fn find<M: Maps>(maps: &M, key: &VipKey) -> Found {
 /// The entries that may serve a destination of a limited VIP, most specific first.
 #[inline(always)]
 pub(crate) fn limited_keys(to: &Destination) -> [VipKey; 3] {
-    // With port 0 it would be the head.
+    // With port 0, any protocol would be the head entry.
     let any_protocol = if to.port == ANY_PORT { to.protocol } else { Protocol::Any };
     [
         VipKey::new(to.app, to.ip, to.port, to.protocol),
@@ -87,17 +87,17 @@ pub(crate) fn limited_keys(to: &Destination) -> [VipKey; 3] {
     ]
 }
 
-/// Takes the turn of an entry whose first slot was found to be its own.
+/// Takes a turn of an entry whose first slot has the right owner.
 #[inline(always)]
 fn choose<M: Maps>(maps: &M, to: &Destination, range: Range, first: Slot) -> Option<Verdict> {
     if first.has(SlotFlags::UNREACHABLE) {
         return Some(Verdict::Unreachable);
     }
-    // A count of 0 is never written; the verifier still wants to be told.
+    // vipnat never writes a count of 0, but the verifier needs this check.
     if range.count == 0 {
         return None;
     }
-    // Also where there is one slot only, or chance decides: the cursor counts connections.
+    // Take a turn even if there is only one slot, or the choice is random: the cursor counts connections.
     let turn = if to.is_route_probe() {
         maps.peek_turn(first.cursor, Count::UdpConnects)?
     } else if to.is_udp_connect() {
@@ -112,8 +112,8 @@ fn choose<M: Maps>(maps: &M, to: &Destination, range: Range, first: Slot) -> Opt
         let index = range.first.wrapping_add((number % u64::from(range.count)) as u32);
         (index, maps.slot(index)?)
     };
-    // The owner of the first slot shows that the list is the key's own; this one, that the turn is in
-    // the list.
+    // The owner of the first slot shows that the list belongs to the key. This owner shows that the chosen
+    // slot is in the list.
     if slot.owner != first.owner || slot.has(SlotFlags::LIMITED.union(SlotFlags::UNREACHABLE)) {
         return None;
     }
@@ -125,7 +125,7 @@ fn choose<M: Maps>(maps: &M, to: &Destination, range: Range, first: Slot) -> Opt
     }))
 }
 
-/// The port to go to at a backend.
+/// The port of a backend to which this call goes.
 #[inline(always)]
 pub(crate) fn backend_port(slot: &Slot, to: &Destination) -> u16 {
     // A probe keeps port 0: with another port, the kernel would show a peer (`inet_getname`).

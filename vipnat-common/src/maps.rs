@@ -1,8 +1,8 @@
-//! The raw reads that a decision needs: the hooks give it the kernel's maps, tests give it theirs.
+//! The raw reads that a decision needs. The hooks give it the kernel's maps, tests give it their own.
 
 use crate::abi::{Range, Slot, VipKey};
 
-/// Which count of a [`Cursor`](crate::abi::Cursor).
+/// One of the two counts of a [`Cursor`](crate::abi::Cursor).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Count {
     /// [`Cursor::turns`](crate::abi::Cursor::turns)
@@ -13,15 +13,14 @@ pub enum Count {
 
 /// The maps, as far as the decision needs them.
 pub trait Maps {
-    /// The entry of `key` in `vips`. What it returns may belong to another key by then.
+    /// The entry of `key` in `vips`. The returned value may belong to another key by then.
     fn entry(&self, key: &VipKey) -> Option<Range>;
     /// The slot at `index` of `backends`; `None` beyond the end of the map.
     fn slot(&self, index: u32) -> Option<Slot>;
-    /// Adds one to a count of a cursor and returns the count of before; `None` beyond the end of the
-    /// map.
+    /// Adds one to a count of a cursor and returns the old count; `None` beyond the end of the map.
     fn take_turn(&self, cursor: u32, count: Count) -> Option<u64>;
-    /// What [`Maps::take_turn`] would return, without taking the turn.
+    /// The value that [`Maps::take_turn`] would return. Takes no turn.
     fn peek_turn(&self, cursor: u32, count: Count) -> Option<u64>;
-    /// Any number, each as likely as the others.
+    /// A random number; all numbers are equally likely.
     fn random(&self) -> u32;
 }

@@ -1,5 +1,5 @@
-//! The parts of a decision that the kernel's side makes functions of their own, which the verifier
-//! checks once instead of on each way that leads to them. Elsewhere they are inlined.
+//! The parts of a decision that are separate functions in the hooks. The verifier checks each once, instead
+//! of on each path that leads to it. Elsewhere they are inlined.
 
 use crate::{
     abi::{UdpFlow, UdpFlows},

@@ -1,4 +1,4 @@
-//! Maps in memory that tests fill, and what an application would notice of a verdict.
+//! Maps in memory that tests fill, and the effect of a verdict that an application notices.
 
 extern crate std;
 
@@ -33,7 +33,7 @@ pub(crate) struct Simulated {
 }
 
 impl Simulated {
-    /// Adds an entry with slots of these backends; the last byte of the address tells them apart.
+    /// Adds an entry with slots of these backends. The number is the last byte of a backend's address.
     pub(crate) fn add(&mut self, key: VipKey, backends: &[(u8, u16)], flags: SlotFlags) -> Range {
         let range = Range { first: self.slots.len() as u32, count: backends.len() as u32 };
         let cursor = u32::from(key.vip[3]);
@@ -90,7 +90,7 @@ pub(crate) fn to(app: u32, ip: [u8; 4], port: u16, protocol: Protocol) -> Destin
     Destination { app: AppId(app), ip, port, protocol, connect: true }
 }
 
-/// What an application would notice of a verdict.
+/// The effect of a verdict that an application notices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
     Pass,
@@ -115,7 +115,7 @@ pub(crate) fn decided(maps: &Simulated, to: Destination) -> Seen {
 
 impl Outlined for Simulated {}
 
-/// The VIP's head key of an app.
+/// The key of an app's head entry for a VIP.
 pub(crate) fn head(app: u32, vip: [u8; 4]) -> VipKey {
     VipKey::head(AppId(app), vip)
 }

@@ -1,13 +1,13 @@
-//! The answer of a decision: leave the call alone, redirect it, or refuse it.
+//! The answer of a decision: leave the call alone, redirect it, refuse it, or let the application retry.
 
 use crate::abi::SlotFlags;
 
-/// What to do with a connect or a datagram.
+/// The action for a connect or a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Not a VIP of this app, or not on this port or protocol: leave it alone.
     Pass,
-    /// Go there instead.
+    /// Go to this backend instead.
     Redirect(Target),
     /// A VIP without backends: fail at once with `EHOSTUNREACH`.
     Unreachable,
@@ -16,22 +16,22 @@ pub enum Verdict {
     Retry,
 }
 
-/// Where a [`Verdict::Redirect`] goes.
+/// The destination of a [`Verdict::Redirect`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The backend's address, network byte order.
     pub ip: [u8; 4],
-    /// The slot that named it.
+    /// The slot that named the backend.
     pub slot: u32,
-    /// The backend's port, or the one asked for, host byte order.
+    /// The backend's port, or the port of the call, host byte order.
     pub port: u16,
-    /// [`SlotFlags::STRICT`] or nothing: UDP flows stay there even when the table no longer has it.
+    /// [`SlotFlags::STRICT`] or nothing: UDP flows keep the backend even after it leaves the table.
     pub flags: SlotFlags,
 }
 
 impl Target {
-    /// Whether UDP flows stay there even when the table no longer has it.
+    /// Whether UDP flows keep the backend even after it leaves the table.
     #[inline(always)]
     pub const fn is_strict(&self) -> bool {
         self.flags.intersects(SlotFlags::STRICT)

@@ -1,11 +1,11 @@
-//! The destination in a `bpf_sock_addr`, read and written the way the verifier wants it.
+//! The destination in a `bpf_sock_addr`. The verifier dictates how it is read and written.
 
 use aya_ebpf::{
     bindings::bpf_sock_addr, helpers::bpf_ktime_get_coarse_ns, programs::SockAddrContext,
 };
 use vipnat_common::{Protocol, Socket, Ticks};
 
-/// The address of the context that a hook reads and writes.
+/// The address field of the context that a hook reads and writes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Family {
     /// `user_ip4`.
@@ -54,7 +54,7 @@ pub(crate) fn port(ctx: &SockAddrContext) -> u16 {
 /// IPv4-mapped one already.
 #[inline(always)]
 pub(crate) fn set(ctx: &SockAddrContext, family: Family, ip: [u8; 4], port: u16) {
-    // Volatile, or LLVM keeps a pointer to the field from an earlier load, which the verifier refuses:
+    // Volatile: otherwise LLVM keeps a pointer to the field from an earlier load, which the verifier refuses:
     // "dereference of modified ctx ptr R1 off=4 disallowed".
     // SAFETY: a field of a reference.
     let addr = unsafe { (&raw const ctx.sock_addr).read_volatile() };
@@ -71,7 +71,7 @@ pub(crate) fn set(ctx: &SockAddrContext, family: Family, ip: [u8; 4], port: u16)
     }
 }
 
-/// The protocol of the socket. Sockets without connect-time hooks never get here.
+/// The protocol of the socket. Only sockets with connect-time hooks get here.
 #[inline(always)]
 pub(crate) fn protocol(ctx: &SockAddrContext) -> Protocol {
     // SAFETY: the kernel passes a valid context.
@@ -97,7 +97,7 @@ pub(crate) fn socket(ctx: &SockAddrContext) -> Socket {
     }
 }
 
-/// Now. A call, so only where it matters.
+/// The current time. This is a helper call, so use it only where it matters.
 #[inline(always)]
 pub(crate) fn now() -> Ticks {
     // SAFETY: no arguments.

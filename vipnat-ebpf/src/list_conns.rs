@@ -1,5 +1,6 @@
-//! An iterator over the sockets that have a record in the map `conns`, in all network namespaces: writes
-//! a [`SocketRecord`] for each. An object of its own, since it is loaded only to list or end connections.
+//! An iterator over the sockets that have a record in the map `conns`, in all network namespaces. It writes
+//! a [`SocketRecord`] for each. It is an object of its own, which vipnat loads only to list or end
+//! connections.
 
 #![no_std]
 #![no_main]
@@ -16,7 +17,7 @@ use vipnat_common::{
     abi::{SocketFields, SocketOffsets, SocketRecord},
 };
 
-/// Written by the loader before the program is loaded. The verifier then takes each for a constant, and
+/// The loader writes these before it loads the program. So the verifier takes each for a constant, and
 /// compares each read with the kernel's own types.
 #[unsafe(no_mangle)]
 static OFFSETS: SocketOffsets = SocketOffsets {
@@ -39,9 +40,9 @@ static OFFSETS: SocketOffsets = SocketOffsets {
 struct Context {
     meta: *const Meta,
     map: *const c_void,
-    /// Null after the last one.
+    /// Null in the call after the last socket.
     socket: *const u8,
-    /// Null after the last one; the record that the socket has in the map.
+    /// The record that the socket has in the map; null in the call after the last socket.
     value: *const ConnRecord,
 }
 
@@ -51,12 +52,13 @@ struct Meta {
     seq: *mut seq_file,
 }
 
-/// Called for each socket, and once after the last. Goes on in any case: if there is no room for its
-/// output, the kernel calls it again for the same socket (`bpf_seq_read` in kernel/bpf/bpf_iter.c).
+/// The kernel calls this for each socket, and once after the last. It returns 0 in any case. If there is no
+/// room for the output, the kernel calls it again for the same socket (`bpf_seq_read` in
+/// kernel/bpf/bpf_iter.c).
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/bpf_sk_storage_map")]
 extern "C" fn list_conns(ctx: *const Context) -> i32 {
-    // SAFETY: the kernel passes a valid context, in which what is not null is valid.
+    // SAFETY: the kernel passes a valid context. Its pointers are null or valid.
     unsafe {
         let (socket, value) = ((*ctx).socket, (*ctx).value);
         if socket.is_null() || value.is_null() {
@@ -81,11 +83,11 @@ extern "C" fn list_conns(ctx: *const Context) -> i32 {
 ///
 /// # Safety
 ///
-/// It must be a `struct sock`, as the kernel hands it to an iterator.
+/// `socket` must be a `struct sock`, as the kernel passes it to an iterator.
 #[inline(always)]
 unsafe fn fields(socket: *const u8) -> SocketFields {
-    // SAFETY: the offsets are those of the kernel's types, and reads at them are checked when the program
-    // is loaded.
+    // SAFETY: the offsets are those of the kernel's types. The verifier checks the reads at them when the
+    // program is loaded.
     unsafe {
         let namespace: *const u8 = read(socket, &raw const OFFSETS.namespace);
         SocketFields {
@@ -105,14 +107,14 @@ unsafe fn fields(socket: *const u8) -> SocketFields {
     }
 }
 
-/// Reads a field at once: reads of neighbours that the compiler joins would be refused.
+/// Reads a field in one piece. The verifier would refuse reads of neighbours that the compiler joins.
 #[inline(always)]
 unsafe fn read<T>(of: *const u8, offset: *const u32) -> T {
-    // SAFETY: see `fields`; what the kernel aligns is aligned.
+    // SAFETY: see `fields`. The kernel aligns these fields.
     unsafe { read_volatile(of.add(read_volatile(offset) as usize).cast()) }
 }
 
-/// Reads an IPv6 address, which the kernel's types let one read by its four words.
+/// Reads an IPv6 address. The kernel's types allow only reads of its four words.
 #[inline(always)]
 unsafe fn address(socket: *const u8, offset: *const u32) -> [u8; 16] {
     let mut words = [0u32; 4];

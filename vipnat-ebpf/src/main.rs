@@ -1,7 +1,7 @@
 //! The hooks of vipnat. Each entry here calls a module of `hooks`, which asks `vipnat_common` for the decision.
 //!
-//! A hook returns 1 to let the call go on with the address that the context then holds. It returns 0 to fail the
-//! call with the error set by `bpf_set_retval` (kernel 6.1). Modules import downwards only:
+//! A hook returns 1 to let the call go on with the address that the context then holds. It returns 0 to
+//! fail the call with the error set by `bpf_set_retval` (kernel 6.1). Modules import downwards only:
 //!
 //! ```text
 //! hooks          one module for each kind of hook: connect, sendmsg, recvmsg, getpeername
@@ -27,13 +27,13 @@ mod verdict;
 
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 
-/// `connect` of an AF_INET address, TCP, UDP and ping sockets.
+/// `connect` to an AF_INET address, of TCP, UDP and ping sockets.
 #[cgroup_sock_addr(connect4)]
 pub(crate) fn connect4(ctx: SockAddrContext) -> i32 {
     hooks::connect::connect(&ctx, ctx::Family::V4)
 }
 
-/// `connect` of an AF_INET6 address; only `::ffff:a.b.c.d` concerns us.
+/// `connect` to an AF_INET6 address. vipnat translates only `::ffff:a.b.c.d`.
 #[cgroup_sock_addr(connect6)]
 pub(crate) fn connect6(ctx: SockAddrContext) -> i32 {
     hooks::connect::connect(&ctx, ctx::Family::V6)
@@ -45,25 +45,25 @@ pub(crate) fn sendmsg4(ctx: SockAddrContext) -> i32 {
     hooks::sendmsg::sendmsg(&ctx, ctx::Family::V4)
 }
 
-/// The source of a datagram on an AF_INET socket, for a caller that asks for it.
+/// The source of a datagram on an AF_INET socket, for a caller that asks for the source.
 #[cgroup_sock_addr(recvmsg4)]
 pub(crate) fn recvmsg4(ctx: SockAddrContext) -> i32 {
     hooks::recvmsg::recvmsg(&ctx, ctx::Family::V4)
 }
 
-/// The source of a datagram on an AF_INET6 socket; only `::ffff:a.b.c.d` concerns us.
+/// The source of a datagram on an AF_INET6 socket. vipnat translates only `::ffff:a.b.c.d`.
 #[cgroup_sock_addr(recvmsg6)]
 pub(crate) fn recvmsg6(ctx: SockAddrContext) -> i32 {
     hooks::recvmsg::recvmsg(&ctx, ctx::Family::V6)
 }
 
-/// `getpeername` of an AF_INET socket. Also runs inside `accept`.
+/// `getpeername` of an AF_INET socket. `accept` runs it too.
 #[cgroup_sock_addr(getpeername4)]
 pub(crate) fn getpeername4(ctx: SockAddrContext) -> i32 {
     hooks::getpeername::getpeername(&ctx, ctx::Family::V4)
 }
 
-/// `getpeername` of an AF_INET6 socket. Also runs inside `accept`.
+/// `getpeername` of an AF_INET6 socket. `accept` runs it too.
 #[cgroup_sock_addr(getpeername6)]
 pub(crate) fn getpeername6(ctx: SockAddrContext) -> i32 {
     hooks::getpeername::getpeername(&ctx, ctx::Family::V6)
@@ -75,8 +75,8 @@ fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-/// The helpers used are open to GPL-compatible programs; "Dual MIT/GPL" is the licence string of
-/// the kernel's list that covers MIT (include/linux/license.h).
+/// The helpers used here are open to GPL-compatible programs. "Dual MIT/GPL" is the licence string in the
+/// kernel's list that covers MIT (include/linux/license.h).
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,4 +1,4 @@
-//! The pinned maps, under the names that `bpftool` and the loader use: raw reads, no decision.
+//! The pinned maps, under the names that `bpftool` and the loader use. Only raw reads, no decision.
 
 use core::{
     intrinsics::{AtomicOrdering, atomic_xadd},
@@ -38,13 +38,13 @@ pub(crate) static UDP_FLOWS: SkStorage<UdpFlows> = SkStorage::new();
 #[btf_map(name = "counters")]
 static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
 
-/// Read by the loader alone.
+/// Only the loader reads this map.
 #[btf_map(name = "layout")]
 static LAYOUT: Array<Layout, 1> = Array::new();
 
-/// Cgroup storage keyed by the cgroup id alone, so that all hooks of a cgroup share one value and
-/// one write switches them all (kernel 5.9). aya's own type has the older key, with the attach
-/// type in it, and so one value for each hook.
+/// Cgroup storage keyed by the cgroup id alone (kernel 5.9). All hooks of a cgroup share one value, and one
+/// write switches them all. aya's own type has the older key, which contains the attach type. It has
+/// one value for each hook.
 #[repr(C)]
 struct SharedCgroupStorage<V> {
     r#type: *const [i32; BPF_MAP_TYPE_CGROUP_STORAGE_DEPRECATED as usize],
@@ -54,7 +54,7 @@ struct SharedCgroupStorage<V> {
     map_flags: *const [i32; 0],
 }
 
-// SAFETY: the pointers only carry types into BTF; they are null and nobody follows them.
+// SAFETY: the pointers only carry types into BTF. They are null, and no program follows them.
 unsafe impl<V> Sync for SharedCgroupStorage<V> {}
 
 impl<V> SharedCgroupStorage<V> {
@@ -69,7 +69,7 @@ impl<V> SharedCgroupStorage<V> {
     }
 }
 
-/// The app of the cgroup that the running link is attached to; [`AppId::NONE`] if translation is off.
+/// The app of the cgroup to which the running link is attached; [`AppId::NONE`] if translation is off.
 #[inline(always)]
 pub(crate) fn app() -> AppId {
     // SAFETY: the helper returns the storage of the link, never null, as large as its map's value.
@@ -84,21 +84,21 @@ pub(crate) fn app() -> AppId {
 #[inline(always)]
 pub(crate) fn count(field: impl FnOnce(*mut Counters) -> *mut u64) {
     if let Some(counters) = COUNTERS.get_ptr_mut(0) {
-        // SAFETY: the pointer is into the map's value. Atomic, because a program can be preempted
-        // by another on the same CPU: only migration is off while it runs.
+        // SAFETY: the pointer is into the map's value. Atomic, because another program can preempt this one
+        // on the same CPU: the kernel only disables migration while a program runs.
         unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(field(counters), 1) };
     }
 }
 
-/// The maps of the running kernel.
+/// The maps in the running kernel.
 pub(crate) struct KernelMaps;
 
 impl Maps for KernelMaps {
     #[inline(always)]
     fn entry(&self, key: &VipKey) -> Option<Range> {
         let range = VIPS.get_ptr(key)?;
-        // SAFETY: a pointer from a lookup stays readable while the program runs; what it holds may
-        // become another key's, so it is read once, in one piece.
+        // SAFETY: a pointer from a lookup stays readable while the program runs. Its value may become that of
+        // another key, so it is read once, in one piece.
         let word = unsafe { range.cast::<u64>().read_volatile() };
         Some(zerocopy::transmute!(word))
     }

@@ -1,4 +1,4 @@
-//! Reads and writes the values that a socket keeps: its connection record, and its UDP flows.
+//! Reads and writes the values that a socket keeps: its connection record and its UDP flows.
 
 use core::ptr::{addr_of_mut, null_mut};
 
@@ -19,16 +19,16 @@ use crate::{
     subprograms, verdict,
 };
 
-/// Whether the kernel has MPTCP; without, the verifier refuses the helper that asks for its sockets. The
-/// loader writes it before the verifier reads it.
+/// Whether the kernel has MPTCP. Without it, the verifier refuses the helper that finds MPTCP sockets. The
+/// loader writes this value before it loads the programs.
 #[unsafe(no_mangle)]
 static MPTCP: u32 = 0;
 
-// Every hook that reads or writes these runs under the socket's lock, and the hooks of an MPTCP socket's
-// subflow run under both locks, so no other program has them meanwhile. References to them live only until
-// the next call of a function that writes.
+// Every hook that reads or writes these runs under the socket's lock. The hooks of an MPTCP socket's
+// subflow run under both locks. So no other program uses the values meanwhile. References to them live only
+// until the next call of a function that writes.
 
-/// The record of the last connect of the very socket whose hook runs, if that was to a VIP.
+/// The record of the last connect of the socket whose hook runs, if the socket has one.
 #[inline(always)]
 #[expect(clippy::mut_from_ref, reason = "see above")]
 pub(crate) fn own_record(ctx: &SockAddrContext) -> Option<&mut ConnRecord> {
@@ -36,10 +36,11 @@ pub(crate) fn own_record(ctx: &SockAddrContext) -> Option<&mut ConnRecord> {
     unsafe { storage(&CONNS, own_socket(ctx), 0).as_mut() }
 }
 
-/// Whether the record of a UDP socket is that of its peer, which has this address and port. A connect that
-/// fails leaves the socket connected to where it was, but has replaced the record. It is put back then.
+/// Whether the record of a UDP socket is that of its peer, which has this address and port. A failed connect
+/// has replaced the record, but leaves the socket connected as before. This function then restores the
+/// record.
 ///
-/// Not for hooks of connect: an app below may have written the record just now.
+/// Not for connect hooks: an app below may have written the record just now.
 #[inline(always)]
 pub(crate) fn ensure_record_of_peer(
     ctx: &SockAddrContext,
@@ -57,7 +58,7 @@ pub(crate) fn ensure_record_of_peer(
     true
 }
 
-/// The flow through which a UDP socket whose last connect failed is connected to this address and port.
+/// The flow through which a UDP socket is connected to this address and port, after its last connect failed.
 #[inline(always)]
 pub(crate) fn peer_flow(ctx: &SockAddrContext, ip: [u8; 4], port: u16) -> Option<UdpFlow> {
     let flows = udp_flows(ctx)?;
@@ -75,10 +76,10 @@ pub(crate) fn store_record(ctx: &SockAddrContext, record: &ConnRecord) {
     }
 }
 
-/// Records that the socket connects to an address that is no VIP, if this app had recorded a connect.
+/// Records that the socket connects to an address that is no VIP, if this app has recorded a connect before.
 ///
-/// Not for MPTCP, where more subflows connect to the peer later on, which this can't tell from the first.
-/// An outdated record shows only if the socket then connects to the same backend itself.
+/// Not for MPTCP: more subflows connect to the peer later, and the hook can't tell them from the first. An
+/// outdated record shows only if the socket then connects to the same backend itself.
 #[inline(always)]
 pub(crate) fn record_direct_peer(ctx: &SockAddrContext, to: &Destination) {
     // SAFETY: null, or as large as a ConnRecord; see above.
@@ -100,7 +101,7 @@ pub(crate) fn udp_flows(ctx: &SockAddrContext) -> Option<&mut UdpFlows> {
     unsafe { storage(&UDP_FLOWS, own_socket(ctx), 0).as_mut() }
 }
 
-/// A datagram goes on as the flow that it belongs to: [`UdpFlows::continue_flow`].
+/// Sends a datagram on as the flow to which it belongs: [`UdpFlows::continue_flow`].
 #[inline(always)]
 pub(crate) fn continue_flow(
     ctx: &SockAddrContext,
@@ -144,19 +145,19 @@ pub(crate) fn count_unrecorded() {
     maps::count(|c| unsafe { addr_of_mut!((*c).unrecorded) });
 }
 
-/// The socket whose hook runs.
+/// The socket for which the hook runs.
 #[inline(always)]
 fn own_socket(ctx: &SockAddrContext) -> *mut c_void {
     // SAFETY: the kernel passes a valid context.
     unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk.cast() }
 }
 
-/// The socket that the application has: `connect` of an MPTCP socket runs the hook of its first
-/// subflow, a TCP socket of the kernel's, but `getpeername` that of the MPTCP socket itself.
+/// The socket of the application. `connect` of an MPTCP socket runs the hook of its first subflow, a TCP
+/// socket inside the kernel. `getpeername` runs the hook of the MPTCP socket itself.
 #[inline(always)]
 fn app_socket(ctx: &SockAddrContext) -> *mut c_void {
     let own = own_socket(ctx);
-    // SAFETY: a static that is never null; volatile, because only the loader knows its value.
+    // SAFETY: a static that is never null. Volatile, because only the loader knows its value.
     let known = unsafe { (&raw const MPTCP).read_volatile() } != 0;
     if known && matches!(ctx::protocol(ctx), Protocol::Tcp) {
         // SAFETY: the context's socket is valid while the hook runs.
@@ -168,7 +169,7 @@ fn app_socket(ctx: &SockAddrContext) -> *mut c_void {
     own
 }
 
-/// A socket's storage in a map; null if there is none, or with CREATE no memory for it.
+/// A socket's storage in a map. Null if there is none or, with CREATE, if there is no memory for it.
 #[inline(always)]
 unsafe fn storage<T>(map: &SkStorage<T>, socket: *mut c_void, flags: u32) -> *mut T {
     let map = core::ptr::from_ref(map).cast_mut().cast();

@@ -1,9 +1,9 @@
-//! Functions that the verifier checks once, each on its own, and not again on each way that leads to
-//! them: their global linkage in BTF makes them so (kernel 5.6, pointers to memory 5.13). Inlined, they
-//! made it look at up to a hundred times as many instructions in one hook.
+//! Functions that the verifier checks once, each on its own, instead of on each path that leads to them.
+//! Their global linkage in BTF causes this (kernel 5.6, pointers to memory 5.13). When they were inlined, it
+//! checked up to a hundred times as many instructions in one hook.
 //!
-//! Their arguments are scalars and pointers to memory without padding, which has to be written. A call
-//! takes longer than most of what a hook does, so on the usual way there is at most one.
+//! Their arguments are scalars and pointers to memory without padding, which the caller must write first. A
+//! call takes longer than most of a hook's work, so the usual path has at most one.
 
 use core::mem::MaybeUninit;
 
@@ -16,7 +16,7 @@ use vipnat_common::{
 
 use crate::{maps::KernelMaps, verdict};
 
-/// What [`vipnat_lookup_once`] returns.
+/// The results of [`vipnat_lookup_once`].
 const REDIRECT: u32 = 0;
 const UNREACHABLE: u32 = 1;
 const MISS: u32 = 2;
@@ -26,8 +26,8 @@ impl Outlined for KernelMaps {
     #[inline(always)]
     fn lookup_once(&self, to: &Destination) -> Lookup {
         let mut target = MaybeUninit::<Target>::uninit();
-        // SAFETY: all of the target, word by word: LLVM would call a function that zeroes byte by byte.
-        // The pointer is valid for the call.
+        // SAFETY: this writes all of the target, word by word. Otherwise LLVM would call a function that
+        // zeroes byte by byte. The pointer is valid for the call.
         let found = unsafe {
             let words: *mut u32 = target.as_mut_ptr().cast();
             for word in 0..size_of::<Target>() / size_of::<u32>() {
@@ -36,7 +36,7 @@ impl Outlined for KernelMaps {
             vipnat_lookup_once(address(to), rest(to, 0), target.as_mut_ptr())
         };
         match found {
-            // SAFETY: any bits make a target.
+            // SAFETY: any bits are a valid target.
             REDIRECT => Lookup::Verdict(Verdict::Redirect(unsafe { target.assume_init() })),
             UNREACHABLE => Lookup::Verdict(Verdict::Unreachable),
             MISS => Lookup::Miss,
@@ -71,7 +71,7 @@ impl Outlined for KernelMaps {
     }
 }
 
-/// [`UdpFlows::suppress_reply_translation`], unless what is sent fails already.
+/// [`UdpFlows::suppress_reply_translation`], unless the call already fails.
 #[inline(always)]
 pub(crate) fn suppress_reply_translation(flows: &mut UdpFlows, to: &Destination) {
     // SAFETY: the pointer is valid for the call.
@@ -107,7 +107,7 @@ fn address(to: &Destination) -> u64 {
     u64::from(to.app.0) << 32 | u64::from(u32::from_ne_bytes(to.ip))
 }
 
-/// The rest of it, and the port of the socket.
+/// Port and protocol of a destination, and the port of the socket.
 #[inline(always)]
 fn rest(to: &Destination, local_port: u16) -> u64 {
     let Destination { app: _, ip: _, port, protocol, connect } = *to;
@@ -117,7 +117,7 @@ fn rest(to: &Destination, local_port: u16) -> u64 {
         | u64::from(protocol as u8)
 }
 
-/// The reverse of [`address`] and [`rest`].
+/// Unpacks the results of [`address`] and [`rest`].
 #[inline(always)]
 fn destination(address: u64, rest: u64) -> Destination {
     Destination {
@@ -129,7 +129,7 @@ fn destination(address: u64, rest: u64) -> Destination {
     }
 }
 
-/// The reverse of [`rest`], for its socket.
+/// Unpacks the socket from the result of [`rest`].
 #[inline(always)]
 fn socket(rest: u64) -> Socket {
     of_port((rest >> 32) as u16)
@@ -140,19 +140,19 @@ fn of_port(local_port: u16) -> Socket {
     Socket { local_port, ..Socket::default() }
 }
 
-/// A VIP and port that are to be shown, in one register; 0 for none.
+/// A VIP and port to show, in one register; 0 for none.
 #[inline(always)]
 fn packed(shown: Option<([u8; 4], u16)>) -> u64 {
     shown.map_or(0, |(vip, port)| u64::from(u32::from_ne_bytes(vip)) << 16 | u64::from(port))
 }
 
-/// The reverse of [`packed`].
+/// Unpacks the result of [`packed`].
 #[inline(always)]
 fn shown(packed: u64) -> Option<([u8; 4], u16)> {
     (packed != 0).then_some((((packed >> 16) as u32).to_ne_bytes(), packed as u16))
 }
 
-// The verifier takes each pointer for null or as large as what it points to.
+// The verifier takes each pointer for null or for one to a whole value of its type.
 
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -242,7 +242,7 @@ unsafe extern "C" fn vipnat_suppress_reply_translation(
     // SAFETY: see above.
     if let Some(flows) = unsafe { flows.as_mut() } {
         let to = destination(address, rest);
-        // Asked only where it matters: it is a call.
+        // Ask only where it matters: this is a helper call.
         if flows.has_backend(&to) && !verdict::has_failed() {
             flows.suppress_reply_translation(&to);
         }

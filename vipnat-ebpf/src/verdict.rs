@@ -1,4 +1,4 @@
-//! Applies a verdict to the call.
+//! Applies a verdict to the call: redirects it, fails it, or leaves it alone.
 
 use core::ptr::addr_of_mut;
 
@@ -18,15 +18,15 @@ pub(crate) const PROCEED: i32 = 1;
 /// The call fails with the error that was set.
 const FAIL: i32 = 0;
 
-/// errno numbers of include/uapi/asm-generic.
+/// errno numbers from include/uapi/asm-generic.
 const EAGAIN: i32 = 11;
 const EHOSTUNREACH: i32 = 113;
 const ENETUNREACH: i32 = 101;
 
-/// How a VIP without backends is refused; the build that tests upgrades returns another error.
+/// The error for a VIP without backends. The build that tests upgrades returns another error.
 const NO_BACKEND: i32 = if cfg!(feature = "other-build") { ENETUNREACH } else { EHOSTUNREACH };
 
-/// Returns what the hook returns.
+/// Carries the verdict out. Returns the hook's result.
 #[inline(always)]
 pub(crate) fn apply(ctx: &SockAddrContext, family: Family, verdict: &Verdict) -> i32 {
     match verdict {
@@ -35,14 +35,14 @@ pub(crate) fn apply(ctx: &SockAddrContext, family: Family, verdict: &Verdict) ->
             ctx::set(ctx, family, target.ip, target.port);
             PROCEED
         }
-        // Closed: the VIP is ours and nothing answers for it, so the call must neither hang on an
-        // address that does not exist nor look like a permission problem (EPERM).
+        // Fail closed: the address is a VIP without a backend. The call must neither hang on an address that
+        // does not exist, nor look like a permission problem (EPERM).
         Verdict::Unreachable => {
             // SAFETY: field projection of the pointer that `count` passes.
             maps::count(|c| unsafe { addr_of_mut!((*c).unreachable) });
             fail(NO_BACKEND)
         }
-        // Closed: any backend picked now might be another VIP's. The application may try again.
+        // Fail closed: any backend picked now might be another VIP's. The application may try again.
         Verdict::Retry => {
             // SAFETY: as above.
             maps::count(|c| unsafe { addr_of_mut!((*c).unsettled) });
@@ -51,8 +51,8 @@ pub(crate) fn apply(ctx: &SockAddrContext, family: Family, verdict: &Verdict) ->
     }
 }
 
-/// Whether a program that ran before on this call refuses it, be it another's or that of an app below.
-/// The kernel runs the rest all the same (`bpf_prog_run_array_cg` in kernel/bpf/cgroup.c).
+/// Whether an earlier program has refused this call: one of another project, or the hook of an app below.
+/// The kernel runs the later programs all the same (`bpf_prog_run_array_cg` in kernel/bpf/cgroup.c).
 #[inline(always)]
 pub(crate) fn has_failed() -> bool {
     // SAFETY: no arguments; available to connect and sendmsg hooks since kernel 6.1.

@@ -1,6 +1,6 @@
 //! Keys and values as bytes in memory order, for user space.
 //!
-//! A pinned map can hold any bytes by the time it is read back. `zerocopy` refuses those that are no
+//! A pinned map can hold any bytes when vipnat reads it back. `zerocopy` refuses bytes that are no
 //! [`Protocol`] instead of making an invalid one.
 
 use zerocopy::{transmute, try_transmute};
@@ -12,11 +12,11 @@ use super::{
     state::{Layout, Scope},
 };
 
-/// For types that any bytes of their size are a value of.
+/// For types without invalid values: any bytes of their size are valid.
 macro_rules! plain {
     ($($type:ident: $size:literal),+) => {$(
         impl $type {
-            /// As the kernel stores it.
+            /// The bytes that the kernel stores.
             pub fn to_bytes(self) -> [u8; $size] {
                 transmute!(self)
             }
@@ -32,12 +32,12 @@ macro_rules! plain {
 plain!(Range: 8, Cursor: 16, ConnRecord: 24, SocketRecord: 96, SocketOffsets: 48, Scope: 8, Layout: 12);
 
 impl VipKey {
-    /// As the kernel stores it.
+    /// The bytes that the kernel stores.
     pub fn to_bytes(self) -> [u8; 12] {
         transmute!(self)
     }
 
-    /// `None` if it has a protocol that no table can name.
+    /// `None` if its protocol is none that a table can name.
     pub fn from_bytes(bytes: [u8; 12]) -> Option<Self> {
         let key: Self = try_transmute!(bytes).ok()?;
         (key.protocol != Protocol::Other).then_some(key)
@@ -48,12 +48,12 @@ impl Slot {
     /// A free slot.
     pub const FREE: [u8; 24] = [0; 24];
 
-    /// As the kernel stores it.
+    /// The bytes that the kernel stores.
     pub fn to_bytes(self) -> [u8; 24] {
         transmute!(self)
     }
 
-    /// `None` if its owner has a protocol that no table can name.
+    /// `None` if the protocol of its owner is none that a table can name.
     pub fn from_bytes(bytes: [u8; 24]) -> Option<Self> {
         let slot: Self = try_transmute!(bytes).ok()?;
         (slot.owner.protocol != Protocol::Other).then_some(slot)

@@ -1,10 +1,10 @@
-//! The key of the map `vips`: an app, its VIP, and the port and protocol that are translated.
+//! The key of the map `vips`: an app, its VIP, and the port and protocol for which vipnat translates.
 
 use core::fmt;
 
 use zerocopy::{Immutable, IntoBytes, TryFromBytes};
 
-/// In a [`VipKey`]: every port.
+/// In a [`VipKey`]: any port.
 pub const ANY_PORT: u16 = 0;
 
 /// The first two bytes of every VIP: 169.254.0.0/16.
@@ -33,14 +33,14 @@ impl fmt::Display for AppId {
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, TryFromBytes, IntoBytes, Immutable,
 )]
 pub enum Protocol {
-    /// In a [`VipKey`]: every protocol that has connect-time hooks. iptables reads 0 as "all" too
+    /// In a [`VipKey`]: any protocol that has connect-time hooks. iptables too reads 0 as "all"
     /// (`iptables(8)`, `-p`).
     Any = 0,
     /// TCP, and MPTCP, whose first subflow is a TCP socket.
     Tcp = 6,
     /// UDP.
     Udp = 17,
-    /// Of a socket: any other. No key has it.
+    /// Any other protocol of a socket. No key has it.
     Other = 255,
 }
 
@@ -56,7 +56,7 @@ impl Protocol {
     }
 }
 
-/// The key of the `vips` map, and the name of the owner in each [`Slot`](super::Slot).
+/// The key of the `vips` map. It is also the owner in each [`Slot`](super::Slot).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, TryFromBytes, IntoBytes, Immutable)]
 pub struct VipKey {
@@ -79,7 +79,7 @@ impl VipKey {
         Self { app: app.0, vip, port, protocol, reserved: 0 }
     }
 
-    /// The key under which every VIP has an entry, whatever it is limited to.
+    /// The key of the head entry, which every VIP has, limited or not.
     #[inline(always)]
     pub const fn head(app: AppId, vip: [u8; 4]) -> Self {
         Self::new(app, vip, ANY_PORT, Protocol::Any)
@@ -92,7 +92,7 @@ impl VipKey {
     }
 }
 
-// Sizes and offsets are part of the pinned state: a change here is a new LAYOUT.
+// Sizes and offsets are part of the pinned state: if you change them, change LAYOUT.
 const _: () = {
     use core::mem::{offset_of, size_of};
     assert!(size_of::<VipKey>() == 12);

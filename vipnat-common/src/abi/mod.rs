@@ -1,14 +1,13 @@
 //! Keys and values of the pinned maps, as the kernel sees them.
 //!
 //! Addresses are byte arrays in network order and ports are in host order, so that `bpftool map dump`
-//! reads like the relationship table. Fields are plain numbers for the same reason: bpftool shows a
-//! newtype as a struct inside the struct. Methods give and take the types, such as [`AppId`] and
-//! [`SlotFlags`].
+//! reads like the relationship table. Fields are plain numbers, because bpftool shows a newtype as a
+//! struct inside the struct. Methods take and return the types, such as [`AppId`] and [`SlotFlags`].
 //!
-//! No type has padding, which the compiler may leave uninitialised: the verifier refuses such keys,
-//! and they would compare unequal. `zerocopy` checks that where a type derives `IntoBytes`.
+//! No type has padding, which the compiler may leave uninitialised. The verifier refuses keys with
+//! padding, and equal keys would differ. `zerocopy` checks this where a type derives `IntoBytes`.
 //!
-//! A change of any type here, or of what a field means, needs a new [`LAYOUT`]. [`Scope`] and [`Layout`]
+//! A change of any type here, or of the meaning of a field, needs a new [`LAYOUT`]. [`Scope`] and [`Layout`]
 //! are frozen for ever; see there.
 
 mod bytes;

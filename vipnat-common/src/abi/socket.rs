@@ -1,35 +1,35 @@
-//! The values that sockets keep, in the maps `conns` and `udp_flows`, and those that the iterator over
-//! sockets writes.
+//! The values that sockets keep, in the maps `conns` and `udp_flows`, and the values that the iterator
+//! over sockets writes.
 
 use bitflags::bitflags;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::keys::AppId;
 
-/// The value of the `conns` map (socket storage): what this socket was connected from and to.
+/// The value of the `conns` map (socket storage): the VIP and the backend of a socket's last connect.
 ///
-/// With what the kernel needs for each value, 72 bytes, this just fits the allocator's 96.
+/// The kernel adds 72 bytes to each value. Together they just fit the allocator's 96.
 ///
-/// Sockets outlive upgrades: if a layout has another `ConnRecord` or other [`UdpFlows`], open sockets
-/// lose what they are connected through. So new fields go elsewhere if they can.
+/// Sockets outlive upgrades. If a new layout changes `ConnRecord` or [`UdpFlows`], open sockets lose
+/// their records. So put new fields elsewhere if you can.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 pub struct ConnRecord {
     /// The app whose hook translated: an [`AppId`]. Cgroups nest: a parent's hook runs after the
-    /// child's and must not take the child's record for a stale one of its own.
+    /// child's. It must not take the child's record for an outdated one of its own.
     pub app: u32,
-    /// The address that the application asked for, network byte order; all zeroes: no VIP.
+    /// The address that the application asked for, network byte order; all zeroes if it is no VIP.
     pub vip: [u8; 4],
-    /// The address that it was given, network byte order.
+    /// The address of the backend, network byte order.
     pub backend: [u8; 4],
     /// The port that the application asked for, host byte order.
     pub vip_port: u16,
-    /// The port that it was given, host byte order.
+    /// The port of the backend, host byte order.
     pub backend_port: u16,
-    /// UDP: the slot of `backends` that named the backend, a hint, with [`ConnRecord::ANSWERED`] and
-    /// [`ConnRecord::STRICT`] in the two highest bits.
+    /// UDP: the slot of `backends` that named the backend, as a hint. [`ConnRecord::ANSWERED`] and
+    /// [`ConnRecord::STRICT`] are the two highest bits.
     pub slot_and_flags: u32,
-    /// UDP: from when on an answered flow counts as a stream, which lives longer, in
+    /// UDP: the time from which an answered flow counts as a stream, which lives longer, in
     /// [`Ticks`](crate::Ticks).
     pub stream_after: u32,
 }
@@ -37,7 +37,7 @@ pub struct ConnRecord {
 impl ConnRecord {
     /// In `slot_and_flags`: the backend has answered.
     pub const ANSWERED: u32 = 1 << 31;
-    /// In `slot_and_flags`: the flow keeps its backend when that leaves the table.
+    /// In `slot_and_flags`: the flow keeps its backend when the backend leaves the table.
     pub const STRICT: u32 = 1 << 30;
 
     /// The app whose hook translated.
@@ -47,17 +47,17 @@ impl ConnRecord {
     }
 }
 
-/// One of the [`UdpFlows`]: what a socket that is not connected sends through.
+/// One of the [`UdpFlows`] of a socket that is not connected.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 pub struct UdpFlow {
-    /// The same as a socket that is connected keeps.
+    /// The VIP and the backend, as a connected socket records them.
     pub record: ConnRecord,
     /// The port of the socket itself, host byte order.
     pub local_port: u16,
     /// [`UdpFlowFlags`].
     pub flags: u16,
-    /// When the flow ends unless there is more traffic, in [`Ticks`](crate::Ticks).
+    /// The time at which the flow ends unless there is more traffic, in [`Ticks`](crate::Ticks).
     pub expires: u32,
 }
 
@@ -65,10 +65,10 @@ bitflags! {
     /// The flags of a [`UdpFlow`].
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct UdpFlowFlags: u16 {
-        /// The socket has sent to the backend's own address since, so replies from there show the
+        /// The socket has since sent to the backend's own address, so replies from there show the
         /// backend, not the VIP.
         const REPLIES_UNTRANSLATED = 1;
-        /// The socket was connected through this flow when it connected again, and nothing was sent
+        /// The socket was connected through this flow when it connected again. It has sent nothing
         /// through the flow since. If that connect failed, the socket is still connected through it.
         const PEER = 2;
     }
@@ -80,30 +80,30 @@ bitflags! {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 pub struct UdpFlows {
-    /// The one that was last sent to first; those without a VIP are free.
+    /// The flow that the socket used last comes first. Flows without a VIP are free places.
     pub flows: [UdpFlow; UdpFlows::CAPACITY],
 }
 
 impl UdpFlows {
-    /// How many flows one socket can have at a time.
+    /// The number of flows that one socket can have at a time.
     pub const CAPACITY: usize = 16;
 }
 
-/// What the iterator over `conns` writes for each socket; it is in no map.
+/// The record that the iterator over `conns` writes for each socket. It is in no map.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 pub struct SocketRecord {
     /// The socket's cookie, which no other socket ever has.
     pub cookie: u64,
-    /// The record that it keeps.
+    /// The connection record of the socket.
     pub record: ConnRecord,
-    /// The socket itself, so that it is found without a list of all sockets of its network namespace.
+    /// Fields of the socket. With them vipnat finds it without a list of all sockets of its namespace.
     pub socket: SocketFields,
     /// Zero.
     pub reserved: u32,
 }
 
-/// What the kernel keeps in `struct sock` of a socket that is connected, or was.
+/// Fields of `struct sock`, of a socket that is or was connected.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 pub struct SocketFields {
@@ -111,7 +111,7 @@ pub struct SocketFields {
     pub family: u16,
     /// `IPPROTO_TCP` and the like. `IPPROTO_MPTCP` needs more than a byte.
     pub protocol: u16,
-    /// One of include/net/tcp_states.h.
+    /// A state of include/net/tcp_states.h.
     pub state: u16,
     /// Its own port, host byte order.
     pub local_port: u16,
@@ -119,7 +119,7 @@ pub struct SocketFields {
     pub remote_port: [u8; 2],
     /// Zero.
     pub reserved: u16,
-    /// The device that it is bound to, or 0.
+    /// The device to which it is bound, or 0.
     pub device: u32,
     /// The inode number of its network namespace.
     pub namespace: u32,
@@ -133,8 +133,8 @@ pub struct SocketFields {
     pub remote_v6: [u8; 16],
 }
 
-/// Where [`SocketFields`] are in `struct sock`, in bytes. The loader takes them from the kernel's own
-/// types, since they differ between kernels, and sets them before it loads the iterator.
+/// The offsets of the [`SocketFields`] in `struct sock`, in bytes. They differ between kernels. So the
+/// loader reads them from the kernel's own types, and sets them before it loads the iterator.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
 pub struct SocketOffsets {
@@ -164,7 +164,7 @@ pub struct SocketOffsets {
     pub remote_v6: u32,
 }
 
-// Sizes and offsets are part of the pinned state: a change here is a new LAYOUT.
+// Sizes and offsets are part of the pinned state: if you change them, change LAYOUT.
 const _: () = {
     use core::mem::{offset_of, size_of};
     assert!(size_of::<ConnRecord>() == 24 && align_of::<ConnRecord>() == 8);

@@ -1,4 +1,4 @@
-//! The decision over simulated maps: its table, its round robin, and maps that change underneath.
+//! The decision over simulated maps: its table, its round robin, and maps that change during a decision.
 
 extern crate std;
 
@@ -25,9 +25,9 @@ fn verdicts() {
         (to(1, VIP, 5432, TCP), Seen::Redirect(1, 5432)),
         (to(1, VIP, 0, UDP), Seen::Redirect(1, 0)),
         (to(1, OTHER, 6379, TCP), Seen::Redirect(2, 6380)),
-        // Any protocol with a hook.
+        // Any protocol that has a hook.
         (to(1, VIP, 7, Protocol::Other), Seen::Redirect(1, 7)),
-        // The same VIP of another app is another VIP.
+        // The same address in another app is another VIP.
         (to(2, VIP, 5432, TCP), Seen::Redirect(3, 5432)),
         (to(2, OTHER, 5432, TCP), Seen::Pass),
         (to(4, VIP, 5432, TCP), Seen::Pass),
@@ -40,7 +40,7 @@ fn verdicts() {
 
 #[test]
 fn limits_go_from_the_most_specific_to_none() {
-    // Each set of entries, and what port 53 and 54 over UDP and TCP then give.
+    // Each set of entries, and the results for ports 53 and 54 over UDP and TCP.
     let exact = (53, UDP);
     let port = (53, Protocol::Any);
     let protocol = (ANY_PORT, UDP);
@@ -81,7 +81,7 @@ fn an_entry_that_became_anothers_is_looked_up_again() {
     let beyond = Range { first: 1000, count: 1 };
     maps.stale = vec![Some(beyond), Some(empty), Some(other)].into();
     assert_eq!(decided(&maps, to(1, VIP, 5432, TCP)), Seen::Redirect(1, 5432));
-    // No turn of the other VIP was taken.
+    // The decision took no turn of the other VIP.
     assert_eq!(maps.turns(), 1);
 
     maps.stale = vec![Some(other); MAX_LOOKUPS as usize].into();
@@ -95,12 +95,12 @@ fn a_limit_lifted_during_the_lookup_is_no_miss() {
     let key = head(1, VIP);
     let limited = maps.add(key, &[(99, 0)], SlotFlags::LIMITED);
     maps.add(key, &[(1, 0)], SlotFlags::empty());
-    // The head as it was; by the time the limited keys are looked up, they are gone.
+    // The first lookup finds the head as it was. The limited entries are gone before the next lookup.
     maps.stale = vec![Some(limited)].into();
     assert_eq!(decided(&maps, to(1, VIP, 5432, TCP)), Seen::Redirect(1, 5432));
 }
 
-/// Replacing a hash element is not atomic for readers: for a moment they may find neither.
+/// Readers do not see the replacement of a hash element as one write: for a moment they may find neither.
 #[test]
 fn a_lookup_that_misses_an_entry_being_replaced_is_repeated() {
     let mut maps = Simulated::default();
@@ -109,15 +109,14 @@ fn a_lookup_that_misses_an_entry_being_replaced_is_repeated() {
         maps.stale = vec![None; misses as usize].into();
         assert_eq!(decided(&maps, to(1, VIP, 5432, TCP)), Seen::Redirect(1, 5432), "{misses}");
     }
-    // The same for the limited entry of a limited VIP, behind a head that stands.
+    // The same for the limited entry of a limited VIP whose head stays.
     let head = maps.add(head(1, OTHER), &[(0, 0)], SlotFlags::LIMITED);
     maps.add(VipKey::new(AppId(1), OTHER, 80, TCP), &[(2, 0)], SlotFlags::empty());
     maps.stale = vec![None, None, None, Some(head)].into();
     assert_eq!(decided(&maps, to(1, OTHER, 80, TCP)), Seen::Redirect(2, 80));
 }
 
-/// A VIP that was there in one lookup does not count as an address that is no VIP, which would send
-/// the connection to the VIP itself.
+/// A VIP that one lookup found does not count as "no VIP". The connection would go to the VIP itself.
 #[test]
 fn misses_beside_a_change_are_no_miss() {
     let mut maps = Simulated::default();
@@ -131,27 +130,28 @@ fn misses_beside_a_change_are_no_miss() {
 #[test]
 fn addresses_outside_the_range_of_vips_cost_no_lookup() {
     let maps = Simulated::default();
-    // Would be served, if anybody asked.
+    // A lookup would find this one.
     maps.stale.borrow_mut().push(Some(Range { first: 0, count: 1 }));
     assert_eq!(decided(&maps, to(1, [240, 0, 0, 1], 5432, TCP)), Seen::Pass);
     assert_eq!(maps.stale.borrow().len(), 1);
 }
 
-/// `getaddrinfo` connects UDP sockets to port 0, only to see which address they would use.
+/// `getaddrinfo` connects UDP sockets to port 0, only to see which local address they would use.
 #[test]
 fn a_udp_connect_to_port_0_takes_no_turn() {
     let mut maps = Simulated::default();
     maps.add(head(1, VIP), &[(1, 6432), (2, 6432)], SlotFlags::empty());
     for _ in 0..3 {
-        // The port stays 0: with another, getpeername would find a peer.
+        // The port stays 0: with another port, getpeername would find a peer.
         assert_eq!(decided(&maps, to(1, VIP, 0, UDP)), Seen::Redirect(1, 0));
     }
     assert_eq!(maps.turns(), 0);
     assert_eq!(decided(&maps, to(1, VIP, 0, TCP)), Seen::Redirect(1, 6432));
 }
 
-/// With a port, `getaddrinfo` connects them to that. With two backends every TCP connection of curl,
-/// psql and Python then came to the same one, since lookup and connection took a turn each.
+/// If its caller names a port, `getaddrinfo` connects UDP sockets to that port. With one shared count, the
+/// name lookup and the connection took a turn each. With two backends, all TCP connections of curl, psql
+/// and Python then went to the same one.
 #[test]
 fn udp_connects_do_not_shift_the_turns_of_what_sends() {
     let mut maps = Simulated::default();
@@ -186,14 +186,14 @@ fn chance_gives_each_slot_its_share_and_counts_connections() {
         same += usize::from(backend == last);
         last = backend;
     }
-    // Expected 2000 and 1000, with a standard deviation of 26; and 5/9 of them like the one before.
+    // Expected: 2000 and 1000, with a standard deviation of 26. 5/9 of the choices equal the one before.
     assert!((1870..2130).contains(&counts[1]), "{counts:?}");
     assert!((1500..1830).contains(&same), "{same}");
     assert_eq!(maps.turns(), 3000);
 }
 
-/// `getaddrinfo` asks for port 0, and a TCP connect to it is possible. Both took the head entry for the
-/// limited one, and found it changed at each look.
+/// `getaddrinfo` asks for port 0, and a TCP connect to it is possible. Once, both took the head entry for
+/// the limited one, and saw a change at each lookup.
 #[test]
 fn port_0_of_a_limited_vip_is_not_translated() {
     for limit in [(53, Protocol::Any), (53, UDP), (ANY_PORT, UDP)] {
@@ -213,7 +213,7 @@ proptest! {
     fn round_robin_is_exact(
         backends in 1..50u8, start: u64, flows in 1..200usize, ports: [u16; 2],
     ) {
-        // Only a wrap of the cursor, after 2^64 flows, may break the order.
+        // Only a wrap of the cursor, after 2^64 turns, may break the order.
         let start = start % (u64::MAX / 2);
         let mut maps = Simulated::default();
         let list: Vec<_> = (0..backends).map(|i| (i, ports[usize::from(i % 2)])).collect();
@@ -226,7 +226,7 @@ proptest! {
         }
     }
 
-    /// Whatever the lookups return, no other VIP's backend and no other VIP's turn is used.
+    /// For any results of the lookups, the decision uses no other VIP's backend and no other VIP's turn.
     #[test]
     fn no_vip_ever_gets_anothers_backend(
         ranges in proptest::collection::vec((0..12u32, 0..12u32), 0..12), port: u16,

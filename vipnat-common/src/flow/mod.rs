@@ -1,8 +1,8 @@
-//! UDP flows: which backend the datagrams of a socket go on to, and which VIP its answers come from.
+//! UDP flows: the backend to which the datagrams of a socket go on, and the VIP that its answers show.
 //!
-//! A flow is the same as an entry of connection tracking: a socket's port, a VIP and a port of it. It
-//! lives as long as such an entry does (`nf_conntrack_udp_packet` in
-//! net/netfilter/nf_conntrack_proto_udp.c, with the default timeouts).
+//! A flow matches an entry of connection tracking: a socket's port, a VIP and a port of the VIP. It lives
+//! as long as such an entry (`nf_conntrack_udp_packet` in net/netfilter/nf_conntrack_proto_udp.c, with the
+//! default timeouts).
 
 pub mod rebind;
 pub mod record;

@@ -1,4 +1,4 @@
-//! A UDP flow goes on: to its backend, as long as the table has it.
+//! Sends a UDP flow on to its backend, as long as the table has that backend.
 
 use super::relocate::{matches, serves};
 use crate::{
@@ -9,8 +9,8 @@ use crate::{
     verdict::Target,
 };
 
-/// Where a UDP flow goes on to: the backend it had, as long as the table has it. `None`: it no longer
-/// does.
+/// Where a UDP flow goes on: to the backend it had, as long as the table has it. `None` if the table no
+/// longer has it.
 #[inline(always)]
 pub fn rebind<M: Outlined>(maps: &M, to: &Destination, had: &Target) -> Option<Target> {
     let matching = |index| {
@@ -28,8 +28,8 @@ pub fn rebind<M: Outlined>(maps: &M, to: &Destination, had: &Target) -> Option<T
 }
 
 impl UdpFlows {
-    /// A datagram of a socket to `to` goes on as the flow that it belongs to, if one lives and the table
-    /// still has its backend. That flow is then the first one.
+    /// Sends a datagram of a socket to `to` on as the flow to which it belongs. That needs a living flow
+    /// whose backend the table still has. The flow is then the first one.
     #[inline(always)]
     pub fn continue_flow<M: Outlined>(
         &mut self,
@@ -45,7 +45,7 @@ impl UdpFlows {
         Some(record)
     }
 
-    /// [`UdpFlows::continue_flow`], if the flow is the first one already, as it usually is.
+    /// [`UdpFlows::continue_flow`], if the flow is already the first one, as it usually is.
     #[inline(always)]
     pub fn continue_first_flow<M: Outlined>(
         &mut self,

@@ -1,4 +1,4 @@
-//! One record or flow: how it is made, which destination and which peer it is for, and when it ends.
+//! One record or flow: how it is made, to which destination and peer it belongs, and when it ends.
 
 use crate::{
     abi::{AppId, ConnRecord, SlotFlags, UdpFlow, UdpFlowFlags},
@@ -7,11 +7,11 @@ use crate::{
     verdict::Target,
 };
 
-/// How long a flow lives without traffic, in seconds: `nf_conntrack_udp_timeout`.
+/// The lifetime of a flow without traffic, in seconds: `nf_conntrack_udp_timeout`.
 const UNANSWERED: u32 = 30;
-/// The same for one that is answered and [`STREAM`] old: `nf_conntrack_udp_timeout_stream`.
+/// The same for an answered flow that is [`STREAM`] old: `nf_conntrack_udp_timeout_stream`.
 const ANSWERED: u32 = 120;
-/// From which age on, in seconds.
+/// The age from which an answered flow is a stream, in seconds.
 const STREAM: u32 = 2;
 
 impl ConnRecord {
@@ -44,7 +44,7 @@ impl ConnRecord {
         }
     }
 
-    /// The flow stays with the backend, which the table has in this slot now.
+    /// Notes the slot of this target. The flow stays with its backend, which the table now has in that slot.
     #[inline(always)]
     pub fn set_slot(&mut self, target: &Target) {
         self.slot_and_flags = self.slot_and_flags & Self::ANSWERED | Self::hint(target);
@@ -68,14 +68,14 @@ impl ConnRecord {
         socket.connected && self.shown_peer(socket.peer, socket.peer_port).is_some()
     }
 
-    /// Whether it was made of a connect that led to this address and port, through a VIP or not.
+    /// Whether it records a connect that led to this address and port, through a VIP or not.
     #[inline(always)]
     pub fn has_backend(&self, ip: [u8; 4], port: u16) -> bool {
         self.backend == ip && self.backend_port == port
     }
 
-    /// The VIP and port that an application should see for a peer or a datagram's source that the kernel
-    /// sees. `None`: not translated, or the socket has moved on; leave it alone.
+    /// The VIP and port to show to the application instead of a peer or source that the kernel sees. `None`:
+    /// it is not translated, or the socket has moved on; leave the address alone.
     #[inline(always)]
     pub fn shown_peer(&self, ip: [u8; 4], port: u16) -> Option<([u8; 4], u16)> {
         let translated = self.vip != [0; 4] && self.has_backend(ip, port);
@@ -84,8 +84,8 @@ impl ConnRecord {
 }
 
 impl UdpFlow {
-    /// A flow that something is sent through now, or may have been: a socket that was connected
-    /// through it connects elsewhere, and the kernel does not say how long ago it last sent.
+    /// A flow that the socket sends through now, or may have sent through until now. The second is a socket
+    /// that connects elsewhere: the kernel does not tell when it last sent.
     #[inline(always)]
     pub fn new(record: &ConnRecord, socket: &Socket, now: Ticks) -> Self {
         let mut flow =
@@ -94,7 +94,7 @@ impl UdpFlow {
         flow
     }
 
-    /// The flow that a socket is connected through, which connects again: [`UdpFlowFlags::PEER`].
+    /// The flow of a connected socket that connects again: [`UdpFlowFlags::PEER`].
     #[inline(always)]
     pub fn of_peer(record: &ConnRecord, socket: &Socket, now: Ticks) -> Self {
         let mut flow = Self::new(record, socket, now);
@@ -109,9 +109,9 @@ impl UdpFlow {
         self.expires = now.plus(if stream { ANSWERED } else { UNANSWERED });
     }
 
-    // Each of the following is one comparison: the verifier looks at what follows each that fails.
+    // Each function below is one comparison: after each failed one, the verifier checks the rest of the hook.
 
-    /// 0 if this is the flow of a VIP and port for a port of the socket's own.
+    /// 0 if this is the flow of a VIP and port for this port of the socket.
     #[inline(always)]
     pub(super) fn differs(&self, app: AppId, vip: [u8; 4], vip_port: u16, local_port: u16) -> u32 {
         let vips = u32::from_ne_bytes(self.record.vip) ^ u32::from_ne_bytes(vip);
@@ -119,14 +119,14 @@ impl UdpFlow {
         vips | self.record.app ^ app.0 | u32::from(ports)
     }
 
-    /// Whether what a socket with this port, which is not 0, sends to `to` now belongs to this flow.
+    /// Whether a datagram to `to` belongs to this flow now. The socket has this port, which is not 0.
     #[inline(always)]
     pub(super) fn takes(&self, to: &Destination, local_port: u16, now: Ticks) -> bool {
         self.differs(to.app, to.ip, to.port, local_port) | now.reached(self.expires) == 0
     }
 
-    /// 0 if a datagram from an address and port to a port of the socket's own, which is not 0, belongs
-    /// to this flow. A free place has no port.
+    /// 0 if a datagram from an address and port belongs to this flow. It was sent to this port of the socket,
+    /// which is not 0. A free place has no port.
     #[inline(always)]
     fn ignores(&self, ip: [u8; 4], port: u16, local_port: u16) -> u32 {
         let ips = u32::from_ne_bytes(self.record.backend) ^ u32::from_ne_bytes(ip);
@@ -134,21 +134,21 @@ impl UdpFlow {
         ips | u32::from(ports | self.flags & UdpFlowFlags::REPLIES_UNTRANSLATED.bits())
     }
 
-    /// Whether a datagram from an address and port answers this flow, which still lives.
+    /// Whether a datagram from an address and port answers this flow, and the flow still lives.
     #[inline(always)]
     pub(super) fn is_answered(&self, ip: [u8; 4], port: u16, local_port: u16, now: Ticks) -> bool {
         self.ignores(ip, port, local_port) | now.reached(self.expires) == 0
     }
 
-    /// Whether a socket with this port, which is not 0, is connected through this flow to an address and
-    /// port, unless a later connect succeeded.
+    /// Whether a socket is connected through this flow to an address and port, unless a later connect
+    /// succeeded. The socket has this port, which is not 0.
     #[inline(always)]
     pub(super) fn is_peer(&self, ip: [u8; 4], port: u16, local_port: u16) -> bool {
         self.ignores(ip, port, local_port) | u32::from(self.flags ^ UdpFlowFlags::PEER.bits()) == 0
     }
 
-    /// Whether what is sent to `to` itself goes where this flow of the same app goes. A free place is no
-    /// app's.
+    /// Whether a datagram to the address `to` itself goes where this flow goes, and the flow has the same
+    /// app. A free place has no app.
     #[inline(always)]
     pub(super) fn shares_backend(&self, to: &Destination) -> bool {
         let ips = u32::from_ne_bytes(self.record.backend) ^ u32::from_ne_bytes(to.ip);

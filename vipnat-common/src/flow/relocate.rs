@@ -1,4 +1,4 @@
-//! Checks whether a slot still names a flow's backend, and finds one that does after the list was replaced.
+//! Checks whether a slot still names a flow's backend. If the list was replaced, finds a slot that does.
 
 use crate::{
     abi::{ANY_PORT, Protocol, Range, Slot, SlotFlags, VipKey},
@@ -8,14 +8,14 @@ use crate::{
     verdict::Target,
 };
 
-/// How many slots of a new list are searched for a flow's backend. The turns of a weighted backend are
-/// spread, so this finds every backend with at least one turn in 64; others count as removed.
+/// The number of slots of a new list that are searched for a flow's backend. The turns of a weighted
+/// backend are spread, so this finds every backend with at least one turn in 64. Others count as removed.
 pub const MAX_SEARCHED: u32 = 64;
 
-/// No slot has this index.
+/// The index that no slot has.
 pub const NO_SLOT: u32 = u32::MAX;
 
-/// Whether a slot's owner is not limited to other ports or another protocol.
+/// Whether a slot's owner serves this destination: it is not limited to another port or protocol.
 #[inline(always)]
 pub(super) fn serves(slot: &Slot, to: &Destination) -> bool {
     let VipKey { app: _, vip: _, port, protocol, reserved: _ } = slot.owner;
@@ -30,10 +30,10 @@ pub fn slot_matches<M: Maps>(maps: &M, index: u32, to: &Destination, had: &Targe
 
 /// Whether a slot gives this VIP the backend that a flow had.
 ///
-/// A socket may have kept the index for long. The slot may be any VIP's by now, or half-written, so
-/// only fields are used that agree with what the flow had.
+/// A socket may have kept the index for long. The slot may belong to any VIP by now, or be half written. So
+/// only those fields count that agree with the flow.
 ///
-/// A retired slot never matches. No entry leads a connect there, but the index in a flow would.
+/// A retired slot never matches. No entry sends a connect there, but the index in a flow would.
 #[inline(always)]
 pub(super) fn matches(slot: &Slot, to: &Destination, had: &Target) -> bool {
     const UNUSABLE: SlotFlags =
@@ -46,7 +46,7 @@ pub(super) fn matches(slot: &Slot, to: &Destination, had: &Target) -> bool {
 }
 
 /// The slot that gives a flow's VIP the flow's backend after its list was replaced, or [`NO_SLOT`].
-/// `slot_matches` says it of one.
+/// `slot_matches` checks one slot.
 #[inline(always)]
 pub fn find_relocated_slot<M: Maps>(
     maps: &M,
@@ -55,7 +55,7 @@ pub fn find_relocated_slot<M: Maps>(
 ) -> u32 {
     let range = list(maps, to);
     for i in 0..MAX_SEARCHED {
-        // Or LLVM counts down from the smaller of the two, and the verifier of 6.1 sees no end of that:
+        // Without this, LLVM counts down from the smaller of the two, and the verifier of 6.1 finds no end:
         // "The sequence of 8193 jumps is too complex."
         if i >= core::hint::black_box(range.count) {
             break;
@@ -68,9 +68,9 @@ pub fn find_relocated_slot<M: Maps>(
     NO_SLOT
 }
 
-/// Where a destination's list may be; empty if there is none. Its slots have to be checked. One lookup
-/// only, unlike [`decide()`](crate::decide::decide): after a miss, a flow moves while its list is
-/// replaced.
+/// The place where a destination's list may be; empty if there is none. The caller must check its slots. It
+/// makes one lookup only, unlike [`decide()`](crate::decide::decide). So a flow that misses an entry while
+/// it is replaced moves to another backend.
 #[inline(always)]
 fn list<M: Maps>(maps: &M, to: &Destination) -> Range {
     let head = maps.entry(&VipKey::head(to.app, to.ip)).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A socket, its destinations and its flows, for the tests of flows.
+//! A socket, its destinations and its flows, for tests.
 
 use crate::{
     abi::{AppId, ConnRecord, Protocol, Range, Slot, SlotFlags, UdpFlow, VipKey},
@@ -14,7 +14,7 @@ pub(crate) const OTHER: [u8; 4] = [169, 254, 206, 224];
 pub(crate) const SECOND: u64 = 1_000_000_000;
 
 pub(crate) fn at(seconds: u64) -> Ticks {
-    // Somewhere in the life of a machine, shortly before the unit wraps.
+    // A point in the life of a machine, shortly before the unit wraps.
     Ticks::from_nanos(((1 << 32) << Ticks::SHIFT) - 60 * SECOND + seconds * SECOND)
 }
 
@@ -29,12 +29,12 @@ pub(crate) fn to(ip: [u8; 4]) -> Destination {
     Destination { app: AppId(1), ip, port: 53, protocol: Protocol::Udp, connect: false }
 }
 
-/// Where flows stay without a table.
+/// A target where flows stay without a table.
 pub(crate) fn target(last: u8) -> Target {
     Target { ip: [240, 0, 0, last], port: 53, slot: 7, flags: SlotFlags::STRICT }
 }
 
-/// No table.
+/// Maps without a table.
 pub(crate) struct Nothing;
 
 impl Maps for Nothing {

@@ -1,4 +1,4 @@
-//! The flows of one socket: find one, store one, show the VIP of an answer.
+//! The flows of one socket: finds one, stores one, and shows the VIP of an answer.
 
 use crate::{
     abi::{AppId, ConnRecord, UdpFlow, UdpFlowFlags, UdpFlows},
@@ -7,8 +7,8 @@ use crate::{
 };
 
 impl UdpFlows {
-    /// The position of the flow that a datagram of the socket to `to` belongs to;
-    /// [`UdpFlows::CAPACITY`] if none lives.
+    /// The position of the flow to which a datagram of the socket to `to` belongs; [`UdpFlows::CAPACITY`] if
+    /// there is none that lives.
     #[inline(always)]
     pub fn position(&self, to: &Destination, socket: &Socket, now: Ticks) -> usize {
         if socket.local_port == 0 {
@@ -18,14 +18,14 @@ impl UdpFlows {
         self.flows.iter().position(takes).unwrap_or(Self::CAPACITY)
     }
 
-    /// Puts a flow first, in the place of an older record of it. The others move on by one, up to the
-    /// first that has ended. Returns `false` if none has, and the last one had to make room.
+    /// Puts a flow first, in place of an older record of it. The others move on by one, up to the first that
+    /// has ended. Returns `false` if none has ended, and the last one had to make room.
     #[inline(always)]
     pub fn store(&mut self, flow: &UdpFlow, now: Ticks) -> bool {
         let ConnRecord { app, vip, vip_port, .. } = flow.record;
         let mut carry = *flow;
         for place in &mut self.flows {
-            // One comparison again: it is the same flow, or a free place, or has ended.
+            // Again one comparison: the place has the same flow, or is free, or its flow has ended.
             let differs = place.differs(AppId(app), vip, vip_port, flow.local_port);
             let used = u32::from_ne_bytes(place.record.vip);
             let lives = 1 - now.reached(place.expires);
@@ -33,14 +33,14 @@ impl UdpFlows {
                 *place = carry;
                 return true;
             }
-            // Not core::mem::swap, which LLVM makes byte by byte for BPF.
+            // Not core::mem::swap: for BPF, LLVM makes it byte by byte.
             (*place, carry) = (carry, *place);
         }
         false
     }
 
-    /// The socket sends to an address itself: replies from there show that address, until something is
-    /// sent to the VIP again. Only flows of this app: where cgroups nest, the outer app's hook sees the
+    /// The socket sends to an address itself: replies from there show that address, until the socket sends to
+    /// the VIP again. Only flows of this app change. Where cgroups nest, the outer app's hook sees the
     /// backend that the inner one has put in place of a VIP.
     #[inline(always)]
     pub fn suppress_reply_translation(&mut self, to: &Destination) {
@@ -57,7 +57,7 @@ impl UdpFlows {
         self.flows.iter().any(|flow| flow.shares_backend(to))
     }
 
-    /// The VIP and port that a datagram from this address and port answers to.
+    /// The VIP and port to which a datagram from this address and port is an answer.
     #[inline(always)]
     pub fn reply_source(
         &mut self,
@@ -77,8 +77,8 @@ impl UdpFlows {
         Some((flow.record.vip, flow.record.vip_port))
     }
 
-    /// The position of the flow that a socket whose last connect failed still is connected through,
-    /// whenever something was last sent; [`UdpFlows::CAPACITY`] if there is none.
+    /// The position of the flow through which a socket is still connected after its last connect failed, no
+    /// matter when it last sent. [`UdpFlows::CAPACITY`] if there is none.
     #[inline(always)]
     pub fn position_of_peer(&self, ip: [u8; 4], port: u16, local_port: u16) -> usize {
         if local_port == 0 {

@@ -7,7 +7,7 @@ use crate::model::{MapFull, Snapshot};
 
 type Result<T> = std::result::Result<T, MapFull>;
 
-/// Runs of free slots. The lowest run that is long enough gives the slots.
+/// Runs of free slots. Takes slots from the lowest run that is long enough.
 pub(super) struct FreeSlots {
     runs: Vec<Range>,
     /// The first run that may have slots left.
@@ -61,7 +61,7 @@ impl FreeCursors {
     pub(super) fn new(now: &Snapshot) -> Self {
         let mut taken = FixedBitSet::new();
         let capacity = now.capacity.cursors;
-        // Only another program can have written a cursor beyond the map.
+        // Only another program can have written the number of a cursor beyond the map.
         let slots = now.slots.iter().flatten();
         let slots = slots.filter(|slot| **slot != Slot::EMPTIED && slot.cursor < capacity);
         slots.for_each(|slot| taken.grow_and_insert(slot.cursor as usize));

@@ -1,4 +1,4 @@
-//! Compares the maps with the mappings they should hold, and names the writes between the two.
+//! Compares the maps with the mappings that they should hold. The difference is the list of writes.
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -14,16 +14,16 @@ use crate::model::{Capacity, MapFull, Mapping, Snapshot, indices};
 
 type Result<T> = std::result::Result<T, MapFull>;
 
-/// The writes that turn one table into another. [`Plan::steps`] says their order.
+/// The writes that turn one table into another. [`Plan::steps`] puts them in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// New lists, in free slots.
+    /// New slot lists, in free slots.
     pub slots: Vec<(u32, Slot)>,
-    /// Entries, each with the range of its new list.
+    /// Entries, each with the range of its new slot list.
     pub switches: Vec<(VipKey, Range)>,
-    /// Entries that go.
+    /// Entries to remove.
     pub removals: Vec<VipKey>,
-    /// Slots of old lists, with the values that mark them as retired.
+    /// Slots of old slot lists, with the values that mark them as retired.
     pub retired: Vec<(u32, Slot)>,
 }
 
@@ -49,8 +49,8 @@ impl Plan {
             let head = VipKey::head(mapping.app_id, mapping.vip.octets());
             let head = (head, now.entries.get(&head));
             let first = head.1.and_then(|range| now.slots_in(*range, &head.0)?.next());
-            // Another program may have written a cursor that does not exist, so that no connect would
-            // get a turn, or the cursor of another VIP.
+            // Another program may have written a cursor that does not exist, so that no connect would get a
+            // turn. It may also have written the cursor of another VIP.
             let known = |slot: &Slot| {
                 slot.cursor < now.capacity.cursors && !given.contains(slot.cursor as usize)
             };
@@ -77,7 +77,7 @@ impl Plan {
                 plan.retire(now, &key, old);
             }
         }
-        // New entries are written before old ones are removed, so removals make no room.
+        // vipnat writes new entries before it removes old ones, so removals make no room.
         let free_entries = (now.capacity.vips as usize).saturating_sub(now.entries.len());
         if new_entries > free_entries {
             return Err(MapFull {
@@ -116,8 +116,8 @@ impl Plan {
         }
     }
 
-    /// Retires the slots of an entry that it owns. Another program may have pointed the entry to slots
-    /// of other entries.
+    /// Retires the slots of an entry, but only those that it owns. Another program may have pointed the entry
+    /// to slots of other entries.
     fn retire(&mut self, now: &Snapshot, key: &VipKey, range: Option<&Range>) {
         let slots = range.copied().into_iter().flat_map(indices);
         let slots = slots.filter_map(|index| Some((index, (*now.slots.get(index as usize)?)?)));
@@ -146,7 +146,7 @@ fn retired((index, slot): (u32, Slot)) -> (u32, Slot) {
     (index, slot.retired())
 }
 
-/// A mapping that a plan changes, for people.
+/// A mapping that a plan changes, in the form that vipnat prints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MappingChange {
     /// The app.
@@ -155,7 +155,7 @@ pub struct MappingChange {
     pub vip: Ipv4Addr,
     /// The mapping before; `None` if the VIP is new.
     pub old: Option<Mapping>,
-    /// The mapping from now on; `None` if the VIP goes.
+    /// The mapping from now on; `None` if the plan removes the VIP.
     pub new: Option<Mapping>,
 }
 

@@ -1,4 +1,5 @@
-//! The order of the entries within a step: limited entries before heads, or after them.
+//! The order of a VIP's entries within a step: vipnat writes the limited entry before the head entry, and
+//! removes the head entry first.
 
 use vipnat_common::VipKey;
 
@@ -15,7 +16,7 @@ pub(super) fn sort_removals(keys: &mut [VipKey]) {
     keys.sort_by_key(|key| (!is_head(key), key.to_bytes()));
 }
 
-/// Whether readers begin with this entry of a VIP.
+/// Whether this is the head entry, which readers look up first.
 fn is_head(key: &VipKey) -> bool {
     *key == VipKey::head(key.app_id(), key.vip)
 }

@@ -4,7 +4,7 @@ use vipnat_common::{Range, Slot, VipKey};
 
 use super::steps::Step;
 
-/// Maps that can be written: the pinned ones, or some in memory.
+/// Maps to which steps can be written: the pinned ones, or some in memory.
 ///
 /// Each call writes its elements one after the other, in their order, and stops at the first error.
 pub trait MapOps {
@@ -17,13 +17,13 @@ pub trait MapOps {
     /// Points entries to their slots, each in one write.
     fn switch_entries(&mut self, entries: &[(VipKey, Range)]) -> Result<(), Self::Error>;
 
-    /// Removes entries; it is no error if one is not there.
+    /// Removes entries. A missing entry is no error.
     fn remove_entries(&mut self, keys: &[VipKey]) -> Result<(), Self::Error>;
 
-    /// Gives slots, to which no entry points any more, the values that mark them as retired.
+    /// Marks slots as retired, with the given values. No entry points to them any more.
     fn retire_slots(&mut self, slots: &[(u32, Slot)]) -> Result<(), Self::Error>;
 
-    /// Waits until each program has ended that runs now.
+    /// Waits for a grace period: until each program that runs now has ended.
     fn wait(&mut self) -> Result<(), Self::Error>;
 
     /// Sets cursors back to the first turn.

@@ -1,16 +1,16 @@
-//! How vipnat changes the maps: the difference, and the writes that make it, in their order.
+//! How vipnat changes the maps: it computes the difference, then the writes that make it, then their order.
 //!
 //! | file | purpose |
 //! | --- | --- |
 //! | `diff` | [`Plan`]: the writes that lead from a [`Snapshot`] to a list of mappings; [`changes`]: the same for people |
-//! | `alloc` | free slots and free cursors, given to new lists and new VIPs |
+//! | `alloc` | finds free slots for new slot lists, and free cursors for new VIPs |
 //! | `reclaim` | [`Reclaim`]: the retired slots and their cursors that can be used again |
-//! | `steps` | [`Step`]: the order of all these writes, said once |
+//! | `steps` | [`Step`]: the order of all these writes |
 //! | `entries` | the order of a VIP's entries within a step |
 //! | `executor` | [`MapOps`]: maps that can be written; [`execute()`]: carries steps out on them |
-//! | `on_snapshot` | a [`Snapshot`] as [`MapOps`], to follow what was written |
+//! | `on_snapshot` | a [`Snapshot`] as [`MapOps`], which repeats the writes in memory |
 //!
-//! A command reads the maps, repairs what an interrupted command left, and then plans and executes:
+//! A command reads the maps and repairs the leftovers of an interrupted command. Then it plans and executes:
 //!
 //! ```
 //! use std::convert::Infallible;
@@ -25,8 +25,8 @@
 //! let Ok::<_, Infallible>(()) = execute(&plan.steps(), &mut maps);
 //! ```
 //!
-//! A plan touches the entries of the mappings it is given, and of the apps it is given, and no others.
-//! It needs the whole snapshot only to find free slots and cursors.
+//! A plan touches only the entries of the given mappings and of the given apps. It needs the whole snapshot
+//! only to find free slots and cursors.
 //!
 //! [`Snapshot`]: crate::model::Snapshot
 

@@ -1,4 +1,4 @@
-//! A snapshot as maps, so that steps can be carried out on it as well.
+//! A snapshot as [`MapOps`], so that steps can be carried out on it too.
 
 use std::convert::Infallible;
 
@@ -7,8 +7,8 @@ use vipnat_common::{Range, Slot, VipKey};
 use super::executor::MapOps;
 use crate::model::Snapshot;
 
-/// Follows what the same steps do to the maps that were read. Cursors are not part of a snapshot, and
-/// no program reads it.
+/// Repeats on the snapshot what the steps do to the maps in the kernel. The steps for cursors do nothing,
+/// because a snapshot has no cursors. The wait does nothing, because no program reads a snapshot.
 impl MapOps for Snapshot {
     type Error = Infallible;
 

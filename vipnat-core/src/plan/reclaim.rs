@@ -6,10 +6,10 @@ use vipnat_common::{Slot, SlotFlags};
 
 use crate::model::Snapshot;
 
-/// The retired slots and their cursors that can be used again. [`Reclaim::steps`] says the order.
+/// The retired slots and their cursors that can be used again. [`Reclaim::steps`] puts the writes in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reclaim {
-    /// Cursors that no VIP has any more.
+    /// Cursors that no VIP uses any more.
     pub cursors: Vec<u32>,
     /// Slots that are retired and not yet emptied.
     pub emptied: Vec<u32>,
@@ -18,7 +18,7 @@ pub struct Reclaim {
 }
 
 impl Reclaim {
-    /// All that the snapshot has.
+    /// All that this snapshot contains.
     pub fn new(now: &Snapshot) -> Self {
         let retired = now.leftover().filter(|(_, slot)| slot.has(SlotFlags::RETIRED));
         let (emptied, retired): (Vec<_>, Vec<_>) =

@@ -22,7 +22,7 @@ pub(crate) fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
     let protocol = ctx::protocol(ctx);
     let udp = matches!(protocol, Protocol::Udp);
     let socket = if udp { ctx::socket(ctx) } else { Socket::default() };
-    // A real IPv6 address counts as any address that is no VIP.
+    // A real IPv6 address counts as an address that is no VIP.
     let ip = ctx::ip(ctx, family).unwrap_or_default();
     let to = Destination { app, ip, port: ctx::port(ctx), protocol, connect: true };
     if socket.connected
@@ -35,15 +35,15 @@ pub(crate) fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
         if udp {
             sk_storage::suppress_reply_translation(ctx, &to);
         }
-        // Even if it happens to be the backend that the socket was connected to.
+        // Also if the address is the backend to which the socket was connected.
         sk_storage::record_direct_peer(ctx, &to);
         return PROCEED;
     }
-    // Before a turn is taken or anything recorded, since the call fails anyway.
+    // Check this before taking a turn or recording anything, since the call fails anyway.
     if verdict::has_failed() {
         return PROCEED;
     }
-    // Only a socket's own port has flows, and only UDP records have an age.
+    // A socket has flows only for its own port, and only UDP records have an age.
     let now = if udp { ctx::now() } else { Ticks::default() };
     if socket.local_port != 0
         && let Some(record) = sk_storage::continue_flow(ctx, &to, &socket, now)
@@ -58,8 +58,8 @@ pub(crate) fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
         Verdict::Pass => sk_storage::record_direct_peer(ctx, &to),
         Verdict::Redirect(target) => {
             let record = ConnRecord::new(&to, target, now);
-            // If a UDP socket has its port already, which connect(AF_UNSPEC) may not take from it, the
-            // flow is stored for that case too; with port 0 nothing can follow.
+            // connect(AF_UNSPEC) may leave a UDP socket the port that it already has. So the hook stores the
+            // flow for that case too. With port 0, no datagram can follow.
             if record.vip_port != 0 && socket.local_port != 0 {
                 sk_storage::store_flow(ctx, &UdpFlow::new(&record, &socket, now), now);
             }
@@ -71,9 +71,9 @@ pub(crate) fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
     verdict::apply(ctx, family, &verdict)
 }
 
-/// A UDP socket that is connected connects again. If that is through the same VIP, it goes on to its
-/// backend, as long as the table has it. If not, its flow lives on: it keeps its port, may come back to
-/// the VIP, and stays connected if this connect fails.
+/// A connected UDP socket connects again. If it asks for the same VIP, it goes on to its backend, as long
+/// as the table has that backend. If it asks for another address, its flow lives on: the socket keeps its
+/// port, may come back to the VIP, and stays connected if this connect fails.
 #[inline(always)]
 fn reconnect(ctx: &SockAddrContext, to: &Destination, socket: &Socket) -> Option<Target> {
     let record = sk_storage::own_record(ctx)?;

@@ -1,4 +1,4 @@
-//! The getpeername hooks: show the VIP where the socket was connected through one.
+//! The getpeername hooks: show the VIP if the socket was connected through one.
 
 use aya_ebpf::programs::SockAddrContext;
 use vipnat_common::AppId;
@@ -9,10 +9,10 @@ use crate::{
     verdict::PROCEED,
 };
 
-/// Cannot fail the call: the verifier wants exactly 1.
+/// Cannot fail the call: the verifier requires the result 1.
 #[inline(always)]
 pub(crate) fn getpeername(ctx: &SockAddrContext, family: Family) -> i32 {
-    // First, since most sockets have none, as those of servers: this runs inside accept too.
+    // Check this first: accept runs this hook too, and most sockets, as those of servers, have no record.
     let Some(record) = sk_storage::own_record(ctx) else {
         return PROCEED;
     };

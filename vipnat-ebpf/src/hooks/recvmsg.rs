@@ -1,4 +1,4 @@
-//! The recvmsg hooks: whom a datagram comes from.
+//! The recvmsg hooks: show the source of a datagram.
 
 use aya_ebpf::programs::SockAddrContext;
 use vipnat_common::AppId;
@@ -9,7 +9,7 @@ use crate::{
     verdict::PROCEED,
 };
 
-/// `recvfrom` and `recvmsg` of callers that ask for the source.
+/// Runs in `recvfrom` and `recvmsg` if the caller asks for the source.
 #[inline(always)]
 pub(crate) fn recvmsg(ctx: &SockAddrContext, family: Family) -> i32 {
     if maps::app() == AppId::NONE {
@@ -22,7 +22,7 @@ pub(crate) fn recvmsg(ctx: &SockAddrContext, family: Family) -> i32 {
     let socket = ctx::socket(ctx);
     let mut shown = None;
     if socket.connected && socket.peer == ip && socket.peer_port == port {
-        // As getpeername shows it.
+        // The same source that getpeername shows.
         if let Some(record) = sk_storage::own_record(ctx)
             && sk_storage::ensure_record_of_peer(ctx, record, ip, port)
         {

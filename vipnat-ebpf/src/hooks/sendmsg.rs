@@ -1,4 +1,4 @@
-//! The sendmsg hooks: where a datagram with an address goes.
+//! The sendmsg hooks: decide where a datagram with an address goes.
 
 use aya_ebpf::programs::SockAddrContext;
 use vipnat_common::{AppId, ConnRecord, Destination, Protocol, UdpFlow, Verdict, decide};
@@ -10,9 +10,9 @@ use crate::{
     verdict::{self, PROCEED},
 };
 
-/// `sendto` and `sendmsg`. Also runs when a connected socket sends without an address but with a
-/// control message, and then sees 0.0.0.0; and, with the peer, for each datagram of a connected
-/// AF_INET6 socket (`udpv6_sendmsg`).
+/// Runs in `sendto` and `sendmsg`. It also runs when a connected socket sends without an address but with a
+/// control message, and then sees 0.0.0.0. For a connected AF_INET6 socket it runs for each datagram, and
+/// sees the peer (`udpv6_sendmsg`).
 #[inline(always)]
 pub(crate) fn sendmsg(ctx: &SockAddrContext, family: Family) -> i32 {
     let app = maps::app();
@@ -24,13 +24,13 @@ pub(crate) fn sendmsg(ctx: &SockAddrContext, family: Family) -> i32 {
     };
     let protocol = ctx::protocol(ctx);
     let to = Destination { app, ip, port: ctx::port(ctx), protocol, connect: false };
-    // Not UDP-Lite, whose connects have no hook.
+    // Leave UDP-Lite alone: its connects have no hook.
     if !matches!(protocol, Protocol::Udp) {
         return PROCEED;
     }
     let socket = ctx::socket(ctx);
-    // And not a datagram of a connected socket to its peer, as an AF_INET6 one sends each time: it goes
-    // where the socket is connected to.
+    // Leave a datagram of a connected socket to its peer alone: it goes where the socket is connected to. An
+    // AF_INET6 socket gets here each time.
     if socket.is_connected_to(&to) {
         return PROCEED;
     }
@@ -38,8 +38,8 @@ pub(crate) fn sendmsg(ctx: &SockAddrContext, family: Family) -> i32 {
         sk_storage::suppress_reply_translation(ctx, &to);
         return PROCEED;
     }
-    // The socket is connected through this VIP. Only its peer's answers reach it, so it goes on there
-    // also when the table no longer has that, as it does without an address.
+    // The socket is connected through this VIP, and only answers of its peer reach it. So the datagram goes
+    // to the peer even if the table no longer has it, as it would without an address.
     if socket.connected
         && let Some(record) = sk_storage::own_record(ctx)
         && sk_storage::ensure_record_of_peer(ctx, record, socket.peer, socket.peer_port)

@@ -26,29 +26,29 @@ use super::{
     grace_period, pins,
 };
 
-/// The map `scope` of one state directory, which is the same in every layout.
+/// The map `scope` of one state directory. It is the same in every layout.
 pub(crate) struct Switch {
     scope: ByteMap<8, 8>,
 }
 
 impl Switch {
-    /// Opens it.
+    /// Opens the map.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let pin = pins::map_pin(path, "scope");
         let scope = ByteMap::open(&pin, BPF_MAP_TYPE_CGROUP_STORAGE_DEPRECATED);
         Ok(Self { scope: scope.attempt(|| format!("open {}", pin.display()))? })
     }
 
-    /// The app that a cgroup belongs to in the kernel's eyes: [`AppId::NONE`] if translation is off, `None`
-    /// if no program was ever attached to it.
+    /// The app to which a cgroup belongs in the kernel: [`AppId::NONE`] if translation is off, `None` if no
+    /// program was ever attached to it.
     pub(crate) fn app_of(&self, cgroup: u64) -> Result<Option<AppId>> {
         let value = self.scope.lookup(cgroup.to_ne_bytes());
         let value = value.attempt(|| format!("read the scope of cgroup {cgroup}"))?;
         Ok(value.map(|bytes| Scope::from_bytes(bytes).app_id()))
     }
 
-    /// The switch: from now on the cgroup's sockets see this app's VIPs; with [`AppId::NONE`], none.
-    /// Returns `false` if no program was ever attached to the cgroup, and so there is nothing to switch.
+    /// Switches a cgroup: from now on its sockets see this app's VIPs; with [`AppId::NONE`], none.
+    /// Returns `false` if no program was ever attached to the cgroup: there is nothing to switch.
     pub(crate) fn set(&self, cgroup: u64, app: AppId) -> Result<bool> {
         let value = Scope::new(app).to_bytes();
         self.scope
@@ -64,12 +64,12 @@ pub(crate) struct Maps {
     cursors: ByteMap<4, 16>,
     switch: Switch,
     layout: ByteMap<4, 12>,
-    /// Where the counters are pinned, which are read least and differ most between builds.
+    /// The pin of the counters. Few commands read them, and they differ most between builds.
     counters: PathBuf,
 }
 
 impl Maps {
-    /// Opens the maps of a state directory, if they are of the right kinds and sizes.
+    /// Opens the maps of a state directory, if they have the right types and sizes.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let pin = |name: &str| pins::map_pin(path, name);
         let open = |name: &str| format!("open {}", pin(name).display());
@@ -90,7 +90,7 @@ impl Maps {
         &self.switch
     }
 
-    /// How much they hold.
+    /// The sizes of the maps.
     pub(crate) fn capacity(&self) -> Capacity {
         Capacity {
             vips: self.vips.capacity(),
@@ -104,7 +104,7 @@ impl Maps {
         self.copy()?.snapshot()
     }
 
-    /// Copies entries and slots, and no more: for whoever holds a lock.
+    /// Copies entries and slots, and does no more: the caller holds a lock.
     pub(crate) fn copy(&self) -> Result<Copied> {
         let mut entries = Vec::new();
         let read = self.vips.for_each(|key, range| entries.push((key, range)));
@@ -113,7 +113,7 @@ impl Maps {
         Ok(Copied { entries, slots, capacity: self.capacity() })
     }
 
-    /// The same from the slots alone, see [`Snapshot::of_slots`].
+    /// A snapshot of the slots alone, see [`Snapshot::of_slots`].
     pub(crate) fn snapshot_of_slots(&self) -> Result<Snapshot> {
         Ok(Snapshot::of_slots(self.slots()?, self.capacity()))
     }
@@ -127,25 +127,25 @@ impl Maps {
         execute(steps, &mut &*self)
     }
 
-    /// How many turns each cursor has given, by index.
+    /// The turns that each cursor has given, by index.
     pub(crate) fn all_cursors(&self) -> Result<Vec<Cursor>> {
         let cursors = self.cursors.all().attempt(|| "read the map cursors".to_owned())?;
         Ok(cursors.into_iter().map(Cursor::from_bytes).collect())
     }
 
-    /// Lets cursors, which no program uses yet, go on from where others are.
+    /// Gives counts to cursors that no program uses yet, so that they go on from the counts of others.
     pub(crate) fn set_cursors(&self, cursors: &[(u32, Cursor)]) -> Result<()> {
         let all = cursors.iter().map(|(index, turns)| (index.to_ne_bytes(), turns.to_bytes()));
         self.cursors.update_all(all).attempt(|| "write cursors of the map cursors".to_owned())
     }
 
-    /// What the maps are, and the highest app id that was ever given.
+    /// The layout and build of the maps, and the highest app id that was ever given.
     pub(crate) fn layout(&self) -> Result<Layout> {
         let value = self.layout.lookup([0; 4]).attempt(|| "read the map layout".to_owned())?;
         Ok(Layout::from_bytes(value.unwrap_or_default()))
     }
 
-    /// Notes the highest app id that is given, before it is.
+    /// Writes the highest app id, before the id is given.
     pub(crate) fn set_last_app(&self, last_app: AppId) -> Result<()> {
         let layout = Layout { last_app: last_app.0, ..self.layout()? };
         self.layout
@@ -224,7 +224,7 @@ pub(crate) struct Copied {
 }
 
 impl Copied {
-    /// What the bytes mean.
+    /// Decodes the bytes.
     pub(crate) fn snapshot(self) -> Result<Snapshot> {
         let Self { entries: bytes, slots: values, capacity } = self;
         let mut entries = FxHashMap::default();
@@ -254,7 +254,7 @@ fn corrupt_map(map: &'static str) -> Error {
     Error::CorruptMap { map }
 }
 
-/// An entry, for people.
+/// An entry, in the form that vipnat prints.
 fn entry(key: VipKey) -> String {
     let VipKey { app, vip, port, protocol, reserved: _ } = key;
     let (vip, protocol) = (Ipv4Addr::from(vip), protocol as u8);

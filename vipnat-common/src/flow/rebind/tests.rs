@@ -1,4 +1,4 @@
-//! Which backend a flow goes on to while its list changes.
+//! The backend to which a flow goes on while its list changes.
 
 use super::*;
 use crate::{
@@ -18,7 +18,7 @@ fn a_flow_keeps_its_backend_while_the_table_has_it() {
     let turns = maps.turns();
     assert_eq!(rebind(&maps, &to, &had).map(|t| (t.ip, t.slot)), Some(([240, 0, 0, 2], 1)));
 
-    // Another list that has it, at another place. The old slots are somebody else's.
+    // Another list has it at another place. The old slots belong to another app.
     maps.add(key, &[(5, 0), (6, 0), (2, 0)], SlotFlags::empty());
     for index in old.first..old.first + old.count {
         maps.slots[index as usize].owner.app = 9;
@@ -37,7 +37,7 @@ fn a_flow_keeps_its_backend_while_the_table_has_it() {
     assert_eq!(maps.turns(), turns);
 }
 
-/// The index that a socket kept may be the same VIP's again, limited to something else.
+/// The slot at the index that a socket kept may belong to the same VIP again, with another limit.
 #[test]
 fn a_flow_to_what_is_no_longer_translated_ends() {
     let mut maps = Simulated::default();

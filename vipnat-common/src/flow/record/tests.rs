@@ -1,4 +1,4 @@
-//! Which destination and which peer a record is for.
+//! The destination and the peer to which a record belongs.
 
 use super::*;
 use crate::flow::simulated::{OTHER, SOCKET, VIP, at, connected, record, target, to};

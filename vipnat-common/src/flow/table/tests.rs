@@ -1,4 +1,4 @@
-//! The life of flows, and whose answers are shown as whose.
+//! The life of flows, and the VIPs that their answers show.
 
 extern crate std;
 
@@ -9,7 +9,7 @@ use crate::{
     verdict::Target,
 };
 
-/// A socket that has sent to these VIPs and backends, one a second.
+/// A socket that has sent to these VIPs and backends, one each second.
 fn sent(to: &[([u8; 4], u8)]) -> UdpFlows {
     let mut flows = UdpFlows::default();
     for (second, (vip, last)) in (0..).zip(to) {
@@ -23,11 +23,11 @@ fn find(flows: &UdpFlows, vip: [u8; 4], seconds: u64) -> Option<u8> {
     flows.flows.get(place).map(|flow| flow.record.backend[3])
 }
 
-/// Sends again.
+/// Sends once more.
 fn go_on(flows: &mut UdpFlows, vip: [u8; 4], seconds: u64) -> Option<u8> {
     let mut other = *flows;
     let record = flows.continue_flow(&Nothing, &to(vip), &SOCKET, at(seconds));
-    // The quicker way does the same, where it is one.
+    // The quick way does the same, where it applies.
     if let Some(first) = other.continue_first_flow(&Nothing, &to(vip), &SOCKET, at(seconds)) {
         assert_eq!((Some(first), other), (record, *flows));
     }
@@ -43,7 +43,7 @@ fn an_unanswered_flow_lives_for_30_seconds() {
     let mut flows = sent(&[(VIP, 1)]);
     assert_eq!(find(&flows, VIP, 29), Some(1));
     assert_eq!(find(&flows, VIP, 31), None);
-    // Sending refreshes it.
+    // Each datagram that the socket sends refreshes the flow.
     assert_eq!(go_on(&mut flows, VIP, 20), Some(1));
     assert_eq!(find(&flows, VIP, 49), Some(1));
     assert_eq!(find(&flows, VIP, 51), None);
@@ -51,7 +51,7 @@ fn an_unanswered_flow_lives_for_30_seconds() {
 
 #[test]
 fn an_answered_flow_lives_for_120_seconds_once_it_is_a_stream() {
-    // The first answer still finds an unanswered flow; what comes within two seconds is no stream.
+    // The first answer still finds an unanswered flow. Traffic within the first two seconds makes no stream.
     let mut flows = sent(&[(VIP, 1)]);
     assert_eq!(answered(&mut flows, 1, 1), Some(VIP));
     assert_eq!(answered(&mut flows, 1, 1), Some(VIP));
@@ -63,7 +63,7 @@ fn an_answered_flow_lives_for_120_seconds_once_it_is_a_stream() {
     assert_eq!(answered(&mut flows, 1, 3), Some(VIP));
     assert_eq!(find(&flows, VIP, 122), Some(1));
     assert_eq!(find(&flows, VIP, 124), None);
-    // A later datagram answers no flow.
+    // A later datagram finds no flow.
     assert_eq!(answered(&mut flows, 1, 124), None);
 }
 
@@ -83,12 +83,12 @@ fn only_answers_are_shown_as_a_vips() {
 fn a_backend_that_is_spoken_to_directly_answers_as_itself() {
     let mut flows = sent(&[(VIP, 1)]);
     let direct = |app| Destination { app: AppId(app), ..to([240, 0, 0, 1]) };
-    // What an outer app sees of it is not a word of the application's.
+    // An outer app sees a datagram to the backend too, but the application did not address it to the backend.
     flows.suppress_reply_translation(&direct(2));
     assert_eq!(answered(&mut flows, 1, 2), Some(VIP));
     flows.suppress_reply_translation(&direct(1));
     assert_eq!(answered(&mut flows, 1, 2), None);
-    // Until the VIP is spoken to again, which is the same flow.
+    // This holds until the socket sends to the VIP again, which is the same flow.
     assert_eq!(go_on(&mut flows, VIP, 3), Some(1));
     assert_eq!(answered(&mut flows, 1, 4), Some(VIP));
 }
@@ -115,14 +115,14 @@ fn a_full_socket_drops_the_flow_that_was_longest_unused() {
     let vip = |i: usize| [169, 254, 1, i as u8];
     let all: std::vec::Vec<_> = (0..UdpFlows::CAPACITY).map(|i| (vip(i), i as u8)).collect();
     let mut flows = sent(&all);
-    // The oldest is used again, so the second oldest goes.
+    // The oldest flow is used again, so the second oldest makes room.
     assert!(flows.store(&flow(vip(0), 0, 16), at(16)));
     assert!(!flows.store(&flow(VIP, 99, 17), at(17)));
     assert_eq!(find(&flows, vip(0), 18), Some(0));
     assert_eq!(find(&flows, vip(1), 18), None);
     assert_eq!(find(&flows, vip(2), 18), Some(2));
     assert_eq!(find(&flows, VIP, 18), Some(99));
-    // Where one has ended, none that lives has to go.
+    // If a flow has ended, no living flow makes room.
     assert!(flows.store(&flow(OTHER, 98, 40), at(40)));
     assert_eq!(find(&flows, vip(0), 41), Some(0));
     assert_eq!(find(&flows, VIP, 41), Some(99));
@@ -142,7 +142,7 @@ fn what_goes_on_is_the_first_flow_and_keeps_its_age() {
             ..record(VIP, 1, 0)
         }
     );
-    // It is old enough, and answered, and was so before.
+    // The flow is old enough, and was answered before.
     assert_eq!(go_on(&mut flows, VIP, 3), Some(1));
     assert_eq!(go_on(&mut flows, VIP, 122), Some(1));
     assert_eq!(go_on(&mut flows, OTHER, 122), None);
@@ -162,7 +162,7 @@ fn a_flow_ends_with_its_backend() {
 fn a_peer_is_found_again_after_a_connect_that_failed() {
     const NONE: usize = UdpFlows::CAPACITY;
     let mut flows = sent(&[(VIP, 1), (OTHER, 2)]);
-    // What it only sends through is not what it is connected to.
+    // A flow without the flag is not the one through which the socket is connected.
     assert_eq!(flows.position_of_peer([240, 0, 0, 1], 53, 4000), NONE);
     let of_peer = UdpFlow::of_peer(&record(VIP, 1, 1), &SOCKET, at(1));
     assert!(flows.store(&of_peer, at(1)));
@@ -171,7 +171,7 @@ fn a_peer_is_found_again_after_a_connect_that_failed() {
     assert_eq!(flows.position_of_peer([240, 0, 0, 1], 53, 4001), NONE);
     assert_eq!(flows.position_of_peer([240, 0, 0, 2], 53, 4000), NONE);
     assert_eq!(flows.position_of_peer([240, 0, 0, 1], 53, 0), NONE);
-    // Answers are told by it as by any other.
+    // Its answers show the VIP, like those of any other flow.
     assert_eq!(answered(&mut flows, 1, 3), Some(VIP));
 }
 
@@ -184,7 +184,7 @@ fn a_peer_that_is_connected_to_directly_since_is_no_vip() {
     assert!(!flows.has_backend(&to([240, 0, 0, 2])));
     flows.suppress_reply_translation(&direct);
     assert_eq!(flows.position_of_peer([240, 0, 0, 1], 53, 4000), UdpFlows::CAPACITY);
-    // Nor when something is sent to the VIP after that.
+    // Nor after the socket sends to the VIP.
     assert_eq!(go_on(&mut flows, VIP, 2), Some(1));
     assert_eq!(flows.position_of_peer([240, 0, 0, 1], 53, 4000), UdpFlows::CAPACITY);
 }

@@ -1,4 +1,4 @@
-//! Random plans on maps in memory: a reader looks after each write, and each write fails once.
+//! Random plans on maps in memory. A reader looks after each write, and each write fails once.
 
 use proptest::prelude::*;
 use vipnat_common::decide;
@@ -12,7 +12,7 @@ use crate::{
     plan::Plan,
 };
 
-/// Each connect goes where one of the two tables says. It takes no turn.
+/// Checks that each connect goes where one of the two tables sends it. Takes no turn.
 fn check(maps: &FakeMaps, old: &[Mapping], new: &[Mapping]) {
     let maps = maps.clone();
     for to in destinations() {
@@ -22,14 +22,14 @@ fn check(maps: &FakeMaps, old: &[Mapping], new: &[Mapping]) {
     }
 }
 
-/// Each VIP gives a turn, if it has any.
+/// Takes one turn of each VIP that has any.
 fn connect(maps: &FakeMaps) {
     destinations().iter().for_each(|to| {
         decide(maps, to);
     });
 }
 
-/// Each VIP that only the second table has begins with its first turn.
+/// Checks that each VIP that only the new table has begins with its first turn.
 fn check_new_cursors(maps: &FakeMaps, old: &[Mapping], new: &[Mapping]) {
     let is_old =
         |new: &Mapping| old.iter().any(|old| (old.app_id, old.vip) == (new.app_id, new.vip));
@@ -44,8 +44,8 @@ fn check_new_cursors(maps: &FakeMaps, old: &[Mapping], new: &[Mapping]) {
 }
 
 proptest! {
-    /// After every single write a connect goes where the old or the new table says, and at the end
-    /// where the new one does.
+    /// After every single write, a connect goes where the old or the new table sends it. At the end it goes
+    /// where the new table sends it.
     #[test]
     fn every_write_leaves_the_old_table_or_the_new(
         tables in proptest::collection::vec((tables(), any::<bool>()), 1..5),
@@ -76,8 +76,8 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whichever write fails, also of a repair, the next command repairs it and makes the wanted table,
-    /// with nothing left over.
+    /// Any write can fail, also one of a repair. The next command then repairs the maps and makes the wanted
+    /// table, with nothing left over.
     #[test]
     fn a_failure_anywhere_is_repaired(
         first in tables(), second in tables(), third in tables(), again in any::<bool>(),
@@ -92,7 +92,7 @@ proptest! {
             let mut maps = FakeMaps { writes_left: Some(writes), ..maps.clone() };
             let done = maps.command(&third, |_| {});
             check(&maps, &second, &third);
-            // The repair fails as well, one write later.
+            // The repair fails too, one write later.
             maps.writes_left = Some(writes + 1);
             let _ = maps.command(wanted, |maps| check(maps, &second, &third));
             maps.writes_left = None;
@@ -102,7 +102,7 @@ proptest! {
                 check_new_cursors(&maps, &second, &third);
             }
             prop_assert!(maps.is_tidy());
-            // A list that the first command retired is freed by the second one after this.
+            // A retired list needs two reclaims: the first empties its slots, the second frees them.
             for _ in 0..2 {
                 maps.reclaim(|maps| check(maps, wanted, wanted)).unwrap();
             }

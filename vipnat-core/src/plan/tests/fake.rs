@@ -1,4 +1,4 @@
-//! Maps in memory, as hooks read them, whose writes fail when a test wants it.
+//! Maps in memory that hooks can read. A test can make their writes fail.
 
 use std::{cell::RefCell, collections::BTreeMap};
 
@@ -9,7 +9,7 @@ use crate::{
     plan::{MapOps, Plan, Reclaim, Step, execute},
 };
 
-/// Enough for all tables.
+/// Large enough for all tables.
 pub(super) const CAPACITY: Capacity = Capacity { vips: 32, backends: 256, cursors: 32 };
 
 /// A snapshot with cursors.
@@ -18,11 +18,11 @@ pub(super) struct FakeMaps {
     pub(super) maps: Snapshot,
     /// The turns that each cursor has given.
     pub(super) cursors: RefCell<BTreeMap<u32, u64>>,
-    /// How many more writes succeed; `None` for all.
+    /// The number of writes that still succeed; `None` if all do.
     pub(super) writes_left: Option<usize>,
 }
 
-/// A write failed because the test wants it.
+/// The test made a write fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Failed;
 
@@ -34,7 +34,7 @@ impl Default for FakeMaps {
 }
 
 impl FakeMaps {
-    /// Carries steps out; calls `look` after each element that is written.
+    /// Carries steps out; calls `look` after each written element.
     pub(super) fn run(
         &mut self,
         steps: &[Step<'_>],
@@ -43,7 +43,7 @@ impl FakeMaps {
         execute(steps, &mut Watched { fake: self, look })
     }
 
-    /// Changes the mappings and looks at each write.
+    /// Changes the mappings, and calls `look` after each write.
     pub(super) fn change(
         &mut self,
         mappings: &[Mapping],
@@ -53,13 +53,13 @@ impl FakeMaps {
         self.run(&plan.steps(), look)
     }
 
-    /// Reclaims what is retired and looks at each write.
+    /// Reclaims retired slots, and calls `look` after each write.
     pub(super) fn reclaim(&mut self, look: impl FnMut(&Self)) -> Result<(), Failed> {
         let reclaim = Reclaim::new(&self.maps);
         self.run(&reclaim.steps(), look)
     }
 
-    /// A whole command: repairs, reclaims and changes.
+    /// Runs a whole command: repairs, reclaims and changes.
     pub(super) fn command(
         &mut self,
         mappings: &[Mapping],
@@ -72,7 +72,7 @@ impl FakeMaps {
         self.change(mappings, look)
     }
 
-    /// Changes the mappings, which succeeds.
+    /// Changes the mappings, and expects success.
     pub(super) fn apply(&mut self, mappings: &[Mapping]) {
         self.change(mappings, |_| {}).unwrap();
     }
@@ -82,13 +82,13 @@ impl FakeMaps {
         Plan::tidy(&self.maps) == Plan::default()
     }
 
-    /// What the slot was before.
+    /// Writes a slot, and returns its old value.
     fn replace(&mut self, index: u32, slot: Option<Slot>) -> Option<Slot> {
         std::mem::replace(&mut self.maps.slots[index as usize], slot)
     }
 }
 
-/// Writes element by element.
+/// Writes one element at a time.
 struct Watched<'a, F> {
     fake: &'a mut FakeMaps,
     look: F,

@@ -1,4 +1,4 @@
-//! Steps carried out write by write, and with readers in between.
+//! Runs steps write by write, and with readers in between.
 
 mod each_write;
 mod fake;

@@ -1,4 +1,4 @@
-//! Single plans: what they write, and which slots and cursors they take.
+//! Single plans: their writes, and the slots and cursors that they take.
 
 use vipnat_common::{AppId, Destination, Protocol, VipKey, decide};
 
@@ -34,7 +34,7 @@ fn cursors_stay_with_their_vip_and_are_not_shared() {
     for _ in 0..4 {
         decide(&maps, &to);
     }
-    // Other backends, a limit, none at all: the count goes on.
+    // Other backends, a limit, no backends: the count goes on.
     for table in
         [mapping(1, a, 0, any, &[4, 5]), mapping(1, a, 80, any, &[4]), mapping(1, a, 0, any, &[])]
     {
@@ -43,7 +43,7 @@ fn cursors_stay_with_their_vip_and_are_not_shared() {
         assert_eq!(cursor(&maps, 2, a), third);
     }
     assert_eq!(maps.cursors.borrow()[&first], 4);
-    // A VIP that goes and comes back starts anew.
+    // A VIP that is removed and added again starts anew.
     maps.apply(&[mapping(2, a, 0, any, &[1])]);
     maps.apply(&[mapping(1, a, 0, any, &[1]), mapping(2, a, 0, any, &[1])]);
     assert_ne!(cursor(&maps, 1, a), first, "its slots may still be in use");
@@ -51,7 +51,7 @@ fn cursors_stay_with_their_vip_and_are_not_shared() {
     assert!(!maps.cursors.borrow().contains_key(&first));
 }
 
-/// Emptied slots name the first cursor, which nothing means.
+/// Emptied slots name the first cursor; that name means nothing.
 #[test]
 fn the_first_cursor_is_reset_beside_emptied_slots() {
     let mut maps = FakeMaps::default();

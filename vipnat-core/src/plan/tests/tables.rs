@@ -36,7 +36,7 @@ pub(super) fn mapping(
     }
 }
 
-/// Tables of two apps with up to two VIPs each, the same ones, limited or not.
+/// Tables of two apps, limited or not. Both apps have the same VIPs, up to two.
 pub(super) fn tables() -> impl Strategy<Value = Vec<Mapping>> {
     let one = proptest::option::of((
         prop_oneof![Just(0), Just(PORTS[0])],
@@ -72,7 +72,7 @@ pub(super) fn destinations() -> Vec<Destination> {
     all
 }
 
-/// A verdict without the slot that it came from.
+/// A verdict without its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
     Pass,
@@ -92,7 +92,7 @@ impl From<Verdict> for Seen {
     }
 }
 
-/// What a table allows for a destination.
+/// The answers that a table allows for a destination.
 pub(super) fn allowed(table: &[Mapping], to: &Destination) -> Vec<Seen> {
     let matches = |rule: &&Mapping| {
         rule.app_id == to.app

@@ -1,4 +1,4 @@
-//! Broken orders, and broken readers: the model finds each of them.
+//! The model finds each broken order and each broken reader.
 
 use vipnat_common::{Protocol as Ip, decide::MAX_LOOKUPS};
 
@@ -14,13 +14,13 @@ use super::{
 #[test]
 fn other_protocols_are_found_wrong() {
     for (protocol, example) in [
-        // Slots are freed, and taken by others, under a reader's hands.
+        // The writer frees a slot and reuses it while a reader still has it.
         (Protocol::Without(Kind::Wait), "a turn of"),
         (Protocol::Exchanged(Kind::WriteSlots, Kind::SwitchEntries), "ip: [0, 0, 0, 0]"),
-        // The head sends readers to what is not there yet, or not any more.
+        // The head entry sends readers to a limited entry that is not there yet, or not any more.
         (Protocol::Reversed(Kind::SwitchEntries), "Pass"),
         (Protocol::Exchanged(Kind::SwitchEntries, Kind::RemoveEntries), "Pass"),
-        // Who still has the VIP starts its round anew.
+        // The round starts again for a reader that still has the VIP.
         (Protocol::Exchanged(Kind::Wait, Kind::ResetCursors), "gets turn 0"),
     ] {
         let broken = scenarios().into_iter().map(|scenario| Scenario { protocol, ..scenario });
@@ -29,8 +29,8 @@ fn other_protocols_are_found_wrong() {
     }
 }
 
-/// A flow would go to a backend that is long gone: it was read before its slot was used again, and the
-/// flags after that.
+/// A flow would go to a backend that left long ago. The reader takes the backend before the slot is used
+/// again, and the flags after that.
 #[test]
 fn slots_that_are_free_at_once_are_found_wrong() {
     let broken = scenarios().into_iter();
@@ -50,7 +50,7 @@ fn a_reader_that_ignores_owners_is_found_wrong() {
     assert!(wrong.iter().any(|what| what.contains("a turn of")), "{wrong:#?}");
 }
 
-/// The bound on looks is what keeps a VIP from being let pass.
+/// A decision that misses a VIP in all its looks lets it pass, and the model finds that.
 #[test]
 fn as_many_misses_as_looks_are_believed() {
     let mut scenario = scenarios().swap_remove(1);
@@ -59,8 +59,8 @@ fn as_many_misses_as_looks_are_believed() {
     assert!(wrong(&scenario).is_some_and(|what| what.contains("Pass")));
 }
 
-/// A look that finds neither the limit that goes nor the one that comes is one of them: it asks for
-/// what comes before it is there, and for what goes after it is gone.
+/// A look between two limited entries finds neither. It asks for the new one before that exists, and for the
+/// old one after it is removed. Such a look counts as a miss.
 #[test]
 fn a_look_between_two_limits_counts_as_a_miss() {
     let limit = |protocol, last| limited(1, 80, protocol, &[last]);

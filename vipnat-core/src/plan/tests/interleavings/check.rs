@@ -17,25 +17,25 @@ pub(super) struct Asking {
     pub(super) reader: Reader,
     pub(super) to: Destination,
     pub(super) head: VipKey,
-    /// By moment.
+    /// The tables that are current, for each moment.
     pub(super) current: Vec<Current>,
     /// The answers that each table allows.
     allowed: Vec<Vec<Seen>>,
-    /// The backends that each table has for the VIP, on whatever ports.
+    /// The backends that each table has for the VIP, on any port.
     backends: Vec<Vec<[u8; 4]>>,
 }
 
 /// How a reader came to its answer.
 pub(super) struct Run {
     pub(super) told: Vec<(Access, Told)>,
-    /// The first two when it began, the others at its end.
+    /// `remembered` and `oldest` are those of its begin, the others those of its end.
     pub(super) current: Current,
-    /// Ranges are read in pieces: a count may be another list's, so turns may be lost, or lead to
+    /// Ranges are read in pieces. A count may then be that of another list: turns may be lost, or lead to
     /// another backend of the list.
     pub(super) torn: bool,
-    /// The writer took no step meanwhile.
+    /// The writer took no step while the reader ran.
     pub(super) alone: bool,
-    /// The writer took a step in each look; see [`Scenario::empty_looks`] for the exception.
+    /// The writer took a step in each look. [`Scenario::empty_looks`] is the exception.
     pub(super) may_retry: bool,
 }
 
@@ -62,7 +62,7 @@ impl Asking {
         }
     }
 
-    /// Says why an answer is wrong, if it is.
+    /// Explains why an answer is wrong, if it is.
     pub(super) fn check(&self, answer: Answer, run: &Run) -> Result<(), String> {
         let Current { remembered, oldest, newest, coming } = run.current;
         let (right, tables) = match (answer, self.reader.question) {
@@ -82,8 +82,8 @@ impl Asking {
     }
 }
 
-/// A verdict is one of a table that was current, and takes one turn if it leads somewhere: that
-/// turn's backend. It is [`Verdict::Retry`] only if the reader had no quiet look.
+/// A verdict must be one that a current table allows. A redirect takes one turn, and goes to the backend of
+/// that turn. [`Verdict::Retry`] is right only if the reader had no quiet look.
 fn is_verdict_right(verdict: Verdict, run: &Run, tables: &[Vec<Seen>]) -> bool {
     let turns = run.told.iter().filter_map(|(_, told)| match told {
         Told::Turn(turn) => Some(*turn as usize),
@@ -107,10 +107,10 @@ fn is_verdict_right(verdict: Verdict, run: &Run, tables: &[Vec<Seen>]) -> bool {
 }
 
 /// A flow goes on to its own backend, as long as there may be slots of a table that has it. It ends
-/// only if there is a table without, or if something changed.
+/// only if a current table does not have it, or if something changed.
 ///
-/// A slot of a limited VIP may be one for any port and protocol while it is freed, word by word: then a
-/// flow that the limit excludes goes on as well, if its slot names its backend.
+/// While the writer frees a slot of a limited VIP, word by word, the slot may look like one for any port and
+/// protocol. A flow that the limit excludes then goes on too, if the slot names its backend.
 fn is_target_right(
     target: Option<Target>,
     had: &Target,

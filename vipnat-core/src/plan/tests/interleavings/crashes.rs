@@ -2,8 +2,8 @@
 
 use super::{history::writes, scenario::Scenario};
 
-/// The scenario up to one of its tables, with a crash after each number of writes that lead there.
-/// Then comes the table after it, if there is one, or the same one again.
+/// The scenario up to one of its tables, once for each number of writes after which the command can crash.
+/// The next table follows, if there is one; in a second scenario, the same table follows again.
 pub(super) fn crashes(scenario: &Scenario, table: usize) -> Vec<Scenario> {
     let Scenario { name, tables, protocol, .. } = scenario;
     let whole = Scenario::of(name, tables[..=table].to_vec());

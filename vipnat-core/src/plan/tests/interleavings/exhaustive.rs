@@ -1,4 +1,4 @@
-//! Every schedule of vipnat's own steps: each answer is right.
+//! Runs every schedule of vipnat's own steps, and checks that each answer is right.
 
 use vipnat_common::{AppId, SlotFlags, Target};
 
@@ -26,7 +26,7 @@ fn every_decision_is_one_of_a_current_table() {
         }
     }
     report("a decision", total);
-    // Rare, but there.
+    // Rare, but it happens.
     assert!(total.unsettled > 0);
 }
 
@@ -52,7 +52,7 @@ fn a_crash_while_slots_are_used_again_changes_nothing() {
     report("a later crash", after_crashes(2));
 }
 
-/// Connects beside crashes on the way to one of the tables.
+/// Connects while commands crash on the way to one of the tables.
 fn after_crashes(table: usize) -> Tally {
     let mut total = Tally::default();
     for scenario in scenarios() {
@@ -67,7 +67,7 @@ fn after_crashes(table: usize) -> Tally {
 
 #[test]
 fn a_flow_keeps_its_backend_wherever_its_slot_is() {
-    // That another app has a backend does not help.
+    // A backend of another app must not help.
     let other = Mapping { app_id: AppId(2), ..any(1, &[1]) };
     let shared = Scenario::new(
         "one backend",

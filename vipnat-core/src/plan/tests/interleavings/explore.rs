@@ -1,7 +1,7 @@
-//! Every schedule of a writer and of readers, one after the other.
+//! Runs every schedule of a writer and of readers, one reader after the other.
 //!
-//! In each state either the writer or the reader takes the next step. The explorer visits each state
-//! once, and then knows how many schedules begin there.
+//! In each state, either the writer or the reader takes the next step. The explorer visits each state
+//! once, and then knows the number of schedules that begin there.
 
 use std::{collections::HashMap, ops::AddAssign};
 
@@ -17,10 +17,10 @@ use super::{
     state::{At, Began, Look, Progress, State},
 };
 
-/// How many turns each VIP of the first table has given.
+/// The number of turns that each VIP of the first table has given.
 const TURNS: u8 = 3;
 
-/// How many schedules there are, and how many of them end without a result.
+/// The number of schedules, and the number of those that end without a result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) schedules: u128,
@@ -28,7 +28,7 @@ pub(super) struct Tally {
     pub(super) unsettled: u128,
     /// Flows that end.
     pub(super) ended: u128,
-    /// How many states there are.
+    /// The number of states.
     pub(super) states: usize,
 }
 
@@ -42,7 +42,7 @@ impl AddAssign for Tally {
     }
 }
 
-/// A wrong answer, and the schedule that leads to it, last step first.
+/// A wrong answer, and the schedule that leads to it, with the last step first.
 #[derive(Debug)]
 pub(super) struct Violation {
     pub(super) what: String,
@@ -59,7 +59,7 @@ impl Violation {
         self
     }
 
-    /// The schedule, a step a line.
+    /// The schedule, one step a line.
     pub(super) fn schedule(&self) -> String {
         self.schedule.iter().rev().map(|step| format!("  {step}\n")).collect()
     }
@@ -69,7 +69,7 @@ pub(super) struct Explorer<'a> {
     history: &'a History,
     barriers: Vec<usize>,
     asking: Vec<Asking>,
-    /// How many looks of a decision may miss an entry that is there all the time.
+    /// The number of looks of a decision that may miss an entry which is there all the time.
     misses: u32,
     /// See [`Scenario::empty_looks`].
     empty_looks: bool,
@@ -89,7 +89,7 @@ impl<'a> Explorer<'a> {
         }
     }
 
-    /// Goes through all schedules, up to the end of the last reader.
+    /// Runs all schedules, up to the end of the last reader.
     pub(super) fn explore(mut self) -> Result<Tally, Violation> {
         let named_by = self.history.moments()[0].named_by;
         let given = named_by.map(|name| if name.is_some() { TURNS } else { 0 });
@@ -133,7 +133,7 @@ impl<'a> Explorer<'a> {
         &self.history.moments()[state.moment]
     }
 
-    /// The access that the reader is at.
+    /// The access that the reader makes now.
     fn access(&self, state: &State) -> Access {
         match self.asking[state.reader].reader.next(state.progress.node) {
             Next::Access(access) => access,
@@ -250,7 +250,7 @@ impl<'a> Explorer<'a> {
         }
     }
 
-    /// A turn is one of the VIP's own, and the one after its last.
+    /// Takes a turn. It must be one of the VIP's own, and the one after its last.
     fn take_turn(&self, mut state: State, cursor: u32) -> Result<(State, Option<Told>), String> {
         let cursor = cursor as usize;
         let to = self.asking[state.reader].to;
@@ -267,7 +267,7 @@ impl<'a> Explorer<'a> {
         Ok((state, Some(Told::Turn(turn.into()))))
     }
 
-    /// The reader goes on with the value it was told, perhaps to its end.
+    /// The reader goes on with the value that it got, perhaps to its end.
     fn told(&mut self, mut state: State, told: Told) -> Result<Tally, Violation> {
         let asking = &mut self.asking[state.reader];
         let progress = &mut state.progress;

@@ -1,4 +1,4 @@
-//! A history: applies one after the other, and the tables that are current at each moment.
+//! A history: one apply after the other, and the tables that are current at each moment.
 
 use super::{
     memory::{Atom, Memory, Name},
@@ -11,22 +11,22 @@ use crate::{
     plan::{Plan, Reclaim},
 };
 
-/// All that a writer does.
+/// All applies of a scenario, carried out by a writer.
 pub(super) struct History {
     writer: Writer,
-    /// The applies, and their atoms.
+    /// Each apply, and the range of its atoms.
     applies: Vec<(Apply, std::ops::Range<usize>)>,
     /// Each apply attaches a cgroup.
     moves: bool,
 }
 
-/// How many elements the last apply writes.
+/// The number of elements that the last apply writes.
 pub(super) fn writes(scenario: &Scenario) -> usize {
     History::new(scenario).writer.written
 }
 
 impl History {
-    /// The first table is there from the start; the others are applied one after the other.
+    /// The maps hold the first table from the start. The writer applies the others one after the other.
     pub(super) fn new(scenario: &Scenario) -> Self {
         let Scenario { tables, applies, protocol, moves, .. } = scenario;
         let mut history = Self { writer: Writer::new(*protocol), applies: vec![], moves: false };
@@ -52,7 +52,7 @@ impl History {
         &self.writer.moments
     }
 
-    /// How steps are carried out.
+    /// How the writer carries steps out.
     pub(super) fn protocol(&self) -> Protocol {
         self.writer.protocol
     }
@@ -66,7 +66,7 @@ impl History {
     }
 
     /// Repairs, reclaims and changes, as vipnat does. It reclaims each time, so that slots are used
-    /// again as soon as they can be.
+    /// again as soon as possible.
     fn change(&mut self, mappings: &[Mapping]) -> Result<(), Crash> {
         let tidy = Plan::tidy(&self.writer.now().snapshot());
         self.writer.run(tidy.steps())?;
@@ -86,7 +86,7 @@ impl History {
         Ok(())
     }
 
-    /// For each moment: the end of the first wait that a reader that begins then holds up.
+    /// For each moment: the end of the first wait that a reader delays if it begins at that moment.
     pub(super) fn barriers(&self) -> Vec<usize> {
         let atoms = self.atoms();
         let begins = |from: usize| (from..atoms.len()).find(|i| atoms[*i] == Atom::WaitBegins);
@@ -114,13 +114,13 @@ impl History {
             };
             let last = range.clone().rfind(touches);
             if last.is_none() && crash.is_none() {
-                // Nothing changes for it.
+                // Nothing changes for this VIP.
                 (now.oldest, now.newest) = (*table, *table);
             }
             now.coming = *table;
             *all.last_mut().unwrap() = now;
             for at in range.clone() {
-                // A reader may hold an element since its last use, and so find it before it is linked.
+                // A reader may hold an element since its last use, and find the new key before it is linked.
                 let fills = matches!(
                     atoms[at],
                     Atom::Key(_, key) if (key.app_id(), key.vip) == (app_id, vip)
@@ -141,7 +141,7 @@ impl History {
     }
 }
 
-/// The tables between which a VIP is, as long as it is.
+/// The range of tables that readers may find for a VIP at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Current {
     /// The oldest one of which there may still be slots.

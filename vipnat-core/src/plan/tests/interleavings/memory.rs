@@ -1,32 +1,32 @@
-//! The maps in memory, and the changes that a reader sees whole or not at all.
+//! The maps in memory, and the smallest changes that a reader can see.
 
 use rustc_hash::FxHashMap;
 use vipnat_common::{AppId, Range, Slot, VipKey};
 
 use crate::model::{Capacity, Snapshot};
 
-/// How many slots and cursors there are; enough for all tables.
+/// The number of slots; large enough for all tables.
 const SLOTS: usize = 16;
 pub(super) const CURSORS: usize = 4;
 
 /// A VIP of an app.
 pub(super) type Name = (AppId, [u8; 4]);
 
-/// A slot is copied in pieces of this size; no field of it is in two of them.
+/// One piece of a slot. The copy of a slot is made in such pieces; no field is in two of them.
 pub(super) type Word = [u8; 4];
 pub(super) const WORDS: usize = 6;
 
-/// What is where. All keys share one bucket of the hash, so that each write disturbs each lookup.
+/// The content of the maps. All keys share one bucket of the hash, so that each write disturbs each lookup.
 #[derive(Clone)]
 pub(super) struct Memory {
-    /// The elements of `vips`, free ones as well: a reader may hold any of them.
+    /// The elements of `vips`, also the free ones: a reader may hold any of them.
     pub(super) elements: Vec<(VipKey, Range)>,
-    /// The elements that a lookup meets, in this order.
+    /// The elements that a lookup visits, in this order.
     pub(super) chain: Vec<usize>,
-    /// The elements to use next, last one first.
+    /// The elements to use next; the writer takes the last one first.
     pub(super) free: Vec<usize>,
     slots: [[Word; WORDS]; SLOTS],
-    /// Whose slots name a cursor, or did last.
+    /// For each cursor, the VIP whose slots name it, or named it last.
     pub(super) named_by: [Option<Name>; CURSORS],
 }
 
@@ -69,26 +69,26 @@ impl Memory {
     }
 }
 
-/// A change that a reader cannot see half of.
+/// A change of which no reader can see half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Atom {
-    /// An element that no lookup meets any more is filled for its next use.
+    /// Fills an element that no lookup visits any more, for its next use.
     Key(usize, VipKey),
     Range(usize, Range),
-    /// [`Atom::Range`] where it is not copied in one piece.
+    /// [`Atom::Range`] in two pieces.
     First(usize, u32),
     Count(usize, u32),
     Link(usize),
     Unlink(usize),
-    /// A piece of a slot.
+    /// Writes a piece of a slot.
     Word(u32, usize, Word),
-    /// From here on, readers that begin are not waited for.
+    /// A grace period begins. It does not wait for readers that begin later.
     WaitBegins,
-    /// Not before all readers have finished that began before [`Atom::WaitBegins`].
+    /// The grace period ends: all readers that began before [`Atom::WaitBegins`] have finished.
     WaitEnds,
     Reset(u32),
-    /// Nothing happens in the maps: the cgroup of the readers gets another app.
+    /// The maps stay the same. The readers' cgroup gets another app.
     Attach,
-    /// Nothing happens in the maps: from here on, a cursor is that of a VIP that is new.
+    /// The maps stay the same. From here on, a cursor belongs to a new VIP.
     New(u32, Name),
 }

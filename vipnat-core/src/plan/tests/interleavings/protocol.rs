@@ -5,11 +5,11 @@ use crate::plan::Step;
 /// How steps are carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
-    /// As they are.
+    /// As vipnat does.
     Real,
-    /// As they are, but slots are copied from their end.
+    /// As vipnat does, but each slot is copied from its end.
     Backwards,
-    /// As they are, but a [`Range`](vipnat_common::Range) is not copied in one piece.
+    /// As vipnat does, but a [`Range`](vipnat_common::Range) is not copied in one piece.
     TornRanges,
     /// Two kinds of steps change places.
     Exchanged(Kind, Kind),
@@ -86,7 +86,7 @@ impl Protocol {
     }
 }
 
-/// A step taken apart: one step for each of its elements.
+/// Splits a step: one step for each of its elements.
 fn elements(step: Step<'_>) -> Vec<Step<'_>> {
     match step {
         Step::WriteSlots(slots) => slots.chunks(1).map(Step::WriteSlots).collect(),

@@ -26,7 +26,7 @@ pub(super) fn datagram(app: u32) -> Destination {
     }
 }
 
-/// What flows of the first two apps had: each backend, from wherever it may have been named.
+/// The targets that flows of the first two apps may have kept: each backend with each slot.
 pub(super) fn flows() -> impl Iterator<Item = (u32, Target)> {
     let had = |app, last, slot| Target {
         ip: [240, app as u8, VIPS[0].octets()[3], last],

@@ -1,8 +1,8 @@
 //! The reader: the real decision, stopped at each of its accesses.
 //!
-//! It is run from the beginning for each access: what it was told so far is told again, and what it
-//! asks for then is the next one. All it knows is what it was told, so runs that were told the same are
-//! one place in a tree.
+//! The model runs it from the beginning for each access. It repeats the answers that the reader already got;
+//! the reader's next question is then the next access. A reader knows only these answers, so runs with the
+//! same answers share one place in a tree.
 
 use std::{cell::Cell, collections::HashMap};
 
@@ -10,7 +10,7 @@ use vipnat_common::{
     Count, Destination, Maps, Outlined, Range, Slot, Target, Verdict, VipKey, decide, rebind,
 };
 
-/// What a reader wants to know.
+/// The call that a reader decides.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Question {
     Decide(Destination),
@@ -23,7 +23,7 @@ pub(super) enum Answer {
     Rebound(Option<Target>),
 }
 
-/// What the decision asks the maps for.
+/// One access of the decision to the maps.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Access {
     Range(VipKey),
@@ -31,7 +31,7 @@ pub(super) enum Access {
     Turn(u32),
 }
 
-/// What it is told.
+/// The answer to an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Told {
     Range(Option<[u8; 8]>),
@@ -48,7 +48,7 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    /// After the first question that is new, the answers don't matter.
+    /// After the first new question, the answers do not matter.
     fn tell(&self, access: Access) -> Option<Told> {
         let next = self.next.get();
         self.next.set(next + 1);
@@ -95,7 +95,7 @@ impl Maps for Replay<'_> {
 
 impl Outlined for Replay<'_> {}
 
-/// All places that a reader can come to.
+/// All places that a reader can reach.
 pub(super) struct Reader {
     pub(super) question: Question,
     ignore_owner: bool,
@@ -103,10 +103,10 @@ pub(super) struct Reader {
     children: HashMap<(u32, Told), u32>,
 }
 
-/// A place that a reader comes to. The first one is 0.
+/// A place that a reader can reach. The first one is 0.
 #[derive(Clone, Copy)]
 struct Node {
-    /// From where, and how.
+    /// The place before it, and the access and answer that lead here.
     from: Option<(u32, Access, Told)>,
     next: Next,
 }
@@ -118,7 +118,7 @@ pub(super) enum Next {
 }
 
 impl Reader {
-    /// `ignore_owner`: each slot is taken for one of the key that was looked up.
+    /// `ignore_owner`: the reader accepts each slot as one of the key that it looked up.
     pub(super) fn new(question: Question, ignore_owner: bool) -> Self {
         let mut reader = Self { question, ignore_owner, nodes: vec![], children: HashMap::new() };
         let next = reader.run(&[]);
@@ -130,7 +130,7 @@ impl Reader {
         self.nodes[node as usize].next
     }
 
-    /// What it was told until it came to a place.
+    /// The accesses and answers that lead to a place.
     pub(super) fn told(&self, node: u32) -> Vec<(Access, Told)> {
         let from = |node: &Node| node.from.map(|(from, ..)| self.nodes[from as usize]);
         let ways = std::iter::successors(Some(self.nodes[node as usize]), from);
@@ -140,7 +140,7 @@ impl Reader {
         told
     }
 
-    /// Where it comes to when it is told something.
+    /// The place that the reader reaches with this answer.
     pub(super) fn tell(&mut self, node: u32, told: Told) -> u32 {
         if let Some(child) = self.children.get(&(node, told)) {
             return *child;

@@ -1,4 +1,4 @@
-//! Runs scenarios, and shows what was found.
+//! Runs scenarios, and shows the results.
 
 use super::{
     explore::{Explorer, Tally, Violation},
@@ -8,13 +8,13 @@ use super::{
     scenario::Scenario,
 };
 
-/// Goes through all schedules of a scenario.
+/// Runs all schedules of a scenario.
 pub(super) fn run(scenario: &Scenario, questions: &[Question]) -> Result<Tally, Violation> {
     let history = History::new(scenario);
     Explorer::new(scenario, &history, questions).explore()
 }
 
-/// Panics if there is a schedule in which something is wrong.
+/// Panics if any schedule gives a wrong answer.
 pub(super) fn holds(scenario: &Scenario, questions: &[Question]) -> Tally {
     run(scenario, questions).unwrap_or_else(|violation| {
         let Scenario { name, applies, protocol, .. } = scenario;
@@ -23,14 +23,14 @@ pub(super) fn holds(scenario: &Scenario, questions: &[Question]) -> Tally {
     })
 }
 
-/// The first thing that is wrong for a connect of the first app, or of the second one.
+/// The first wrong answer to a connect of the first app, or of the second one.
 pub(super) fn wrong(scenario: &Scenario) -> Option<String> {
     let questions = [connect(1), connect(2)].into_iter();
     let mut violations = questions.filter_map(|question| run(scenario, &[question]).err());
     violations.next().map(|violation| violation.what)
 }
 
-/// Shown with `--nocapture`.
+/// Prints the numbers; `--nocapture` shows them.
 pub(super) fn report(what: &str, total: Tally) {
     let Tally { schedules, unsettled, ended, states } = total;
     println!(

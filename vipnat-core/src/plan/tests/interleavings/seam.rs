@@ -1,5 +1,5 @@
-//! The model runs vipnat's own list of steps: if two neighbours in it change places, the model finds a
-//! connect that goes astray.
+//! The model runs vipnat's own list of steps. If two neighbours in it change places, the model finds a
+//! connect that goes wrong.
 
 use vipnat_common::{Range, Slot, VipKey};
 
@@ -14,19 +14,19 @@ use super::{
 };
 use crate::plan::{Plan, Reclaim};
 
-/// What is known about each pair of neighbours.
+/// Each pair of neighbours, and whether the model must find their exchange.
 const NEIGHBOURS: [(Kind, Kind, Exchange); 6] = [
     (Kind::WriteSlots, Kind::SwitchEntries, Exchange::IsFound),
-    // A limit that changes leaves its VIP without an entry.
+    // If a limit changes, its VIP would be without an entry for a moment.
     (Kind::SwitchEntries, Kind::RemoveEntries, Exchange::IsFound),
-    // An entry is about to go that leads to retired slots: connects may still use them. Vipnat keeps the
-    // order, since "retired" means that no entry leads here.
+    // The entry that is about to be removed points to retired slots, which connects may still use. vipnat
+    // keeps the order, since "retired" means that no entry points to the slot.
     (Kind::RemoveEntries, Kind::RetireSlots, Exchange::IsHarmless),
-    // The round begins anew for a reader that still has the VIP.
+    // The round would begin again for a reader that still has the VIP.
     (Kind::Wait, Kind::ResetCursors, Exchange::IsFound),
-    // After a crash in between, a new VIP goes on with the turns of an old one.
+    // After a crash in between, a new VIP would go on with the turns of an old one.
     (Kind::ResetCursors, Kind::EmptySlots, Exchange::IsFound),
-    // They are different slots.
+    // The two steps write different slots.
     (Kind::EmptySlots, Kind::FreeSlots, Exchange::IsHarmless),
 ];
 
@@ -59,8 +59,7 @@ fn neighbours() -> Vec<(Kind, Kind)> {
     all
 }
 
-/// Connects beside plans, and beside crashes while slots are used again; what the first of them has
-/// found.
+/// Connects during plans, and during crashes while slots are used again. Returns the first wrong answer.
 fn finds(protocol: Protocol) -> Option<String> {
     let mut broken = scenarios().into_iter().map(|scenario| Scenario { protocol, ..scenario });
     broken.find_map(|scenario| {
@@ -83,7 +82,7 @@ fn each_exchange_of_neighbours_that_matters_is_found() {
     }
 }
 
-/// Flows as well do not notice whether an entry goes before its slots are retired.
+/// Flows do not notice either whether vipnat removes an entry before it retires the slots.
 #[test]
 fn removed_entries_and_retired_slots_may_change_places() {
     let protocol = Protocol::Exchanged(Kind::RemoveEntries, Kind::RetireSlots);
@@ -94,7 +93,7 @@ fn removed_entries_and_retired_slots_may_change_places() {
     }
 }
 
-/// A cgroup moves from an app that goes. A program that read its app before still finds the entries.
+/// A cgroup leaves an app that is removed. A program that read the app id before still finds the entries.
 #[test]
 fn the_wait_before_removals_keeps_vips_of_cgroups_that_move() {
     let kinds: Vec<_> = plan().steps_after_attaching(true).iter().map(Kind::of).collect();

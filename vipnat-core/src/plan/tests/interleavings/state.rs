@@ -4,21 +4,21 @@ use std::hash::{Hash, Hasher};
 
 use super::{history::Current, memory::CURSORS};
 
-/// Where writer and readers are. The writer's moment gives the maps, but not the cursors.
+/// The positions of writer and readers. The writer's moment gives the maps, but not the cursors.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct State {
-    /// How many steps the writer has taken.
+    /// The number of steps that the writer has taken.
     pub(super) moment: usize,
-    /// Which reader runs, or runs next.
+    /// The reader that runs, or runs next.
     pub(super) reader: usize,
     pub(super) progress: Progress,
-    /// The cursors, and how many turns the VIP has had that each belongs to.
+    /// The cursors, and the number of turns that the VIP of each has given.
     pub(super) cursors: [u8; CURSORS],
     pub(super) given: [u8; CURSORS],
 }
 
 impl Hash for State {
-    /// Hashes the fields that mostly tell states apart. To hash all of them takes longer than all the rest.
+    /// Hashes the fields that differ between most states. Hashing all of them takes longer than all the rest.
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         let at = match self.progress.at {
             At::Start => 0,
@@ -38,9 +38,9 @@ pub(super) struct Progress {
     pub(super) node: u32,
     pub(super) at: At,
     pub(super) look: Look,
-    /// How many looks missed an entry that was there all the time.
+    /// The number of looks that missed an entry which was there all the time.
     pub(super) misses: u32,
-    /// There was a quiet look: it came to nothing although the writer took no step.
+    /// There was a quiet look: it had no result although the writer took no step.
     pub(super) quiet: bool,
 }
 
@@ -48,9 +48,9 @@ pub(super) struct Progress {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Began {
     pub(super) current: Current,
-    /// The step that the writer can't take before the reader has finished.
+    /// The step that the writer can't take before this reader has finished.
     pub(super) barrier: usize,
-    /// The writer has taken no step since.
+    /// The writer has taken no step since then.
     pub(super) alone: bool,
 }
 
@@ -61,7 +61,7 @@ pub(super) enum At {
     Start,
     /// It looks a key up.
     LooksUp {
-        /// The elements that are in the bucket or were since it began, a bit for each.
+        /// The elements that were in the bucket at any time since it began, one bit each.
         met: u16,
         /// The bucket has changed since.
         changed: bool,

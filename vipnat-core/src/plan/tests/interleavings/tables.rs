@@ -8,12 +8,12 @@ use crate::{
     plan::tests::tables::{VIPS, mapping},
 };
 
-/// Any port and protocol.
+/// A mapping for any port and protocol.
 pub(super) fn any(app: u32, backends: &[u8]) -> Mapping {
     limited(app, 0, Ip::Any, backends)
 }
 
-/// All apps have the same VIP, and none has another's backends.
+/// A mapping for one port and protocol. All apps have the same VIP, and no two share a backend.
 pub(super) fn limited(app: u32, port: u16, protocol: Ip, backends: &[u8]) -> Mapping {
     mapping(app, VIPS[0], port, protocol, backends)
 }

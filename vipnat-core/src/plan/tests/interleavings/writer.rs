@@ -1,4 +1,4 @@
-//! The writer: maps in memory on which vipnat's executor runs, in steps as small as a reader can see.
+//! The writer: maps in memory on which vipnat's executor runs, in the smallest steps that a reader can see.
 
 use std::collections::BTreeSet;
 
@@ -13,16 +13,16 @@ use crate::{
     plan::{MapOps, Step, execute},
 };
 
-/// Records all that is written, and the maps before each atom and after the last one.
+/// Records each write, and the maps before each atom and after the last one.
 pub(super) struct Writer {
     pub(super) atoms: Vec<Atom>,
     pub(super) moments: Vec<Memory>,
     pub(super) protocol: Protocol,
-    /// How many elements were written since the last [`Writer::begin`].
+    /// The number of elements written since the last [`Writer::begin`].
     pub(super) written: usize,
-    /// After how many the writer crashes.
+    /// The number of written elements after which the writer crashes.
     crash: Option<usize>,
-    /// The maps before the steps that are carried out now.
+    /// The maps before the steps that are running.
     before: Snapshot,
     /// The cursors that these steps gave to new VIPs.
     new_cursors: BTreeSet<u32>,
@@ -47,7 +47,7 @@ impl Writer {
         }
     }
 
-    /// A new command begins. It crashes after so many elements, if after any.
+    /// A new command begins. It crashes after this number of elements; `None`: it does not crash.
     pub(super) fn begin(&mut self, crash: Option<usize>) {
         (self.written, self.crash) = (0, crash);
     }
@@ -69,7 +69,7 @@ impl Writer {
         self.moments.last().unwrap()
     }
 
-    /// The next element, unless the writer crashes before it.
+    /// Counts the next element, unless the writer crashes before it.
     fn element(&mut self) -> Result<(), Crash> {
         if self.crash == Some(self.written) {
             return Err(Crash);
@@ -78,7 +78,7 @@ impl Writer {
         Ok(())
     }
 
-    /// An update of an array: a plain copy. A word that keeps its value is no change for anybody.
+    /// An update of an array: a plain copy. A word that keeps its value is no change for any reader.
     fn slot(&mut self, index: u32, bytes: [u8; 24]) -> Result<(), Crash> {
         self.element()?;
         let mut words: Vec<_> =
