@@ -10,17 +10,17 @@ use crate::{
     programs::program,
 };
 
-/// What a container is to vipnat: a cgroup, and the network namespace its processes are in.
+/// A container as vipnat sees it: a cgroup, and the network namespace of its processes.
 #[derive(Debug)]
 pub struct App {
-    /// Where its sockets are.
+    /// The host of its sockets.
     pub host: NetNs,
-    /// What its sockets belong to.
+    /// The cgroup of its sockets.
     pub cgroup: Cgroup,
 }
 
 impl App {
-    /// An app with a cgroup of its own.
+    /// Makes an app with a new cgroup.
     pub fn new(host: NetNs) -> Self {
         Self { host, cgroup: Cgroup::new() }
     }
@@ -32,8 +32,8 @@ impl App {
         command
     }
 
-    /// Runs the probe with these arguments, separated by spaces; one report for each line it
-    /// printed.
+    /// Runs the probe with these arguments, separated by spaces. Gives one report for each line of its
+    /// output.
     pub fn probes(&self, arguments: &str) -> Vec<Report> {
         let outcome =
             outcome(self.command(program("probe")).args(arguments.split_ascii_whitespace()));

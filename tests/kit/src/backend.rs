@@ -1,4 +1,4 @@
-//! A server that says who it is.
+//! A server that answers with its name.
 
 use std::{
     fs,
@@ -16,15 +16,16 @@ use nix::{
 
 use crate::netns::NetNs;
 
-/// A TCP and UDP server on one address and port of a host, that answers with its name: on accept
-/// and again to whatever a connection sends (one line each), and to each datagram. The client
-/// closes first. `Drop` ends it with all its connections.
+/// A TCP and UDP server on one address and port of a host.
+///
+/// It sends its name on accept, again for any data on a connection (one line each), and for each datagram.
+/// The client closes first. `Drop` ends it with all its connections.
 #[derive(Debug)]
 pub struct Backend {
     address: SocketAddrV4,
     name: String,
     seen: Arc<Mutex<Seen>>,
-    /// Closing it ends the thread. `Some` until dropped.
+    /// The thread ends when this is closed. `Some` until dropped.
     stop: Option<PipeWriter>,
     thread: Option<JoinHandle<()>>,
 }
@@ -36,7 +37,7 @@ struct Seen {
 }
 
 impl Backend {
-    /// Starts a server; it can be connected to when this returns.
+    /// Starts a server. Clients can connect once this returns.
     pub fn start(host: &NetNs, address: SocketAddrV4, name: &str) -> Self {
         let (tcp, udp) = host.run(|| {
             let tcp = TcpListener::bind(address)
@@ -66,27 +67,27 @@ impl Backend {
         Self { address, name: name.to_owned(), seen, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddrV4 {
         self.address
     }
 
-    /// What it answers.
+    /// The name with which it answers.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// How many TCP connections it accepted. One is counted before it gets its banner.
+    /// The number of accepted TCP connections. The server counts a connection before it sends the banner.
     pub fn connections(&self) -> usize {
         self.seen().clients.len()
     }
 
-    /// Where the TCP connections came from, as the server sees it, oldest first.
+    /// The client addresses of the TCP connections, as the server sees them, oldest first.
     pub fn clients(&self) -> Vec<SocketAddr> {
         self.seen().clients.clone()
     }
 
-    /// How many datagrams it received. One is counted before it is answered.
+    /// The number of received datagrams. The server counts a datagram before it answers.
     pub fn datagrams(&self) -> u64 {
         self.seen().datagrams
     }
@@ -96,9 +97,9 @@ impl Backend {
     }
 }
 
-/// Lets clients send data with the SYN (server side of RFC 7413). For the calling thread's host.
+/// Lets clients of the calling thread's host send data with the SYN (server side of RFC 7413).
 fn accept_fastopen(listener: &TcpListener) {
-    // Bit 0 is the client, which is the default, bit 1 the server.
+    // Bit 0 is for the client, which is the default, and bit 1 for the server.
     fs::write("/proc/sys/net/ipv4/tcp_fastopen", "3").expect("write net.ipv4.tcp_fastopen");
     let queue: libc::c_int = 64;
     // SAFETY: the pointer and the size are those of `queue`.
@@ -122,7 +123,7 @@ impl Drop for Backend {
     }
 }
 
-/// What the thread of a [`Backend`] works with.
+/// The sockets and data of the thread of a [`Backend`].
 struct Server {
     tcp: TcpListener,
     udp: UdpSocket,
@@ -143,7 +144,7 @@ impl Server {
             if *udp {
                 self.answer_datagrams();
             }
-            // Before new ones join them.
+            // This comes before the new connections are added.
             self.answer_connections(connections);
             if *tcp {
                 self.accept();
@@ -151,8 +152,7 @@ impl Server {
         }
     }
 
-    /// Waits until something happens; tells for stop, UDP, TCP, and each connection, whether it
-    /// did there.
+    /// Waits for an event. Gives whether there was one: for stop, UDP, TCP, and each connection.
     fn wait(&self) -> Vec<bool> {
         let mut all: Vec<_> = [self.stopped.as_fd(), self.udp.as_fd(), self.tcp.as_fd()]
             .into_iter()
@@ -172,7 +172,7 @@ impl Server {
                 Ok((mut stream, client)) => {
                     self.seen(|seen| seen.clients.push(client));
                     stream.set_nonblocking(true).expect("set O_NONBLOCK");
-                    // A client that is gone already is its own business.
+                    // The write fails if the client is gone already.
                     if stream.write_all(self.banner.as_bytes()).is_ok() {
                         self.connections.push(stream);
                     }

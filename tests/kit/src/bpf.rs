@@ -1,4 +1,4 @@
-//! bpf(2), as far as tests and benchmarks need it themselves.
+//! The parts of bpf(2) that tests and benchmarks use themselves.
 
 use std::{
     ffi::CString,
@@ -14,7 +14,7 @@ use std::{
 
 pub use vipnat_common::hooks::HOOKS;
 
-/// Commands and layout of include/uapi/linux/bpf.h.
+/// Commands of bpf(2). These and the layouts below follow include/uapi/linux/bpf.h.
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
@@ -28,32 +28,32 @@ const BPF_LINK_DETACH: libc::c_long = 34;
 
 const BPF_PROG_TYPE_CGROUP_SOCK_ADDR: u32 = 18;
 
-/// A program of two instructions on a hook of a cgroup, which lets everything pass. `Drop` detaches
-/// it.
+/// A program of two instructions on a hook of a cgroup. It lets everything pass. `Drop` detaches it.
 #[derive(Debug)]
 pub struct EmptyProgram(Attached);
 
 impl EmptyProgram {
-    /// Loads it and attaches it, as a link like those of vipnat.
+    /// Loads the program and attaches it by a link, as vipnat does.
     pub fn attach(cgroup: &Path, attach_type: u32) -> io::Result<Self> {
         Attached::new(cgroup, attach_type, 1).map(Self)
     }
 
-    /// How long it has run, and how often.
+    /// The time it has run, and the number of runs.
     pub fn runs(&self) -> io::Result<Runs> {
         let Self(attached) = self;
         Ok(Runs::of(&Info::read(attached.program.try_clone()?, [0; 256])))
     }
 }
 
-/// Programs on hooks of a cgroup that refuse every call with EPERM, as another tool's policy may. They
-/// run after the programs that were attached to the cgroup before, and before those of its ancestors.
-/// `Drop` detaches them: from then on nothing is refused.
+/// Programs on hooks of a cgroup that refuse every call with EPERM, as another tool's policy may.
+///
+/// They run after the programs that were attached to the cgroup before, and before those of its ancestors.
+/// `Drop` detaches them, and from then on nothing is refused.
 #[derive(Debug)]
 pub struct Refusal(Vec<Attached>);
 
 impl Refusal {
-    /// On these of the [`HOOKS`].
+    /// Attaches a program to each of these [`HOOKS`].
     pub fn attach(cgroup: &Path, hooks: &[&str]) -> io::Result<Self> {
         let wanted = HOOKS.iter().filter(|(name, _)| hooks.contains(name));
         wanted.map(|&(_, hook)| Attached::new(cgroup, hook, 0)).collect::<io::Result<_>>().map(Self)
@@ -64,7 +64,7 @@ impl Drop for Refusal {
     fn drop(&mut self) {
         let Self(programs) = self;
         for program in programs {
-            // A descriptor that is closed only lets the kernel detach it some time later.
+            // Closing the descriptor is not enough: the kernel then detaches the program some time later.
             let detached =
                 Attr::default().u32(0, program.link.as_raw_fd() as u32).call(BPF_LINK_DETACH);
             if let Err(error) = detached {
@@ -74,21 +74,21 @@ impl Drop for Refusal {
     }
 }
 
-/// A program that leads what connects to one address to another one, as other redirectors do. `Drop`
-/// detaches it.
+/// A program that redirects connects from one address to another, as other redirectors do. `Drop` detaches
+/// it.
 #[derive(Debug)]
 pub struct Redirector {
     _attached: Attached,
 }
 
 impl Redirector {
-    /// Attaches it to `connect4` of a cgroup, behind what is there.
+    /// Attaches it to `connect4` of a cgroup, behind the present programs.
     pub fn attach(cgroup: &Path, from: Ipv4Addr, to: Ipv4Addr) -> io::Result<Self> {
         /// `bpf_sock_addr.user_ip4`
         const USER_IP4: u8 = 4;
         let number = |address: Ipv4Addr| u32::from_ne_bytes(address.octets());
         let lead = [
-            // r2 = user_ip4; if it is another one, go on behind the next two
+            // r2 = user_ip4; if it is not `from`, skip the next two instructions
             instruction(0x61, 0x12, USER_IP4, 0),
             instruction(0x56, 0x02, 2, number(from)),
             // user_ip4 = to
@@ -111,7 +111,7 @@ struct Attached {
 }
 
 impl Attached {
-    /// Of a program that returns a constant.
+    /// Attaches a program that returns a constant.
     fn new(cgroup: &Path, attach_type: u32, result: u32) -> io::Result<Self> {
         let program = load(attach_type, &returning(result), *b"empty\0\0\0\0\0\0\0\0\0\0\0")?;
         let link = link(&program, cgroup, attach_type)?;
@@ -119,12 +119,12 @@ impl Attached {
     }
 }
 
-/// `r0 = result; exit`: 1 lets everything pass, 0 nothing.
+/// `r0 = result; exit`: 1 lets everything pass, 0 refuses everything.
 fn returning(result: u32) -> [[u8; 8]; 2] {
     [instruction(0xb7, 0, 0, result), instruction(0x95, 0, 0, 0)]
 }
 
-/// `struct bpf_insn`; `registers` are the source, then the destination, four bits each.
+/// `struct bpf_insn`. `registers` has the source, then the destination, with four bits each.
 fn instruction(code: u8, registers: u8, offset: u8, number: u32) -> [u8; 8] {
     let [e, f] = u16::from(offset).to_ne_bytes();
     let [a, b, c, d] = number.to_ne_bytes();
@@ -141,7 +141,7 @@ fn load(attach_type: u32, instructions: &[[u8; 8]], name: [u8; 16]) -> io::Resul
     load.u32(68, attach_type).object(BPF_PROG_LOAD)
 }
 
-/// Attaches a program to a cgroup by a link, which is detached when nobody has it open any more.
+/// Attaches a program to a cgroup by a link. The kernel detaches it once the link is closed everywhere.
 pub fn link(program: &OwnedFd, cgroup: &Path, attach_type: u32) -> io::Result<OwnedFd> {
     let cgroup = File::open(cgroup)?;
     let mut link = Attr::default();
@@ -157,7 +157,7 @@ pub fn pin(object: &OwnedFd, at: &Path) {
     attr.call(BPF_OBJ_PIN).unwrap_or_else(|error| panic!("pin {}: {error}", at.display()));
 }
 
-/// How many programs are attached to a cgroup itself, at all hooks of vipnat together.
+/// The number of programs on a cgroup itself, at all hooks of vipnat together.
 pub fn attached(cgroup: &Path) -> usize {
     let cgroup = File::open(cgroup).expect("open a cgroup");
     let count = |(_, attach_type): (&str, u32)| {
@@ -169,19 +169,19 @@ pub fn attached(cgroup: &Path) -> usize {
     HOOKS.map(count).iter().sum()
 }
 
-/// How a program is attached without a link.
+/// The attach mode of a program without a link: which other programs may be attached.
 #[derive(Clone, Copy, Debug)]
 pub enum Beside {
-    /// No other program, there or below.
+    /// No other program, on this cgroup or below.
     Nobody = 0,
-    /// Those of cgroups below, instead of it (`BPF_F_ALLOW_OVERRIDE`).
+    /// Programs of cgroups below, which replace this one (`BPF_F_ALLOW_OVERRIDE`).
     Override = 1,
-    /// Any number (`BPF_F_ALLOW_MULTI`).
+    /// Any number of programs (`BPF_F_ALLOW_MULTI`).
     Multi = 2,
 }
 
-/// Another tool's policy on a hook of a cgroup: a program by the name `policy` that refuses everything with
-/// EPERM. `Drop` detaches it.
+/// Another tool's policy on a hook of a cgroup: a program named `policy` that refuses everything with EPERM.
+/// `Drop` detaches it.
 #[derive(Debug)]
 pub struct Policy {
     program: OwnedFd,
@@ -190,7 +190,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Loads it and attaches it.
+    /// Loads the program and attaches it.
     pub fn attach(cgroup: &Path, hook: &str, beside: Beside) -> Self {
         let (_, attach_type) = *HOOKS.iter().find(|(name, _)| *name == hook).expect("a hook");
         let program = load(attach_type, &returning(0), *b"policy\0\0\0\0\0\0\0\0\0\0");
@@ -220,22 +220,22 @@ impl Drop for Policy {
     }
 }
 
-/// The kernel's statistics of a program, kept while [`statistics`] are on.
+/// The kernel's statistics of a program. The kernel keeps them while [`statistics`] are on.
 #[derive(Clone, Copy, Debug)]
 pub struct Runs {
-    /// The time in it, in nanoseconds.
+    /// The total time of all runs, in nanoseconds.
     pub nanoseconds: u64,
-    /// How often it ran.
+    /// The number of runs.
     pub count: u64,
 }
 
 impl Runs {
-    /// Of a pinned program.
+    /// Reads those of a pinned program.
     pub fn of_pin(pin: &Path) -> Self {
         Self::of(&Info::of(pin))
     }
 
-    /// `run_time_ns` and `run_cnt` of `struct bpf_prog_info`.
+    /// Reads `run_time_ns` and `run_cnt` of `struct bpf_prog_info`.
     fn of(info: &Info) -> Self {
         Self { nanoseconds: info.u64(192), count: info.u64(200) }
     }
@@ -252,8 +252,10 @@ pub fn open(pin: &Path) -> io::Result<OwnedFd> {
     Attr::default().u64(0, path.as_ptr() as u64).object(BPF_OBJ_GET)
 }
 
-/// The bytes that a pinned map takes, by what the kernel says of an open one (accurate since Linux 6.4).
-/// What sockets and cgroups keep themselves is not among them.
+/// The bytes of a pinned map, according to the kernel's information on an open map (accurate since Linux
+/// 6.4).
+///
+/// Records that sockets and cgroups keep themselves are not included.
 pub fn memory(pin: &Path) -> io::Result<u64> {
     let map = open(pin)?;
     let about = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_raw_fd()))?;
@@ -291,7 +293,7 @@ impl Info {
         u64::from_ne_bytes(self.bytes[at..at + 8].try_into().expect("eight bytes"))
     }
 
-    /// The ids of the maps that a program uses: asked for with room for them.
+    /// The ids of the maps that a program uses. A second call asks for them, with room for 64.
     pub(crate) fn maps(self) -> Vec<u32> {
         let mut ids = [0_u32; 64];
         let mut bytes = [0; 256];
@@ -302,7 +304,7 @@ impl Info {
     }
 }
 
-/// `union bpf_attr`, by offsets.
+/// `union bpf_attr`, accessed by offsets.
 #[repr(C, align(8))]
 pub(crate) struct Attr([u8; 128]);
 
@@ -323,14 +325,14 @@ impl Attr {
         self
     }
 
-    /// What the kernel wrote.
+    /// Reads a value that the kernel wrote.
     pub(crate) fn read(&self, at: usize) -> u32 {
         u32::from_ne_bytes(self.0[at..at + 4].try_into().expect("four bytes"))
     }
 
     pub(crate) fn call(&mut self, command: libc::c_long) -> io::Result<i32> {
         let Self(bytes) = self;
-        // SAFETY: the callers point to buffers that are as large as they say and outlive the call.
+        // SAFETY: the callers point to buffers that have the stated size and outlive the call.
         let result = unsafe {
             libc::syscall(libc::SYS_bpf, command, bytes.as_mut_ptr(), size_of_val(bytes))
         };
@@ -340,7 +342,7 @@ impl Attr {
     /// The same for a command that makes a file descriptor.
     fn object(&mut self, command: libc::c_long) -> io::Result<OwnedFd> {
         let fd = self.call(command)?;
-        // SAFETY: the command returned a new file descriptor, which nobody else has.
+        // SAFETY: the command returned a new file descriptor, which has no other owner.
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     }
 }

@@ -8,8 +8,7 @@ use std::{
 
 use crate::{cgroup_removal::remove, leftovers, mounts};
 
-/// A cgroup v2 of its own. `Drop` kills what still runs in it and in cgroups below it, and nothing
-/// else, and removes them.
+/// A cgroup v2. `Drop` kills only the processes in it and in cgroups below it, and removes these cgroups.
 #[derive(Debug)]
 pub struct Cgroup {
     path: PathBuf,
@@ -17,19 +16,18 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// A new cgroup right below the mount, named after this process.
+    /// Makes a cgroup directly below the mount, named after this process.
     #[expect(clippy::new_without_default, reason = "makes a kernel object")]
     pub fn new() -> Self {
         Self::make(leftovers::test_name())
     }
 
-    /// The same, with another prefix, whose leftovers the caller sweeps: see
-    /// [`sweep`](crate::sweep).
+    /// The same with another prefix. The caller sweeps its leftovers: see [`sweep`](crate::sweep).
     pub fn with_prefix(prefix: &str) -> Self {
         Self::make(leftovers::unique(prefix))
     }
 
-    /// A new cgroup below this one.
+    /// Makes a cgroup below this one.
     pub fn child(&self, name: &str) -> Self {
         Self::make(format!("{}/{name}", self.relative))
     }
@@ -44,7 +42,7 @@ impl Cgroup {
         &self.relative
     }
 
-    /// `cgroup.procs`: a process that writes "0" to it moves in.
+    /// Opens `cgroup.procs`. A process that writes "0" to it moves in.
     pub fn procs(&self) -> File {
         let path = self.path.join("cgroup.procs");
         OpenOptions::new()

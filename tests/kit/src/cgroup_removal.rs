@@ -1,4 +1,4 @@
-//! Removal of a cgroup, with its processes and the cgroups below it.
+//! Removes a cgroup, with its processes and the cgroups below it.
 
 use std::{
     fs::{self, File},
@@ -15,10 +15,10 @@ use nix::{
 
 use crate::this_machine::patient;
 
-/// How long a killed process may take to be gone.
+/// Time limit for a killed process to disappear.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Ends every process of a cgroup and of those below it, and removes them all. One that is gone
-/// already is fine.
+/// Kills all processes of a cgroup and of the cgroups below it, and removes these cgroups. Succeeds if the
+/// cgroup is gone already.
 pub(crate) fn remove(path: &Path) -> io::Result<()> {
     let removed = fs::write(path.join("cgroup.kill"), "1")
         .and_then(|()| wait_until_empty(path))
@@ -29,7 +29,8 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The kernel announces changes of `cgroup.events` with POLLPRI, to those who have read it.
+/// Waits until no process is left. The kernel announces changes of `cgroup.events` with POLLPRI, to processes
+/// that have read it.
 fn wait_until_empty(path: &Path) -> io::Result<()> {
     let deadline = Instant::now() + patient(PATIENCE);
     let mut events = File::open(path.join("cgroup.events"))?;
@@ -52,7 +53,7 @@ fn wait_until_empty(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Only directories can be removed from a cgroup hierarchy; the files go with them.
+/// Only directories can be removed from a cgroup hierarchy. The kernel removes their files with them.
 fn remove_tree(path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;

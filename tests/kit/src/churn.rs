@@ -1,4 +1,4 @@
-//! Tables that change all the time while two apps with one VIP connect from all CPUs.
+//! Changes tables without pause, while two apps with one VIP connect from all CPUs.
 
 use std::{
     fmt::Write as _,
@@ -11,56 +11,57 @@ use serde_json::Value;
 
 use crate::{App, Backend, Load, NetNs, Network, Tally, Vipnat, program};
 
-/// The VIP that both apps have, of the name `db`.
+/// The VIP of the relationship `db`, which both apps have.
 const DB: &str = "169.254.37.209";
 const PORT: u16 = 5432;
-/// Backends of each app; no other app has them.
+/// The number of backends of each app. The apps share none.
 const BACKENDS: u8 = 8;
-/// Of the VIPs beside `db`, how many are connected to as well.
+/// The number of VIPs beside `db` to which the apps connect too.
 const CONNECTED: usize = 20;
 
-/// Two apps on two hosts, each with its own backends, and everything they need.
+/// Two apps on two hosts, with separate backends.
 pub struct Churn {
-    /// The program and its state.
+    /// The instance of vipnat.
     pub vipnat: Vipnat,
     apps: [(&'static str, App); 2],
     _backends: Vec<Backend>,
     _network: Network,
-    /// VIPs of each app, beside `db`, whose lists change with every table.
+    /// The number of VIPs of each app beside `db`. Each table changes their backends.
     others: usize,
     tables: usize,
 }
 
-/// What came of it.
+/// The results of a run.
 #[derive(Debug, Default)]
 pub struct Churned {
-    /// How many lists of backends changed.
+    /// The number of changed backend lists.
     pub changes: u64,
-    /// In how many tables.
+    /// The number of tables with these changes.
     pub tables: u64,
-    /// How long that took.
+    /// The duration of the run.
     pub took: Duration,
-    /// What each app saw.
+    /// The tally of each app.
     pub tallies: Vec<Tally>,
 }
 
-/// What came of a soak.
+/// The results of a soak test.
 #[derive(Debug, Default)]
 pub struct Soaked {
-    /// How many lists of backends changed, as far as it was said.
+    /// The number of changed backend lists that `vipnat run` reported.
     pub changes: u64,
-    /// How often `vipnat run` was killed.
+    /// The number of times that `vipnat run` was killed.
     pub kills: u64,
-    /// How long it took.
+    /// The duration of the soak test.
     pub took: Duration,
-    /// What each app saw; at the end.
+    /// The tally of each app, filled at the end.
     pub tallies: Vec<Tally>,
 }
 
 impl Churn {
-    /// Starts the backends, and applies the first table: each app has as many VIPs beside `db`. With many,
-    /// each table changes much at once; with few, tables, grace periods and the reuse of slots follow
-    /// each other as fast as can be.
+    /// Starts the backends, and applies the first table: each app has `others` VIPs beside `db`.
+    ///
+    /// With many, each table makes many changes at once. With few, tables, grace periods and the reuse of
+    /// slots follow each other as fast as possible.
     pub fn new(others: usize) -> Self {
         let network = Network::new();
         let mut backends = Vec::new();
@@ -91,11 +92,11 @@ impl Churn {
         &self.apps[0].1.host
     }
 
-    /// The present table.
+    /// The current table.
     pub fn table(&self) -> String {
         let mut text = String::new();
         for (name, app) in &self.apps {
-            // Lists of 1 to 5, each another one than in the table before.
+            // Each list has 1 to 5 backends, and differs from that of the table before.
             for list in 0..7 {
                 let count = 1 + (self.tables + list) % 5;
                 let members: Vec<_> = (0..count)
@@ -119,18 +120,18 @@ impl Churn {
         text
     }
 
-    /// Another table than the present one.
+    /// A table that differs from the current one.
     pub fn next_table(&mut self) -> String {
         self.tables += 1;
         self.table()
     }
 
-    /// How many lists each table changes.
+    /// The number of backend lists that each table changes.
     pub fn changes_in_a_table(&self) -> usize {
         2 * (1 + self.others)
     }
 
-    /// Both apps connecting, by TCP and UDP, as many at a time as there are CPUs, and more.
+    /// Starts the load of both apps: each connects by TCP and UDP from four threads.
     pub fn loads(&self) -> Vec<Load> {
         let destinations: Vec<_> = [format!("{DB}:{PORT}")]
             .into_iter()
@@ -149,8 +150,9 @@ impl Churn {
         self.apps.iter().map(load).collect()
     }
 
-    /// Lets `vipnat run` follow tables that change as fast as it can, until there were as many
-    /// changes or so much time has passed.
+    /// Lets `vipnat run` follow tables that change as fast as it can apply them.
+    ///
+    /// Ends after `changes` changes, or after `time`.
     pub fn run(&mut self, changes: u64, time: Duration) -> Churned {
         let mut churned = Churned::default();
         let loads = self.loads();
@@ -171,8 +173,10 @@ impl Churn {
         churned
     }
 
-    /// The same with `vipnat run` killed again and again, at any moment, and started again, now of
-    /// this build, now of the other. `tell` is called now and then with what there was so far.
+    /// The same, but kills `vipnat run` again and again, at random moments.
+    ///
+    /// It starts `vipnat run` again, sometimes from another build. `tell` gets the results so far after each
+    /// kill.
     pub fn soak(&mut self, time: Duration, mut tell: impl FnMut(&Self, &Soaked)) -> Soaked {
         let mut soaked = Soaked::default();
         let loads = self.loads();
@@ -187,7 +191,7 @@ impl Churn {
             } else {
                 self.vipnat.command(arguments)
             });
-            // xorshift32, so that each run is the same as far as it can be.
+            // xorshift32, so that runs are as equal as possible.
             random ^= random << 13;
             random ^= random >> 17;
             random ^= random << 5;
@@ -209,13 +213,13 @@ impl Churn {
         soaked
     }
 
-    /// Panics unless one more apply repairs whatever is left, and there is nothing to do for another.
+    /// Panics unless one more apply repairs all leftovers, and a second one finds nothing to do.
     pub fn assert_repaired(&self) {
         self.vipnat.apply(&self.table());
         assert_eq!(self.vipnat.apply(&self.table()), "nothing to change\n");
     }
 
-    /// Panics unless the cursors have counted every connection since the first table, once.
+    /// Panics unless the cursors have counted each connection since the first table exactly once.
     pub fn assert_cursors(&self, tallies: &[Tally]) {
         let listing: Value =
             serde_json::from_str(&self.vipnat.ok(["list", "--json"])).expect("JSON");

@@ -1,4 +1,4 @@
-//! Where a command runs, for how long, and its outcome.
+//! Runs commands in a cgroup or network namespace, with a time limit, and gives their outcome.
 
 use std::{
     fmt, io,
@@ -9,17 +9,18 @@ use std::{
 
 use crate::{cgroup::Cgroup, netns::NetNs, this_machine::patient};
 
-/// When a program is given up on; far beyond what any of them needs.
+/// Time limit of a program, far longer than any needs.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
-/// Places for a command to run in. Sockets belong to the cgroup their creator was in, so the
-/// process moves before it starts the program.
+/// Places in which a command can run.
+///
+/// A socket belongs to the cgroup in which it is made. So the process moves before it starts the program.
 pub trait CommandExt {
-    /// Inside a cgroup.
+    /// Runs it inside a cgroup.
     fn in_cgroup(&mut self, cgroup: &Cgroup) -> &mut Self;
-    /// Inside a network namespace.
+    /// Runs it inside a network namespace.
     fn in_netns(&mut self, host: &NetNs) -> &mut Self;
-    /// Killed by SIGALRM when it takes longer (in whole seconds).
+    /// Has SIGALRM kill it after `limit`, in whole seconds.
     fn limited_to(&mut self, limit: Duration) -> &mut Self;
 }
 
@@ -52,19 +53,19 @@ impl CommandExt for Command {
     }
 }
 
-/// What came of a command.
+/// The outcome of a command.
 #[derive(Debug)]
 pub struct Outcome {
-    /// How it ended.
+    /// The exit status or the signal.
     pub status: ExitStatus,
-    /// What it wrote to standard output.
+    /// The text it wrote to standard output.
     pub stdout: String,
-    /// What it wrote to standard error.
+    /// The text it wrote to standard error.
     pub stderr: String,
 }
 
 impl Outcome {
-    /// The exit status; `None` if a signal ended it.
+    /// The exit status. `None` if a signal ended it.
     pub fn code(&self) -> Option<i32> {
         self.status.code()
     }
@@ -84,7 +85,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Runs a command to its end, at most a minute.
+/// Runs a command to its end, for at most a minute.
 pub fn outcome(command: &mut Command) -> Outcome {
     command
         .limited_to(patient(LIMIT))

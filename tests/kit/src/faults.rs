@@ -1,5 +1,6 @@
-//! Faults at the system calls of a command: killed, failed or stopped there. strace(1) injects them, so
-//! that they are real, and also reach the calls of libraries.
+//! Makes faults at system calls of a command: kills it, fails the call, or stops it there.
+//!
+//! strace(1) injects the faults. So they are real, and also reach the calls of libraries.
 
 use std::{
     collections::HashMap,
@@ -22,13 +23,15 @@ use crate::{
     this_machine::patient,
 };
 
-/// The calls that are looked at: those that change something which outlives the process, and those
-/// that tell what a file descriptor in them stands for. A question mark: not on every architecture.
+/// The system calls that strace traces.
+///
+/// Some change state that outlives the process. The others show which file a descriptor stands for. A
+/// question mark means that some architectures lack the call.
 const CALLS: &str = "bpf,?open,openat,?creat,write,pwrite64,writev,ftruncate,?truncate,\
                      ?mkdir,mkdirat,?rename,?renameat,renameat2,?unlink,unlinkat,?rmdir,\
                      ?link,linkat,?symlink,symlinkat,?chmod,fchmod,fchmodat,flock,mount,umount2";
 
-/// What of bpf(2) only reads. Any other command counts as a change.
+/// The commands of bpf(2) that only read. Any other command counts as a change.
 const READS: [&str; 11] = [
     "BPF_MAP_LOOKUP_ELEM",
     "BPF_MAP_LOOKUP_BATCH",
@@ -43,15 +46,16 @@ const READS: [&str; 11] = [
     "BPF_PROG_QUERY",
 ];
 
-/// A system call that changes something. Where it stands among all calls says when a fault comes.
+/// A system call that changes something. Its number among the calls of its name decides when a fault comes.
 #[derive(Clone, Debug)]
 pub struct Operation {
-    /// Its name; for bpf(2) and flock(2), with the command.
+    /// The name of the call, for bpf(2) and flock(2) with the command.
     pub what: String,
-    /// What it is done to: a path, or the name of a map or program. Empty if it has none.
+    /// The object of the call: a path, or the name of a map or program. Empty if it has none.
     pub object: String,
-    /// The name of the call, and how many calls of that name there were up to this one, whether
-    /// they change something or not: strace counts each name by itself.
+    /// The name of the call, and its number among the calls of that name.
+    ///
+    /// strace counts each name separately, and also counts calls that change nothing.
     call: String,
     nth: usize,
 }
@@ -63,29 +67,33 @@ impl fmt::Display for Operation {
     }
 }
 
-/// What came of a command under strace.
+/// The results of a command under strace.
 #[derive(Debug)]
 pub struct Traced {
-    /// As without it.
+    /// The outcome, as without strace.
     pub outcome: Outcome,
-    /// The operations that succeeded, in their order.
+    /// The operations that succeeded, in order.
     pub operations: Vec<Operation>,
-    /// The one that a fault came to. Not always what it was in a run before: the maps of an object,
-    /// say, are made in the order of a hash table.
+    /// The operation that the fault hit.
+    ///
+    /// It may differ from that of an earlier run: for example, the maps of an object are made in the order of
+    /// a hash table.
     pub struck: Option<Operation>,
 }
 
-/// Runs a command, and tells what it changed.
+/// Runs a command, and records its changes.
 pub fn traced(command: &Command) -> Traced {
     run(command, None)
 }
 
-/// Runs a command that is killed at an operation, which does not happen any more: a tracee with a
-/// deadly signal skips the call (`ptrace_report_syscall_entry` in include/linux/ptrace.h).
+/// Runs a command, and kills it at an operation.
 ///
-/// So kills at all operations of a command leave every state that a kill at any moment can: the
-/// state before an operation is the one since the operation before it, and the state after the last
-/// one is that of a run to the end. What only reads in between changes nothing.
+/// The operation does not happen: a tracee with a deadly signal skips the call (`ptrace_report_syscall_entry`
+/// in include/linux/ptrace.h).
+///
+/// So kills at all operations of a command leave every state that a kill at any moment can leave. The state
+/// before an operation is that after the operation before it. The state after the last one is that of a
+/// complete run. Calls that only read change nothing in between.
 pub fn killed(command: &Command, at: &Operation) -> Traced {
     run(command, Some(&inject(at, "signal=KILL")))
 }
@@ -95,12 +103,12 @@ pub fn failed(command: &Command, at: &Operation, error: &str) -> Traced {
     run(command, Some(&inject(at, &format!("error={error}"))))
 }
 
-/// The same, and so does every later call of that name.
+/// The same, but every later call of that name fails too.
 pub fn failed_from(command: &Command, at: &Operation, error: &str) -> Traced {
     run(command, Some(&(inject(at, &format!("error={error}")) + "+")))
 }
 
-/// A command that has just done an operation, and is stopped. Dropping it ends it.
+/// A command that is stopped right after an operation. Dropping it ends the command.
 #[derive(Debug)]
 pub struct Stopped {
     /// `None` once it has ended.
@@ -110,7 +118,7 @@ pub struct Stopped {
 }
 
 impl Stopped {
-    /// Runs a command up to an operation: the signal is delivered when the call returns.
+    /// Runs a command up to an operation. The kernel delivers the stop signal when the call returns.
     pub fn after(command: &Command, operation: &Operation) -> Self {
         let files = files();
         let log = files.path().join("log");
@@ -121,7 +129,7 @@ impl Stopped {
             .stderr(Stdio::piped())
             .spawn()
             .expect("start strace");
-        // Its process is not known until strace has written about it.
+        // The id of the process is known once strace has written about it.
         let mut stopped = Self { strace: Some(strace), process: Pid::from_raw(0), _files: files };
         let deadline = Instant::now() + patient(LIMIT);
         loop {
@@ -141,7 +149,7 @@ impl Stopped {
         self.process
     }
 
-    /// Lets it go on, to its end.
+    /// Lets it run to its end.
     pub fn resume(mut self) -> Outcome {
         kill(self.process, Signal::SIGCONT).expect("continue the stopped process");
         let strace = self.strace.take().expect("it has not ended");
@@ -155,7 +163,7 @@ impl Drop for Stopped {
             if self.process.as_raw() > 0 {
                 let _ = kill(self.process, Signal::SIGKILL);
             }
-            // It ends with its tracee, or is ended.
+            // strace ends with its tracee. If it has none yet, the kill ends it.
             let _ = strace.kill();
             let _ = strace.wait();
         }
@@ -177,7 +185,7 @@ fn run(command: &Command, injection: Option<&str>) -> Traced {
     Traced { outcome, operations, struck }
 }
 
-/// Where strace writes what it sees.
+/// A directory for the log of strace.
 fn files() -> TempDir {
     tempfile::Builder::new()
         .prefix(&leftovers::test_name())
@@ -188,7 +196,7 @@ fn files() -> TempDir {
 
 fn strace(command: &Command, log: &Path, injection: Option<&str>) -> Command {
     let mut strace = Command::new("strace");
-    // Not with --seccomp-bpf: strace 6.1 then injects nothing.
+    // Without --seccomp-bpf: with it, strace 6.1 injects nothing.
     strace.arg("-f").arg("-o").arg(log).args(["-e", &format!("trace={CALLS}")]);
     strace.args(injection.into_iter().flat_map(|injection| ["-e", injection]));
     strace.arg(command.get_program()).args(command.get_args());
@@ -200,11 +208,11 @@ fn inject(at: &Operation, fault: &str) -> String {
     format!("inject={call}:{fault}:when={nth}")
 }
 
-/// A log of strace while it is read.
+/// The state while reading a log of strace.
 #[derive(Default)]
 struct Log {
     calls: HashMap<String, usize>,
-    /// What file descriptors stand for.
+    /// The files of descriptors.
     files: HashMap<String, String>,
     operations: Vec<Operation>,
     struck: Option<Operation>,
@@ -214,7 +222,7 @@ impl Log {
     fn of(text: &str) -> Self {
         let mut log = Self::default();
         for line in text.lines() {
-            // Not those about signals, and how it ended.
+            // Skips lines about signals and about the end of the process.
             let line = line.split_once(' ').map_or("", |(_process, line)| line.trim_start());
             if line.starts_with(|c: char| c.is_ascii_lowercase()) {
                 log.read(line).unwrap_or_else(|| panic!("no line of strace: {line}"));
@@ -225,7 +233,7 @@ impl Log {
 
     /// Reads a line such as `mkdir("/a", 0700) = 0`.
     fn read(&mut self, line: &str) -> Option<()> {
-        // Killed in a call of which strace tells more when it ends, it is unfinished as well.
+        // A call that was killed is unfinished too, if strace writes more about it when it ends.
         let interrupted = line.contains("<unfinished") && !line.ends_with("= ?");
         assert!(!interrupted, "more than one process: {line}");
         let (call, rest) = line.split_once('(')?;
@@ -259,7 +267,7 @@ impl Log {
         Some(())
     }
 
-    /// What a call is done to. Of rename(2), what is renamed.
+    /// The object of a call. For rename(2), the file that is renamed.
     fn object(&self, call: &str, arguments: &str) -> String {
         let field = |name: &str| {
             let (_, value) = arguments.split_once(&format!("{name}="))?;
@@ -277,7 +285,7 @@ impl Log {
             return quoted(arguments);
         }
         let file = self.files.get(first).cloned().unwrap_or_default();
-        // A directory, and a name in it.
+        // The arguments are a directory, and a name in it.
         let at = call.ends_with("at") || call == "renameat2";
         if at { PathBuf::from(file).join(quoted(arguments)).display().to_string() } else { file }
     }

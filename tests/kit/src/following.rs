@@ -15,15 +15,15 @@ use nix::{
 
 use crate::this_machine::patient;
 
-/// How long anything may take to be noticed and applied; far beyond what it does.
+/// Time limit for vipnat to notice and apply a change, far longer than it needs.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A running `vipnat run`, and what it prints. Dropping it ends it by SIGKILL.
+/// A running `vipnat run` and its output. Dropping it ends the process by SIGKILL.
 #[derive(Debug)]
 pub struct Following {
     process: Child,
     lines: Receiver<String>,
-    /// What it printed and was read here.
+    /// The lines that were read so far.
     seen: Vec<String>,
 }
 
@@ -52,12 +52,12 @@ impl Following {
         Self { process, lines, seen: Vec::new() }
     }
 
-    /// Waits until it has printed a line like this, on either stream.
+    /// Waits until it prints such a line, on either stream.
     pub fn wait_for(&mut self, wanted: impl Fn(&str) -> bool) -> String {
         self.wait_for_many(1, wanted)
     }
 
-    /// Waits until it has printed as many lines like this; the last one.
+    /// Waits until it has printed `count` such lines. Gives the last one.
     pub fn wait_for_many(&mut self, mut count: usize, wanted: impl Fn(&str) -> bool) -> String {
         let deadline = Instant::now() + patient(PATIENCE);
         loop {
@@ -75,24 +75,26 @@ impl Following {
         }
     }
 
-    /// Whether it has printed a line like this before the one that was last waited for: what comes on
-    /// two streams comes in any order.
+    /// Whether it printed such a line before the last one that was waited for. Lines of two streams arrive in
+    /// any order.
+    ///
+    /// The order is not enough, because lines of two streams arrive in any order.
     pub fn has_said(&self, wanted: impl Fn(&str) -> bool) -> bool {
         self.seen.iter().any(|line| wanted(line))
     }
 
-    /// How many lines like this it has printed before the one that was last waited for.
+    /// Counts such lines, up to the last one that was waited for.
     pub fn count_said(&self, wanted: impl Fn(&str) -> bool) -> usize {
         self.seen.iter().filter(|line| wanted(line)).count()
     }
 
-    /// What it prints in some time, which should be nothing.
+    /// The lines that it prints in the given time. There should be none.
     pub fn says_meanwhile(&mut self, time: Duration) -> Vec<String> {
         thread::sleep(time);
         self.lines.try_iter().collect()
     }
 
-    /// Forgets what was seen, so that long runs don't fill the memory.
+    /// Forgets the lines that were read, so that long runs don't fill the memory.
     pub fn forget(&mut self) {
         self.seen.clear();
     }
@@ -102,12 +104,12 @@ impl Following {
         kill(self.pid(), signal).expect("signal vipnat run");
     }
 
-    /// Its process.
+    /// The id of its process.
     pub fn pid(&self) -> Pid {
         Pid::from_raw(self.process.id().cast_signed())
     }
 
-    /// Waits until it has ended after a signal.
+    /// Waits until it ends after a signal.
     pub fn ends(&mut self) -> ExitStatus {
         let deadline = Instant::now() + patient(PATIENCE);
         loop {

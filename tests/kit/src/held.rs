@@ -1,18 +1,17 @@
-//! A connection that a client keeps.
+//! A client's connection that stays open.
 
 use crate::{app::App, probe::Report, programs::program, session::Session};
 
-/// `probe hold`, which is connected and stays so until this is dropped.
+/// A running `probe hold`, which stays connected until dropped.
 #[derive(Debug)]
 pub struct Held {
     session: Session,
-    /// What it saw when it connected.
+    /// The report of its connect.
     pub connected: Report,
 }
 
 impl App {
-    /// Connects as `probe hold` does with these arguments, separated by spaces; no sooner there than
-    /// connected.
+    /// Starts `probe hold` with these arguments, separated by spaces. Returns once it is connected.
     pub fn hold(&self, arguments: &str) -> Held {
         let mut probe = self.command(program("probe"));
         probe.arg("hold").args(arguments.split_ascii_whitespace());
@@ -24,12 +23,12 @@ impl App {
 }
 
 impl Held {
-    /// What it sees now, the server's answer to a question included.
+    /// Asks the server a question. The report has the answer, and the addresses of the socket now.
     pub fn ask(&mut self) -> Report {
         Report::parse(&self.session.ask("").expect("the probe says what it sees"))
     }
 
-    /// Ends the connection as a client does that has nothing more to ask.
+    /// Ends the connection normally, by closing the client's input.
     pub fn close(self) {
         self.session.close().expect("the probe ends");
     }

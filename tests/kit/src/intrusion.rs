@@ -1,16 +1,16 @@
-//! What the program `intruder` prints: one JSON object a line.
+//! The output of the program `intruder`: one JSON object a line.
 
 use serde::{Deserialize, Serialize};
 
-/// Something that only the machine's root may do, and what the kernel said to it.
+/// An attempt at an action that only the machine's root may take, and the kernel's answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Attempt {
-    /// What was tried.
+    /// The action.
     pub what: String,
-    /// On what.
+    /// The object of the action.
     pub on: String,
-    /// `OK`, the name of the error of the first call that failed, or what was found.
+    /// `OK`, the name of the error of the first call that failed, or the result of a search.
     pub said: String,
 }
 

@@ -1,4 +1,4 @@
-//! A container whose root has no rights outside.
+//! A container whose root user has no rights outside.
 
 use std::{
     ffi::OsStr,
@@ -24,13 +24,13 @@ use crate::{
     programs::copy_program,
 };
 
-/// Who the container's root is outside.
+/// The user id of the container's root outside.
 const ROOT: u32 = 100_000;
 
-/// An app in user, mount, cgroup and network namespaces of its own, as LXC and rootless runtimes
-/// make them: its root has every capability inside, owns the network namespace and may make
-/// cgroups below its own. The files of the machine stay in sight, which they would not in a real
-/// one. `Drop` ends it.
+/// An app in its own user, mount, cgroup and network namespaces, as LXC and rootless runtimes make them.
+///
+/// Its root has every capability inside, owns the network namespace, and may make cgroups below its own.
+/// Unlike in a real container, the machine's files stay visible. `Drop` ends it.
 #[derive(Debug)]
 pub struct Jail {
     init: Child,
@@ -39,15 +39,15 @@ pub struct Jail {
 }
 
 impl Jail {
-    /// A container that has `address` on the network.
+    /// Starts a container with `address` on the network.
     pub fn new(network: &Network, address: Ipv4Addr) -> Self {
         let cgroup = Cgroup::new();
-        // What systemd gives those it delegates a cgroup to.
+        // systemd also gives these files to a user to whom it delegates a cgroup.
         for file in ["", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"] {
             chown(cgroup.path().join(file), Some(ROOT), Some(ROOT)).expect("delegate a cgroup");
         }
         let mut init = Command::new("cat");
-        // Its input ends with us, and it with its input.
+        // `cat` ends with its input, and the input ends with this process.
         init.in_cgroup(&cgroup).stdin(Stdio::piped()).stdout(Stdio::null());
         let namespaces = CloneFlags::CLONE_NEWUSER
             | CloneFlags::CLONE_NEWNS
@@ -71,12 +71,12 @@ impl Jail {
         Self { init, files, app: App { host, cgroup } }
     }
 
-    /// The container as its machine sees it.
+    /// The container's host and cgroup, as its machine sees them.
     pub fn app(&self) -> &App {
         &self.app
     }
 
-    /// A copy of a program where the container can run it; and nothing in the directory is secret.
+    /// Copies a program to a directory where the container can run it. Everything in the directory is public.
     pub fn install(&self, program: &Path) -> PathBuf {
         let copy = self.files.path().join(program.file_name().expect("a program has a name"));
         if !copy.exists() {
@@ -85,7 +85,7 @@ impl Jail {
         copy
     }
 
-    /// An empty directory, to mount something on.
+    /// Makes an empty directory for a mount.
     pub fn directory(&self, name: &str) -> PathBuf {
         let path = self.files.path().join(name);
         fs::create_dir(&path).unwrap_or_else(|error| panic!("make {path:?}: {error}"));
@@ -96,7 +96,7 @@ impl Jail {
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.in_cgroup(&self.app.cgroup);
-        // The user namespace first: it gives the right to enter the others.
+        // The user namespace comes first: it gives the right to enter the others.
         let namespaces = [
             ("user", CloneFlags::CLONE_NEWUSER),
             ("mnt", CloneFlags::CLONE_NEWNS),
@@ -116,7 +116,7 @@ impl Jail {
             setresgid(group, group, group)?;
             Ok(setresuid(user, user, user)?)
         };
-        // SAFETY: the process has one thread, and only makes system calls: nothing here allocates.
+        // SAFETY: the process has one thread, and only makes system calls. Nothing here allocates.
         unsafe { command.pre_exec(enter) };
         command
     }

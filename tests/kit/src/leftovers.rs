@@ -1,4 +1,4 @@
-//! Names that show their owner, and removal of the leftovers of dead owners.
+//! Names that show their owner, and the removal of leftovers of dead owners.
 
 use std::{
     env, fs,
@@ -21,30 +21,33 @@ use nix::{
 
 use crate::{cgroup_removal, mounts};
 
-/// What the names of everything tests make begin with.
+/// The prefix of the names of everything that tests make.
 pub const TEST_PREFIX: &str = "vipnat-test";
 
-/// A name that is never the same twice in a process, with [`TEST_PREFIX`]. The first one in a process
-/// sweeps, and sets the file mode mask, so that tests do not depend on the one they were started with.
+/// A name with [`TEST_PREFIX`] that is unique in this process.
+///
+/// The first call sweeps. It also sets the umask, so that tests do not depend on the umask with which they
+/// were started.
 pub fn test_name() -> String {
     static SWEPT: Once = Once::new();
     SWEPT.call_once(|| {
         sweep(TEST_PREFIX);
-        // What containers and other users are to read is made as if by anybody.
+        // Containers and other users have to read some of the files, as with the default umask.
         umask(Mode::from_bits_truncate(0o022));
     });
     unique(TEST_PREFIX)
 }
 
-/// `<prefix>-<pid>-<n>`, never the same twice in a process.
+/// The name `<prefix>-<pid>-<n>`, unique in this process.
 pub(crate) fn unique(prefix: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("{prefix}-{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Removes the cgroups, with the processes in them, the pinned state and the temporary files that
-/// earlier runs with this prefix left when they died by SIGKILL. What belongs to a living process
-/// is not touched.
+/// Removes leftovers of earlier runs with this prefix that SIGKILL ended.
+///
+/// These are cgroups with their processes, pinned state and temporary files. It leaves alone all that belongs
+/// to a living process.
 pub fn sweep(prefix: &str) {
     for path in abandoned(&mounts::cgroup2(), prefix) {
         if let Err(error) = cgroup_removal::remove(&path) {
@@ -53,7 +56,8 @@ pub fn sweep(prefix: &str) {
     }
     for directory in [PathBuf::from(mounts::BPFFS), env::temp_dir()] {
         for path in abandoned(&directory, prefix) {
-            // Unlinking a pin of a link detaches it. Another sweep may have been faster.
+            // Unlinking the pin of a link detaches the link. Another sweep may have removed the directory
+            // first.
             if let Err(error) = fs::remove_dir_all(&path)
                 && path.exists()
             {
@@ -63,7 +67,7 @@ pub fn sweep(prefix: &str) {
     }
 }
 
-/// The entries of `directory` that a process made with [`unique`] and that no longer lives.
+/// The entries of `directory` with a name of [`unique`], whose process is dead.
 fn abandoned(directory: &Path, prefix: &str) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(directory) else {
         return Vec::new();
@@ -74,7 +78,7 @@ fn abandoned(directory: &Path, prefix: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The process that made `<prefix>-<pid>-<n>`; `None` for any other name.
+/// The process that made `<prefix>-<pid>-<n>`. `None` for any other name.
 fn owner(path: &Path, prefix: &str) -> Option<Pid> {
     let (pid, n) =
         path.file_name()?.to_str()?.strip_prefix(prefix)?.strip_prefix('-')?.split_once('-')?;

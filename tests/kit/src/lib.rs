@@ -1,7 +1,7 @@
 //! Fixtures for tests and demos: hosts, apps and backends on one machine, and the program under test.
 //!
-//! Everything here needs root, panics rather than returning errors, and cleans up in `Drop`. The next run
-//! removes what a run killed by SIGKILL left behind ([`sweep`]).
+//! All fixtures need root, panic rather than return errors, and clean up in `Drop`. If SIGKILL ends a run,
+//! the next run removes its leftovers ([`sweep`]).
 
 mod app;
 mod backend;

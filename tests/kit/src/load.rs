@@ -1,4 +1,4 @@
-//! What the program `load` prints, and the program in the background.
+//! Runs the program `load` in the background, and reads its output.
 
 use std::{
     collections::BTreeMap,
@@ -8,27 +8,27 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// What came of a load.
+/// The results of a load.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tally {
-    /// Connections, and flows of datagrams, that got an answer, by destination.
+    /// The number of answered connections and datagram flows, by destination.
     pub answered: BTreeMap<String, u64>,
-    /// Those that an unexpected server answered.
+    /// The number that an unexpected server answered.
     pub crossed: u64,
-    /// Those that failed.
+    /// The number that failed.
     pub failed: u64,
-    /// The first of what was wrong, for people.
+    /// The first errors, as text for people.
     pub examples: Vec<String>,
 }
 
 impl Tally {
-    /// How many got an answer.
+    /// The number of answered connections and flows.
     pub fn total(&self) -> u64 {
         self.answered.values().sum()
     }
 
-    /// Adds another one.
+    /// Adds another tally.
     pub fn add(&mut self, other: Self) {
         let Self { answered, crossed, failed, examples } = other;
         for (destination, count) in answered {
@@ -40,7 +40,7 @@ impl Tally {
         self.examples.truncate(10);
     }
 
-    /// Panics unless everything got the right answer.
+    /// Panics unless each connection and flow got the right answer.
     pub fn assert_flawless(&self) {
         assert!(self.failed == 0 && self.crossed == 0 && self.total() > 0, "{self:#?}");
     }
@@ -50,7 +50,7 @@ impl Tally {
 #[derive(Debug)]
 pub struct Load {
     process: Child,
-    /// It ends when this is closed.
+    /// The program ends when this is closed.
     stop: Option<ChildStdin>,
 }
 
@@ -66,7 +66,7 @@ impl Load {
         Self { process, stop }
     }
 
-    /// Ends it; what came of it.
+    /// Ends it, and gives its tally.
     pub fn stop(mut self) -> Tally {
         self.stop = None;
         let stdout = self.process.stdout.take().expect("stdout is piped");

@@ -1,4 +1,4 @@
-//! Where the kernel's file systems are.
+//! The mount points of the kernel's file systems.
 
 use std::{
     fs::{self, File},
@@ -11,12 +11,12 @@ use nix::{
     mount::{MsFlags, mount},
 };
 
-/// Where a bpffs belongs.
+/// The usual mount point of a bpffs.
 pub(crate) const BPFFS: &str = "/sys/fs/bpf";
 
-/// Where cgroup v2 is mounted: `/sys/fs/cgroup`, or below it on hybrid systems.
+/// The mount point of cgroup v2: `/sys/fs/cgroup`, or a directory below it on hybrid systems.
 pub(crate) fn cgroup2() -> PathBuf {
-    // The first may be hidden, or show a part only: the root has this number, and no type.
+    // The first mount may be hidden, or show only a part. The root has inode 1, and no `cgroup.type`.
     let is_root = |path: &PathBuf| {
         path.metadata().is_ok_and(|root| root.ino() == 1)
             && path.join("cgroup.procs").exists()
@@ -25,8 +25,10 @@ pub(crate) fn cgroup2() -> PathBuf {
     mounted("cgroup2").find(is_root).expect("cgroup v2 is not mounted")
 }
 
-/// Mounts the bpffs if it is not. Tests run at once, and a second mount on top of the first would
-/// hide what is pinned there: whoever holds the lock looks again.
+/// Mounts the bpffs if it is not mounted.
+///
+/// Tests run at the same time, and a second mount over the first would hide the pins there. So this takes a
+/// lock and then checks again.
 pub(crate) fn ensure_bpffs() {
     let is_mounted = || mounted("bpf").any(|path| path == Path::new(BPFFS));
     if is_mounted() {
@@ -42,7 +44,7 @@ pub(crate) fn ensure_bpffs() {
     }
 }
 
-/// The mount points of a type of file system, in the order they were mounted.
+/// The mount points of a type of file system, in the order of mounting.
 fn mounted(kind: &str) -> impl Iterator<Item = PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").expect("read /proc/self/mounts");
     let paths: Vec<_> = mounts

@@ -1,4 +1,4 @@
-//! A host: a network namespace without a route out.
+//! A host: a network namespace without a route to the outside.
 
 use std::{
     ffi::OsStr,
@@ -21,15 +21,17 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::panics;
 
-/// A network namespace without a name: it is gone when the last handle, process and socket in it
-/// is gone, however the test ends. Clones are handles to the same namespace.
+/// A network namespace without a name.
+///
+/// The kernel removes it with its last handle, process and socket, however the test ends. Clones are handles
+/// to the same namespace.
 #[derive(Clone, Debug)]
 pub struct NetNs {
     handle: Arc<OwnedFd>,
 }
 
 impl NetNs {
-    /// A new namespace in which only `lo` exists, and is up.
+    /// Makes a namespace that has only `lo`, which is up.
     #[expect(clippy::new_without_default, reason = "makes a kernel object")]
     pub fn new() -> Self {
         let handle = on_a_thread(|| {
@@ -39,7 +41,7 @@ impl NetNs {
         Self::with_lo_up(handle)
     }
 
-    /// The namespace of a process, which made it for itself.
+    /// The namespace of a process that made it for itself.
     pub(crate) fn of(process: u32) -> Self {
         Self::with_lo_up(File::open(format!("/proc/{process}/ns/net")).expect("open a namespace"))
     }
@@ -50,19 +52,19 @@ impl NetNs {
         host
     }
 
-    /// Gives the host another address, on `lo`. Other hosts of its [`Network`](crate::Network)
-    /// reach it there if it is in 240.0.0.0/4.
+    /// Adds an address on `lo`. Other hosts of the [`Network`](crate::Network) reach it if it is in
+    /// 240.0.0.0/4.
     pub fn add_address(&self, address: Ipv4Addr) {
         self.add_addresses([address]);
     }
 
-    /// The same with several.
+    /// Adds several addresses.
     pub fn add_addresses(&self, addresses: impl IntoIterator<Item = Ipv4Addr>) {
         let add = |address| format!("address add {address}/32 dev lo\n");
         self.ip(&addresses.into_iter().map(add).collect::<String>());
     }
 
-    /// Runs commands of the `ip` tool inside, one a line and without the word `ip`.
+    /// Runs commands of the `ip` tool inside, one a line, without the word `ip`.
     pub fn ip(&self, commands: &str) {
         let mut ip = self
             .command("ip")
@@ -78,8 +80,8 @@ impl NetNs {
         assert!(status.success(), "ip: {status}, commands:\n{commands}");
     }
 
-    /// Runs `work` inside, on a thread of its own. Sockets it makes stay in the namespace wherever
-    /// they are used.
+    /// Runs `work` inside, on a new thread. Sockets that it makes stay in the namespace wherever they are
+    /// used.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         on_a_thread(|| {
             self.enter().expect("enter the network namespace");
@@ -94,7 +96,7 @@ impl NetNs {
         command
     }
 
-    /// A path that other programs can name it by, as long as this process has a handle.
+    /// A path by which other programs can open it, as long as this process has a handle.
     pub fn path(&self) -> PathBuf {
         format!("/proc/{}/fd/{}", process::id(), self.handle.as_raw_fd()).into()
     }
@@ -106,30 +108,31 @@ impl NetNs {
         unsafe { command.pre_exec(move || Ok(host.enter()?)) };
     }
 
-    /// Moves the calling thread inside. Only a system call: allowed between fork and exec.
+    /// Moves the calling thread inside. This is only a system call, so it is allowed between fork and exec.
     fn enter(&self) -> nix::Result<()> {
         setns(&self.handle, CloneFlags::CLONE_NEWNET)
     }
 }
 
-/// What `ip link set lo up` does, in the network namespace of the calling thread, without a process:
-/// tests make many namespaces.
+/// Sets `lo` up in the network namespace of the calling thread, as `ip link set lo up` does.
+///
+/// It starts no process, because tests make many namespaces.
 pub fn set_lo_up() -> io::Result<()> {
     nix::ioctl_write_ptr_bad!(set_flags, libc::SIOCSIFFLAGS, libc::ifreq);
 
-    // SAFETY: an `ifreq` is numbers and bytes, which may all be zero.
+    // SAFETY: an `ifreq` consists of numbers and bytes, which may all be zero.
     let mut request: libc::ifreq = unsafe { mem::zeroed() };
     for (to, from) in iter::zip(&mut request.ifr_name, b"lo") {
         *to = from.cast_signed();
     }
     request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
     let any = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    // SAFETY: the request is what this ioctl reads, and lives until it returns.
+    // SAFETY: the ioctl reads this request, which lives until it returns.
     unsafe { set_flags(any.as_raw_fd(), &request) }?;
     Ok(())
 }
 
-/// A thread that changes its namespace must not be used for anything else.
+/// Runs work on a new thread, because a thread that changes its namespace must not do any other work.
 fn on_a_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     let expected = panics::expected();
     thread::scope(|scope| scope.spawn(|| panics::expecting(expected, work)).join())

@@ -1,4 +1,4 @@
-//! Hosts that reach each other.
+//! Hosts that can reach each other.
 
 use std::{
     net::Ipv4Addr,
@@ -7,18 +7,20 @@ use std::{
 
 use crate::netns::NetNs;
 
-/// A switch, and a cable to each host. All of 240.0.0.0/4 is on the link; there is no other route,
-/// so whatever goes anywhere else fails at once, inside. Hosts stay as long as the network does.
+/// A switch with a cable to each host.
+///
+/// All of 240.0.0.0/4 is on the link, and there is no other route. So traffic to any other address fails at
+/// once, inside. Hosts live as long as the network.
 #[derive(Debug)]
 pub struct Network {
-    /// A host of its own with a bridge, and without addresses.
+    /// A host with a bridge, and without addresses.
     switch: NetNs,
-    /// Without a handle a host would end with its last socket, and its address with it.
+    /// Handles of all hosts. Without one, a host would end with its last socket, and lose its address.
     hosts: Mutex<Vec<NetNs>>,
 }
 
 impl Network {
-    /// A network without hosts.
+    /// Makes a network without hosts.
     #[expect(clippy::new_without_default, reason = "makes kernel objects")]
     pub fn new() -> Self {
         let switch = NetNs::new();
@@ -27,14 +29,14 @@ impl Network {
         Self { switch, hosts: Mutex::default() }
     }
 
-    /// A new host that has `address`, which must be in 240.0.0.0/4, on its interface `eth0`.
+    /// Makes a host with `address` on its interface `eth0`. The address must be in 240.0.0.0/4.
     pub fn host(&self, address: Ipv4Addr) -> NetNs {
         let host = NetNs::new();
         self.connect(&host, address);
         host
     }
 
-    /// Makes a namespace that is there already such a host.
+    /// Connects an existing namespace as such a host.
     pub(crate) fn connect(&self, host: &NetNs, address: Ipv4Addr) {
         assert!(address.octets()[0] >= 240, "{address} is not in 240.0.0.0/4");
         let port = self.plug(host);
@@ -50,7 +52,7 @@ impl Network {
         ));
     }
 
-    /// Keeps the host; the number of its port.
+    /// Keeps a handle of the host. Gives the number of its port.
     fn plug(&self, host: &NetNs) -> usize {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         hosts.push(host.clone());

@@ -1,4 +1,4 @@
-//! Panics that a test expects.
+//! Runs code that a test expects to panic.
 
 use std::{
     any::Any,
@@ -12,12 +12,14 @@ thread_local! {
     static EXPECTED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs what must panic; what it panicked with. Nothing is printed of that: a backtrace in a run that passes
-/// looks like one that does not. Panics of other threads are printed as ever.
+/// Runs code that must panic, and gives the value of the panic.
+///
+/// The panic prints nothing, because a backtrace in a run that passes looks like a failure. Other threads
+/// print their panics as usual.
 ///
 /// # Panics
 ///
-/// If it does not panic.
+/// Panics if `run` does not panic.
 #[track_caller]
 pub fn panics<T>(run: impl FnOnce() -> T) -> Box<dyn Any + Send> {
     match expecting(true, || panic::catch_unwind(AssertUnwindSafe(run))) {
@@ -26,19 +28,19 @@ pub fn panics<T>(run: impl FnOnce() -> T) -> Box<dyn Any + Send> {
     }
 }
 
-/// Whether panics of this thread are expected, for one that it starts.
+/// Whether panics of this thread are expected. A thread that it starts takes this over.
 pub(crate) fn expected() -> bool {
     EXPECTED.get()
 }
 
-/// Runs something whose panics are expected, or not.
+/// Runs code with panics of this thread expected, or not.
 pub(crate) fn expecting<T>(expected: bool, run: impl FnOnce() -> T) -> T {
     static HOOK: Once = Once::new();
     if expected {
         HOOK.call_once(|| {
             let before = panic::take_hook();
             panic::set_hook(Box::new(move |panicked| {
-                // A thread that ends has no more such values.
+                // A thread that is ending has no such value any more.
                 if !EXPECTED.try_with(Cell::get).unwrap_or(false) {
                     before(panicked);
                 }
@@ -46,7 +48,7 @@ pub(crate) fn expecting<T>(expected: bool, run: impl FnOnce() -> T) -> T {
         });
     }
     let before = EXPECTED.replace(expected);
-    // Also if it panics, which is for who called it to expect.
+    // Restores the value even if `run` panics. The caller expects that panic.
     struct Restore(bool);
     impl Drop for Restore {
         fn drop(&mut self) {

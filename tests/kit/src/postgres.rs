@@ -1,4 +1,4 @@
-//! Debian's PostgreSQL on a host, with a data directory of its own.
+//! Debian's PostgreSQL on a host, with its own data directory.
 
 use std::{
     fs,
@@ -24,24 +24,24 @@ use crate::{
     this_machine::patient,
 };
 
-/// How long a server may take to start on a busy machine.
+/// Time limit for the start of a server on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A database to make, with a user and password of the same name.
 #[derive(Debug)]
 pub struct Database {
-    /// The name of all three.
+    /// The name of the database, the user and the password.
     pub name: &'static str,
 }
 
-/// A data directory as initdb makes it, of which each server has a copy: making one takes many times as
-/// long. It is removed with the last server.
+/// A data directory made by initdb. Each server gets a copy, because making one takes many times as long. It
+/// is removed with the last server.
 #[derive(Debug)]
 struct Template {
     directory: TempDir,
 }
 
-/// A data directory that is being made.
+/// A server whose data directory is being copied.
 #[derive(Debug)]
 pub struct Starting<'a> {
     copy: Child,
@@ -51,7 +51,7 @@ pub struct Starting<'a> {
     machine: &'a Cgroup,
 }
 
-/// A running server. Dropping it ends it and removes its data.
+/// A running server. Dropping it ends the server and removes its data.
 #[derive(Debug)]
 pub struct Postgres {
     server: Option<Child>,
@@ -82,9 +82,10 @@ impl Template {
 }
 
 impl Postgres {
-    /// Begins to make a data directory; several can be made at once. The server will run in the
-    /// cgroup; what is left of it when this process dies by SIGKILL has names with the prefix: see
-    /// [`sweep`](crate::sweep).
+    /// Begins to copy a data directory. Several copies can run at the same time.
+    ///
+    /// The server will run in the cgroup `machine`. If this process dies by SIGKILL, its leftovers have names
+    /// with the prefix: see [`sweep`](crate::sweep).
     pub fn start<'a>(
         host: &'a NetNs,
         address: Ipv4Addr,
@@ -105,7 +106,7 @@ impl Postgres {
         Ok(Starting { copy, server, host, address, machine })
     }
 
-    /// A program of PostgreSQL's.
+    /// A command of one of PostgreSQL's programs.
     fn as_postgres(&self, program: &str) -> Command {
         as_postgres(&self.programs.join(program), self.directory.path())
     }
@@ -114,7 +115,7 @@ impl Postgres {
         self.directory.path().join("data")
     }
 
-    /// Runs SQL as the superuser, over the server's own socket.
+    /// Runs SQL as the superuser, through the server's Unix socket.
     fn sql(&self, statements: &str) -> Result<()> {
         let mut psql = self
             .as_postgres("psql")
@@ -134,7 +135,7 @@ impl Postgres {
 }
 
 impl Starting<'_> {
-    /// Waits for the data directory, starts the server, makes the databases.
+    /// Waits for the data directory, starts the server, and makes the databases.
     pub fn ready(self, databases: &[Database]) -> Result<Postgres> {
         let Self { mut copy, mut server, host, address, machine } = self;
         let status = copy.wait().context("cp")?;
@@ -197,7 +198,7 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         if let Some(server) = &mut self.server {
-            // Immediate shutdown: the data is thrown away.
+            // Immediate shutdown: the data is not needed any more.
             let pid = Pid::from_raw(server.id().cast_signed());
             let _ = kill(pid, Signal::SIGQUIT);
             let _ = server.wait();
@@ -205,7 +206,7 @@ impl Drop for Postgres {
     }
 }
 
-/// A new directory of PostgreSQL's user.
+/// Makes a directory that belongs to PostgreSQL's user.
 fn directory(prefix: &str) -> Result<TempDir> {
     let directory = tempfile::Builder::new()
         .prefix(&leftovers::unique(prefix))
@@ -218,7 +219,7 @@ fn directory(prefix: &str) -> Result<TempDir> {
     Ok(directory)
 }
 
-/// A program that runs as PostgreSQL's user, because its server refuses root, and ends when we do.
+/// A command that runs as PostgreSQL's user, because the server refuses root. It ends with this process.
 fn as_postgres(program: &Path, directory: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command
@@ -228,7 +229,7 @@ fn as_postgres(program: &Path, directory: &Path) -> Command {
     command
 }
 
-/// Where Debian's package has the server's programs, the newest version's.
+/// The directory of the newest version's server programs, as Debian's packages install them.
 fn programs() -> Result<PathBuf> {
     let mut versions: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
         .into_iter()

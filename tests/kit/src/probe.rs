@@ -1,12 +1,12 @@
-//! What the program `probe` prints: one JSON object a line.
+//! The output of the program `probe`: one JSON object a line.
 
 use serde::{Deserialize, Serialize};
 
-/// What a client saw of one connection, up to the first call that failed.
+/// The results of one connection, up to the first call that failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Report {
-    /// Nothing failed.
+    /// Whether all calls succeeded.
     pub ok: bool,
     /// The call that failed, by the name of its man page, or `SO_ERROR`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -17,19 +17,19 @@ pub struct Report {
     /// The name of that number, `ECONNREFUSED`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_name: Option<String>,
-    /// The first line the server sent.
+    /// The first line that the server sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub banner: Option<String>,
-    /// What getpeername(2) said right after connecting, `1.2.3.4:5` or `[::ffff:1.2.3.4]:5`.
+    /// The result of getpeername(2) right after connecting: `1.2.3.4:5` or `[::ffff:1.2.3.4]:5`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
-    /// What getsockname(2) said.
+    /// The result of getsockname(2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local: Option<String>,
     /// `probe accept` only: the address that accept(2) filled in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted: Option<String>,
-    /// `probe nonblocking` only: what each connect(2) said, `OK` or the name of the error.
+    /// `probe nonblocking` only: the result of each connect(2), `OK` or the name of the error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<String>,
 }
@@ -56,7 +56,7 @@ impl Report {
     }
 }
 
-/// The first line of `probe accept`: it can be connected to now.
+/// The first line of `probe accept`: clients can connect from now on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Listening {

@@ -6,14 +6,14 @@ use std::{
     process::Command,
 };
 
-/// The program `name` of this workspace: what `<NAME>_BIN` says, or the one built beside the
+/// The path of the program `name` of this workspace: that in `<NAME>_BIN`, or the one built beside the
 /// running test or tool.
 pub fn program(name: &str) -> PathBuf {
     if let Some(path) = env::var_os(format!("{}_BIN", name.to_uppercase())) {
         return path.into();
     }
     let me = env::current_exe().expect("the path of this program");
-    // target/debug/xtask, target/debug/deps/some_test-0123
+    // Such as target/debug/xtask or target/debug/deps/some_test-0123.
     me.ancestors()
         .skip(1)
         .take(2)
@@ -24,22 +24,24 @@ pub fn program(name: &str) -> PathBuf {
         })
 }
 
-/// The source of a client, by its name in tests/kit/clients.
+/// The path of a client's source, by its name in tests/kit/clients.
 pub fn client_file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("clients").join(name)
 }
 
-/// Copies a program where everybody may run it, so that it can be run at once: were it written by this process, a
-/// child of another thread that has not started its own program yet could still have it open, and
-/// "text file busy" be the answer.
+/// Copies a program to a place where every user can run it.
+///
+/// Another process makes the copy, so that the program can run at once. Otherwise a child of another thread
+/// that has not yet called exec could still hold the file open. Running it would then fail with "text file
+/// busy".
 pub fn copy_program(from: &Path, to: &Path) {
-    // Whatever mask it was built with.
+    // The mode does not depend on the umask of the build.
     let status = Command::new("install").arg("--mode=0755").args([from, to]).status();
     let status = status.expect("start install");
     assert!(status.success(), "install {} {}: {status}", from.display(), to.display());
 }
 
-/// Where a program of the machine is: along PATH, or where Debian keeps administrators' tools.
+/// The path of a program of the machine: along PATH, or in Debian's directories of administrators' tools.
 pub fn installed(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)

@@ -1,4 +1,4 @@
-//! Servers of Debian's packages: HTTP, Redis, DNS and TFTP.
+//! Servers from Debian's packages: HTTP, Redis, DNS and TFTP.
 
 use std::{
     fs,
@@ -20,24 +20,24 @@ use crate::{
     this_machine::patient,
 };
 
-/// How long a server may take to start on a busy machine.
+/// Time limit for the start of a server on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A server with an address and a name that clients can ask for, so that they know where they are.
+/// A server with an address and a name. Clients can ask for the name, to learn which server they reached.
 /// `Drop` ends it with all its processes, and removes its files.
 #[derive(Debug)]
 pub struct Server {
     process: Child,
-    /// Whose removal ends the server. `Some` until dropped.
+    /// Removing the cgroup ends the server. `Some` until dropped.
     cgroup: Option<Cgroup>,
     _files: Option<TempDir>,
 }
 
 impl Server {
-    /// Redis, where `get who` is the name.
+    /// Redis. `get who` returns the name.
     pub fn redis(host: &NetNs, ip: Ipv4Addr, name: &str) -> Self {
-        // Debian's packages put the server's program among the tools, under the name that makes it
-        // check files; a package of its own only adds a link to it, and starts a service.
+        // Debian's tools package contains the server's program as redis-check-rdb, a name under which it
+        // checks files. The server package only adds a link to it, and starts a service.
         let mut redis = host.command("redis-check-rdb");
         redis.arg0("redis-server").args(["--bind", &ip.to_string(), "--protected-mode", "no"]);
         redis.args(["--save", "", "--appendonly", "no"]);
@@ -48,8 +48,8 @@ impl Server {
         server
     }
 
-    /// dnsmasq, which knows nothing but `who.test`: an address that ends with the number, and a
-    /// TXT record that says it.
+    /// dnsmasq. It knows only `who.test`: an address that ends with the number, and a TXT record with the
+    /// number.
     pub fn dns(host: &NetNs, ip: Ipv4Addr, number: u8) -> Self {
         let mut dns = host.command(installed("dnsmasq").expect("dnsmasq is installed"));
         dns.args(["--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file="])
@@ -60,15 +60,15 @@ impl Server {
         Self::start(host, SocketAddrV4::new(ip, 53), dns, None)
     }
 
-    /// TFTP, with a file `small`, which is one block, and a file `large` of several. As with most servers,
-    /// each transfer has a port of its own.
+    /// TFTP, with a file `small` of one block and a file `large` of several. As in most servers, each
+    /// transfer has its own port.
     pub fn tftp(host: &NetNs, ip: Ipv4Addr) -> Self {
         let files = files();
         for (name, size) in [("small", 300), ("large", 3000)] {
             fs::write(files.path().join(name), "x".repeat(size)).expect("write a file");
         }
         let mut tftp = host.command(installed("dnsmasq").expect("dnsmasq is installed"));
-        // It is a name server too, so that one can see when it has started.
+        // It is a name server too, so that a connect to port 53 shows when it has started.
         tftp.args(["--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file="])
             .args(["--no-resolv", "--no-hosts", "--bind-interfaces", "--enable-tftp"])
             .arg(format!("--listen-address={ip}"))
@@ -76,7 +76,7 @@ impl Server {
         Self::start(host, SocketAddrV4::new(ip, 53), tftp, Some(files))
     }
 
-    /// HTTP with connections that are kept, where `/who` is the name.
+    /// HTTP with persistent connections. `/who` returns the name.
     pub fn http(host: &NetNs, address: SocketAddrV4, name: &str) -> Self {
         let files = files();
         fs::write(files.path().join("who"), name).expect("write a file");
@@ -87,7 +87,7 @@ impl Server {
         Self::start(host, address, http, Some(files))
     }
 
-    /// Starts it, and waits until it can be connected to.
+    /// Starts the server, and waits until clients can connect.
     fn start(
         host: &NetNs,
         address: SocketAddrV4,
@@ -114,7 +114,7 @@ impl Server {
     }
 }
 
-/// A directory for what a server serves.
+/// A directory for the files that a server serves.
 fn files() -> TempDir {
     tempfile::Builder::new()
         .prefix(&leftovers::test_name())
@@ -126,7 +126,7 @@ fn files() -> TempDir {
 impl Drop for Server {
     fn drop(&mut self) {
         drop(self.cgroup.take());
-        // Killed, and to be buried.
+        // The process is killed by now, and only has to be reaped.
         let _ = self.process.wait();
     }
 }

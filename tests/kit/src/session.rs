@@ -1,4 +1,4 @@
-//! A client's session that stays open.
+//! A client that keeps its session open.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -7,8 +7,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-/// An open session with a client that answers a line with a line, as psql and redis-cli do.
-/// Dropping it ends the client.
+/// An open session with a client that answers each line with a line, as psql and redis-cli do. Dropping it
+/// ends the client.
 #[derive(Debug)]
 pub struct Session {
     client: Child,
@@ -29,7 +29,7 @@ impl Session {
         Ok(Self { client, questions, answers })
     }
 
-    /// Asks for what is answered with one line, and waits for it.
+    /// Writes a question, and waits for its answer of one line.
     pub fn ask(&mut self, question: &str) -> Result<String> {
         let questions = self.questions.as_mut().context("the session is closed")?;
         writeln!(questions, "{question}").context("the session has ended")?;
@@ -44,7 +44,7 @@ impl Session {
         Ok(answer.trim_end().to_owned())
     }
 
-    /// Ends the session as a user would.
+    /// Ends the session as a user would, by closing its input.
     pub fn close(mut self) -> Result<()> {
         self.questions = None;
         let status = self.client.wait().context("wait for the client")?;

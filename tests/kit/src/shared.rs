@@ -1,15 +1,15 @@
-//! An expensive value that all users of the moment share.
+//! An expensive value that all current users share.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use anyhow::Result;
 
-/// In a `static`: what it has is dropped with the last user, which a `static` itself never is.
+/// A shared value, for a `static`. Rust never drops a `static`, but the value is dropped with its last user.
 #[derive(Debug)]
 pub struct Shared<T>(Mutex<Weak<T>>);
 
 impl<T> Shared<T> {
-    /// Nothing so far.
+    /// Makes it without a value.
     #[expect(
         clippy::new_without_default,
         reason = "it belongs in a `static`, and that takes a const fn"
@@ -18,7 +18,7 @@ impl<T> Shared<T> {
         Self(Mutex::new(Weak::new()))
     }
 
-    /// What others have already, or what `make` makes, for which those that come meanwhile wait.
+    /// Gives the value of the current users, or makes one. Other callers wait meanwhile.
     pub fn get(&self, make: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
         let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(there) = shared.upgrade() {

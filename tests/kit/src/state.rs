@@ -1,10 +1,12 @@
-//! All that vipnat keeps, as text that is the same for states that do the same.
+//! All state of vipnat as text. States that behave alike have the same text.
 //!
-//! Three things are numbered anew, by names, since they depend on what was there before: scopes
-//! (none is given twice), slots and cursors (those in use are not available). How many turns a
-//! cursor has given is left out, and so are retired slots, the counters and what sockets keep. A cgroup
-//! whose scope is 0 is one without a scope, and one that is gone has none: the kernel keeps the storage for
-//! a while.
+//! The text names scopes, slots and cursors, because their numbers depend on earlier changes. No scope is
+//! given twice, and slots and cursors in use are not available.
+//!
+//! The text omits the turns that a cursor has given, retired slots, the counters, and records of sockets.
+//!
+//! A cgroup whose scope is 0 counts as one without a scope. A removed cgroup has none, although the kernel
+//! keeps its storage for a while.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -38,22 +40,24 @@ const BPF_MAP_GET_NEXT_KEY: libc::c_long = 4;
 const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 
-/// The attach types of all programs that see the addresses of sockets in a cgroup (bind, connect,
-/// sendmsg, recvmsg, getpeername, getsockname), by `enum bpf_attach_type`.
+/// The attach types (`enum bpf_attach_type`) of all programs that see addresses of sockets in a cgroup: bind,
+/// connect, sendmsg, recvmsg, getpeername, getsockname.
 const SOCK_ADDR: [u32; 12] = [8, 9, 10, 11, 14, 15, 19, 20, 29, 30, 31, 32];
 
-/// Cursors are given out from the lowest, so those of small tables are among these.
+/// The number of cursors that are read. vipnat assigns the lowest free cursor, so small tables use only
+/// these.
 const CURSORS: usize = 4096;
 
-/// How long a link may take to be gone.
+/// Time limit for a link to disappear.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Where the names of relationships are kept.
+/// The run directory, which has the name index.
 const RECORDS: &str = "/run/vipnat";
 
-/// Everything of an instance: the tree of its pins, what each pin is, what the maps hold, what is
-/// attached to these cgroups besides, the record of names, and whatever else has its name. Empty if there is
-/// nothing.
+/// All state of an instance. It is empty if there is none.
+///
+/// It has the tree of pins, the object of each pin, and the content of the maps. It also has other programs
+/// on these cgroups, the name index, and other files with its name.
 pub fn dump(vipnat: &Vipnat, cgroups: &[&Cgroup]) -> String {
     let mut text = String::new();
     let names = Cgroups::of(cgroups);
@@ -64,7 +68,7 @@ pub fn dump(vipnat: &Vipnat, cgroups: &[&Cgroup]) -> String {
             text += &format!("attached to {}: {what}\n", cgroup.relative());
         }
     }
-    // Also those that a crash kept from their place.
+    // After a crash, maps may still be in `new`.
     for place in ["maps", "new/maps"] {
         let path = vipnat.bpffs().join(place);
         if path.exists() {
@@ -74,14 +78,14 @@ pub fn dump(vipnat: &Vipnat, cgroups: &[&Cgroup]) -> String {
     text + &records(vipnat.bpffs())
 }
 
-/// How many slots no entry leads to any more, and are yet to be free.
+/// The number of retired and emptied slots, which are not free yet.
 pub fn resting(vipnat: &Vipnat) -> usize {
     let slots = mapped::<24>(&vipnat.bpffs().join("maps/backends"));
     let slots = slots.into_iter().filter_map(Slot::from_bytes);
     slots.filter(|slot| slot.has(SlotFlags::RETIRED)).count()
 }
 
-/// The cgroups that have names.
+/// The names of cgroups, by id.
 struct Cgroups(HashMap<u64, String>);
 
 impl Cgroups {
@@ -121,7 +125,7 @@ impl Pins {
         let mut pins = Self::default();
         let mut lines = BTreeSet::new();
         let mut paths = files(root);
-        // Links name programs, and programs name maps.
+        // Links refer to programs, and programs to maps, so these come first.
         paths.sort_by_key(|path| {
             ["maps", "progs"].iter().position(|at| path.starts_with(root.join(at))).unwrap_or(2)
         });
@@ -145,7 +149,7 @@ impl Pins {
                 let info = Info::of(path);
                 self.maps.insert(info.u32(4), (*name).to_owned());
                 let [kind, key, value, entries] = [0, 8, 12, 16].map(|at| info.u32(at));
-                // As many as the largest table so far needed.
+                // The number of entries is that of the largest table so far.
                 let grows = ["backends", "cursors", "vips"].contains(name);
                 let entries = if grows { String::new() } else { format!(", entries {entries}") };
                 format!("maps/{name}: kind {kind}, key {key}, value {value}{entries}")
@@ -203,8 +207,10 @@ fn files(root: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// What is attached to a cgroup and is not as the pinned links say. A link whose pin is gone is only
-/// detached after an RCU grace period (`bpf_free_inode` in kernel/bpf/inode.c), so that this waits.
+/// Programs on a cgroup that don't match the pinned links.
+///
+/// After the pin of a link is gone, the kernel detaches the link only after an RCU grace period
+/// (`bpf_free_inode` in kernel/bpf/inode.c). So this waits.
 fn unaccounted(cgroup: &Cgroup, links: &[Link]) -> Option<String> {
     let directory = File::open(cgroup.path()).ok()?;
     let id = directory.metadata().expect("inspect a cgroup").ino();
@@ -236,9 +242,9 @@ fn query(cgroup: &File, kind: u32) -> Vec<u32> {
     ids
 }
 
-/// The record of names, and other files with its name.
+/// The name index, and other files with its name.
 fn records(bpffs: &Path) -> String {
-    // As `record::file` makes it of paths like ours.
+    // Follows `record::file`, for the paths of tests.
     let name = bpffs.to_string_lossy().trim_matches('/').replace('-', "%2D").replace('/', "-");
     let mut text = String::new();
     let mut paths = files(Path::new(RECORDS));
@@ -246,7 +252,7 @@ fn records(bpffs: &Path) -> String {
     for path in paths {
         let file = path.file_name().unwrap_or_default().to_string_lossy();
         if let Some(extension) = file.strip_prefix(&format!("{name}.")) {
-            // Not ours any more, if it is gone.
+            // The file may be gone by now. It then counts as empty.
             let content = fs::read_to_string(&path).unwrap_or_default();
             text += &format!("record .{extension}:\n{content}\n");
         }
@@ -254,7 +260,7 @@ fn records(bpffs: &Path) -> String {
     text
 }
 
-/// What the maps hold that apply writes.
+/// The content of the maps that apply writes.
 struct Maps {
     entries: BTreeMap<[u8; 12], Range>,
     slots: BTreeMap<u32, Slot>,
@@ -264,7 +270,7 @@ struct Maps {
 }
 
 impl Maps {
-    /// Those that are not there are empty.
+    /// Reads the maps. A missing map counts as empty.
     fn read(path: &Path) -> Self {
         let open = |name: &str| open(&path.join(name)).ok();
         let entries = open("vips").map(|map| batch::<12, 8>(&map, 4096)).unwrap_or_default();
@@ -298,7 +304,7 @@ impl Maps {
             let key = VipKey::from_bytes(*key).expect("a key");
             let mut line = format!("vips: {}", entry(&key, app));
             for index in range.first..range.first + range.count {
-                // Another entry has it as well, or it is free.
+                // Another entry also leads to this slot, or the slot is free.
                 let Some(slot) = rest.remove(&index) else {
                     line += " (not its slot)";
                     continue;
@@ -311,7 +317,7 @@ impl Maps {
             }
             lines.insert(line);
         }
-        // What was retired rests, and comes to nothing.
+        // Retired slots become free in time.
         for slot in rest.values().filter(|slot| !slot.has(SlotFlags::RETIRED)) {
             lines.insert(format!("leftover slot of {}:{}", entry(&slot.owner, app), target(slot)));
         }
@@ -352,7 +358,7 @@ fn target(slot: &Slot) -> String {
     format!(" -> {}:{port} flags {flags}", Ipv4Addr::from(*ip))
 }
 
-/// Cgroup storage can only be read one by one.
+/// Cgroup storage has no batch read, so this reads one entry at a time.
 fn scopes(map: &OwnedFd) -> BTreeMap<u64, Scope> {
     let mut scopes = BTreeMap::new();
     let mut key: Option<[u8; 8]> = None;
@@ -364,7 +370,7 @@ fn scopes(map: &OwnedFd) -> BTreeMap<u64, Scope> {
         if attr.call(BPF_MAP_GET_NEXT_KEY).is_err() {
             return scopes;
         }
-        // Unless it went in between.
+        // The entry may be deleted meanwhile.
         if let Some(value) = lookup::<8>(map, &next) {
             scopes.insert(u64::from_ne_bytes(next), Scope::from_bytes(value));
         }
@@ -380,7 +386,7 @@ fn lookup<const V: usize>(map: &OwnedFd, key: &[u8]) -> Option<[u8; V]> {
     attr.call(BPF_MAP_LOOKUP_ELEM).ok().map(|_| value)
 }
 
-/// The first elements of an array or a hash, at most this many.
+/// The first elements of an array or a hash, at most `count`.
 fn batch<const K: usize, const V: usize>(map: &OwnedFd, count: usize) -> Vec<([u8; K], [u8; V])> {
     let (mut keys, mut values) = (vec![[0; K]; count], vec![[0; V]; count]);
     let mut position = [0_u8; 16];
@@ -390,7 +396,7 @@ fn batch<const K: usize, const V: usize>(map: &OwnedFd, count: usize) -> Vec<([u
     attr.u32(32, count as u32).u32(36, map.as_raw_fd() as u32);
     match attr.call(BPF_MAP_LOOKUP_BATCH) {
         Ok(_) => {}
-        // There are no more.
+        // The map has no more elements.
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
         Err(error) => panic!("read a map: {error}"),
     }
@@ -398,13 +404,13 @@ fn batch<const K: usize, const V: usize>(map: &OwnedFd, count: usize) -> Vec<([u
     keys.into_iter().zip(values).collect()
 }
 
-/// All elements of an array that can be mapped into memory.
+/// All elements of an array that supports mmap.
 fn mapped<const V: usize>(pin: &Path) -> Vec<[u8; V]> {
     let info = Info::of(pin);
     let (count, map) = (info.u32(16) as usize, &info.object);
     let mut values = vec![[0; V]; count];
     let length = size_of_val(values.as_slice());
-    // SAFETY: a new mapping of that length, which is gone afterwards; what is in it is bytes.
+    // SAFETY: this is a new mapping of that length, unmapped below. Any bytes in it are valid.
     unsafe {
         let (access, fd) = (libc::PROT_READ, map.as_raw_fd());
         let array = libc::mmap(ptr::null_mut(), length, access, libc::MAP_SHARED, fd, 0);

@@ -1,4 +1,4 @@
-//! A private systemd, apart from the machine's own.
+//! A private systemd, separate from the machine's own.
 
 use std::{
     ffi::OsStr,
@@ -18,12 +18,14 @@ use crate::{
     this_machine::patient,
 };
 
-/// How long it may take to start on a busy machine.
+/// Time limit for its start on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Run as the first process of new namespaces, in a directory with `root` and `tree`: the machine's
-/// files, read-only, with the tree on top, a bpffs of its own and no kernel settings to write to. All
-/// cgroups are in view, as they are to the systemd of a machine, but only its own can be changed.
+/// The script of the first process of the new namespaces, in a directory with `root` and `tree`.
+///
+/// It shows the machine's files read-only, with the tree on top, a new bpffs, and kernel settings that can't
+/// be changed. All cgroups are in view, as they are to the systemd of a machine, but only its own can be
+/// changed.
 const SETUP: &str = "\
 set -e
 R=$PWD/root
@@ -54,22 +56,23 @@ export SYSTEMD_GENERATOR_PATH=/none SYSTEMD_ENVIRONMENT_GENERATOR_PATH=/none
 exec /lib/systemd/systemd --system --log-target=null --unit=sysinit.target
 ";
 
-/// A systemd in namespaces and a cgroup of its own, that has no units but those it is given and
-/// starts none of them. `Drop` ends it with all its services.
+/// A systemd in its own namespaces and cgroup. It has only the units it is given, and starts none of them.
+/// `Drop` ends it with all its services.
 #[derive(Debug)]
 pub struct Systemd {
     unshare: Child,
-    /// What it is outside.
+    /// The id of its process outside.
     pid: u32,
-    /// Whose removal ends it. `Some` until dropped.
+    /// Removing the cgroup ends systemd. `Some` until dropped.
     cgroup: Option<Cgroup>,
     _files: TempDir,
 }
 
 impl Systemd {
-    /// Starts one. `fill` puts files into a directory that stands for `/`, below `etc`, `run` and
-    /// `usr/local/bin`; units belong to
-    /// `run/systemd/system`. It is also given the cgroup.
+    /// Starts a systemd.
+    ///
+    /// `fill` gets a directory that stands for `/`, and the cgroup. It puts files below `etc`, `run` and
+    /// `usr/local/bin`. Units belong in `run/systemd/system`.
     pub fn start(fill: impl FnOnce(&Path, &Cgroup)) -> Self {
         let files = tempfile::Builder::new()
             .prefix(&leftovers::test_name())
@@ -120,12 +123,12 @@ impl Systemd {
                 .success()
     }
 
-    /// The cgroup that all of its own are in.
+    /// The cgroup that contains all its cgroups.
     pub fn cgroup(&self) -> &Cgroup {
         self.cgroup.as_ref().expect("there until dropped")
     }
 
-    /// A command beside it.
+    /// A command that runs inside its namespaces.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command.arg("--target").arg(self.pid.to_string()).arg("--all").arg(program);
@@ -136,7 +139,7 @@ impl Systemd {
 impl Drop for Systemd {
     fn drop(&mut self) {
         drop(self.cgroup.take());
-        // Killed, and to be buried.
+        // The process is killed by now, and only has to be reaped.
         let _ = self.unshare.wait();
     }
 }

@@ -1,4 +1,4 @@
-//! How slow this machine is, and how tests report what they can't do on it.
+//! The speed of this machine, and the reports of tests that can't run on it.
 
 use std::{
     env,
@@ -9,28 +9,28 @@ use std::{
 
 use crate::vm::{EMULATED, LEFT_OUT, NOT_RUN};
 
-/// Says that the running test does nothing, and why. `cargo xtask vm` shows that beside what passed and
-/// failed.
+/// Reports that the running test does nothing, and why. `cargo xtask vm` shows this beside the passed and
+/// failed tests.
 pub fn not_run(why: &str) {
     not_run_as(&running(), why);
 }
 
-/// The same of something that is a part of a test and has a name.
+/// The same for a named part of a test.
 pub fn not_run_as(name: &str, why: &str) {
     say(&format!("{NOT_RUN}{name}: {why}"));
 }
 
-/// Says that the running test leaves out a part, which, and why.
+/// Reports which part the running test leaves out, and why.
 pub fn left_out(why: &str) {
     say(&format!("{LEFT_OUT}{}: {why}", running()));
 }
 
-/// libtest names threads after tests.
+/// The name of the running test: libtest names threads after tests.
 fn running() -> String {
     thread::current().name().unwrap_or("a test").to_owned()
 }
 
-/// Not captured, unlike what `eprintln!` writes.
+/// Writes to standard error. libtest does not capture this, unlike the output of `eprintln!`.
 fn say(what: &str) {
     let _ = writeln!(io::stderr(), "{what}");
 }
@@ -40,7 +40,7 @@ pub fn emulated() -> bool {
     env::var_os(EMULATED).is_some()
 }
 
-/// How long to wait for what takes `usually` at most on other machines.
+/// Time limit for an event that takes at most `usually` on other machines.
 pub fn patient(usually: Duration) -> Duration {
     if emulated() { usually * 6 } else { usually }
 }

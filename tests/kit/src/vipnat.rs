@@ -17,7 +17,7 @@ use crate::{
     this_machine::patient,
 };
 
-/// An instance of vipnat with its own state. `Drop` flushes it and removes what is left of it.
+/// An instance of vipnat with its own state. `Drop` flushes it and removes its leftovers.
 #[derive(Debug)]
 pub struct Vipnat {
     binary: PathBuf,
@@ -26,14 +26,14 @@ pub struct Vipnat {
 }
 
 impl Vipnat {
-    /// An instance of the `vipnat` of this workspace (see [`program`]), without any state.
+    /// Makes an instance of the `vipnat` of this workspace (see [`program`]), without any state.
     #[expect(clippy::new_without_default, reason = "stands for kernel state")]
     pub fn new() -> Self {
         Self::named(program("vipnat"), &leftovers::test_name())
     }
 
-    /// An instance of any program that takes the same arguments, with another prefix, whose
-    /// leftovers the caller sweeps: see [`sweep`](crate::sweep).
+    /// Makes an instance of any program that takes the same arguments, with another prefix. The caller sweeps
+    /// its leftovers: see [`sweep`](crate::sweep).
     pub fn with(binary: impl Into<PathBuf>, prefix: &str) -> Self {
         Self::named(binary.into(), &leftovers::unique(prefix))
     }
@@ -46,22 +46,24 @@ impl Vipnat {
         Self { binary, bpffs, files }
     }
 
-    /// Its `--bpffs` directory, which the program makes.
+    /// Its state directory, which the program makes.
     pub fn bpffs(&self) -> &Path {
         &self.bpffs
     }
 
-    /// The program, told where its state is.
+    /// A command of the program, with its state directory.
     pub fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
         let mut command = Command::new(&self.binary);
         command.arg("--bpffs").arg(&self.bpffs).args(arguments);
-        // The tests may be a service of the machine's, which this is not to speak for.
+        // The tests may run as a service of the machine, and vipnat must not send notifications for it.
         command.env_remove("NOTIFY_SOCKET");
         command
     }
 
-    /// Another build of the program, on the same state: `other-build` has other programs,
-    /// `other-layout` other maps as well. Not for `cargo test` alone: `cargo xtask test` builds them.
+    /// A command of another build of the program, on the same state.
+    ///
+    /// `other-build` has other programs, and `other-layout` also has other maps. `cargo xtask test` builds
+    /// them, but `cargo test` alone does not.
     pub fn command_of(
         &self,
         build: &str,
@@ -72,8 +74,8 @@ impl Vipnat {
         command
     }
 
-    /// Starts `vipnat run` on a table, and waits until that is applied. The table's file can then be
-    /// replaced with [`Vipnat::replace_table`].
+    /// Starts `vipnat run` on a table, and waits until the table is applied. [`Vipnat::replace_table`] then
+    /// replaces the table's file.
     pub fn follow(&self, table: &str, arguments: &[&str]) -> Following {
         let file = self.table(table);
         let mut command = self.command(["run".as_ref(), file.as_os_str()]);
@@ -83,19 +85,19 @@ impl Vipnat {
         following
     }
 
-    /// Puts another table in the place of the file, in one step.
+    /// Replaces the table's file with another one, in one step.
     pub fn replace_table(&self, text: &str) {
         let new = self.files.join("table.new");
         fs::write(&new, text).expect("write the table");
         fs::rename(&new, self.files.join("table.toml")).expect("rename the table");
     }
 
-    /// Runs it to its end.
+    /// Runs the program to its end.
     pub fn run(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Outcome {
         outcome(&mut self.command(arguments))
     }
 
-    /// Runs it, which must succeed; what it printed.
+    /// Runs the program, which must succeed, and gives its output.
     pub fn ok(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> String {
         self.exits(0, arguments).stdout
     }
@@ -106,13 +108,13 @@ impl Vipnat {
         self.ok([OsStr::new("apply"), file.as_os_str()])
     }
 
-    /// Applies a table that must be refused with this exit status; what it said.
+    /// Applies a table that must be refused with this exit status, and gives the error text.
     pub fn apply_fails(&self, table: &str, code: i32) -> String {
         let file = self.table(table);
         self.exits(code, [OsStr::new("apply"), file.as_os_str()]).stderr
     }
 
-    /// A file with this table, overwritten by the next one.
+    /// Writes this table to a file. The next table overwrites it.
     pub fn table(&self, text: &str) -> PathBuf {
         let path = self.files.join("table.toml");
         fs::write(&path, text).expect("write the table");
@@ -126,20 +128,20 @@ impl Vipnat {
         outcome
     }
 
-    /// A file that the program keeps beside its state, by its extension.
+    /// The path of a file that the program keeps for its state in /run/vipnat, by extension.
     pub fn beside(&self, extension: &str) -> PathBuf {
         let state = self.bpffs.to_string_lossy().trim_matches('/').replace('-', "%2D");
         format!("/run/vipnat/{}.{extension}", state.replace('/', "-")).into()
     }
 
-    /// Flushes, and removes what the program left.
+    /// Flushes, and removes the program's leftovers.
     fn clean_up(&self) -> Result<(), String> {
         let flushed = self.flush();
-        // What a `run` that was killed leaves.
+        // A killed `run` leaves these files.
         for extension in ["run", "names", "drains.json", "drains.json.unreadable"] {
             let _ = fs::remove_file(self.beside(extension));
         }
-        // Unlinking a pin of a link detaches it.
+        // Unlinking the pin of a link detaches the link.
         let removed =
             [&self.bpffs, &self.files].map(|directory| match fs::remove_dir_all(directory) {
                 Err(error) if directory.exists() => {
@@ -150,7 +152,7 @@ impl Vipnat {
         removed.into_iter().fold(flushed, Result::and)
     }
 
-    /// Flushes if there is anything to flush. Unlike [`run`](Self::run) it never panics.
+    /// Flushes if there is state. Unlike [`run`](Self::run) it never panics.
     fn flush(&self) -> Result<(), String> {
         if !self.bpffs.exists() {
             return Ok(());

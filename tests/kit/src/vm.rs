@@ -4,86 +4,87 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// On the kernel's command line, before the path of the file that has the [`Job`].
+/// The word on the kernel's command line before the path of the file with the [`Job`].
 pub const JOB: &str = "vipnat.job=";
 
-/// In the environment of tests that run in emulation, which is many times slower than a machine.
+/// An environment variable that is set for tests in emulation, which is many times slower than a machine.
 pub const EMULATED: &str = "VIPNAT_TESTS_EMULATED";
 
-/// How a test says on its standard error that it is not run: this, its name, a colon, the reason.
+/// The beginning of the line by which a test reports on standard error that it is not run. The test's name, a
+/// colon and the reason follow.
 pub const NOT_RUN: &str = "NOT RUN: ";
 
-/// The same of a part of a test.
+/// The same for a part of a test.
 pub const LEFT_OUT: &str = "LEFT OUT: ";
 
-/// What a machine is to do.
+/// The work of a virtual machine.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Job {
-    /// One after the other.
+    /// The steps, run one after the other.
     pub steps: Vec<Step>,
-    /// Of all of them.
+    /// The environment of all steps.
     pub environment: Vec<(String, String)>,
-    /// The modules of its kernel, which belong at `/lib/modules/<release>`, if it has any.
+    /// The kernel modules, if there are any. The machine links them at `/lib/modules/<release>`.
     pub modules: Option<PathBuf>,
-    /// The command that gets modules, as a shell reads it.
+    /// The command that loads modules, as a shell reads it.
     pub modprobe: String,
 }
 
-/// A program that it runs, as root.
+/// A program that the machine runs as root.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct Step {
-    /// What it is called in the [`Event`]s.
+    /// The name in [`Event`]s.
     pub name: String,
     /// The program.
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<String>,
-    /// Where it runs.
+    /// The directory in which it runs.
     pub folder: PathBuf,
-    /// For how long at most.
+    /// Time limit in seconds.
     pub seconds: u64,
 }
 
-/// How often a machine tells that it lives, in seconds.
+/// The interval of [`Event::Alive`], in seconds.
 pub const ALIVE_EVERY: u64 = 5;
 
-/// What a machine tells while it does it, one a line, on a serial line that nothing else writes to.
+/// An event in the machine, reported as one line on a serial line that nothing else writes to.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Event {
-    /// It lives, whatever the step does.
+    /// The machine is alive, whatever the step does.
     Alive,
-    /// A step of this name starts.
+    /// The step with this name starts.
     Begins(String),
-    /// It wrote a line to its standard output.
+    /// The step wrote a line to its standard output.
     Output(String),
-    /// It wrote a line to its standard error.
+    /// The step wrote a line to its standard error.
     Error(String),
-    /// It has ended.
+    /// The step ended.
     Ends {
-        /// What became of it.
+        /// The way in which it ended.
         end: End,
-        /// How long it took.
+        /// Its duration.
         seconds: f64,
     },
-    /// All steps have, and the machine ends.
+    /// All steps have ended, and the machine ends.
     Done {
-        /// What `/proc/sys/kernel/tainted` says.
+        /// The content of `/proc/sys/kernel/tainted`.
         tainted: u32,
-        /// What the kernel said of it, if it has complained.
+        /// The kernel's warnings and errors, if it is tainted.
         complaints: Vec<String>,
     },
 }
 
-/// How a step ended.
+/// The way in which a step ended.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum End {
-    /// With this exit status.
+    /// It exited with this status.
     Exited(i32),
-    /// By this signal.
+    /// This signal killed it.
     Killed(i32),
-    /// Not in its time; it was killed.
+    /// It exceeded its time limit, and was killed.
     TimedOut,
     /// It could not be started.
     NotStarted,

@@ -1,4 +1,4 @@
-//! The fixtures themselves, without vipnat: what the other tests build on holds.
+//! Tests the fixtures themselves, without vipnat: the properties on which other tests rely.
 
 use std::{
     env, fs,
@@ -19,7 +19,7 @@ use vipnat_testkit::{
 const CLIENT: Ipv4Addr = Ipv4Addr::new(240, 0, 0, 10);
 const SERVER: Ipv4Addr = Ipv4Addr::new(247, 221, 80, 48);
 const SERVICE: SocketAddrV4 = SocketAddrV4::new(SERVER, 5432);
-/// An address nobody has.
+/// An address that no host has.
 const NOBODY: &str = "169.254.37.209:5432";
 
 /// An app and a backend on two hosts.
@@ -30,7 +30,7 @@ fn client_and_server() -> (Network, App, Backend) {
     (network, app, backend)
 }
 
-/// Asserts that this is the report of a connection to [`SERVICE`], whatever the client's port.
+/// Asserts that this reports a connection to [`SERVICE`], from any port of the client.
 fn good(report: &Report, mapped: bool) {
     let (local, peer) = if mapped {
         ("[::ffff:240.0.0.10]:", "[::ffff:247.221.80.48]:5432")
@@ -49,7 +49,7 @@ fn good(report: &Report, mapped: bool) {
     assert_eq!(*report, expected);
 }
 
-/// A process that does nothing until it is killed, or for a minute.
+/// A process that only sleeps, for a minute or until it is killed.
 fn sleeper(cgroup: &Cgroup) -> Child {
     Command::new("sleep").arg("60").in_cgroup(cgroup).spawn().expect("start sleep")
 }
@@ -130,7 +130,7 @@ fn fastopen_sends_data_with_the_syn_once_it_has_a_cookie() {
     }
 }
 
-/// A counter of /proc/net/netstat: a line of names, and one of values.
+/// A counter of /proc/net/netstat, which has a line of names and a line of values.
 fn tcp_counter(host: &NetNs, name: &str) -> u64 {
     let text = host.run(|| fs::read_to_string("/proc/thread-self/net/netstat").unwrap());
     let [names, values] = [0, 1].map(|line| text.lines().nth(line).unwrap().split(' '));
@@ -283,7 +283,7 @@ fn a_cgroup_may_go_before_the_ones_below_it() {
 #[test]
 fn a_network_namespace_ends_with_its_last_handle() {
     let (a, b) = (NetNs::new(), NetNs::new());
-    // A cable dies with either of its ends, so what is left of `b` shows in `a`.
+    // A cable ends with either of its ends, so `a` shows whether `b` still exists.
     let inside_b = b.run(|| fs::File::open("/proc/thread-self/ns/net").unwrap());
     let there = format!("/proc/{}/fd/{}", process::id(), inside_b.as_raw_fd());
     a.ip(&format!("link add name cable type veth peer name eth0 netns {there}"));
@@ -296,7 +296,7 @@ fn a_network_namespace_ends_with_its_last_handle() {
     clone.ip("link set eth0 up");
     drop((clone, server));
 
-    // The kernel takes namespaces down in a work queue of its own.
+    // The kernel removes namespaces in a work queue.
     let deadline = Instant::now() + Duration::from_secs(20);
     while exists() {
         assert!(Instant::now() < deadline, "the namespace is still there");
@@ -314,7 +314,7 @@ fn run_passes_results_and_panics_on() {
 
 #[test]
 fn panics_on_purpose_print_nothing_into_a_passing_run() {
-    // As the library runs it, but without its capture: that takes only what the test's own thread prints.
+    // Like libtest, but without its capture, which covers only output of the test's own thread.
     let mut tests = Command::new(env::current_exe().unwrap());
     tests.args(["--exact", "--nocapture", "run_passes_results_and_panics_on"]);
     tests.args(["a_backend_that_cannot_bind_says_so", "vipnat_that_fails_fails_the_test"]);
@@ -322,7 +322,7 @@ fn panics_on_purpose_print_nothing_into_a_passing_run() {
     let run = outcome(&mut tests);
     assert!(run.stdout.contains("test result: ok. 4 passed"), "{run}");
     assert!(!run.stderr.contains("panicked at") && !run.stdout.contains("panicked at"), "{run}");
-    // Others print as ever.
+    // Other threads print as usual.
     let mut tests = Command::new(env::current_exe().unwrap());
     tests.args(["--exact", "--nocapture", "--ignored", "a_thread_panics_beside_one_on_purpose"]);
     let run = outcome(&mut tests);
@@ -373,7 +373,7 @@ fn sweep_removes_what_the_dead_left() {
     let prefix = "vipnat-sweeptest";
     let living = Cgroup::with_prefix(prefix);
     let mounted = living.path().parent().unwrap().to_owned();
-    // The bpffs is there from here on.
+    // From here on, the bpffs is mounted.
     let vipnat = Vipnat::with("true", prefix);
     fs::create_dir(vipnat.bpffs()).unwrap();
     let bpffs = vipnat.bpffs().parent().unwrap().to_owned();
@@ -431,7 +431,7 @@ fn vipnat_that_fails_fails_the_test() {
     panics(|| vipnat.apply(""));
     panics(|| vipnat.apply_fails("", 2));
 
-    // A flush that fails does too, and what it left is removed all the same.
+    // A failed flush fails the test too, and the state it left is removed all the same.
     let bpffs = vipnat.bpffs().to_owned();
     fs::create_dir(&bpffs).unwrap();
     panics(|| drop(vipnat));

@@ -1,6 +1,7 @@
-//! Connects all the time, each time with a new socket, until standard input ends; prints a [`Tally`].
+//! Connects without pause, each time with a new socket, until standard input ends. Then it prints a
+//! [`Tally`].
 //!
-//! Every server says who it is, and whoever is not of the right kind is counted as a crossing.
+//! Each server answers with its name. An answer of a wrong server counts as a crossing.
 
 use std::{
     io::{self, Read as _},
@@ -14,12 +15,12 @@ use clap::Parser;
 use socket2::SockRef;
 use vipnat_testkit::{Tally, patient};
 
-/// How long an answer may take.
+/// Time limit of an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Parser)]
 struct Args {
-    /// What the names of the right servers begin with.
+    /// The prefix of the names of the right servers.
     #[arg(long)]
     expect: String,
     /// How many threads connect by TCP.
@@ -31,7 +32,7 @@ struct Args {
     /// How many threads send without connecting.
     #[arg(long, default_value_t = 0)]
     sendto: usize,
-    /// Where to, in turns.
+    /// The addresses to connect to, in turn.
     #[arg(required = true)]
     destinations: Vec<SocketAddrV4>,
 }
@@ -100,7 +101,7 @@ fn connect(args: &Args, ask: Ask, offset: usize, stopped: &AtomicBool) -> Tally 
 fn tcp(to: SocketAddrV4) -> io::Result<String> {
     let mut stream = TcpStream::connect(to)?;
     stream.set_read_timeout(Some(patient(PATIENCE)))?;
-    // Ends with a reset, or all ports would soon be in TIME_WAIT.
+    // Closes with a reset. Otherwise all ports would soon be in TIME_WAIT.
     SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
     if stream.peer_addr()? != to.into() {
         return Err(io::Error::other(format!("the peer is {}", stream.peer_addr()?)));

@@ -1,16 +1,16 @@
-//! A server that says who it is, and does what it is asked to: on TCP and UDP, at any number of
-//! addresses, until its standard input ends.
+//! A server that answers with its name, or as the request asks. It serves TCP and UDP, at any number of
+//! addresses, until standard input ends.
 //!
-//! | it gets | it answers |
+//! | request | answer |
 //! | --- | --- |
-//! | `source` | its name, and whom it sees |
-//! | `later MS` | its name, after so many milliseconds |
+//! | `source` | its name, and the address of the client |
+//! | `later MS` | its name, after MS milliseconds |
 //! | `times N` | its name N times, numbered |
 //! | `elsewhere` | its name, on UDP from another port |
 //! | `quiet` | nothing |
 //! | `close`, `reset` | nothing; on TCP it closes, or resets |
-//! | the end (TCP) | its name, and how many bytes there were; then closes |
-//! | more than 64 bytes | its name, and how many bytes; on TCP nothing |
+//! | the end (TCP) | its name, and the number of bytes; then it closes |
+//! | more than 64 bytes | its name, and the number of bytes; on TCP nothing |
 //! | anything else | its name |
 
 use std::{
@@ -25,7 +25,7 @@ use std::{
 use nix::errno::Errno;
 
 fn main() {
-    // Lets clients send data with the SYN: bit 0 is the client, bit 1 the server.
+    // Lets clients send data with the SYN. Bit 0 is for the client, bit 1 for the server.
     fs::write("/proc/sys/net/ipv4/tcp_fastopen", "3").expect("write net.ipv4.tcp_fastopen");
     for argument in env::args().skip(1) {
         let (name, address) = argument.split_once('=').expect("NAME=ADDRESS:PORT");
@@ -43,7 +43,7 @@ fn main() {
 }
 
 fn serve_tcp(name: &'static str, listener: &TcpListener) {
-    // A client that is gone already is its own business.
+    // An error means that the client is gone already.
     for stream in listener.incoming().flatten() {
         thread::spawn(move || talk(name, stream));
     }
@@ -61,7 +61,7 @@ fn talk(name: &str, mut stream: TcpStream) -> io::Result<()> {
             b"" => return stream.write_all(format!("{name} got {total} bytes").as_bytes()),
             b"close" => return Ok(()),
             b"reset" => return socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)),
-            // In how many parts it comes is an accident.
+            // A large message arrives in a random number of parts, so this only counts its bytes.
             _ if is_large(request) => continue,
             _ => {}
         }
@@ -92,7 +92,7 @@ fn serve_udp(name: &'static str, socket: &UdpSocket) {
         if is_slow {
             thread::spawn(answer);
         } else {
-            // In the order in which they were asked.
+            // Answers in the order of the requests.
             answer();
         }
     }

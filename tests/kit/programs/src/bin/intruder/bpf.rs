@@ -1,4 +1,4 @@
-//! The commands of bpf(2) that help an intruder.
+//! The commands of bpf(2) that the intruder tries.
 
 use std::{
     ffi::CString,
@@ -11,7 +11,7 @@ use std::{
     path::Path,
 };
 
-/// `enum bpf_cmd` (include/uapi/linux/bpf.h)
+/// From `enum bpf_cmd` (include/uapi/linux/bpf.h).
 const MAP_CREATE: libc::c_int = 0;
 const PROG_LOAD: libc::c_int = 5;
 const OBJ_GET: libc::c_int = 7;
@@ -27,8 +27,9 @@ const SOCK_ADDR: u32 = 18;
 const CONNECT4: u32 = 10;
 const ALLOW_MULTI: u32 = 2;
 
-/// Kinds of objects that have ids: the command that gives the first id after one, and the one that
-/// opens an id.
+/// Kinds of objects that have ids.
+///
+/// Each has two commands: one gives the next id, the other opens an id.
 #[derive(Clone, Copy)]
 pub(crate) enum Kind {
     Program,
@@ -51,7 +52,7 @@ impl Kind {
 struct Attr([u8; 128]);
 
 impl Attr {
-    /// Fields of four bytes, from an offset on.
+    /// Sets fields of four bytes, beginning at an offset.
     fn words(offset: usize, words: &[u32]) -> Self {
         let mut attr = Self([0; 128]);
         for (number, word) in words.iter().enumerate() {
@@ -61,7 +62,7 @@ impl Attr {
         attr
     }
 
-    /// One of eight bytes: an address.
+    /// Sets a field of eight bytes to an address.
     fn with_address<T>(mut self, offset: usize, address: *const T) -> Self {
         self.0[offset..offset + 8].copy_from_slice(&(address as u64).to_ne_bytes());
         self
@@ -69,15 +70,15 @@ impl Attr {
 }
 
 fn bpf(command: libc::c_int, mut attr: Attr) -> Result<RawFd> {
-    // SAFETY: the kernel reads and writes what the size says; what the attribute points to lives in
-    // the caller.
+    // SAFETY: the kernel reads and writes as many bytes as the size says. All data that the attribute points
+    // to lives in the caller.
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, command, attr.0.as_mut_ptr(), attr.0.len()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as RawFd) }
 }
 
 fn object(command: libc::c_int, attr: Attr) -> Result<OwnedFd> {
-    // SAFETY: these commands return a descriptor that nobody else has.
+    // SAFETY: these commands return a new descriptor, which has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(bpf(command, attr)?) })
 }
 
@@ -91,12 +92,12 @@ pub(crate) fn open_pin(path: &Path) -> Result<OwnedFd> {
     object(OBJ_GET, Attr::words(0, &[]).with_address(0, path.as_ptr()))
 }
 
-/// Opens an object by its number.
+/// Opens an object by its id.
 pub(crate) fn open_id(kind: Kind, id: u32) -> Result<OwnedFd> {
     object(kind.commands().1, Attr::words(0, &[id]))
 }
 
-/// Asks which ids there are.
+/// Asks for the first id of a kind.
 pub(crate) fn first_id(kind: Kind) -> Result<()> {
     bpf(kind.commands().0, Attr::words(0, &[0])).map(drop)
 }
@@ -106,12 +107,12 @@ pub(crate) fn query(cgroup: &File) -> Result<()> {
     bpf(PROG_QUERY, Attr::words(0, &[word(cgroup), CONNECT4])).map(drop)
 }
 
-/// Detaches what is attached to a cgroup, without naming a program.
+/// Detaches the program of a cgroup, without naming it.
 pub(crate) fn detach(cgroup: &File) -> Result<()> {
     bpf(PROG_DETACH, Attr::words(0, &[word(cgroup), 0, CONNECT4])).map(drop)
 }
 
-/// Detaches a link, for everybody.
+/// Detaches a link for all processes that have it open.
 pub(crate) fn detach_link(link: &OwnedFd) -> Result<()> {
     bpf(LINK_DETACH, Attr::words(0, &[word(link)])).map(drop)
 }
@@ -129,14 +130,14 @@ pub(crate) fn load() -> Result<OwnedFd> {
     object(PROG_LOAD, attr)
 }
 
-/// Attaches a program beside others, and takes it away again.
+/// Attaches a program beside others, and detaches it.
 pub(crate) fn attach(cgroup: &File, program: &OwnedFd) -> Result<()> {
     let (cgroup, program) = (word(cgroup), word(program));
     bpf(PROG_ATTACH, Attr::words(0, &[cgroup, program, CONNECT4, ALLOW_MULTI]))?;
     bpf(PROG_DETACH, Attr::words(0, &[cgroup, program, CONNECT4])).map(drop)
 }
 
-/// The same as a link, which ends at once.
+/// Attaches a program by a link, and closes that at once.
 pub(crate) fn link(cgroup: &File, program: &OwnedFd) -> Result<()> {
     object(LINK_CREATE, Attr::words(0, &[word(program), word(cgroup), CONNECT4])).map(drop)
 }
@@ -147,7 +148,7 @@ pub(crate) fn create_map() -> Result<()> {
     object(MAP_CREATE, Attr::words(0, &[ARRAY, 4, 4, 1])).map(drop)
 }
 
-/// Asks a bpffs for a token, which stands for rights that whoever mounted it has passed on.
+/// Asks a bpffs for a token. A token carries rights that the mounter of the bpffs delegated.
 pub(crate) fn token(bpffs: &File) -> Result<()> {
     object(TOKEN_CREATE, Attr::words(0, &[0, word(bpffs)])).map(drop)
 }

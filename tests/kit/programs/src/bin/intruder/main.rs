@@ -1,8 +1,10 @@
-//! A container's root that wants out: tries to turn translation off, to read what other apps have,
-//! and to leave its cgroup, and prints what the kernel said, one [`Attempt`] a line.
+//! The root of a container that tries to break out.
 //!
-//! The same program run as the machine's root succeeds, and then translation is off: what it fails
-//! at in a container, it fails at because of the container.
+//! It tries to turn translation off, to read the state of other apps, and to leave its cgroup. It prints the
+//! kernel's answers, one [`Attempt`] a line.
+//!
+//! As the machine's root, the same program succeeds, and translation is then off. So each failure in a
+//! container is due to the container.
 
 mod bpf;
 
@@ -32,22 +34,22 @@ struct Intruder {
     /// The state directory.
     #[arg(long)]
     state: PathBuf,
-    /// The names of relationships, for people.
+    /// The file with the names of relationships.
     #[arg(long)]
     record: PathBuf,
-    /// The cgroup that it is in.
+    /// The cgroup of the container.
     #[arg(long)]
     cgroup: PathBuf,
     /// The cgroup of another app, as the machine sees it.
     #[arg(long)]
     other: PathBuf,
-    /// A process outside.
+    /// The id of a process outside the container.
     #[arg(long)]
     outside: u32,
-    /// Two directories to mount things on.
+    /// Two directories on which to mount file systems.
     #[arg(long, num_args = 2)]
     mount: Vec<PathBuf>,
-    /// The program vipnat.
+    /// The vipnat program.
     #[arg(long)]
     vipnat: PathBuf,
     /// The ids of maps, as far as the state directory has them.
@@ -59,7 +61,7 @@ struct Intruder {
     /// The ids of links.
     #[arg(long)]
     link: Vec<u32>,
-    /// Pins, below the state directory.
+    /// Pins, relative to the state directory.
     pins: Vec<PathBuf>,
 }
 
@@ -70,7 +72,7 @@ fn main() {
     intruder.mount();
     intruder.leave();
     intruder.attach();
-    // Last, because to those who may, there is nothing left afterwards.
+    // This comes last: if it succeeds, no state is left to try.
     intruder.destroy();
 }
 
@@ -100,7 +102,7 @@ impl Intruder {
         ]
     }
 
-    /// File systems of its own, which it may have: there must be nothing in them.
+    /// Mounts file systems of its own. The container may do so, but must see no state in them.
     fn mount(&self) {
         let [bpffs, cgroups] = &self.mount[..] else { unreachable!("two arguments") };
         let mounted = |kind: &str, on: &Path| {
@@ -116,23 +118,24 @@ impl Intruder {
         say("token", bpffs, File::open(bpffs).and_then(|bpffs| bpf::token(&bpffs)));
 
         let found = mounted("cgroup2", cgroups).map_err(io::Error::from).map(|()| {
-            // Seen from here the root is its own cgroup: the one of the other app must not be below.
+            // From here, the root is the container's own cgroup. The cgroup of the other app must not be
+            // below it.
             cgroups.join(self.other.file_name().expect("a name")).exists()
         });
         say_found("mount-cgroup2", cgroups, found);
     }
 
-    /// Out of its cgroup, or into other namespaces.
+    /// Tries to leave its cgroup, and to enter other namespaces.
     fn leave(&self) {
         let root = self.other.parent().expect("a cgroup above");
-        // Which may be the name of its own, in a container.
+        // In a container, one of these may name the container's own cgroup.
         let others = [&self.other, root].into_iter().filter(|cgroup| *cgroup != self.cgroup);
         for cgroup in others {
             let join = |cgroup: &Path| {
                 let mut procs = OpenOptions::new().write(true).open(cgroup.join("cgroup.procs"))?;
                 procs.write_all(b"0")
             };
-            // And back again, for what follows.
+            // Moves back as well, for the attempts that follow.
             say("move", cgroup, join(cgroup).and_then(|()| join(&self.cgroup)));
             say("fork-into", cgroup, File::open(cgroup).and_then(|cgroup| fork_into(&cgroup)));
         }
@@ -176,7 +179,7 @@ impl Intruder {
     }
 }
 
-/// A child that is born in a cgroup, and ends at once.
+/// Starts a child inside a cgroup. The child ends at once.
 fn fork_into(cgroup: &File) -> io::Result<()> {
     const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
     // `struct clone_args`: flags, pidfd, child_tid, parent_tid, exit_signal, …, cgroup
@@ -184,7 +187,7 @@ fn fork_into(cgroup: &File) -> io::Result<()> {
     arguments[0] = CLONE_INTO_CGROUP;
     arguments[4] = libc::SIGCHLD as u64;
     arguments[10] = cgroup.as_raw_fd() as u64;
-    // SAFETY: this program has one thread, so the child may do anything.
+    // SAFETY: this program has one thread, so the child may run any code.
     let child =
         unsafe { libc::syscall(libc::SYS_clone3, arguments.as_ptr(), size_of_val(&arguments)) };
     match Errno::result(child)? {

@@ -1,4 +1,4 @@
-//! A server inside an app. The getpeername hooks run inside accept(2) too.
+//! A server inside an app. The kernel runs the getpeername hooks inside accept(2) too.
 
 use std::{
     io::{self, Read, Write},
@@ -25,7 +25,7 @@ pub(crate) fn accept(address: SocketAddr) {
         report.peer = Some(of("getpeername", stream.peer_addr())?.to_string());
         report.local = Some(of("getsockname", stream.local_addr())?.to_string());
         of("write", stream.write_all(b"accepted\n"))?;
-        // Until the client closes.
+        // Waits until the client closes.
         of("read", stream.read(&mut [0]))?;
         Ok(())
     }));

@@ -40,7 +40,7 @@ pub(crate) fn nonblocking(to: SocketAddr) -> Report {
     let socket = Socket::new(SockType::Stream, to);
     socket.set_nonblocking(true);
     report(|report| {
-        // The second call finds the connection under way or, over a local link, done.
+        // The second call finds the connection in progress or, over a local link, established.
         for expected in [&[Errno::EINPROGRESS][..], &[Errno::EALREADY, Errno::EISCONN]] {
             match socket.connect(to) {
                 Ok(()) => report.attempts.push("OK".to_owned()),

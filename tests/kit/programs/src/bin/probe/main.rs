@@ -1,7 +1,6 @@
-//! A client to run as an app: connects in the ways real clients do, and prints what it saw, one
-//! [`Report`] a line.
+//! A client that runs as an app. It connects in the ways of real clients, and prints one [`Report`] a line.
 //!
-//! A connection that fails is a result, not a failure of the probe: the exit status is 0.
+//! A failed connection is a result of the probe, not a failure of it: the exit status is 0.
 
 mod accept;
 mod connect;
@@ -35,7 +34,7 @@ enum Probe {
         #[command(flatten)]
         times: Times,
     },
-    /// The same as tcp with O_NONBLOCK, calling connect again while it is under way.
+    /// The same as tcp with O_NONBLOCK. Calls connect again while the first one is in progress.
     Nonblocking {
         #[command(flatten)]
         to: Target,
@@ -45,26 +44,27 @@ enum Probe {
         #[command(flatten)]
         to: Target,
     },
-    /// Connects one socket twice; a report for each.
+    /// Connects one socket twice, and reports on each connection.
     Reconnect(reconnect::Reconnect),
-    /// Connects and stays: after the first report, another one for each line on standard input.
+    /// Connects and stays connected. Prints a report at first, and another one for each line on standard
+    /// input.
     Hold {
         #[command(flatten)]
         to: Target,
-        /// A UDP socket.
+        /// Use a UDP socket.
         #[arg(long)]
         udp: bool,
     },
-    /// Listens, says so, and reports who connects.
+    /// Listens, prints the address, and reports on the client that connects.
     Accept {
-        /// Where to listen.
+        /// The address to listen on.
         address: SocketAddr,
     },
 }
 
 #[derive(Args)]
 struct Target {
-    /// Where to connect to.
+    /// The address to connect to.
     address: SocketAddr,
     /// Use an AF_INET6 socket and ::ffff:ADDRESS, as Java does.
     #[arg(long)]
@@ -79,10 +79,10 @@ impl Target {
 
 #[derive(Args)]
 struct Times {
-    /// How many times, one after the other, each with a socket of its own.
+    /// How many times to connect, one after the other, each with its own socket.
     #[arg(long, default_value_t = 1)]
     count: usize,
-    /// How many threads do that at once.
+    /// How many threads do that at the same time.
     #[arg(long, default_value_t = 1)]
     threads: usize,
 }
@@ -103,7 +103,7 @@ impl Times {
     }
 }
 
-/// `::ffff:a.b.c.d` for `a.b.c.d`.
+/// Gives `::ffff:a.b.c.d` for `a.b.c.d`.
 fn mapped(address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), address.port()),

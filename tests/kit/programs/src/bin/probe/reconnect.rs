@@ -1,4 +1,4 @@
-//! One socket, two connections.
+//! Connects one socket twice.
 
 use std::net::SocketAddr;
 
@@ -13,16 +13,16 @@ use crate::{
 
 #[derive(Args)]
 pub(crate) struct Reconnect {
-    /// Where to connect to first. A TCP socket can go on from there if this fails, or with
-    /// --unspec.
+    /// The first address to connect to. If this fails, or with --unspec, a TCP socket can still connect to
+    /// the second.
     first: SocketAddr,
-    /// Where to connect to then.
+    /// The second address to connect to.
     second: SocketAddr,
-    /// A UDP socket.
+    /// Use a UDP socket.
     #[arg(long)]
     udp: bool,
-    /// connect(AF_UNSPEC) in between; a report for that too, which has a peer only if the socket
-    /// still does.
+    /// Call connect(AF_UNSPEC) in between, and report on that too. The report has a peer only if the socket
+    /// is still connected.
     #[arg(long)]
     unspec: bool,
     /// Use an AF_INET6 socket and ::ffff:FIRST, ::ffff:SECOND.

@@ -1,4 +1,4 @@
-//! The system calls of a client, one each: nothing is retried and no error is hidden.
+//! The system calls of a client. Each function makes one call, retries nothing and hides no error.
 
 use std::{
     mem,
@@ -20,12 +20,12 @@ use nix::{
 };
 use vipnat_testkit::{Report, patient};
 
-/// How long a connect may take: longer than the kernel looks for a neighbour.
+/// Time limit of a connect. It is longer than the kernel's search for a neighbour.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long an answer may take.
+/// Time limit of an answer.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// A call that failed.
+/// A system call that failed.
 pub(crate) struct Failure {
     pub(crate) call: &'static str,
     pub(crate) errno: Errno,
@@ -33,12 +33,12 @@ pub(crate) struct Failure {
 
 pub(crate) type Result<T> = std::result::Result<T, Failure>;
 
-/// For `map_err`.
+/// For `map_err`: names the call that failed.
 fn of(call: &'static str) -> impl Fn(Errno) -> Failure {
     move |errno| Failure { call, errno }
 }
 
-/// Makes a report of calls, until one fails.
+/// Runs calls until one fails, and reports on them.
 pub(crate) fn report(calls: impl FnOnce(&mut Report) -> Result<()>) -> Report {
     let mut report = Report::default();
     match calls(&mut report) {
@@ -52,7 +52,7 @@ pub(crate) fn report(calls: impl FnOnce(&mut Report) -> Result<()>) -> Report {
     report
 }
 
-/// `ECONNREFUSED`
+/// The name of an error, such as `ECONNREFUSED`.
 pub(crate) fn name(errno: Errno) -> String {
     format!("{errno:?}")
 }
@@ -76,9 +76,9 @@ impl Socket {
         socket::connect(self.0.as_raw_fd(), &SockaddrStorage::from(to)).map_err(of("connect"))
     }
 
-    /// connect(2) to AF_UNSPEC: dissolves a UDP socket's association, resets a TCP connection.
+    /// connect(2) to AF_UNSPEC: dissolves the association of a UDP socket, and resets a TCP connection.
     pub(crate) fn dissolve(&self) -> Result<()> {
-        // SAFETY: all zeroes is a valid sockaddr, and that of AF_UNSPEC, which is 0.
+        // SAFETY: all zeroes is a valid sockaddr. Its family is AF_UNSPEC, which is 0.
         let unspecified: libc::sockaddr = unsafe { mem::zeroed() };
         let size = size_of_val(&unspecified) as libc::socklen_t;
         // SAFETY: the pointer and the size are those of `unspecified`.
@@ -94,13 +94,13 @@ impl Socket {
             .map_err(of("sendto"))
     }
 
-    /// fcntl(2): O_NONBLOCK or not.
+    /// fcntl(2): sets or clears O_NONBLOCK.
     pub(crate) fn set_nonblocking(&self, nonblocking: bool) {
         let flags = if nonblocking { OFlag::O_NONBLOCK } else { OFlag::empty() };
         fcntl(&self.0, FcntlArg::F_SETFL(flags)).expect("fcntl");
     }
 
-    /// poll(2) until a nonblocking connect is done, then SO_ERROR
+    /// poll(2) until a nonblocking connect is done, then SO_ERROR.
     pub(crate) fn connected(&self) -> Result<()> {
         let timeout = PollTimeout::try_from(patient(CONNECT)).expect("a timeout");
         let mut socket = [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)];
@@ -115,7 +115,7 @@ impl Socket {
         }
     }
 
-    /// getpeername(2) and getsockname(2), into the report
+    /// getpeername(2) and getsockname(2), written into the report.
     pub(crate) fn names(&self, report: &mut Report) -> Result<()> {
         let fd = self.0.as_raw_fd();
         let peer = socket::getpeername(fd).map_err(of("getpeername"))?;
@@ -130,7 +130,7 @@ impl Socket {
         socket::send(self.0.as_raw_fd(), data, MsgFlags::MSG_NOSIGNAL).map(drop).map_err(of("send"))
     }
 
-    /// recv(2) until there is a line, a whole datagram without one, or the end
+    /// recv(2) until a line, a datagram without a line, or the end.
     pub(crate) fn line(&self, kind: SockType) -> Result<String> {
         let mut received = Vec::new();
         loop {
@@ -146,7 +146,7 @@ impl Socket {
     }
 }
 
-/// `1.2.3.4:5`, `[::ffff:1.2.3.4]:5`
+/// Formats an address: `1.2.3.4:5` or `[::ffff:1.2.3.4]:5`.
 fn text(address: &SockaddrStorage) -> String {
     if let Some(v4) = address.as_sockaddr_in() {
         SocketAddrV4::from(*v4).to_string()

@@ -1,14 +1,16 @@
-//! Socket addresses, as a script writes them and as it shows them.
+//! Socket addresses, as scripts write them and as results show them.
 
 use std::{io, net::SocketAddr};
 
 use socket2::{SockAddr, SockAddrStorage};
 
-/// The first port the kernel picks by itself.
+/// The first port that the kernel picks by itself.
 const FIRST_EPHEMERAL: u16 = 32768;
 
-/// `1.2.3.4:5`, `[::ffff:1.2.3.4]:5`, or the same after `unspec:`, with the family `AF_UNSPEC` in
-/// place of the right one; `unspec` alone is all zeroes.
+/// Parses `1.2.3.4:5` or `[::ffff:1.2.3.4]:5`.
+///
+/// After `unspec:`, the address has the family `AF_UNSPEC` instead of its own. `unspec` alone is an address
+/// of all zeroes.
 pub(crate) fn parse(text: &str) -> SockAddr {
     if text == "unspec" {
         return with_family(&"0.0.0.0:0".parse::<SocketAddr>().unwrap().into(), libc::AF_UNSPEC);
@@ -24,8 +26,8 @@ pub(crate) fn parse(text: &str) -> SockAddr {
 
 fn with_family(address: &SockAddr, family: libc::c_int) -> SockAddr {
     let mut storage = SockAddrStorage::zeroed();
-    // SAFETY: sockaddr_storage is plain data, at least as large as any address, and the family is
-    // at its start.
+    // SAFETY: sockaddr_storage is plain data, and at least as large as any address. The family is at its
+    // start.
     unsafe {
         let raw: &mut libc::sockaddr_storage = storage.view_as();
         std::ptr::copy_nonoverlapping(
@@ -35,11 +37,11 @@ fn with_family(address: &SockAddr, family: libc::c_int) -> SockAddr {
         );
         raw.ss_family = family as libc::sa_family_t;
     }
-    // SAFETY: the storage holds that many bytes of the address.
+    // SAFETY: the storage holds `address.len()` bytes of the address.
     unsafe { SockAddr::new(storage, address.len()) }
 }
 
-/// As a script writes it, but for ports the kernel picked, which are `*`.
+/// Formats an address as scripts write it. A port that the kernel picked is shown as `*`.
 pub(crate) fn show(address: &SockAddr) -> String {
     let Some(address) = address.as_socket() else {
         return if address.len() == 0 { "nobody" } else { "another family" }.to_owned();
@@ -51,7 +53,7 @@ pub(crate) fn show(address: &SockAddr) -> String {
     }
 }
 
-/// Calls something that fills in an address.
+/// Makes a call that fills in an address, and returns that address too.
 pub(crate) fn filled<T>(
     call: impl FnOnce(*mut libc::sockaddr, *mut libc::socklen_t) -> io::Result<T>,
 ) -> io::Result<(T, SockAddr)> {
@@ -60,6 +62,6 @@ pub(crate) fn filled<T>(
     // SAFETY: sockaddr_storage is plain data.
     let raw: &mut libc::sockaddr_storage = unsafe { storage.view_as() };
     let result = call((&raw mut *raw).cast(), &raw mut length)?;
-    // SAFETY: the kernel wrote that many bytes.
+    // SAFETY: the kernel wrote `length` bytes.
     Ok((result, unsafe { SockAddr::new(storage, length) }))
 }

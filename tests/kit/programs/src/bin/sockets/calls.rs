@@ -1,4 +1,4 @@
-//! Calls that make, connect and ask about a socket.
+//! Calls that make, connect and inspect a socket.
 
 use std::{
     collections::BTreeMap,
@@ -18,9 +18,9 @@ use crate::{
     message,
 };
 
-/// How long a blocking connect or send may take: longer than the kernel looks for a neighbour.
+/// Time limit of a blocking connect or send. It is longer than the kernel's search for a neighbour.
 const CONNECT: Duration = Duration::from_secs(6);
-/// How long an answer may take.
+/// Time limit of an answer.
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// The arguments of socket(2).
@@ -31,7 +31,7 @@ pub(crate) struct Kind {
 }
 
 impl Kind {
-    /// `tcp4`, `tcp6`, `udp4`, `udp6`, `mptcp4`, `mptcp6`
+    /// Parses `tcp4`, `tcp6`, `udp4`, `udp6`, `mptcp4` or `mptcp6`.
     pub(crate) fn parse(text: &str) -> Self {
         let (protocol, version) = text.split_at(text.len() - 1);
         let domain = if version == "6" { Domain::IPV6 } else { Domain::IPV4 };
@@ -52,12 +52,12 @@ pub(crate) fn socket(kind: &Kind) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Connects a new socket and asks who is there.
+/// Connects a new socket, and asks the server for its name.
 pub(crate) fn who(kind: &Kind, to: &SockAddr) -> io::Result<String> {
     connected(kind, to).map(|(_socket, answer)| answer)
 }
 
-/// Sends a question mark from a new socket that does not connect, and receives from whoever answers.
+/// Sends a question mark from a new socket without connecting, and receives the answer of any server.
 pub(crate) fn reach(kind: &Kind, to: &SockAddr) -> io::Result<String> {
     let socket = socket(kind)?;
     socket.send_to(b"?", to)?;
@@ -71,8 +71,9 @@ fn connected(kind: &Kind, to: &SockAddr) -> io::Result<(Socket, String)> {
     Ok((socket, answer))
 }
 
-/// The same many times from several threads at once; how often each answer came. The sockets stay
-/// open to the end: iptables takes a UDP port that is used again for the flow it was before.
+/// Connects and asks many times, from several threads at once, and counts each answer.
+///
+/// The sockets stay open to the end: iptables takes a reused UDP port for the flow that had it before.
 pub(crate) fn many(kind: &Kind, to: &SockAddr, threads: usize, each: usize) -> String {
     let start = Barrier::new(threads);
     let answers = Mutex::new(BTreeMap::<String, usize>::new());
@@ -106,7 +107,7 @@ pub(crate) fn ask(socket: &Socket) -> io::Result<String> {
     message::recv(socket, &[])
 }
 
-/// poll(2) for `in`, `out` or nothing, for the time of an answer; what there is.
+/// poll(2) for `in` or `out`, for at most the time of a connect. Gives the events that occurred.
 pub(crate) fn poll(socket: &Socket, events: &str) -> io::Result<String> {
     let wanted = match events {
         "in" => libc::POLLIN,
@@ -114,7 +115,7 @@ pub(crate) fn poll(socket: &Socket, events: &str) -> io::Result<String> {
         _ => panic!("no events: {events}"),
     };
     let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events: wanted, revents: 0 };
-    // SAFETY: one pollfd.
+    // SAFETY: the pointer is to one pollfd, as the count says.
     let ready = unsafe { libc::poll(&raw mut poll, 1, CONNECT.as_millis() as libc::c_int) };
     if Errno::result(ready)? == 0 {
         return Ok("timeout".to_owned());
@@ -130,10 +131,12 @@ pub(crate) fn poll(socket: &Socket, events: &str) -> io::Result<String> {
     Ok(there.join(" "))
 }
 
-/// Fills what `net.core.optmem_max` lets the socket have beside its data, to less than 100 bytes, with the
-/// longest filter that fits. It lets everything through.
+/// Fills the memory that `net.core.optmem_max` grants the socket beside its data, except for less than 100
+/// bytes.
+///
+/// It attaches the longest filter that fits. The filter lets everything through.
 pub(crate) fn fill(socket: &Socket) -> io::Result<String> {
-    /// `BPF_MAXINSNS`
+    /// `BPF_MAXINSNS`, the most instructions of a filter.
     const LONGEST: usize = 4096;
     let nothing = || SockFilter::new(0, 0, 0, 0);
     let pass = SockFilter::new(0x06, 0, 0, u32::MAX);
@@ -180,12 +183,12 @@ pub(crate) fn set(socket: &Socket, option: &str, value: &str) -> io::Result<Stri
     done()
 }
 
-/// Where connection tracking says that a socket's connection was meant to go.
+/// The original destination of a socket's connection, as connection tracking recorded it.
 pub(crate) fn original_destination(socket: &Socket) -> io::Result<String> {
-    /// include/uapi/linux/netfilter_ipv4.h
+    /// From include/uapi/linux/netfilter_ipv4.h.
     const SO_ORIGINAL_DST: libc::c_int = 80;
     let ((), address) = filled(|name, length| {
-        // SAFETY: `filled` gives room for any address, and its size.
+        // SAFETY: `filled` gives room for any address, and the size of the room.
         let result = unsafe {
             libc::getsockopt(
                 socket.as_raw_fd(),
@@ -201,7 +204,7 @@ pub(crate) fn original_destination(socket: &Socket) -> io::Result<String> {
     Ok(show(&address))
 }
 
-/// The largest packet that the kernel believes to reach the peer.
+/// The kernel's path MTU to the peer.
 pub(crate) fn mtu(socket: &Socket) -> io::Result<String> {
     let mut value: libc::c_int = 0;
     let mut size = size_of_val(&value) as libc::socklen_t;
@@ -219,11 +222,11 @@ pub(crate) fn mtu(socket: &Socket) -> io::Result<String> {
     Ok(value.to_string())
 }
 
-/// Whether the server took data that came with the SYN.
+/// Whether the server accepted the data that came with the SYN.
 pub(crate) fn syn_data(socket: &Socket) -> io::Result<String> {
-    /// include/uapi/linux/tcp.h
+    /// From include/uapi/linux/tcp.h.
     const TCPI_OPT_SYN_DATA: u8 = 32;
-    // SAFETY: all zeroes is a tcp_info.
+    // SAFETY: all zeroes is a valid tcp_info.
     let mut info: libc::tcp_info = unsafe { mem::zeroed() };
     let mut size = size_of_val(&info) as libc::socklen_t;
     // SAFETY: the pointer and the size are those of `info`.
@@ -240,7 +243,7 @@ pub(crate) fn syn_data(socket: &Socket) -> io::Result<String> {
     Ok(if info.tcpi_options & TCPI_OPT_SYN_DATA != 0 { "taken" } else { "not taken" }.to_owned())
 }
 
-/// The name of an error: `ECONNREFUSED`.
+/// The name of an error, such as `ECONNREFUSED`.
 pub(crate) fn name(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(errno) => format!("{:?}", Errno::from_raw(errno)),
@@ -248,7 +251,7 @@ pub(crate) fn name(error: &io::Error) -> String {
     }
 }
 
-/// The result of a call that only succeeds.
+/// The result of a call that returns nothing else.
 pub(crate) fn done() -> io::Result<String> {
     Ok("0".to_owned())
 }

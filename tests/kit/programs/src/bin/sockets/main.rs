@@ -1,7 +1,7 @@
-//! A client that plays a script of socket operations from its standard input, one a line, and
-//! prints what each gave: `getpeername a = 169.254.37.209:5432`.
+//! A client that runs a script of socket operations from its standard input, one a line. It prints the result
+//! of each: `getpeername a = 169.254.37.209:5432`.
 //!
-//! Nothing is retried and no error is hidden. Ports that the kernel picked are shown as `*`.
+//! It retries nothing and hides no error. It shows ports that the kernel picked as `*`.
 
 mod address;
 mod calls;

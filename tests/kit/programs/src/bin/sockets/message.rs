@@ -7,7 +7,7 @@ use socket2::{SockAddr, Socket};
 
 use crate::address::{filled, parse, show};
 
-/// Room for the control messages of one call.
+/// The size of the buffer for the control messages of one call.
 const CONTROL: usize = 256;
 
 pub(crate) fn send(socket: &Socket, data: &str, flags: &[&str]) -> io::Result<String> {
@@ -43,8 +43,9 @@ pub(crate) fn sendto(
     Ok(Errno::result(size)?.to_string())
 }
 
-/// To an address or to `-`, the peer; with the control messages `pktinfo=ADDRESS`, `ttl=N`,
-/// `segment=SIZE`.
+/// Sends a message to an address, or to the peer if `to` is `-`.
+///
+/// The control messages are `pktinfo=ADDRESS`, `ttl=N` and `segment=SIZE`.
 pub(crate) fn sendmsg(
     socket: &Socket,
     data: &str,
@@ -63,7 +64,7 @@ pub(crate) fn sendmsg(
     Ok(Errno::result(size)?.to_string())
 }
 
-/// Pairs of data and address; how many were sent.
+/// Sends messages, given as pairs of data and address. Gives the number that were sent.
 pub(crate) fn sendmmsg(socket: &Socket, pairs: &[&str]) -> io::Result<String> {
     let addresses: Vec<_> =
         pairs.iter().skip(1).step_by(2).map(|text| (*text != "-").then(|| parse(text))).collect();
@@ -107,7 +108,8 @@ pub(crate) fn recvfrom(socket: &Socket, flags: &[&str]) -> io::Result<String> {
     Ok(format!("{} from {}", show_data(&buffer[..size]), show(&from)))
 }
 
-/// Also shows control messages: errors of the error queue, and where the datagram came in.
+/// Receives a message. Also shows its control messages: errors of the error queue, and the address at which
+/// the datagram arrived.
 pub(crate) fn recvmsg(socket: &Socket, flags: &[&str]) -> io::Result<String> {
     let mut buffer = [0; 65536];
     let mut iov = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
@@ -116,7 +118,7 @@ pub(crate) fn recvmsg(socket: &Socket, flags: &[&str]) -> io::Result<String> {
     let (size, from) = filled(|name, length| {
         let mut header = header(&mut iov, None);
         header.msg_name = name.cast();
-        // SAFETY: `filled` gives a length to read and write.
+        // SAFETY: `filled` gives a length that may be read and written.
         header.msg_namelen = unsafe { *length };
         header.msg_control = control.0.as_mut_ptr().cast();
         header.msg_controllen = CONTROL;
@@ -131,8 +133,9 @@ pub(crate) fn recvmsg(socket: &Socket, flags: &[&str]) -> io::Result<String> {
     Ok(format!("{} from {}{seen}", show_data(&buffer[..size]), show(&from)))
 }
 
-/// Receives until there are `count` messages, or none comes any more. Sorted, because several
-/// servers answer in any order.
+/// Receives until there are `count` messages, or until no more come.
+///
+/// The result is sorted, because several servers answer in any order.
 pub(crate) fn recvmmsg(socket: &Socket, count: usize) -> io::Result<String> {
     let mut buffers = vec![[0; 2048]; count];
     // SAFETY: all zeroes is a valid sockaddr_storage.
@@ -164,7 +167,7 @@ pub(crate) fn recvmmsg(socket: &Socket, count: usize) -> io::Result<String> {
     Ok(shown.join(", "))
 }
 
-/// Text in quotes, or the size of what is long.
+/// Shows short data in quotes, and only the size of long data.
 pub(crate) fn show_data(data: &[u8]) -> String {
     match data.len() {
         0..=64 => format!("{:?}", without_ports(&String::from_utf8_lossy(data))),
@@ -172,7 +175,7 @@ pub(crate) fn show_data(data: &[u8]) -> String {
     }
 }
 
-/// A server that says whom it sees names a port that the kernel picked.
+/// Hides a port that the kernel picked, if the answer of a server ends with one.
 fn without_ports(text: &str) -> String {
     let port = |(_, port): &(&str, &str)| port.parse::<u16>().is_ok_and(|port| port >= 32768);
     match text.rsplit_once(':').filter(port) {
@@ -195,14 +198,14 @@ fn bits(flags: &[&str]) -> libc::c_int {
     flags.iter().map(bit).fold(0, |all, bit| all | bit)
 }
 
-/// For sending only: nothing is written through it.
+/// A part of a message, for sending only: the kernel writes nothing through the pointer.
 pub(crate) fn iovec(data: &str) -> libc::iovec {
     libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() }
 }
 
-/// Of a message with one part and no control messages.
+/// The header of a message with one part and no control messages.
 pub(crate) fn header(iov: &mut libc::iovec, to: Option<&SockAddr>) -> libc::msghdr {
-    // SAFETY: all zeroes is a valid msghdr, without anything.
+    // SAFETY: all zeroes is a valid, empty msghdr.
     let mut header: libc::msghdr = unsafe { mem::zeroed() };
     header.msg_iov = iov;
     header.msg_iovlen = 1;
@@ -215,7 +218,7 @@ pub(crate) fn header(iov: &mut libc::iovec, to: Option<&SockAddr>) -> libc::msgh
 
 fn name_of(header: &libc::msghdr) -> SockAddr {
     filled(|name, length| {
-        // SAFETY: the header's name is a sockaddr_storage, as the one to fill is.
+        // SAFETY: the header's name is a sockaddr_storage, as is the storage to fill.
         unsafe {
             ptr::copy_nonoverlapping(
                 header.msg_name.cast::<u8>(),
@@ -230,18 +233,18 @@ fn name_of(header: &libc::msghdr) -> SockAddr {
     .1
 }
 
-/// Control messages, aligned as the kernel wants them.
+/// A buffer of control messages, aligned as the kernel requires.
 #[repr(align(8))]
 struct Control([u8; CONTROL]);
 
 impl Control {
-    /// Adds one to a message that is to be sent.
+    /// Adds a control message to a message to send.
     fn push(&mut self, header: &mut libc::msghdr, text: &str) {
         let (kind, value) = text.split_once('=').expect("KIND=VALUE");
         let number = || value.parse::<i32>().expect("a number").to_ne_bytes().to_vec();
         let (level, kind, data) = match kind {
             "pktinfo" => {
-                // Interface 0 is any; then the source, and a destination that is ignored.
+                // Interface 0 means any. The source follows, then a destination that the kernel ignores.
                 let source: Ipv4Addr = value.parse().expect("an address");
                 let data = [[0; 4], source.octets(), [0; 4]].concat();
                 (libc::IPPROTO_IP, libc::IP_PKTINFO, data)
@@ -255,13 +258,13 @@ impl Control {
         };
         let start = header.msg_controllen;
         let size = data.len() as u32;
-        // SAFETY: only computes sizes.
+        // SAFETY: these functions only compute sizes.
         let (length, space) = unsafe { (libc::CMSG_LEN(size), libc::CMSG_SPACE(size)) };
         header.msg_control = self.0.as_mut_ptr().cast();
         header.msg_controllen = start + space as usize;
         assert!(header.msg_controllen <= CONTROL, "too many control messages");
         let cmsg = libc::cmsghdr { cmsg_len: length as usize, cmsg_level: level, cmsg_type: kind };
-        // SAFETY: there is room for the message behind the ones before it, and it is aligned.
+        // SAFETY: there is room for the control message behind the earlier ones, and the place is aligned.
         unsafe {
             let place = self.0.as_mut_ptr().add(start).cast::<libc::cmsghdr>();
             place.write(cmsg);
@@ -275,7 +278,7 @@ fn show_control(header: &libc::msghdr) -> String {
     if header.msg_flags & libc::MSG_TRUNC != 0 {
         text += ", truncated";
     }
-    // SAFETY: the kernel filled the header in; the pointers it gives lie in its control buffer.
+    // SAFETY: the kernel filled the header in. The pointers it gives lie in its control buffer.
     unsafe {
         let mut cmsg = libc::CMSG_FIRSTHDR(header);
         while !cmsg.is_null() {

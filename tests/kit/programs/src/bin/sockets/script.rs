@@ -1,4 +1,4 @@
-//! The lines of a script: each is one call, and gives one result.
+//! The lines of a script. Each line is one call, and has one result.
 
 use std::{
     collections::HashMap,
@@ -25,12 +25,12 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Script {
     sockets: HashMap<String, Socket>,
-    /// Kept, because the end of a ring interrupts later calls.
+    /// Kept between calls, because the end of a ring interrupts later calls.
     ring: Option<IoUring>,
 }
 
 impl Script {
-    /// Plays one line; its result, or the name of the error.
+    /// Runs one line. Gives its result, or the name of the error.
     pub(crate) fn play(&mut self, line: &str) -> String {
         let words = words(line);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -60,7 +60,7 @@ impl Script {
             ["timed", ref rest @ ..] => {
                 let start = Instant::now();
                 let result = self.call(rest).unwrap_or_else(|error| calls::name(&error));
-                // A second later the kernel sends a packet once more.
+                // The kernel retransmits a packet after a second, so a result before that came at once.
                 let limit = patient(Duration::from_millis(400)).min(Duration::from_millis(900));
                 let at_once = start.elapsed() < limit;
                 Ok(format!("{result}, {}", if at_once { "at once" } else { "not at once" }))
@@ -120,7 +120,7 @@ impl Script {
         self.sockets.get(name).unwrap_or_else(|| panic!("no socket {name}"))
     }
 
-    /// In a forked process, which inherits every socket.
+    /// Makes a call in a forked process, which inherits all sockets.
     fn in_child(&mut self, words: &[&str]) -> io::Result<String> {
         let (mut reader, mut writer) = io::pipe()?;
         // SAFETY: this program has one thread, so the child may do anything.
@@ -141,7 +141,8 @@ impl Script {
     }
 }
 
-/// Words are separated by spaces; data with spaces is in double quotes, and `x*1400` is 1400 x.
+/// Splits a line into words at spaces. Text in double quotes is one word, and `x*1400` stands for 1400 times
+/// `x`.
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     for (number, part) in line.split('"').enumerate() {

@@ -45,11 +45,11 @@ pub(crate) fn call(
             let (size, from) = filled(|name, length| {
                 let mut header = header(&mut iov, None);
                 header.msg_name = name.cast();
-                // SAFETY: `filled` gives a length to read and write.
+                // SAFETY: `filled` gives a length that may be read and written.
                 header.msg_namelen = unsafe { *length };
                 let entry = opcode::RecvMsg::new(fd, &raw mut header).build();
                 let size = submit(ring, &entry)?;
-                // SAFETY: the same; the kernel wrote the header's.
+                // SAFETY: the same pointer. The kernel wrote the header's length.
                 unsafe { *length = header.msg_namelen };
                 Ok(size)
             })?;
@@ -61,7 +61,7 @@ pub(crate) fn call(
 
 /// Submits one entry and waits for its completion.
 fn submit(ring: &mut IoUring, entry: &squeue::Entry) -> io::Result<usize> {
-    // SAFETY: what the entry points to lives until its completion, which is awaited here.
+    // SAFETY: the data of the entry lives until its completion, for which this function waits.
     unsafe { ring.submission().push(entry) }.expect("room for one entry");
     ring.submit_and_wait(1)?;
     let result = ring.completion().next().expect("a completion").result();

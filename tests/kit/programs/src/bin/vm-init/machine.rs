@@ -1,4 +1,4 @@
-//! What an operating system does before anything else.
+//! Mounts file systems and sets the machine up, as an operating system does at its start.
 
 use std::{
     fs,
@@ -18,8 +18,9 @@ use nix::{
 };
 use vipnat_testkit::{set_lo_up, vm::Job};
 
-/// File systems: type, place, options. Everything else has room for changes already, and /tmp may have
-/// this very program.
+/// File systems to mount: type, place, options.
+///
+/// All other places are writable already. This very program may be in /tmp, so there must be no mount on it.
 const MOUNTS: [(&str, &str, &str); 9] = [
     ("proc", "/proc", ""),
     ("sysfs", "/sys", ""),
@@ -32,7 +33,7 @@ const MOUNTS: [(&str, &str, &str); 9] = [
     ("tracefs", "/sys/kernel/tracing", ""),
 ];
 
-/// What devtmpfs leaves out.
+/// Links that devtmpfs does not make.
 const LINKS: [(&str, &str); 4] = [
     ("/proc/self/fd", "/dev/fd"),
     ("/proc/self/fd/0", "/dev/stdin"),
@@ -40,12 +41,12 @@ const LINKS: [(&str, &str); 4] = [
     ("/proc/self/fd/2", "/dev/stderr"),
 ];
 
-/// Where the program is that gets modules.
+/// The program by which the kernel loads modules.
 const MODPROBE: &str = "/run/modprobe";
 
 pub(crate) fn mount_all() -> Result<()> {
     for (kind, place, options) in MOUNTS {
-        // Those in sysfs are there or can't be made.
+        // Directories in sysfs exist already, or can't be made.
         if !Path::new(place).exists() {
             fs::create_dir_all(place).with_context(|| format!("making {place}"))?;
         }
@@ -63,12 +64,13 @@ pub(crate) fn set_up(job: &Job) -> Result<()> {
         fs::write(Path::new("/proc/sys").join(setting), value)
             .with_context(|| format!("setting {setting} to {value}"))
     };
-    // The kernel runs it without any environment, and some programs read what the setting says.
+    // A script, because the kernel runs modprobe without an environment. Some programs also read the path
+    // from this setting.
     fs::write(MODPROBE, format!("#!/bin/sh\nexec {} \"$@\"\n", job.modprobe))
         .and_then(|()| fs::set_permissions(MODPROBE, fs::Permissions::from_mode(0o755)))
         .context("writing a modprobe")?;
     set("kernel/modprobe", MODPROBE)?;
-    // A bug in the kernel is to end the machine, not a thread of it.
+    // A bug in the kernel has to end the machine, not only a thread.
     set("kernel/panic_on_oops", "1")?;
     if let Some(modules) = &job.modules {
         let place = Path::new("/lib/modules").join(uname()?.release());

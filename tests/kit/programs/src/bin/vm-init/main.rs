@@ -1,5 +1,7 @@
-//! The first process of a virtual machine of `cargo xtask vm`: makes of a bare kernel what tests expect
-//! of a machine, runs what the job says, tells what comes of it, and switches the machine off.
+//! The first process of a virtual machine of `cargo xtask vm`.
+//!
+//! It turns a bare kernel into a machine that tests can use. It then runs the steps of the job, reports their
+//! events, and switches the machine off.
 
 mod machine;
 mod steps;
@@ -15,7 +17,7 @@ fn main() -> Result<()> {
     if let Err(error) = run() {
         println!("vipnat-vm: {error:#}");
     }
-    // What is on the serial line is with the host already; nothing else is to be kept.
+    // The host has read the serial line already. Nothing else has to be kept.
     reboot(RebootMode::RB_POWER_OFF)?;
     Ok(())
 }
@@ -27,7 +29,7 @@ fn run() -> Result<()> {
     steps::run(&job)
 }
 
-/// The job that the kernel's command line names.
+/// Reads the job that the kernel's command line names.
 fn job() -> Result<Job> {
     let line = fs::read_to_string("/proc/cmdline").context("reading /proc/cmdline")?;
     let path = line.split_ascii_whitespace().find_map(|word| word.strip_prefix(JOB));
@@ -35,7 +37,7 @@ fn job() -> Result<Job> {
     let text = fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
     let job: Job = serde_json::from_str(&text).with_context(|| format!("reading {path}"))?;
     for (name, value) in &job.environment {
-        // SAFETY: there are no other threads yet.
+        // SAFETY: this process has no other threads yet.
         unsafe { env::set_var(name, value) };
     }
     Ok(job)

@@ -1,4 +1,4 @@
-//! Runs the steps of a job, and tells of them on a serial line of their own.
+//! Runs the steps of a job, and reports their events on a separate serial line.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -21,16 +21,16 @@ use nix::{
 };
 use vipnat_testkit::vm::{ALIVE_EVERY, End, Event, Job, Step};
 
-/// The serial line that the kernel doesn't write to.
+/// A serial line to which the kernel does not write.
 const LINE: &str = "/dev/ttyS1";
 
-/// How often the children are looked after.
+/// Pause between two checks of the child processes.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// How long the last lines of a step may take to come out of its pipes.
+/// Time limit for reading the last lines of a step from its pipes.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Tells events, in the order in which they come.
+/// Writes events to the serial line, in order.
 #[derive(Clone)]
 struct Teller(Arc<Mutex<File>>);
 
@@ -39,11 +39,11 @@ impl Teller {
         let mut line = serde_json::to_vec(event).expect("an event is JSON");
         line.push(b'\n');
         let mut file = self.0.lock().expect("no writer panicked");
-        // The host misses it, and says so.
+        // If this fails, the host reports the missing event.
         let _ = file.write_all(&line);
     }
 
-    /// Tells each line of what comes.
+    /// Starts a thread that reports each line it reads.
     fn tell_lines(
         &self,
         from: impl Read + Send + 'static,
@@ -76,7 +76,7 @@ pub(crate) fn run(job: &Job) -> Result<()> {
         let begun = Instant::now();
         let end = run_step(step, &teller);
         teller.tell(&Event::Ends { end, seconds: begun.elapsed().as_secs_f64() });
-        // Whatever it left running: from the first process this goes to all others.
+        // Kills all processes that the step left. From the first process, -1 means all others.
         let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
     }
     let tainted = fs::read_to_string("/proc/sys/kernel/tainted").context("reading tainted")?;
@@ -86,7 +86,7 @@ pub(crate) fn run(job: &Job) -> Result<()> {
     Ok(())
 }
 
-/// What the kernel's log has around warnings and worse.
+/// The last warnings and errors in the kernel's log.
 fn complaints() -> Result<Vec<String>> {
     const MOST: usize = 60;
     let mut dmesg = Command::new("dmesg");
@@ -114,7 +114,7 @@ fn run_step(step: &Step, teller: &Teller) -> End {
     ];
     let pid = i32::try_from(child.id()).expect("process numbers are small");
     let end = wait_for(Pid::from_raw(pid), Duration::from_secs(step.seconds));
-    // Something that still runs may have the pipes too.
+    // A process that the step left may still hold the pipes.
     let begun = Instant::now();
     while !readers.iter().all(JoinHandle::is_finished) && begun.elapsed() < DRAIN {
         sleep(PAUSE);
@@ -122,7 +122,7 @@ fn run_step(step: &Step, teller: &Teller) -> End {
     end
 }
 
-/// Waits for a child, and buries all others, as a first process must.
+/// Waits for a child. Also reaps all other children, as a first process must.
 fn wait_for(child: Pid, limit: Duration) -> End {
     let begun = Instant::now();
     let mut timed_out = false;
