@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: vipnat beside iptables, nft and nothing at all.
+//! `cargo xtask bench`: measures vipnat, iptables, nft and direct connections.
 
 use std::path::PathBuf;
 
@@ -19,24 +19,25 @@ pub(crate) struct Bench {
     /// A smoke run of a minute, into target/bench: few VIPs, few rounds.
     #[arg(long)]
     short: bool,
-    /// How often everything is measured (15, or 3 with --short).
+    /// How many rounds to measure (15, or 3 with --short).
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
-    /// Measure only this: connect, traffic, bystanders, beside, hooks, cpus, memory, apply, follow, fleet
-    /// (or of that: fleet-ending, fleet-patterns, fleet-list, fleet-run).
+    /// Measure only these figures: connect, traffic, bystanders, beside, hooks, cpus, memory, apply, follow,
+    /// fleet (or of that: fleet-ending, fleet-patterns, fleet-list, fleet-run).
     #[arg(long, num_args = 1.., value_name = "FIGURE")]
     only: Vec<String>,
-    /// Measure with this build of vipnat as well, to compare with: connects, hooks, changes, the fleet.
+    /// Also measure this build of vipnat, for comparison: connects, hooks, changes and the fleet.
     #[arg(long, value_name = "PROGRAM")]
     before: Option<PathBuf>,
-    /// With as many VIPs (1 10 1000 10000 60000, or 1 10 1000 with --short).
+    /// The numbers of VIPs to measure with (1 10 1000 10000 60000, or 1 10 1000 with --short).
     #[arg(long, num_args = 1.., value_name = "N")]
     vips: Vec<u32>,
-    /// Only these modes, and direct: empty, vipnat, iptables-legacy, iptables-nft, nft-map, conntrack.
+    /// Measure only these modes, and direct: empty, vipnat, iptables-legacy, iptables-nft, nft-map,
+    /// conntrack.
     #[arg(long, num_args = 1.., value_name = "MODE")]
     modes: Vec<String>,
-    /// Where to write results.json, results.md and the plots: docs/benchmarks if everything is
-    /// measured, target/bench otherwise.
+    /// Where to write results.json, results.md and the plots: docs/benchmarks if all figures are measured,
+    /// target/bench otherwise.
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
 }

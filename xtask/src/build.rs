@@ -26,12 +26,12 @@ pub(crate) fn run(release: bool) -> Result<()> {
 
 /// Builds the programs that the tests run.
 pub(crate) fn test_programs() -> Result<()> {
-    // Tests of upgrades use two variants. The last build has the plain name.
+    // Tests of upgrades use two variants. The last build makes the plain one.
     for variant in ["other-build", "other-layout"] {
         build(&shell(), ["vipnat"]).args(["--bins", "--features", variant]).run_visibly()?;
         let built = target_directory()?.join("debug/vipnat");
         let kept = built.with_file_name(format!("vipnat-{variant}"));
-        // A rename, since a test may be running the old file.
+        // Renames the file, since a test may be running the old one.
         let new = kept.with_extension("new");
         fs::copy(&built, &new)
             .and_then(|_| fs::rename(&new, &kept))
@@ -64,7 +64,7 @@ pub(crate) fn keep_programs(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The linker makes a new file, so a hard link keeps the present one.
+/// The linker makes a new file, so a hard link keeps the current one.
 pub(crate) fn link_or_copy(from: &Path, to: &Path) -> Result<()> {
     fs::hard_link(from, to)
         .or_else(|_| fs::copy(from, to).map(drop))

@@ -1,9 +1,8 @@
 //! External commands: xshell builds them, and [`CmdExt`] runs them.
 //!
-//! xshell lacks four things. Its errors do not name the folder and the variables that were set. It
-//! can't keep the output of a command for the case that this fails. It starts nothing in the
-//! background, least of all something that ends with this process. And it does not quote a command
-//! for a shell.
+//! xshell lacks four features. Its errors do not name the folder and the variables that were set. It can't
+//! keep a command's output and show it only after a failure. It can't start a command in the background that
+//! ends with this process. And it does not quote a command for a shell.
 
 use std::{
     env,
@@ -21,10 +20,10 @@ use xshell::{Cmd, Shell};
 /// The number of lines shown of a failed command's output: the last ones.
 const TAIL: usize = 25;
 
-/// Where Debian keeps administrators' tools, which `su` and `sudo` may leave out of PATH.
+/// Debian's directories of administrators' tools, which `su` and `sudo` may leave out of PATH.
 const SYSTEM_DIRS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
-/// A shell in the root of the workspace, which also finds what cargo has installed.
+/// A shell in the root of the workspace. It also finds the programs that cargo has installed.
 pub(crate) fn shell() -> Shell {
     let sh = Shell::new().expect("cargo has found the current folder too");
     sh.change_dir(root());
@@ -53,7 +52,7 @@ pub(crate) trait CmdExt {
     /// Runs and returns its standard output. If it fails, the error has the end of its standard error.
     fn read_stdout(self) -> Result<String>;
 
-    /// Starts it, to be waited for by the caller; it ends with this process.
+    /// Starts the command, for which the caller waits. It ends with this process.
     fn start(self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Result<Child>;
 }
 
@@ -87,7 +86,7 @@ impl CmdExt for Cmd<'_> {
     }
 }
 
-/// The command for the standard library, and how errors name it.
+/// The command for the standard library, and its name in errors.
 fn prepare(cmd: Cmd<'_>) -> (Command, String) {
     let command = Command::from(cmd);
     let mut line = "`".to_owned();
@@ -131,7 +130,7 @@ fn capture(command: &mut Command) -> io::Result<(ExitStatus, Vec<u8>)> {
     let (mut reader, writer) = io::pipe()?;
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
     let mut child = command.spawn()?;
-    // The command holds the pipe's other end, without whose closing there is no end of file.
+    // The command holds the other end of the pipe. Reading ends only once that end is closed.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut output = Vec::new();
     reader.read_to_end(&mut output)?;
@@ -158,12 +157,12 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
 }
 
-/// Where `program` is, along the PATH of [`shell`]; an absolute path is itself.
+/// The path of `program`, along the PATH of [`shell`]. An absolute path is returned as it is.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     env::split_paths(&search_path([])).map(|dir| dir.join(program)).find(|path| path.is_file())
 }
 
-/// PATH with `first` before it, and behind it the folders that may be missing from it.
+/// PATH with `first` before it, and with folders behind it that PATH may lack.
 pub(crate) fn search_path<'a>(first: impl IntoIterator<Item = &'a str>) -> OsString {
     let path = env::var_os("PATH").unwrap_or_default();
     let mut dirs: Vec<_> =
@@ -176,7 +175,7 @@ pub(crate) fn search_path<'a>(first: impl IntoIterator<Item = &'a str>) -> OsStr
     env::join_paths(dirs).expect("parts of PATH have no colon")
 }
 
-/// The folder that `cargo install` fills, which only rustup puts into PATH.
+/// The folder of programs that `cargo install` installs. Only rustup adds it to PATH.
 fn cargo_bin() -> Option<PathBuf> {
     let home = env::var_os("CARGO_HOME")
         .map(PathBuf::from)

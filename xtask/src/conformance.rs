@@ -11,10 +11,10 @@ pub(crate) struct Conformance {
     /// Run only cases whose name contains one of these.
     #[arg(value_name = "FILTER")]
     filters: Vec<String>,
-    /// Show what each application observed.
+    /// Show the observations of each application.
     #[arg(long)]
     records: bool,
-    /// Write the table in docs/semantics.md, if all is as it should be.
+    /// Write the table in docs/semantics.md, if all cases pass.
     #[arg(long, conflicts_with = "filters")]
     write: bool,
 }
@@ -58,7 +58,7 @@ impl Conformance {
     }
 }
 
-/// One line as a case ends, and what is wrong.
+/// Prints a line for a case that has ended, with the reason if it failed.
 fn tell(case: &Case, observed: &[Record], verdict: &Verdict, records: bool) {
     let name = case.name;
     match verdict {
@@ -72,7 +72,7 @@ fn tell(case: &Case, observed: &[Record], verdict: &Verdict, records: bool) {
     }
 }
 
-/// Each record once, under the names of all that have it.
+/// Prints each distinct record once, under the names of all that observed it.
 fn show(observed: &[Record]) {
     let mut rest: Vec<_> = Translator::ALL.iter().zip(observed).collect();
     while let Some(&(_, first)) = rest.first() {

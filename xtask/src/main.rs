@@ -56,7 +56,7 @@ enum Task {
     Soak(soak::Soak),
     /// Runs the integration tests in virtual machines, kernel by kernel; needs root.
     Vm(vm::Vm),
-    /// Measures vipnat beside iptables, nft and nothing at all; needs root.
+    /// Measures vipnat, iptables, nft and direct connections; needs root.
     Bench(bench::Bench),
     /// Shows vipnat at work on hosts made of network namespaces; needs root.
     Demo,

@@ -1,4 +1,4 @@
-//! `cargo xtask soak`: changes, connects and kills for as long as one likes.
+//! `cargo xtask soak`: changes, connects and kills, for any length of time.
 
 use std::time::{Duration, Instant};
 

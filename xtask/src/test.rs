@@ -11,7 +11,8 @@ use crate::{
     setup,
 };
 
-/// Sets the machine up, builds, and runs the tests whose names match `filters` (all without).
+/// Sets the machine up, builds, and runs the tests whose names match `filters`. Without filters, it runs all
+/// tests.
 pub(crate) fn run(filters: &[String]) -> Result<()> {
     ensure!(
         Uid::effective().is_root(),
@@ -27,7 +28,7 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
     let (sh, cargo) = (shell(), cargo());
     let mut test = cmd!(sh, "{cargo} test --workspace --exclude vipnat-ebpf");
     if !filters.is_empty() {
-        // cargo itself takes one filter only; the test harness takes any number, and options.
+        // cargo itself takes only one filter. The test harness takes any number, and options.
         test = test.arg("--").args(filters);
     }
     test.run_visibly()

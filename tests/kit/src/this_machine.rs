@@ -35,7 +35,7 @@ fn say(what: &str) {
     let _ = writeln!(io::stderr(), "{what}");
 }
 
-/// Whether this machine is emulated, and so many times slower than others.
+/// Whether this machine is emulated, which makes it many times slower than others.
 pub fn emulated() -> bool {
     env::var_os(EMULATED).is_some()
 }

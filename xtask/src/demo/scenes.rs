@@ -30,7 +30,7 @@ const URL: &str = r#"$(echo $PLATFORM_RELATIONSHIPS | base64 -d | jq -r '.db[0] 
 /// A query for the server and the database.
 const WHO: &str = "select format('%s, database %s', inet_server_addr(), current_database())";
 
-/// Runs the demonstration. Removes all that it made, also after a failure.
+/// Runs the demonstration. Removes all that it made, even after a failure.
 pub(crate) fn run() -> Result<()> {
     sweep(PREFIX);
     let story = Story::begin()?;
@@ -41,7 +41,8 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// The set. Fields are dropped in this order: translation first, then the servers behind it.
+/// The hosts, servers and apps of the demonstration. Fields are dropped in this order: translation first,
+/// then the servers behind it.
 struct Demo {
     vipnat: Vipnat,
     apps: [(&'static str, Cgroup); 2],

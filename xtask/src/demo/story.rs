@@ -1,4 +1,4 @@
-//! The output of the demonstration: chapters, prompts, progress. Also its interruption by a signal.
+//! The output of the demonstration: chapters, prompts and progress. It also handles interruption by a signal.
 
 use std::{
     cell::Cell,
@@ -21,7 +21,7 @@ pub(super) struct Story {
 }
 
 impl Story {
-    /// Begins, and from now on ends at a signal.
+    /// Begins the story. From now on, a signal ends it.
     pub(super) fn begin() -> Result<Self> {
         ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed))
             .context("cannot catch signals")?;
@@ -38,7 +38,7 @@ impl Story {
         Ok(())
     }
 
-    /// Fails if a signal came.
+    /// Fails if a signal has arrived.
     pub(super) fn check(&self) -> Result<()> {
         if INTERRUPTED.load(Ordering::Relaxed) {
             bail!("interrupted; everything is removed");
@@ -46,18 +46,18 @@ impl Story {
         Ok(())
     }
 
-    /// Says something.
+    /// Prints a text.
     pub(super) fn say(&self, text: &str) {
         println!("{text}");
     }
 
-    /// Shows a command as it would be typed.
+    /// Shows a command as a user would type it.
     pub(super) fn prompt(&self, command: &str) {
         let (on, off) = self.bold;
         println!("  {on}$ {command}{off}");
     }
 
-    /// Shows what a command printed.
+    /// Shows the output of a command.
     pub(super) fn output(&self, text: &str) {
         for line in text.trim_end().lines() {
             println!("    {line}");
@@ -71,7 +71,7 @@ impl Story {
         Progress { begun: Instant::now(), done: false }
     }
 
-    /// The last line.
+    /// Prints the last line.
     pub(super) fn end(&self) {
         let took = seconds(self.begun.elapsed());
         println!("\nEverything went as told, in {took}; all of it is removed again.");
@@ -85,7 +85,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Says how long it took.
+    /// Prints the duration of the step.
     pub(super) fn done(mut self) {
         self.done = true;
         println!("done in {}", seconds(self.begun.elapsed()));

@@ -1,4 +1,4 @@
-//! The stages of `cargo xtask lint`, in their order.
+//! The stages of `cargo xtask lint`, in order.
 
 use std::{env::consts::ARCH, path::PathBuf};
 
@@ -16,7 +16,7 @@ use crate::{
 /// All crates that are built for the host.
 const HOST_CRATES: [&str; 3] = ["--workspace", "--exclude", "vipnat-ebpf"];
 
-/// Makes an error of each warning.
+/// Turns each warning into an error.
 const DENY: [&str; 3] = ["--", "-D", "warnings"];
 
 const BPF_TARGET: &str =
@@ -51,7 +51,7 @@ impl Lint {
     pub(crate) fn run(&self) -> Result<()> {
         let Self { only, tree } = self;
         let wanted = |stage| only.is_empty() || only.contains(&stage);
-        // It needs nothing but the sources.
+        // This stage needs only the sources.
         if wanted(Stage::Structure) {
             stage("structure");
             structure::check_tree(tree.as_deref().unwrap_or(root()))?;

@@ -156,7 +156,7 @@ pub(super) const TOOLS: &[Package] = &[
     },
 ];
 
-/// Debian 12 has version 15 and no other.
+/// PostgreSQL 15, the only version in Debian 12.
 const POSTGRES: &str = "/usr/lib/postgresql/15/bin/initdb";
 
 /// Rust with LLVM 22 and its library's source, which Debian keeps current for its browsers.
@@ -194,7 +194,7 @@ pub(super) fn install_rust(more: &[&str]) -> Result<()> {
     apt_install(&names)
 }
 
-/// Fails if setup can't install packages, and tells how to install them by hand.
+/// Fails if setup can't install packages, and explains how to install them by hand.
 fn check_possible(packages: &[&Package]) -> Result<()> {
     let names: Vec<_> = packages.iter().map(|package| package.name).collect();
     let names = names.join(" ");
@@ -250,8 +250,8 @@ fn apt_get(sh: &Shell) -> Cmd<'_> {
         .args(["-q", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3"])
 }
 
-/// While this lives, Debian's PostgreSQL package makes no database cluster and starts no server. The
-/// tests run servers of their own.
+/// While this lives, Debian's PostgreSQL package makes no database cluster and starts no server. The tests
+/// run their own servers.
 struct NoCluster;
 
 impl NoCluster {

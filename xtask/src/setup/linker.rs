@@ -42,7 +42,7 @@ pub(super) fn is_there() -> bool {
             .is_ok_and(|version| version.starts_with("bpf-linker 0.13."))
 }
 
-/// The Debian packages to build it with; none if `LLVM_PREFIX` names another LLVM 22.
+/// The Debian packages with which to build it. None if `LLVM_PREFIX` names another LLVM 22.
 pub(super) fn packages() -> &'static [Package] {
     if env::var_os("LLVM_PREFIX").is_some() { &[] } else { PACKAGES }
 }

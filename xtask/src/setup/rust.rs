@@ -13,10 +13,10 @@ use crate::{
     progress::say,
 };
 
-/// The LLVM of the rustc that bpf-linker can read bitcode from.
+/// The version of rustc's LLVM whose bitcode bpf-linker can read.
 const LLVM: &str = "22.";
 
-/// Where Debian's rust-web-src has the core library; vipnat's build script looks there too.
+/// The directory of the core library in Debian's rust-web-src. vipnat's build script looks there too.
 const DEBIAN_CORE: &str = "/usr/lib/rustlib/src/rust/library/core";
 
 /// The toolchain that builds the BPF object.
@@ -47,7 +47,7 @@ pub(super) struct Rustc {
 }
 
 impl Rustc {
-    /// Asks rustc.
+    /// Asks rustc for them.
     pub(super) fn query() -> Result<Self> {
         let (sh, rustc) = (shell(), rustc());
         let sysroot = cmd!(sh, "{rustc} --print sysroot").read_stdout()?;
@@ -93,7 +93,7 @@ impl Rustc {
 pub(crate) fn lint_tools(toolchain: BpfToolchain) -> Result<()> {
     let (sh, cargo) = (shell(), cargo());
     for (component, subcommand) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
-        // rustup has a program of that name even if the component is missing.
+        // rustup has a program of that name, even if the component is missing.
         if cmd!(sh, "{cargo} {subcommand} --version").read_stdout().is_ok() {
             continue;
         }

@@ -26,13 +26,13 @@ const BOOT: Duration = Duration::from_secs(180);
 /// Longest silence. A healthy machine reports every few seconds.
 const SILENCE: Duration = Duration::from_secs(24 * ALIVE_EVERY);
 
-/// Longest time that it may run without the server of its files.
+/// The longest time that the machine may run without the server of its files.
 const LAST: Duration = Duration::from_secs(10);
 
 /// Number of starts, if the tests do not begin.
 const BOOTS: usize = 3;
 
-/// The interval between looks at the machine.
+/// The interval between checks of the machine.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The number of console lines that are shown, from the end.
@@ -50,7 +50,7 @@ const EMULATION: [&str; 4] = ["-accel", "tcg,thread=multi", "-cpu", "Haswell-noT
 
 const KVM: [&str; 4] = ["-accel", "kvm", "-cpu", "host"];
 
-/// What runs the machine's processor.
+/// The way to run the machine's processor: KVM or emulation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Accelerator {
     Kvm,
@@ -293,14 +293,14 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         for child in [&mut self.qemu, &mut self.files] {
-            // The process may have ended by itself.
+            // This fails if the process has ended by itself.
             let _ = child.kill();
             let _ = child.wait();
         }
     }
 }
 
-/// Serves this machine's files, read-only, in namespaces of its own.
+/// Serves this machine's files, read-only, in separate namespaces.
 fn serve_files(tools: &Tools, folder: &Path, socket: &Path, log: &Path) -> Result<Child> {
     fs::create_dir(folder)?;
     let sh = shell();

@@ -1,6 +1,7 @@
 //! Debian packages that are unpacked but not installed.
 //!
-//! The machine's apt fetches them, with sources and a state of their own. Checksums are kept beside them.
+//! The machine's apt fetches them, with separate sources and a separate state. Checksums are kept beside the
+//! packages.
 
 use std::{
     fmt::{self, Write as _},
@@ -18,7 +19,7 @@ use crate::{
     progress::say,
 };
 
-/// The age at which package lists are read again.
+/// The age at which package lists are fetched again.
 const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A list of files and checksums, as `sha256sum` writes it. It is written once all its files are there.
@@ -60,8 +61,8 @@ impl Packages {
         Self { folder, suites }
     }
 
-    /// Unpacks the packages that `select` chooses from the current lists. Without a network, these are
-    /// the packages of the last time.
+    /// Unpacks the packages that `select` chooses from the current lists. Without a network, these are the
+    /// packages of the last run.
     pub(super) fn unpacked(
         &self,
         select: impl Fn(&Self) -> Result<Vec<Package>>,
@@ -110,7 +111,7 @@ impl Packages {
             .collect()
     }
 
-    /// Reads the package lists again, unless they are new enough.
+    /// Fetches the package lists again, unless they are new enough.
     fn update(&self) -> Result<()> {
         let (sources, updated) = (self.folder.join("sources"), self.folder.join("updated"));
         let text = sources_of(self.suites)?;
@@ -197,7 +198,7 @@ impl Packages {
         let keep: Vec<_> = files(&list).map(|(_, file)| file.trim_start_matches("debs/")).collect();
         remove_others(&self.folder.join("debs"), &keep)?;
         for entry in fs::read_dir(&self.folder)?.flatten() {
-            // The old files, unless machines still run from them.
+            // Removes the old files, unless machines still run from them.
             if entry.file_name().to_string_lossy().starts_with("root-") {
                 remove_unused(&entry.path())?;
             }

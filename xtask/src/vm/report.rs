@@ -60,7 +60,7 @@ pub(super) enum Outcome {
     Passed,
     /// Its output.
     Failed(String),
-    /// What it left out.
+    /// The part that it left out.
     InPart(String),
     /// The reason.
     Skipped(String),

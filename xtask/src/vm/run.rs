@@ -102,7 +102,7 @@ impl Vm {
         }
     }
 
-    /// The kernels that were asked for.
+    /// The kernels that the options choose.
     fn chosen(&self) -> Vec<Kernel> {
         if self.kernels.is_empty() {
             let all = kernel::SUPPORTED.iter().chain([&kernel::TOO_OLD]);

@@ -1,4 +1,4 @@
-//! The tests that run in a machine, by groups, and how libtest's output is read.
+//! The tests that run in a machine, by groups, and the reader of libtest's output.
 
 use std::{
     collections::BTreeMap,
@@ -41,8 +41,10 @@ pub(super) struct Suite {
     tests: Vec<String>,
 }
 
-/// Builds the tests, puts their binaries into a folder, and lists those that match one of `filters`: a
-/// part of the name, or `GROUP::`, which may be a group of groups. All without.
+/// Builds the tests, puts their binaries into a folder, and lists the tests that match one of `filters`.
+///
+/// A filter is a part of a test's name, or `GROUP::`. That may be a group of groups. Without filters, all
+/// tests match.
 pub(super) fn list(folder: &Path, filters: &[String]) -> Result<Vec<Suite>> {
     let (sh, cargo) = (shell(), cargo());
     let packages = PACKAGES.iter().flat_map(|package| ["--package", package]);
@@ -115,7 +117,7 @@ fn group_of(test: &str) -> Option<&str> {
     Some(&modules[..end])
 }
 
-/// Whether a group is this one, or belongs to it: `dataplane` has `dataplane::connect`.
+/// Whether a group is `name` or belongs to it: `dataplane` contains `dataplane::connect`.
 fn is_in(group: &str, name: &str) -> bool {
     group.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
@@ -199,7 +201,7 @@ struct Lines<'a> {
 }
 
 impl Lines<'_> {
-    /// The outcome of a test; if it has not ended, `why`.
+    /// The outcome of a test. If the test has not ended, `why` is the reason.
     fn outcome(&self, name: &str, why: &str) -> Outcome {
         let said = |line: &&str| -> Option<String> {
             let rest = line.strip_prefix("test ")?.strip_prefix(name)?;

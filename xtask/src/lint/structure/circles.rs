@@ -1,4 +1,4 @@
-//! Circles: no file uses one that uses it, in however many steps.
+//! Circles: no file uses a file that uses it in turn, in any number of steps.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -10,10 +10,10 @@ use super::{
     violation::Violation,
 };
 
-/// For each file, the files that it uses, and the first line that does.
+/// For each file, the files that it uses, and the first line that uses each.
 type Arrows = BTreeMap<usize, BTreeMap<usize, usize>>;
 
-/// Finds circles, until each file that is in one has been named; the shortest come first.
+/// Finds circles, the shortest first, until each file in a circle has been named.
 pub(super) fn check(modules: &Modules<'_>, violations: &mut Vec<Violation>) {
     let arrows = arrows(modules);
     let path = |node: usize| &modules.files[node % modules.files.len()].path;
@@ -38,7 +38,7 @@ pub(super) fn check(modules: &Modules<'_>, violations: &mut Vec<Violation>) {
     }
 }
 
-/// Who uses whom, within one crate.
+/// The uses between the files of one crate.
 fn arrows(modules: &Modules<'_>) -> Arrows {
     let mut arrows = Arrows::new();
     for (module, this) in modules.modules.iter().enumerate() {
@@ -60,10 +60,10 @@ fn arrows(modules: &Modules<'_>) -> Arrows {
     arrows
 }
 
-/// The file that a module counts to; none if that only connects others.
+/// The file to which a module belongs. None if that file only connects others.
 ///
-/// Tests that stand in the file which they test count as a file of their own: they may use what uses
-/// that file.
+/// Tests inside the file under test count as a separate file. They may use files that use the file under
+/// test.
 fn node(modules: &Modules<'_>, module: usize) -> Option<usize> {
     let Module { file, scope, .. } = &modules.modules[module];
     if is_pass_through(&modules.files[*file]) {

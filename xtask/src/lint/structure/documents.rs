@@ -1,4 +1,4 @@
-//! Paths and links in documents lead somewhere.
+//! Checks that paths and links in documents lead to existing files.
 
 use std::collections::BTreeSet;
 
@@ -48,7 +48,7 @@ pub(super) fn check(
     }
 }
 
-/// Whether a word looks like a path of this tree, and is none.
+/// Whether a word looks like a path of this tree, but does not exist.
 fn is_missing(word: &str, paths: &BTreeSet<String>) -> bool {
     let word = word.trim_end_matches([',', ';', '.', ')', '/']).trim_start_matches("./");
     // A line of a file, or a place in a document.
@@ -66,7 +66,7 @@ fn is_missing(word: &str, paths: &BTreeSet<String>) -> bool {
             if whole {
                 matches(path, other)
             } else {
-                // The end of a path is enough if it names a source file.
+                // For a source file, the end of its path is enough.
                 other == path
                     || other.strip_suffix(path.as_str()).is_some_and(|rest| rest.ends_with('/'))
             }
@@ -75,7 +75,7 @@ fn is_missing(word: &str, paths: &BTreeSet<String>) -> bool {
     (whole || word.ends_with(".rs")) && !alternatives(word).iter().all(exists)
 }
 
-/// Each path that `a/{b,c}` stands for.
+/// All paths for which `a/{b,c}` stands.
 fn alternatives(word: &str) -> Vec<String> {
     let Some((before, (inside, after))) =
         word.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?)))
@@ -85,7 +85,7 @@ fn alternatives(word: &str) -> Vec<String> {
     inside.split(',').flat_map(|one| alternatives(&format!("{before}{one}{after}"))).collect()
 }
 
-/// Whether a path is `pattern`, in which `*` stands for any text.
+/// Whether a path matches `pattern`, in which `*` stands for any text.
 fn matches(pattern: &str, path: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == path,

@@ -1,4 +1,4 @@
-//! Rules that one file keeps or breaks by itself.
+//! Rules for single files.
 
 use super::{
     house::{CORE, UNSAFE},
@@ -7,7 +7,7 @@ use super::{
     violation::Violation,
 };
 
-/// A file begins with its purpose.
+/// Each file begins with its purpose.
 pub(super) fn check_header(Source { path, text }: &Source, violations: &mut Vec<Violation>) {
     let first = text.lines().next().unwrap_or_default();
     if first.strip_prefix("//!").is_none_or(|text| text.trim().is_empty()) {
@@ -15,7 +15,7 @@ pub(super) fn check_header(Source { path, text }: &Source, violations: &mut Vec<
     }
 }
 
-/// All other rules of this kind.
+/// Checks all other rules for single files.
 pub(super) fn check(file: &Parsed, violations: &mut Vec<Violation>) {
     let Parsed { path, scopes, unsafes, items, attributes } = file;
     let mut refuse = |line, what: &str| violations.push(Violation::new(path, line, what));

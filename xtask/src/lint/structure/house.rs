@@ -1,6 +1,6 @@
 //! The house: its layers from left to right, and the exceptions to its rules.
 
-/// A part of the tree that may use itself and the layers before it.
+/// A part of the tree. It may use itself and the layers before it.
 pub(super) struct Layer {
     pub(super) name: &'static str,
     pub(super) folder: &'static str,
@@ -18,7 +18,7 @@ pub(super) const LAYERS: [Layer; 8] = [
     Layer { name: "cli", folder: "vipnat/src/cli/" },
 ];
 
-/// Files beside the layers; each only connects them.
+/// Files beside the layers, which only connect them.
 pub(super) const CONNECTORS: [&str; 2] = ["vipnat/src/lib.rs", "vipnat/src/main.rs"];
 
 /// The crate whose folders are layers.
@@ -61,7 +61,7 @@ pub(super) const IMPURE: [&str; 20] = [
 pub(super) const WITHOUT_CIRCLES: [&str; 5] =
     ["vipnat-common/src/", "vipnat-core/src/", "vipnat-ebpf/src/", "vipnat/src/", "xtask/src/"];
 
-/// Where `unsafe` may stand, and why.
+/// The places where `unsafe` is allowed, and why.
 pub(super) const UNSAFE: [(&str, &str); 6] = [
     ("vipnat/src/kernel/", "system calls that no crate wraps"),
     ("vipnat-ebpf/src/", "BPF helpers and the memory of the kernel"),

@@ -1,4 +1,4 @@
-//! Layers: imports point left, and name the layer that they come from.
+//! Layers: imports point left, and name the layer from which they come.
 
 use super::{
     house::{CONNECTORS, CORE, IMPURE, LAST, LAYERED, LAYERS, MAIN, layer_of},
@@ -33,7 +33,7 @@ pub(super) fn check(modules: &Modules<'_>, violations: &mut Vec<Violation>) {
     }
 }
 
-/// The rule that an import from one file into another breaks, if any.
+/// The rule that an import breaks, if any.
 fn arrow(from: &str, to: &str, Reference { path, .. }: &Reference) -> Option<String> {
     let target = layer_of(to)?;
     let to = LAYERS[target].name;

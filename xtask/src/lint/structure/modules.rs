@@ -10,11 +10,11 @@ pub(super) struct Modules<'a> {
     pub(super) modules: Vec<Module<'a>>,
     /// The library of each name.
     pub(super) libraries: BTreeMap<String, usize>,
-    /// The files that have a module by now; one that no `mod` line names is a crate's root.
+    /// Whether a file has a module yet. A file that no `mod` line names is the root of a crate.
     seen: Vec<bool>,
 }
 
-/// A module, in a file of its own or inside another's.
+/// A module, in its own file or inside another's.
 pub(super) struct Module<'a> {
     pub(super) file: usize,
     pub(super) scope: &'a Scope,
@@ -34,7 +34,8 @@ impl<'a> Modules<'a> {
             libraries: BTreeMap::new(),
             seen: vec![false; files.len()],
         };
-        // Roots by name first; of the rest, a folder's own files before those of the folders in it.
+        // Files with the name of a root come first. Then the files of each folder come before those of its
+        // subfolders.
         let mut order: Vec<_> = (0..files.len()).collect();
         order.sort_by_key(|file| {
             let path = &files[*file].path;
@@ -115,7 +116,7 @@ fn is_root(path: &str) -> bool {
     ["lib.rs", "main.rs"].contains(&name) || name == "build.rs" && !path.contains("/src/")
 }
 
-/// Where the modules are that a file declares.
+/// The folder with the modules that a file declares.
 fn folder_of_children(path: &str, is_root: bool) -> String {
     let (folder, name) = path.rsplit_once('/').unwrap_or((".", path));
     if is_root || name == "mod.rs" {

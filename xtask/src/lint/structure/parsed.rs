@@ -1,4 +1,4 @@
-//! One source file: its modules, what they define, and every path that they name.
+//! One source file: its modules, their items, and every path that they name.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use super::{tree::Source, violation::Violation};
 /// A file, parsed.
 pub(super) struct Parsed {
     pub(super) path: String,
-    /// The file's own module, then those that are written inside it.
+    /// The file's own module, then the modules written inside the file.
     pub(super) scopes: Vec<Scope>,
     /// Lines that have the word `unsafe`.
     pub(super) unsafes: Vec<usize>,
@@ -27,7 +27,7 @@ pub(super) struct Parsed {
 /// A module.
 #[derive(Default)]
 pub(super) struct Scope {
-    /// Names of the modules around it that are written in this file, and its own; empty for the file's.
+    /// The names of the enclosing modules in this file, and its own name. Empty for the file's module.
     pub(super) inside: Vec<String>,
     /// Modules in files of their own.
     pub(super) children: Vec<String>,
@@ -38,7 +38,7 @@ pub(super) struct Scope {
     pub(super) references: Vec<Reference>,
 }
 
-/// A name that `use` brings in; without an alias, all names of a module.
+/// A name that `use` imports. Without an alias, all names of a module.
 pub(super) struct Import {
     pub(super) alias: Option<String>,
     pub(super) path: Vec<String>,
@@ -155,7 +155,7 @@ impl Reader {
             UseTree::Glob(_) => (None, None),
             UseTree::Name(name) => {
                 let name = name.ident.to_string();
-                // `use a::b::{self}` brings in `b`.
+                // `use a::b::{self}` imports `b`.
                 if name == "self" {
                     (path.last().cloned(), None)
                 } else {
@@ -191,7 +191,7 @@ impl<'ast> Visit<'ast> for Reader {
         self.import(&import.tree, &mut Vec::new());
     }
 
-    /// `pub(in …)` is no use of what it names.
+    /// `pub(in …)` does not use the module that it names.
     fn visit_visibility(&mut self, _: &'ast Visibility) {}
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
@@ -202,7 +202,7 @@ impl<'ast> Visit<'ast> for Reader {
         visit::visit_path(self, path);
     }
 
-    /// The insides of macros and attributes, of which only paths are understood.
+    /// Macros and attributes. Only the paths inside them are understood.
     fn visit_token_stream(&mut self, tokens: &'ast TokenStream) {
         self.read_tokens(tokens.clone());
     }

@@ -1,23 +1,23 @@
-//! Where a path leads: through modules, imports and re-exports, to the module that defines the item.
+//! Resolves a path through modules, imports and re-exports, to the module that defines the item.
 
 use super::modules::Modules;
 
 /// The target of a path.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Target {
-    /// A module, or something that it defines.
+    /// A module, or an item that it defines.
     Module(usize),
-    /// Something of a crate outside the workspace, by its full path.
+    /// An item of a crate outside the workspace, by its full path.
     Outside(Vec<String>),
-    /// A local name, or nothing that these rules know.
+    /// A local name, or a name that these rules do not know.
     Unknown,
 }
 
-/// Re-exports are followed this far; a circle of them would have no end.
+/// The most re-exports that are followed, because a circle of them would have no end.
 const DEPTH: usize = 16;
 
 impl Modules<'_> {
-    /// Resolves a path that is written in a module.
+    /// Resolves a path as a module writes it.
     pub(super) fn resolve(&self, module: usize, path: &[String]) -> Target {
         self.resolve_from(module, path, DEPTH)
     }
@@ -29,7 +29,7 @@ impl Modules<'_> {
             "self" => self.descend(module, rest, depth),
             "super" => {
                 let parent = self.modules[module].parent.unwrap_or(module);
-                // Any further `super` starts from there.
+                // Any further `super` starts from that module.
                 if rest.first().is_some_and(|next| next == "super") {
                     self.resolve_from(parent, rest, depth)
                 } else {
@@ -54,7 +54,7 @@ impl Modules<'_> {
         }
     }
 
-    /// Follows names downwards; the module where they end defines the item.
+    /// Follows names downwards. The module at the end defines the item.
     fn descend(&self, module: usize, path: &[String], depth: usize) -> Target {
         let Some((first, rest)) = path.split_first() else { return Target::Module(module) };
         match self.find(module, first, depth) {
@@ -78,7 +78,7 @@ impl Modules<'_> {
         let named = imports.iter().find(|import| import.alias.as_deref() == Some(name));
         if let Some(import) = named {
             let (first, rest) = import.path.split_first()?;
-            // The first word of `use name::…::name` is not what this line brings in.
+            // In `use name::…::name`, the first word does not refer to the name that this line imports.
             let target = if first == name {
                 match self.libraries.get(name) {
                     Some(&library) => self.descend(library, rest, depth),

@@ -1,4 +1,4 @@
-//! Each rule refuses what it is for, in small trees that break one rule at a time.
+//! Tests each rule in small trees that break one rule at a time.
 
 use std::{fs, path::Path};
 
@@ -41,7 +41,7 @@ fn an_arrow_that_points_up_and_a_circle_are_refused_in_a_tree_on_disk() {
             "vipnat/src/reconcile/session.rs",
             "//! x\npub struct Session;\nfn f() {\n    super::attach::attach();\n}\n",
         ),
-        // Through the re-export, which leads to the file of the item.
+        // The path leads through the re-export, to the file of the item.
         (
             "vipnat/src/reconcile/attach.rs",
             "//! x\nuse crate::reconcile::Session;\npub fn attach() -> Session { Session }\n",
@@ -75,7 +75,7 @@ fn imports_that_point_left_and_files_without_circles_are_accepted() {
             "//! x\nuse std::net::Ipv4Addr;\nuse vipnat_common::Slot;\npub struct Plan(Slot, Ipv4Addr);\n\
              #[cfg(test)]\nmod tests;\n",
         ),
-        // Tests may use what uses the file that they test.
+        // Tests may use files that use the file under test.
         (
             "vipnat-core/src/plan/tests.rs",
             "//! x\nuse super::*;\nuse crate::model::Model;\nfn plan() -> Plan { todo!() }\n",

@@ -1,4 +1,4 @@
-//! The files of a workspace: those that are judged with their text, and the paths of all.
+//! The files of a workspace: the text of those that are judged, and the paths of all.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -9,12 +9,12 @@ use super::house::is_document;
 /// A file that is judged.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
-    /// Relative to the root of the workspace.
+    /// The path, relative to the root of the workspace.
     pub(super) path: String,
     pub(super) text: String,
 }
 
-/// All that the rules look at.
+/// All data for the rules.
 #[derive(Default)]
 pub(super) struct Tree {
     /// Rust sources.
@@ -26,7 +26,7 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    /// Reads the tree below `root`, without `.git` and what cargo builds.
+    /// Reads the tree below `root`, without `.git` and the files that cargo builds.
     pub(super) fn read(root: &Path) -> Result<Self> {
         let mut tree = Self::default();
         tree.read_folder(root, "")?;
@@ -55,7 +55,7 @@ impl Tree {
         let mut entries: Vec<_> =
             fs::read_dir(folder).and_then(Iterator::collect).with_context(context)?;
         entries.sort_by_key(fs::DirEntry::file_name);
-        // Cargo marks the folders that it builds in.
+        // Cargo marks the folders in which it builds.
         if entries.iter().any(|entry| entry.file_name() == "CACHEDIR.TAG") {
             return Ok(());
         }

@@ -1,8 +1,8 @@
-//! One place that breaks a rule.
+//! A place that breaks a rule.
 
 use std::fmt;
 
-/// Where, which rule, and what to do.
+/// The place, the rule, and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Violation {
     pub(super) path: String,
