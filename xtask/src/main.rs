@@ -50,7 +50,7 @@ enum Task {
     /// Checks formatting, structure, lints (for the BPF target too) and documentation; a warning is
     /// an error.
     Lint(lint::Lint),
-    /// Runs one workload behind iptables and behind vipnat, and compares what it sees; needs root.
+    /// Runs one workload behind iptables and behind vipnat, and compares the results; needs root.
     Conformance(conformance::Conformance),
     /// Changes tables, connects, and kills `vipnat run`, all the time; needs root.
     Soak(soak::Soak),

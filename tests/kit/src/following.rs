@@ -75,10 +75,9 @@ impl Following {
         }
     }
 
-    /// Whether it printed such a line before the last one that was waited for. Lines of two streams arrive in
-    /// any order.
+    /// Whether it printed such a line before the last one that was waited for.
     ///
-    /// The order is not enough, because lines of two streams arrive in any order.
+    /// Lines of two streams arrive in any order.
     pub fn has_said(&self, wanted: impl Fn(&str) -> bool) -> bool {
         self.seen.iter().any(|line| wanted(line))
     }

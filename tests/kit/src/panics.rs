@@ -28,7 +28,7 @@ pub fn panics<T>(run: impl FnOnce() -> T) -> Box<dyn Any + Send> {
     }
 }
 
-/// Whether panics of this thread are expected. A thread that it starts takes this over.
+/// Whether panics of this thread are expected. Callers pass this on to a thread that they start.
 pub(crate) fn expected() -> bool {
     EXPECTED.get()
 }
