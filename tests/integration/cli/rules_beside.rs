@@ -226,7 +226,7 @@ fn the_name_that_the_option_had_before_still_works_and_both_say_what_they_cost()
         assert_eq!((now.code(), now.stderr.as_str()), (Some(0), ""), "{now}");
         assert_eq!((before.code(), &before.stdout), (Some(0), &now.stdout), "{before}");
         let header: Vec<_> = now.stdout.lines().take_while(|line| line.starts_with('#')).collect();
-        assert!(header.concat().contains("NAT and stateful rules of others"), "{header:?}");
+        assert!(header.concat().contains("Other NAT and stateful rules"), "{header:?}");
         for new in ["is now --beside-vipnat", "source ports", "a port or protocol", "docs/rules.md"]
         {
             assert!(before.stderr.contains(new), "{new}: {before}");

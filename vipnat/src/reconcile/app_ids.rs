@@ -1,6 +1,7 @@
 //! Gives new apps their app ids.
 
-use rustc_hash::FxHashSet;
+use std::collections::HashSet;
+
 use vipnat_common::{AppId, VipKey};
 use vipnat_core::model::Snapshot;
 
@@ -11,7 +12,7 @@ use crate::state::links::AttachedApp;
 pub(crate) struct FreeAppIds<'a> {
     snapshot: &'a Snapshot,
     attached: &'a [AttachedApp],
-    taken: Option<FxHashSet<AppId>>,
+    taken: Option<HashSet<AppId>>,
     next: u32,
 }
 

@@ -1,8 +1,11 @@
 //! The disconnects that are due, found by the records of sockets.
 
-use std::{collections::BTreeSet, net::Ipv4Addr, path::PathBuf};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::Ipv4Addr,
+    path::PathBuf,
+};
 
-use rustc_hash::FxHashMap;
 use vipnat_common::{AppId, ConnRecord};
 use vipnat_core::model::Mappings;
 
@@ -12,13 +15,13 @@ use crate::state::pending_disconnects::PendingDisconnect;
 pub(crate) struct Due {
     pub(crate) drains: Vec<PendingDisconnect>,
     /// The places of each app's VIP.
-    places: FxHashMap<(AppId, Ipv4Addr), Vec<usize>>,
+    places: HashMap<(AppId, Ipv4Addr), Vec<usize>>,
 }
 
 impl Due {
     /// Indexes them.
     pub(crate) fn new(drains: Vec<PendingDisconnect>) -> Self {
-        let mut places: FxHashMap<_, Vec<_>> = FxHashMap::default();
+        let mut places: HashMap<_, Vec<_>> = HashMap::new();
         for (place, PendingDisconnect { removed, .. }) in drains.iter().enumerate() {
             places.entry((removed.app_id, removed.vip)).or_default().push(place);
         }

@@ -1,8 +1,6 @@
 //! Searches all sockets for connections that are due, in several passes, and ends them.
 
-use std::{thread, time::Duration};
-
-use rustc_hash::FxHashMap;
+use std::{collections::HashMap, thread, time::Duration};
 
 use super::{
     due::{Due, StillDue},
@@ -52,7 +50,7 @@ pub(crate) fn end_in_passes(
         // sockets are ended first, and only if their records are the same as before the table was read.
         if found.iter().any(|(_, connection)| connection.is_udp()) {
             let now = search.connections()?.into_iter().map(|it| (it.cookie(), it));
-            let now: FxHashMap<_, _> = now.collect();
+            let now: HashMap<_, _> = now.collect();
             found.retain(|(_, it)| !it.is_udp() || now.get(&it.cookie()) == Some(it));
             found.sort_by_key(|(_, connection)| !connection.is_udp());
         }
