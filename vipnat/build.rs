@@ -10,8 +10,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use aya_build::{Package, Toolchain};
 
-/// Debian's second Rust, kept current for browsers: has the standard library's source as a
-/// package, which is what a toolchain without the rust-src component lacks.
+/// Debian's second Rust package, which Debian keeps current for browsers. It has the source of the standard
+/// library as a package. A toolchain without the rust-src component lacks that source.
 const DEBIAN_RUST: &str = "/usr/lib/rustlib/src/rust/library/core";
 
 fn main() -> Result<()> {
@@ -20,7 +20,7 @@ fn main() -> Result<()> {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
 
-    // Cargo reads .cargo/config.toml from the folder it is started in; this one sets target-cpu.
+    // Cargo reads .cargo/config.toml from the folder in which it starts. That of vipnat-ebpf sets target-cpu.
     env::set_current_dir(root.join("vipnat-ebpf"))?;
     // SAFETY: a build script has one thread.
     unsafe {
@@ -34,8 +34,8 @@ fn main() -> Result<()> {
                 "the BPF object needs a Rust with LLVM 22 and the source of its core library; \
                  run `cargo xtask setup`, or `rustup component add rust-src`"
             );
-            // aya-build asks rustup for the toolchain if it finds one, and where rustup is, the
-            // linker is too: so it is named by its path.
+            // If aya-build finds rustup, it asks rustup for the toolchain. So this removes rustup's folder
+            // from PATH. The linker is in the same folder, so it is given by its path.
             let path = env::var_os("PATH").unwrap_or_default();
             if let Some(linker) = find("bpf-linker", &path) {
                 env::set_var("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &linker);
@@ -45,7 +45,7 @@ fn main() -> Result<()> {
             env::set_var("PATH", env::join_paths(["/usr/bin".into()].into_iter().chain(tools))?);
         }
     }
-    // For the tests of upgrades, see Cargo.toml.
+    // For the tests of upgrades; see Cargo.toml.
     let wanted = |name: &&str| {
         let variable = format!("CARGO_FEATURE_{}", name.to_uppercase().replace('-', "_"));
         env::var_os(variable).is_some()

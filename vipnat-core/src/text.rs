@@ -258,7 +258,7 @@ mod tests {
         assert_eq!(quoted("a\"\n\u{3164}"), "\"a\\\"\\n\\u{3164}\"");
     }
 
-    /// They were, if there was any `@`, `=` or `://` in them.
+    /// Messages once hid any name that contained `@`, `=` or `://`.
     #[test]
     fn names_that_hold_no_password_are_repeated() {
         for name in [

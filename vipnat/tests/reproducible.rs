@@ -2,13 +2,13 @@
 
 use std::{env, path::Path};
 
-/// What the build script made; `vipnat-ebpf` is embedded, and its hash tells builds apart.
+/// The objects of the build script. The program embeds `vipnat-ebpf`, whose hash identifies the build.
 const OBJECTS: [(&str, &[u8]); 2] = [
     ("vipnat-ebpf", include_bytes!(concat!(env!("OUT_DIR"), "/vipnat-ebpf"))),
     ("list-conns", include_bytes!(concat!(env!("OUT_DIR"), "/list-conns"))),
 ];
 
-/// Cargo's name for the source of the core library, wherever that is.
+/// Cargo's name for the source of the core library, in any place.
 const CORE: &str = "/rustc/";
 
 #[test]
@@ -19,7 +19,7 @@ fn no_object_names_a_folder_of_the_machine_that_built_it() {
     folders.extend(env::var_os("CARGO_HOME").map(Into::into));
     let folders: Vec<_> = folders.iter().map(|folder| format!("{}/", folder.display())).collect();
     for (object, bytes) in OBJECTS {
-        // Debug information and BTF keep their strings so.
+        // Strings in debug information and BTF end with a zero.
         for text in bytes.split(|byte| *byte == 0).filter_map(|text| str::from_utf8(text).ok()) {
             let foreign = is_absolute(text) && !text.starts_with(CORE)
                 || folders.iter().any(|folder| text.contains(folder));
@@ -28,7 +28,7 @@ fn no_object_names_a_folder_of_the_machine_that_built_it() {
     }
 }
 
-/// Whether a text looks like an absolute path; code and numbers can look like a short one.
+/// Whether a text looks like an absolute path. Code and numbers can look like a short one.
 fn is_absolute(text: &str) -> bool {
     text.strip_prefix('/').is_some_and(|rest| rest.starts_with(char::is_alphanumeric))
         && text.len() > 8

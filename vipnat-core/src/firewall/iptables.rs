@@ -75,8 +75,8 @@ fn nat(entries: &[Entry<'_>], packets: Packets) -> Rules {
     nat
 }
 
-/// The filter table: rejects connections to VIPs without backends, which the nat table can't. It is written
-/// even if it is empty, to remove earlier rules.
+/// The filter table: rejects connections to VIPs without backends, since the nat table can't reject. It is
+/// written even if it is empty, to remove earlier rules.
 fn filter(entries: &[Entry<'_>], packets: Packets) -> Rules {
     let refused: Vec<_> =
         entries.iter().filter(|entry| entry.service.backends.is_empty()).collect();

@@ -1,9 +1,9 @@
-//! Rules of iptables and nft that do the same as a table, both ways.
+//! Exports a table as rules of iptables and nft, and imports such rules.
 //!
 //! [`iptables()`] and [`nft()`] export the relationships of an app as rules for the network namespace of its
-//! container. These use NAT and connection tracking for what vipnat does in `connect`. They serve machines
-//! and protocols that vipnat can't, and tests compare vipnat with them. [`import()`] makes relationships of
-//! rules that `iptables-save` prints.
+//! container. The rules use NAT and connection tracking instead of hooks in `connect`. They serve machines
+//! and protocols that vipnat can't serve, and tests compare vipnat with them. [`import()`] makes
+//! relationships of the rules that `iptables-save` prints.
 
 mod beside;
 mod entry;

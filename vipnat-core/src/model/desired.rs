@@ -1,4 +1,4 @@
-//! The desired state: what the kernel should translate, from a table or from its present state.
+//! The desired state: the apps and VIPs that the kernel should translate. A table gives it, or the kernel.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::table::Table;
 
-/// All apps that should be translated.
+/// All apps that the kernel should translate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
     /// The apps, by name.
@@ -23,7 +23,7 @@ pub struct Desired {
     pub names: NameIndex,
 }
 
-/// One app that should be translated.
+/// One app that the kernel should translate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DesiredApp {
     /// The mappings of its VIPs. [`AppId::NONE`](vipnat_common::AppId::NONE) until the app has an id.

@@ -8,7 +8,7 @@
 //!   [`Table::from_platform_relationships`] imports one.
 //! - [`CgroupIndex`] finds the app of a cgroup; [`vip_of`] derives the VIP of a name.
 //!
-//! In here, `model` has the types, `parse` reads text, `validate` checks what was read, and `platform`
+//! The module `model` has the types, `parse` reads text, `validate` checks the result, and `platform`
 //! handles the variable of applications.
 
 mod error;

@@ -26,7 +26,7 @@ pub(crate) struct Args {
     /// other TCP and UDP packets out of connection tracking; docs/rules.md lists the exceptions.
     #[arg(long)]
     beside_vipnat: bool,
-    /// The former name, when such rules left TCP and UDP alone.
+    /// The former name of the option. Such rules then left TCP and UDP alone.
     #[arg(long, hide = true)]
     only_other_protocols: bool,
 }

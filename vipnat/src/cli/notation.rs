@@ -1,4 +1,4 @@
-//! How backends, limits and choices of a VIP are written.
+//! Writes the backends, limits and choices of a VIP.
 
 use vipnat_common::{Protocol, abi::ANY_PORT};
 use vipnat_core::{

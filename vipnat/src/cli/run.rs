@@ -37,7 +37,7 @@ use crate::{
     state::{run_dir, run_lock::RunLock},
 };
 
-/// How long the end of `vipnat run` waits for a call that hangs.
+/// The time for which the end of `vipnat run` waits for a call that hangs.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// The same for the removal of everything, which may wait for another command.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(10);

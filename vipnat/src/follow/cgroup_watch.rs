@@ -19,7 +19,7 @@ use vipnat_core::table::{CgroupIndex, Position};
 
 use super::pace::Pace;
 
-/// How many changes are noted. If there are more, a full reconciliation is needed anyway.
+/// The largest number of changes to note. After more, a full reconciliation is needed anyway.
 const MAX_CHANGES: usize = 4096;
 
 /// Watched directories of cgroups.

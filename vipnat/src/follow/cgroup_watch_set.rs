@@ -14,7 +14,7 @@ use vipnat_core::table::{CgroupIndex, Owner, Position, Table};
 use super::{cgroup_watch::CgroupWatch, file_watch::WATCH_LIMIT};
 use crate::reconcile::{CgroupHolders, NewCgroup, Session};
 
-/// How many cgroups are looked at in one go. In between, other commands can attach cgroups.
+/// The largest number of cgroups to look at in one go. In between, other commands can attach cgroups.
 const AT_ONCE: usize = 256;
 
 /// The cgroups that apps have, and those that the table may give them.
@@ -100,7 +100,7 @@ impl CgroupWatchSet {
                 let names = self.by_hand.entry(outer.to_owned()).or_default();
                 names.insert(name.to_owned());
             }
-            // It may be gone since before the watch began, and then no event tells.
+            // The cgroup may have been removed before the watch began; then no event comes for it.
             self.changed.insert(path.clone());
             self.held.insert(path, id);
         }

@@ -32,10 +32,10 @@ use crate::{
     reconcile::Session,
 };
 
-/// How often everything is checked, even if no event came.
+/// The time after which everything is checked, even if no event came.
 const REVIEW: Duration = Duration::from_secs(30);
 
-/// Keeps the kernel as the last valid table says.
+/// Keeps the kernel in line with the last valid table.
 pub(crate) struct Follower {
     source: FileSource,
     inbox: Arc<Inbox>,

@@ -1,15 +1,15 @@
-//! How fast events are read: a few immediately, a flood in batches.
+//! The pace of reading events: a few immediately, a flood in batches.
 
 use std::time::{Duration, Instant};
 
-/// How long events of a flood gather before they are read.
+/// The time for which events of a flood gather before they are read.
 const GATHER: Duration = Duration::from_millis(2);
-/// How many batches in a row are read immediately.
+/// The number of batches in a row to read immediately.
 const FEW: u32 = 8;
 /// After a pause of this length, a flood is over.
 const CALM: Duration = Duration::from_millis(4);
 
-/// When the last batches came.
+/// The times of the last batches.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     last: Option<Instant>,
@@ -17,7 +17,7 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// How long to wait before the next read, after a batch was read at `now`.
+    /// The time to wait before the next read, after a batch was read at `now`.
     pub(crate) fn rest(&mut self, now: Instant) -> Duration {
         let last = self.last.replace(now);
         let goes_on = last.is_some_and(|last| now.saturating_duration_since(last) < CALM);

@@ -17,7 +17,7 @@ pub(crate) struct Reading {
     pub(crate) table: Result<Table>,
     /// A warning that other users can read its passwords, if they can.
     pub(crate) exposed: Option<String>,
-    /// Why some changes of the file cause no event, if so.
+    /// The reason why some changes of the file cause no event, if there is one.
     pub(crate) unwatched: Option<Error>,
 }
 

@@ -24,7 +24,7 @@ const SHARE: u32 = 4;
 pub(crate) struct Reconciler {
     session: Session,
     cgroups: CgroupWatchSet,
-    /// When the next connections have had their time to drain.
+    /// The time at which the next connections have had their time to drain.
     drained: Option<Instant>,
     /// The earliest time at which events may cause a reconciliation again.
     calm: Instant,
@@ -40,7 +40,7 @@ impl Reconciler {
         self.session.is_applied()
     }
 
-    /// When the next connections have had their time to drain.
+    /// The time at which the next connections have had their time to drain.
     pub(crate) fn drained(&self) -> Option<Instant> {
         self.drained
     }
@@ -116,7 +116,7 @@ impl Reconciler {
     ///
     /// # Errors
     ///
-    /// If it cannot be told which came or went.
+    /// If the changes cannot be determined.
     pub(crate) fn follow_cgroups(&mut self, reporter: &mut Reporter) -> Result<bool> {
         let CgroupChanges { came, went, contested, lost } =
             self.cgroups.take_changes(&self.session)?;

@@ -8,13 +8,13 @@ use super::report::Report;
 use crate::input::{display_name, with_reasons};
 use crate::reconcile::{Applied, Connections};
 
-/// How many problems are reported between two reconciliations.
+/// The largest number of problems to report between two reconciliations.
 const MAX_PROBLEMS: usize = 32;
 
 /// Remembers what was reported.
 pub(crate) struct Reporter {
     report: Box<dyn Report>,
-    /// Why the table in force is not that of the file, if it is not.
+    /// The reason why the table of the file is not in force, if it is not.
     refusal: Option<String>,
     /// A warning that other users can read the passwords of the table, if they can.
     exposed: Option<String>,
@@ -53,7 +53,7 @@ impl Reporter {
         self.report.ended(ended);
     }
 
-    /// Notes why the file is not used.
+    /// Notes the reason why the file is not used.
     pub(crate) fn refuse(&mut self, error: &Error) {
         self.refusal = Some(with_reasons(error) + "\n    the previous table stays in force");
     }
@@ -77,7 +77,7 @@ impl Reporter {
         self.exposed = exposed;
     }
 
-    /// Begins a reconciliation: what it warns of again is not reported again.
+    /// Begins a reconciliation. Its warnings are not reported if the one before had them.
     pub(crate) fn begin(&mut self) {
         self.former_warnings = mem::take(&mut self.warnings);
     }

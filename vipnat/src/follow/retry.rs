@@ -1,4 +1,4 @@
-//! When `vipnat run` tries again after a failure.
+//! The time until `vipnat run` tries again after a failure.
 
 use std::time::Duration;
 

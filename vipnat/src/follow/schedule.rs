@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-/// How long after a change the file is read, so that changes which belong together are read together.
+/// The pause between a change and the read of the file, so that related changes are read together.
 const SETTLE: Duration = Duration::from_micros(500);
-/// How long a file may rest without a write before it is read, although its writer has not closed it.
+/// The time without a write after which a file is read, although its writer has not closed it.
 const WRITING: Duration = Duration::from_secs(1);
 /// The shortest and the longest pause between two looks at cgroups. In between it is as long as the last
 /// look took, so that other processes can attach cgroups as well.
@@ -13,17 +13,17 @@ const CGROUP_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::
 /// The times of the next actions.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule {
-    /// When to reconcile, and to read the file, although nothing happened.
+    /// The time to reconcile and to read the file, even if nothing happened.
     review: Instant,
-    /// When to read the file, which changed.
+    /// The time to read the file, which changed.
     file: Option<Instant>,
-    /// The latest time to read the file, however often it is written to until then.
+    /// The latest time to read the file, even if further writes come until then.
     file_latest: Option<Instant>,
     /// Whether to look at cgroups that came or went.
     cgroups: bool,
     /// The earliest time to look at cgroups.
     cgroups_from: Instant,
-    /// When to reconcile without reading the file.
+    /// The time to reconcile without reading the file.
     reconcile: Option<Instant>,
 }
 
@@ -41,7 +41,7 @@ impl Schedule {
         }
     }
 
-    /// Schedules a read for when the file has rested. Further writes delay it, up to a limit.
+    /// Schedules a read after a pause in the writes. Further writes delay it, up to a limit.
     pub(crate) fn schedule_read_after_writes(&mut self) {
         let now = Instant::now();
         let latest = *self.file_latest.get_or_insert(now + WRITING * 10);
@@ -86,7 +86,7 @@ impl Schedule {
         (self.file, self.file_latest) = (None, None);
     }
 
-    /// How long nothing is due.
+    /// The time during which nothing is due.
     pub(crate) fn pause(&self) -> Duration {
         // A scheduled read comes before the review, even if it is later: a file is not read while it is
         // written to.

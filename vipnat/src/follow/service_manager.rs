@@ -1,4 +1,4 @@
-//! Tells systemd how `vipnat run` is.
+//! Tells systemd the state of `vipnat run`.
 
 use sd_notify::NotifyState;
 

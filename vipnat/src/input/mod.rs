@@ -1,4 +1,4 @@
-//! Reads what a user names: files, standard input, tables. Wrong input is an error of its own kind.
+//! Reads the inputs that a user names: files, standard input, tables. Wrong input has its own kind of error.
 
 mod error_text;
 mod exposed_passwords;

@@ -1,5 +1,5 @@
-//! Whether Rust and the kernel mean the same by what lies in the maps: keys and values as the BTF of the
-//! built object describes them, against the types of `vipnat_common::abi`.
+//! Checks that Rust and the kernel agree on the layout of keys and values in the maps. It compares the BTF of
+//! the built object with the types of `vipnat_common::abi`.
 
 use std::{collections::BTreeMap, mem::offset_of, path::Path, process::Command};
 
@@ -10,15 +10,15 @@ use vipnat_common::abi::{
 
 use super::pins::MAP_NAMES;
 
-/// What Rust knows of a type.
+/// A type as Rust lays it out.
 struct Rust {
     name: &'static str,
     size: usize,
-    /// Name, offset, size.
+    /// Name, offset and size of each field.
     fields: Vec<(&'static str, usize, usize)>,
 }
 
-/// A type and all its fields: one that is left out fails the test, since BTF has it.
+/// A type and all its fields. If one is left out, the test fails, since BTF has it.
 macro_rules! rust {
     ($type:ident { $($field:ident),+ }) => {
         Rust {
@@ -37,7 +37,7 @@ fn size_of_field<T, F>(_: impl Fn(&T) -> &F) -> usize {
     size_of::<F>()
 }
 
-/// The structs that are in maps.
+/// The structs that maps contain.
 fn structs() -> Vec<Rust> {
     vec![
         rust!(Scope { app, reserved }),
@@ -61,7 +61,7 @@ fn structs() -> Vec<Rust> {
     ]
 }
 
-/// The key and the value of each map; those that are no structs by their size.
+/// The key and the value of each map: the name of a struct, or the size of another type.
 const MAPS: [(&str, &str, &str); 8] = [
     ("backends", "4", "Slot"),
     ("conns", "4", "ConnRecord"),
@@ -86,7 +86,7 @@ struct Type {
     name: String,
     #[serde(default)]
     size: usize,
-    /// What a pointer or an array is of.
+    /// The type to which a pointer points, or of which an array consists.
     #[serde(default)]
     type_id: u32,
     #[serde(default)]
@@ -112,7 +112,7 @@ struct Var {
 impl Btf {
     fn of_the_object() -> Self {
         let object = concat!(env!("OUT_DIR"), "/vipnat-ebpf");
-        // Where Debian has it, which is not on everybody's PATH.
+        // Debian has it here, and not every user has this directory in PATH.
         let debian = Path::new("/usr/sbin/bpftool");
         let mut bpftool = Command::new(if debian.exists() { debian } else { Path::new("bpftool") });
         bpftool.args(["--json", "btf", "dump", "file", object]);
@@ -137,7 +137,7 @@ impl Btf {
         if one.kind == "ARRAY" { one.nr_elems * self.size(self.get(one.type_id)) } else { one.size }
     }
 
-    /// What a map's definition points to by this name.
+    /// The type to which the member of this name in a map's definition points.
     fn pointed_to(&self, map: &Type, name: &str) -> &Type {
         let member = map.members.iter().find(|member| member.name == name);
         let pointer = self.get(member.unwrap_or_else(|| panic!("no {name}")).type_id);
@@ -145,7 +145,7 @@ impl Btf {
         self.get(pointer.type_id)
     }
 
-    /// Compares a type, and those that are in it, with what Rust knows of them.
+    /// Compares a type and the types inside it with Rust's layout.
     fn check(&self, one: &Type) {
         match one.kind.as_str() {
             "INT" | "ENUM" => {}
@@ -175,7 +175,7 @@ impl Btf {
         }
     }
 
-    /// How [`MAPS`] calls a type.
+    /// The name of a type in [`MAPS`].
     fn name(&self, one: &Type) -> String {
         if one.kind == "STRUCT" { one.name.clone() } else { self.size(one).to_string() }
     }

@@ -156,7 +156,7 @@ pub(super) fn element<const K: usize, const V: usize>(
 
 /// Calls `bpf(2)`.
 pub(crate) fn bpf(cmd: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i32> {
-    // SAFETY: the attribute is valid for the command, and what it points to outlives the call.
+    // SAFETY: the attribute is valid for the command, and the memory to which it points outlives the call.
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, cmd as libc::c_int, attr, size_of::<bpf_attr>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }

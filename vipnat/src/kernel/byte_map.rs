@@ -18,8 +18,8 @@ use super::bpf_syscall::{bpf, element, open_pin, read_info};
 
 /// A pinned map with keys of `K` bytes and one value of `V` bytes for each key.
 ///
-/// The kernel copies as many bytes as the map says, whatever room the caller has. So [`ByteMap::open`]
-/// compares the sizes.
+/// The kernel copies as many bytes as the map's sizes say, even if the caller's buffer is smaller. So
+/// [`ByteMap::open`] compares the sizes.
 #[derive(Debug)]
 pub(crate) struct ByteMap<const K: usize, const V: usize> {
     fd: OwnedFd,
@@ -104,7 +104,7 @@ impl<const K: usize, const V: usize> ByteMap<K, V> {
             if found(bpf(bpf_cmd::BPF_MAP_DELETE_BATCH, &mut attr))?.is_some() {
                 break;
             }
-            // SAFETY: the kernel wrote how many elements it removed before the missing one.
+            // SAFETY: the kernel wrote the number of elements that it removed before the missing one.
             let removed = unsafe { attr.batch.count } as usize;
             rest = rest.get(removed + 1..).unwrap_or_default();
         }
@@ -113,7 +113,7 @@ impl<const K: usize, const V: usize> ByteMap<K, V> {
 
     /// Calls `each` for every element of a hash or array (kernel 5.6).
     pub(crate) fn for_each(&self, mut each: impl FnMut([u8; K], [u8; V])) -> io::Result<()> {
-        // Where the next batch begins: the bucket number of a hash, or the last key of an array.
+        // The place where the next batch begins: the bucket number of a hash, or the last key of an array.
         const { assert!(K <= 16) };
         let mut position = [0u8; 16];
         let mut started = false;
@@ -140,7 +140,7 @@ impl<const K: usize, const V: usize> ByteMap<K, V> {
                 }
                 result => found(result)?.is_none(),
             };
-            // SAFETY: the kernel wrote how many elements it returned into this field.
+            // SAFETY: the kernel wrote the number of elements that it returned into this field.
             let count = unsafe { attr.batch.count } as usize;
             for (key, value) in keys.iter().zip(&values).take(count) {
                 each(*key, *value);
@@ -179,7 +179,7 @@ impl<const V: usize> ByteMap<4, V> {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the mapping has this length, and is not used after `munmap`. A process that ignores the
-        // lock may write meanwhile; whatever it writes is bytes.
+        // lock may write meanwhile; any bytes that it writes are valid.
         unsafe {
             ptr::copy_nonoverlapping(array.cast(), values.as_mut_ptr(), values.len());
             libc::munmap(array, length);

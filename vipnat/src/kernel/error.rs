@@ -1,4 +1,4 @@
-//! Errors of all layers below the command line, and how each is worded.
+//! Errors of all layers below the command line, and the text of each.
 
 use std::{io, path::PathBuf};
 
@@ -98,7 +98,7 @@ pub enum Error {
         /// The apps, two or more.
         apps: Vec<String>,
     },
-    /// A request does not fit the present state. The text says why, and names the next step.
+    /// A request does not fit the present state. The text has the reason and the next step.
     #[error("{0}")]
     Refused(String),
     /// A vipnat of another layout made the pinned state.
@@ -134,7 +134,7 @@ pub enum Error {
     },
 }
 
-/// Why this machine or user cannot run vipnat.
+/// The reason why this machine or user cannot run vipnat.
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
     /// The kernel is older than vipnat supports.
@@ -170,14 +170,14 @@ pub enum MachineError {
         reasons.join("; ")
     )]
     PartOfCgroup2 {
-        /// Each mount point, and what is wrong with it.
+        /// Each mount point with the reason.
         reasons: Vec<String>,
         /// How to reach the machine's cgroup namespace, if this is another one.
         hint: &'static str,
     },
 }
 
-/// Why vipnat may not use a state directory.
+/// The reason why vipnat may not use a state directory.
 #[derive(Debug, thiserror::Error)]
 pub enum StateDirError {
     /// Its path has a dot below the mount of bpffs.
@@ -229,7 +229,7 @@ pub enum StateDirError {
 }
 
 impl Error {
-    /// Replaces an error that says that a path is no directory.
+    /// Replaces the error that a path is no directory.
     pub(crate) fn unless_directory(self, other: impl FnOnce() -> Self) -> Self {
         match &self {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotADirectory => other(),

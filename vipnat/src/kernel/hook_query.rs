@@ -1,7 +1,7 @@
 //! Queries the programs on a hook of a cgroup, and programs, links and maps by their ids.
 //!
 //! aya 0.14 queries no cgroup of a sock_addr hook, and its link info has no cgroup. Its lists end with an
-//! error where an object is removed meanwhile. Its list of a program's maps opens the program again by id,
+//! error if an object is removed meanwhile. To list a program's maps, it opens the program again by id,
 //! which needs CAP_SYS_ADMIN even for a pinned program.
 
 use std::{

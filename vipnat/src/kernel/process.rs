@@ -1,4 +1,4 @@
-//! Settings of this process: how malloc keeps memory, and what a closed standard output does.
+//! Settings of this process: how malloc keeps memory, and the effect of a closed standard output.
 
 use nix::sys::signal::{SIGPIPE, SigHandler};
 
@@ -15,7 +15,7 @@ pub(crate) fn tune_malloc() {
     }
 }
 
-/// What a write to a closed standard output does.
+/// The effect of a write to a closed standard output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ClosedOutput {
     /// It ends the process quietly.
@@ -24,7 +24,7 @@ pub(crate) enum ClosedOutput {
     Fails,
 }
 
-/// Sets what a write to a closed standard output does to this process (SIGPIPE).
+/// Sets the effect of a write to a closed standard output on this process (SIGPIPE).
 pub(crate) fn on_closed_output(then: ClosedOutput) {
     let action = match then {
         ClosedOutput::Ends => SigHandler::SigDfl,

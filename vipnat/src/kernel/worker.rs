@@ -3,7 +3,8 @@
 //! A call may hang forever: a file system hangs, a reader of standard output stops reading, or another
 //! process keeps a lock. No signal ends such a call. So `vipnat run` works on a thread of its own, a
 //! [`Worker`], and wraps each such call in [`may_hang`]. The thread that receives signals abandons a worker
-//! that hangs in one. It never abandons a worker between these calls: that work is short, and must be done.
+//! that hangs in such a call. It never abandons a worker between these calls: that work is short, and must be
+//! done.
 
 use std::{
     cell::RefCell,

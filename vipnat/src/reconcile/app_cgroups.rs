@@ -1,4 +1,4 @@
-//! Answers which cgroups an app has, and which app a cgroup has.
+//! Finds the cgroups of an app, and the app of a cgroup.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ pub(crate) fn cgroups_of(context: &Context, name: &str) -> Result<LiveCgroups> {
     let Some((dir, maps)) = context.open()? else {
         return Err(links::unknown(None, name));
     };
-    // The links of one app are few, so they are read while the state is locked.
+    // An app has few links, so this reads them while the state is locked.
     let Some(app) = links::find(&dir, name)?.into_iter().next() else {
         return Err(links::unknown(Some(&dir), name));
     };

@@ -7,8 +7,8 @@ use vipnat_core::model::Snapshot;
 
 use crate::state::links::AttachedApp;
 
-/// App ids that no app ever had and that no entry or slot has, lowest first. A socket may keep UDP flows
-/// of an app that is gone, and must not take them to another app.
+/// Unused app ids, lowest first: no app ever had them, and no entry or slot has them. A socket may keep UDP
+/// flows of a removed app, and must not take them to another app.
 pub(crate) struct FreeAppIds<'a> {
     snapshot: &'a Snapshot,
     attached: &'a [AttachedApp],
@@ -17,12 +17,12 @@ pub(crate) struct FreeAppIds<'a> {
 }
 
 impl<'a> FreeAppIds<'a> {
-    /// Those after `last`, the highest one that was ever given.
+    /// The ids after `last`, the highest one that was ever given.
     pub(crate) fn new(snapshot: &'a Snapshot, attached: &'a [AttachedApp], last: u32) -> Self {
         Self { snapshot, attached, taken: None, next: last.checked_add(1).unwrap_or(1) }
     }
 
-    /// The next one.
+    /// Takes the next id.
     pub(crate) fn take(&mut self) -> AppId {
         let taken = self.taken.get_or_insert_with(|| {
             let entries = self.snapshot.entries.keys().map(VipKey::app_id);
@@ -32,8 +32,8 @@ impl<'a> FreeAppIds<'a> {
         });
         loop {
             let app_id = AppId(self.next);
-            // The last number of all is only given if another program wrote it to the map. Then the
-            // search goes on from 1, since 0 is "no app".
+            // Only another program can have written the last number of all to the map. The search then goes
+            // on from 1, since 0 means "no app".
             self.next = self.next.checked_add(1).unwrap_or(1);
             if !taken.contains(&app_id) {
                 return app_id;

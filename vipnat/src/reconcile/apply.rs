@@ -36,7 +36,7 @@ use crate::{
     },
 };
 
-/// Looks for the cgroups of a table once more; `None` if what is desired names its cgroups by their ids.
+/// Finds the cgroups of a table once more; `None` if the desired state already has the ids of its cgroups.
 type ResolveAgain<'a> = &'a mut dyn FnMut() -> Result<Option<Desired>>;
 
 /// See [`Session::apply`](super::Session::apply).
@@ -89,7 +89,7 @@ pub(crate) fn restore(
     Ok(applied)
 }
 
-/// Makes the kernel do what is desired, and then ends connections that are due.
+/// Makes the kernel match the desired state, then ends connections that are due.
 fn make(
     context: &Context,
     desired: &Desired,
@@ -102,7 +102,7 @@ fn make(
     Ok(applied)
 }
 
-/// Makes the kernel do what is desired. The state stays locked until this returns.
+/// Makes the kernel match the desired state. The state stays locked until this returns.
 fn change(
     context: &Context,
     desired: &Desired,
@@ -146,8 +146,8 @@ fn change(
 
     let mut locked = Locked { context, dir: &dir, maps, observed, interrupted, recovered };
     let mut prepared = locked.prepare_with_room(desired, &mut applied)?;
-    // Waiting for the lock may have taken long. A cgroup that was attached since `desired` was resolved may
-    // be the table's as well. From now on no other command attaches any.
+    // Waiting for the lock may have taken long. Another command may meanwhile have attached a cgroup that the
+    // table matches too. From now on no other command attaches any.
     let resolved = if prepared.diff.releases() { resolve_again()? } else { None };
     if let Some(resolved) = &resolved {
         prepared = prepare_in_place(resolved, &locked.observed)?;
@@ -178,9 +178,9 @@ struct Locked<'a> {
     dir: &'a StateDir,
     maps: Maps,
     observed: Observed<'a>,
-    /// A change was interrupted, so everything was read.
+    /// A change was interrupted, so this command has read entries and slots.
     interrupted: bool,
-    /// An interrupted change had left slots, which are retired now.
+    /// An interrupted change had left slots, and this command has retired them.
     recovered: bool,
 }
 
@@ -189,13 +189,13 @@ impl Locked<'_> {
     /// Either changes where free slots are, so the change is prepared again after it.
     fn prepare_with_room(&mut self, desired: &Desired, applied: &mut Applied) -> Result<Prepared> {
         let mut prepared = prepare(desired, &self.observed)?;
-        // That there is nothing to change is certain only after everything was read.
+        // Only after reading entries and slots it is certain that there is nothing to change.
         let nothing = prepared.room == Room::Enough && prepared.diff.plan == Plan::default();
         if nothing && !self.interrupted {
             (self.observed.snapshot, self.recovered) = read_and_recover(&self.maps, true)?;
             prepared = prepare(desired, &self.observed)?;
         }
-        // A retired slot takes two steps to be free.
+        // It takes two steps to free a retired slot.
         while prepared.room != Room::Enough && reclaim(&self.maps, &mut self.observed.snapshot)? {
             prepared = prepare(desired, &self.observed)?;
         }
@@ -214,7 +214,8 @@ impl Locked<'_> {
     }
 }
 
-/// Adds to `applied` what was changed: what was prepared, but for what failed or was held back.
+/// Adds the changes that were made to `applied`: the prepared ones, except those that failed or were held
+/// back.
 fn report(
     applied: &mut Applied,
     prepared: Prepared,

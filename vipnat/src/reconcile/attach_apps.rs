@@ -14,25 +14,25 @@ use crate::{
     },
 };
 
-/// The links of apps while they are attached to one cgroup after the other.
+/// The links of apps, while vipnat attaches them to one cgroup after the other.
 pub(crate) struct AttachingApps<'a> {
     dir: &'a StateDir,
     switch: &'a Switch,
     others: &'a Others<'a>,
-    /// The app that each cgroup is to belong to.
+    /// The app that should get each cgroup.
     owners: &'a HashMap<u64, String>,
     /// The apps that stay, by name.
     kept: HashMap<&'a str, &'a AttachedApp>,
-    /// The apps that had links on a cgroup at first.
+    /// The apps that had links on a cgroup before this change.
     holders: HashMap<u64, Vec<&'a AttachedApp>>,
-    /// The apps that were attached to anything so far, by name.
+    /// The apps that this change has attached to a cgroup so far, by name.
     apps: HashMap<&'a str, AttachingApp>,
 }
 
-/// An app that is attached to one cgroup after the other.
+/// An app that vipnat attaches to one cgroup after the other.
 struct AttachingApp {
     app: AttachedApp,
-    /// Whether it was released from the cgroups that no app is to have.
+    /// Whether it was released from the cgroups that no app should have.
     has_left: bool,
 }
 
@@ -54,7 +54,7 @@ impl<'a> AttachingApps<'a> {
         Self { dir, switch, others, owners, kept, holders, apps: HashMap::new() }
     }
 
-    /// Attaches one app to one cgroup, with the links that another app has there, if any.
+    /// Attaches one app to one cgroup. If another app has links there, the app takes them over.
     pub(crate) fn attach(&mut self, attachment: &'a Attachment) -> Result<()> {
         let Attachment { app, app_id: _, cgroup, path, named: _, by_hand } = attachment;
         let holder = self.holder(attachment);
@@ -75,8 +75,8 @@ impl<'a> AttachingApps<'a> {
         let done = links::attach(dir, switch, own, *cgroup, path);
         own.look_at(*cgroup)?;
         done?;
-        // At once, since cgroups nest: if one is inside the other, both would translate. Cgroups that
-        // another app is to have, that app takes over.
+        // Release them at once, since cgroups nest: if one is inside the other, both would translate. If
+        // another app should get a cgroup, that app takes over the links.
         if !*has_left {
             let left: Vec<_> = own.cgroups().filter(|old| !owners.contains_key(old)).collect();
             for old in left {
@@ -88,7 +88,7 @@ impl<'a> AttachingApps<'a> {
         Ok(())
     }
 
-    /// Removes what an attachment left that failed.
+    /// Removes the leftovers of an attachment that failed.
     pub(crate) fn release(&mut self, attachment: &'a Attachment) -> Result<()> {
         let switch = self.switch;
         let own = &mut self.app(attachment)?.app;

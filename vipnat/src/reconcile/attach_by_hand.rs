@@ -57,7 +57,7 @@ pub(crate) fn attach(
             holder.name
         ));
     }
-    // Only this app's links are read: there may be thousands of others, and a container waits.
+    // Read only this app's links: there may be thousands of other apps, and a container waits.
     let app = &pinned.read()?;
     let on = switch.app_of(cgroup)? == Some(app.app_id);
     if on && app.is_attached_to(cgroup) && pinned.has_by_hand(cgroup) {
@@ -68,7 +68,7 @@ pub(crate) fn attach(
             && app.is_attached_to(id)
             && switch.app_of(id)? == Some(app.app_id)
         {
-            // The app translates the cgroup already, together with the outer one.
+            // An outer cgroup already has the app, which translates for this one too.
             return Ok((Attached::Already, None));
         }
     }

@@ -1,4 +1,4 @@
-//! Decides which cgroups are to be which app's, from the table, from `vipnat attach`, and from what is
+//! Decides which app should get which cgroup. It uses the table, `vipnat attach`, and the cgroups that are
 //! attached but not in view.
 
 use std::{
@@ -13,11 +13,11 @@ use crate::{
     state::links::AttachedApp,
 };
 
-/// A cgroup that is to be an app's.
+/// A cgroup that an app should have.
 pub(crate) struct Claim<'a> {
     pub(crate) app: &'a str,
     pub(crate) cgroup: u64,
-    /// Its path below the mount; `None` if the cgroup is not in view, and so stays as it is.
+    /// Its path below the mount; `None` if the cgroup is not in view. It then stays as it is.
     pub(crate) below: Option<PathBuf>,
     /// The table gives it to the app by a path, not by a pattern.
     pub(crate) named: bool,
@@ -25,7 +25,7 @@ pub(crate) struct Claim<'a> {
     pub(crate) by_hand: bool,
 }
 
-/// Where cgroups are, by id. The hierarchy is only searched if an id is asked for.
+/// The places of cgroups, by id. It searches the hierarchy only when a caller asks for an id.
 pub(crate) struct CgroupPlaces<'a> {
     tree: &'a Tree,
     paths: Option<Paths>,
@@ -45,7 +45,7 @@ impl<'a> CgroupPlaces<'a> {
         self.paths.get_or_insert_with(|| Paths::of(self.tree))
     }
 
-    /// The message for a cgroup that is not in view and therefore stays attached.
+    /// The message for a cgroup that stays attached because it is not in view.
     pub(crate) fn stays_attached(&mut self, app: &str, cgroup: u64) -> String {
         let reason = self.paths().reason().map(ToString::to_string).unwrap_or_default();
         format!(
@@ -55,9 +55,9 @@ impl<'a> CgroupPlaces<'a> {
     }
 }
 
-/// All cgroups that are to be some app's: those of the table; those attached by hand, while the app and
-/// the cgroup exist; and those attached that the table may mean, but that are not in view. A path in the
-/// table takes precedence over `vipnat attach`, and that over a pattern.
+/// All cgroups that an app should have. These are the cgroups of the table, and those attached by hand, while
+/// the app and the cgroup exist. Attached cgroups that are not in view count too, if the table may mean
+/// them. A path in the table takes precedence over `vipnat attach`, which takes precedence over a pattern.
 pub(crate) fn claims<'a>(
     desired: &'a Desired,
     attached: &'a [AttachedApp],
@@ -104,7 +104,7 @@ pub(crate) fn claims<'a>(
     claims.into_iter().filter(|claim| !inside(claim)).collect()
 }
 
-/// The cgroups on which an app that stays has links, and that no app is to have any more.
+/// The cgroups on which an app that stays has links, but which no app should have any more.
 pub(crate) fn unclaimed(
     desired: &Desired,
     attached: &[AttachedApp],

@@ -15,9 +15,9 @@ use crate::{
 pub(crate) struct Context {
     /// The state directory, which need not exist.
     pub(crate) dir: PathBuf,
-    /// The cgroup hierarchy as it was found last.
+    /// The cgroup hierarchy as found last.
     tree: RefCell<Option<Tree>>,
-    /// Whether an app may be attached where that switches off programs its cgroup inherits.
+    /// Whether vipnat may attach an app if that switches off programs that its cgroup inherits.
     override_inherited: bool,
 }
 

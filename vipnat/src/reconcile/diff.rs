@@ -1,4 +1,4 @@
-//! Compares what is desired with what was observed. Changes nothing.
+//! Compares the desired state with the observed state. Changes nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -21,7 +21,7 @@ use crate::{
     state::links::{self, AttachedApp},
 };
 
-/// The difference between what is desired and what was observed, and how people read it.
+/// The difference between the desired state and the observed state, for the kernel and for people.
 pub(crate) struct Diff {
     /// The writes to the maps.
     pub(crate) plan: Plan,
@@ -29,11 +29,11 @@ pub(crate) struct Diff {
     pub(crate) changes: Vec<Change>,
     /// The attachments to make.
     pub(crate) attach: Vec<Attachment>,
-    /// The app that each cgroup is to belong to, by cgroup id.
+    /// The app that should get each cgroup, by cgroup id.
     pub(crate) owners: HashMap<u64, String>,
     /// The app id of each desired app.
     pub(crate) app_ids: BTreeMap<String, AppId>,
-    /// Whether there are directories of apps that are no app's. They are removed.
+    /// Whether there are directories of apps that belong to no app. vipnat removes them.
     pub(crate) strays: bool,
     /// Messages about cgroups that stay as they are because they are not in view.
     pub(crate) unseen: Vec<String>,
@@ -52,7 +52,7 @@ pub(crate) struct Attachment {
 }
 
 impl Attachment {
-    /// Whether the cgroup is still there. If that can't be told, it counts as there.
+    /// Whether the cgroup still exists. If that is unknown, it counts as existing.
     pub(crate) fn is_there(&self, tree: &Tree) -> bool {
         let below = tree.below(&self.path).unwrap_or(Path::new(""));
         tree.id(below).map_or(true, |found| found == Some(self.cgroup))
@@ -60,12 +60,12 @@ impl Attachment {
 }
 
 impl Diff {
-    /// Compares.
+    /// Compares the two states.
     ///
     /// # Errors
     ///
-    /// [`Error::Full`](crate::kernel::error::Error::Full) if the maps as observed have no room for the new
-    /// slots; cgroups that can't be looked at.
+    /// [`Error::Full`](crate::kernel::error::Error::Full) if the observed maps have no room for the new
+    /// slots; cgroups that are not in view.
     pub(crate) fn new(desired: &Desired, observed: &Observed<'_>) -> Result<Self> {
         let Observed { snapshot, attached, names: _, last_app: _, switch: _, others: _ } = observed;
         let current = links::current(attached);
@@ -75,7 +75,7 @@ impl Diff {
             app.mappings.iter().map(move |mapping| mapping.of_app(app_id))
         });
         let mappings: Vec<_> = mappings.collect();
-        // First, since it may fail, and the rest asks the kernel about each cgroup.
+        // Compute the plan first, since this may fail. The rest asks the kernel about each cgroup.
         let plan = Plan::new(snapshot, &mappings, |_| true)?;
         let Attachments { attach, changes: attachment_changes, owners, unseen } =
             Attachments::new(desired, observed, &current, &app_ids)?;
@@ -86,7 +86,7 @@ impl Diff {
         Ok(Self { plan, changes, attach, owners, app_ids, strays, unseen })
     }
 
-    /// Whether an app is to leave a cgroup that exists. If that can't be told, it counts as existing.
+    /// Whether an app should leave a cgroup that exists. If that is unknown, the cgroup counts as existing.
     pub(crate) fn releases(&self) -> bool {
         self.changes.iter().any(|change| match change {
             Change::Leave { cgroup, .. } => *cgroup != Place::Gone,
@@ -95,13 +95,13 @@ impl Diff {
         })
     }
 
-    /// Whether a directory of an app is the one that it keeps.
+    /// Whether an app keeps this directory.
     pub(crate) fn keeps(&self, app: &AttachedApp) -> bool {
         self.app_ids.get(&app.name) == Some(&app.app_id) && app.is_at_home()
     }
 }
 
-/// The app id of each desired app: the one it has, or a new one.
+/// The app id of each desired app: its present one, or a new one.
 fn app_ids(
     desired: &Desired,
     observed: &Observed<'_>,
@@ -115,7 +115,7 @@ fn app_ids(
     ids.collect()
 }
 
-/// Apps that go, and new apps that have no cgroup yet.
+/// Apps that are removed, and new apps that have no cgroup yet.
 fn app_changes(
     desired: &Desired,
     attached: &[AttachedApp],
@@ -133,7 +133,7 @@ fn app_changes(
     gone.chain(waiting).collect()
 }
 
-/// VIPs that come, go or change.
+/// VIPs that are added, removed or changed.
 fn mapping_changes(
     desired: &Desired,
     observed: &Observed<'_>,

@@ -1,6 +1,6 @@
-//! Executes a prepared change, in an order in which each connect goes where the old table or the new one says.
+//! Executes a prepared change, in an order that keeps every connect on the old table or the new one.
 //!
-//! The order of writes to the maps is that of [`Plan`]: this file only puts the attachments in between.
+//! [`Plan`] orders the writes to the maps. This file only puts the attachments in between.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,10 +25,10 @@ use crate::{
     },
 };
 
-/// What was executed otherwise than prepared.
+/// The differences between the executed and the prepared change.
 #[derive(Default)]
 pub(crate) struct Executed {
-    /// Why apps could not be attached, by name.
+    /// The reasons why apps could not be attached, by name.
     pub(crate) failed: BTreeMap<String, Error>,
     /// The cgroups that were removed while they were attached.
     pub(crate) vanished: BTreeSet<u64>,
@@ -36,7 +36,8 @@ pub(crate) struct Executed {
     pub(crate) held: BTreeSet<AppId>,
 }
 
-/// Executes the change. If an app can't be attached, everything stays that would go in its favour.
+/// Executes the change. If an app can't be attached, vipnat keeps everything that it would remove for that
+/// app.
 pub(crate) fn execute(
     dir: &StateDir,
     maps: &Maps,
@@ -66,8 +67,8 @@ pub(crate) fn execute(
 
 /// Makes the directories of all desired apps, and notes that their app ids are given.
 ///
-/// The directory exists before and after everything in the maps that has its app id. So a later command
-/// finds the app's name for what an interrupted one left.
+/// The directory of an app exists as long as anything in the maps has its app id. So a later command finds
+/// the app's name for the leftovers of an interrupted one.
 pub(crate) fn reserve_app_ids(
     dir: &StateDir,
     maps: &Maps,
@@ -84,7 +85,7 @@ pub(crate) fn reserve_app_ids(
     new.into_iter().try_for_each(|(app, app_id)| links::reserve(dir, *app_id, app).map(drop))
 }
 
-/// Attaches apps to their new cgroups. One write to the map `scope` makes each cgroup the new app's.
+/// Attaches apps to their new cgroups. One write to the map `scope` gives each cgroup to its new app.
 fn attach_all(
     dir: &StateDir,
     switch: &Switch,
@@ -101,7 +102,7 @@ fn attach_all(
         };
         let may_be_missing = missing == MissingCgroup::Wait || !attachment.named;
         if may_be_missing && !attachment.is_there(tree) {
-            // A container that ends while it is attached is no failure, and leaves nothing.
+            // The container ended while vipnat attached the app: no failure. Remove the leftovers.
             attaching.release(attachment)?;
             executed.vanished.insert(attachment.cgroup);
         } else {
@@ -111,8 +112,8 @@ fn attach_all(
     Ok(executed)
 }
 
-/// The app ids that keep what they have: those of apps that could not be attached, and those of the apps
-/// that had the cgroups these were to get.
+/// The app ids that keep their entries and slots: those of apps that could not be attached, and those of the
+/// apps whose cgroups they should have got.
 fn held_back(
     switch: &Switch,
     attached: &[AttachedApp],
@@ -126,13 +127,13 @@ fn held_back(
         held.insert(*app_id);
         let holders = attached.iter().filter(|other| other.has_links_on(*cgroup));
         held.extend(holders.map(|holder| holder.app_id));
-        // Whichever app has the links: the cgroup has the VIPs of this one until it is switched.
+        // No matter which app has the links: until the switch, the cgroup has the VIPs of this one.
         held.extend(switch.app_of(*cgroup)?.filter(|app_id| *app_id != AppId::NONE));
     }
     Ok(held)
 }
 
-/// Releases the cgroups that apps are no longer to have. Returns the apps whose directories go.
+/// Releases the cgroups that apps should no longer have. Returns the apps whose directories are removed.
 fn release_all<'a>(
     switch: &Switch,
     diff: &Diff,

@@ -56,7 +56,7 @@ pub(crate) fn flush_app(context: &Context, name: &str) -> Result<Flushed> {
         maps.execute(&plan.steps())?;
         dir.end_change()?;
     }
-    // Also if the app is gone: an earlier flush may have failed to do this.
+    // Do this even if the app is gone: an earlier flush may have failed here.
     let mut record = name_index::load(&context.dir);
     if let Some(problem) = record.problem() {
         flushed.warnings.push(format!("{problem}; its names stay in there"));
@@ -69,7 +69,7 @@ pub(crate) fn flush_app(context: &Context, name: &str) -> Result<Flushed> {
     if let Err(error) = disconnect::forget(context, &dir, |removed| removed.app == name) {
         flushed.warn("remove its connections from the list of pending disconnects", &error);
     }
-    // The directory goes last: without it, nothing else is found under the app's name.
+    // Remove the directory last: without it, a later command finds nothing else under the app's name.
     apps.iter().try_for_each(links::remove)?;
     dir.is_still_there()?;
     Ok(flushed)

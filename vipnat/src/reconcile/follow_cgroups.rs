@@ -1,9 +1,9 @@
 //! Attaches and releases single cgroups as they are created and removed, without reading other apps, cgroups
 //! or maps.
 //!
-//! Only simple cases are handled here: a cgroup that never had a link and that the table gives to one app, and
-//! a cgroup that was removed. In all other cases, and if the state is not as an apply leaves it,
-//! [`FollowedCgroups::needs_apply`] asks for an apply.
+//! This file handles only two simple cases: a new cgroup that never had a link and that the table gives to
+//! one app, and a removed cgroup. In all other cases, [`FollowedCgroups::needs_apply`] asks for an apply. It
+//! also does so if the state is not as an apply leaves it.
 
 use std::{
     collections::HashMap,
@@ -76,7 +76,7 @@ impl CgroupHolders {
 pub struct NewCgroup {
     /// The app.
     pub app: String,
-    /// The table gives it by a path, not by a pattern.
+    /// Whether the table gives it by a path, not by a pattern.
     pub named: bool,
     /// The cgroup, below the mount.
     pub below: PathBuf,
@@ -88,7 +88,7 @@ pub struct NewCgroup {
 enum Decision {
     Attach(AttachedApp),
     /// The cgroup is translated already, or belongs to another app for good. If an app has links on it: that
-    /// app, and whether by hand.
+    /// app, and whether `vipnat attach` attached it.
     Ignore(Option<(String, bool)>),
     NeedsApply,
 }
@@ -193,7 +193,7 @@ impl Following<'_> {
                 let (app, cgroup) = (name.clone(), below.clone());
                 changes.changes.push(Change::Attach { app, cgroup, id: *id });
             }
-            // A container that ends while it is attached is no failure, and leaves nothing.
+            // The container ended while vipnat attached the app: no failure. Remove the leftovers.
             Err(_) if others.tree().id(below)? != Some(*id) => {
                 let app = links::read_one(dir, app.app_id, name, *id)?.unwrap_or(app);
                 links::release(switch, &app, *id)?;
@@ -204,7 +204,7 @@ impl Following<'_> {
         Ok(())
     }
 
-    /// Decides as [`Diff`](super::diff::Diff) does, for one cgroup. The map `scope` says which app has it.
+    /// Decides as [`Diff`](super::diff::Diff) does, for one cgroup. The map `scope` shows which app has it.
     fn decide(&self, new: &NewCgroup) -> Result<Decision> {
         let Self { dir, switch, others, holders, changes: _ } = self;
         let NewCgroup { app: name, named, below, id } = new;
@@ -238,7 +238,7 @@ impl Following<'_> {
         if is_inside_attached(tree, switch, *app_id, below)? {
             return Ok(Decision::Ignore(None));
         }
-        // The app may be attached to a cgroup inside this one, and must not be to both.
+        // The app may be attached to a cgroup inside this one. It must not be attached to both.
         let path = tree.mount().join(below);
         let has_inner = std::fs::metadata(&path).map_or(0, |cgroup| cgroup.nlink()) > 2;
         Ok(if has_inner && app.has_any_by_hand()? {

@@ -1,8 +1,8 @@
-//! Makes the kernel do what a table says, and reads back what it does.
+//! Makes the kernel match a table, and reads the state back.
 //!
 //! `session` is the facade. A change goes through `resolve` (the table's cgroups), `upgrade` (state of
-//! another build), `observe` and `recover` (the state now), `prepare` with `diff` (the change as a value)
-//! and `execute`. `preview` is the same without executing.
+//! another build), `observe` and `recover` (the present state), `prepare` with `diff` (the change as a value)
+//! and `execute`. `preview` does the same without executing.
 
 mod app_cgroups;
 mod app_ids;

@@ -20,7 +20,7 @@ use crate::{
 
 /// The state that a change starts from.
 ///
-/// Maps, links and names are copies. Facts about single cgroups are read when they are needed: there may
+/// Maps, links and names are copies. Facts about single cgroups are read only when they are needed: there may
 /// be thousands of cgroups, and a small change needs few.
 pub(crate) struct Observed<'a> {
     /// The content of the maps.
@@ -31,7 +31,7 @@ pub(crate) struct Observed<'a> {
     pub(crate) names: &'a NameIndex,
     /// The highest app id that was ever given.
     pub(crate) last_app: u32,
-    /// Which app each cgroup is switched to; `None` if no map says so yet.
+    /// The app to which each cgroup is switched; `None` if there is no such map yet.
     pub(crate) switch: Option<&'a Switch>,
     /// The cgroups, and the programs of others on them.
     pub(crate) others: &'a Others<'a>,
@@ -61,7 +61,7 @@ pub(crate) fn current(context: &Context) -> Result<Desired> {
     desired_of_kernel(&copied.snapshot()?, &apps, &paths, names)
 }
 
-/// The table that maps with this content, and these apps, amount to.
+/// The table that these apps and this content of the maps amount to.
 pub(crate) fn desired_of_kernel(
     snapshot: &Snapshot,
     states: &[AppState],

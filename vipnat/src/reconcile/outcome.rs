@@ -33,16 +33,16 @@ pub enum Attached {
 /// The result of [`Session::apply`](super::Session::apply).
 #[derive(Debug, Default)]
 pub struct Applied {
-    /// The changes, in the order in which a person reads them.
+    /// The changes, in the order for printing.
     pub changes: Vec<Change>,
     /// Connections that were ended because their backend left the table.
     pub ended: Vec<Connections>,
-    /// Connections that will be ended, and when.
+    /// Connections that vipnat will end, and the time of each.
     pub draining: Vec<(Connections, SystemTime)>,
     /// Warnings for the operator.
     pub warnings: Vec<String>,
-    /// Why apps could not be attached. These apps keep what they had, and so do the apps that had the
-    /// cgroups they were to get.
+    /// The reasons why apps could not be attached. These apps keep their old state. So do the apps whose
+    /// cgroups they should have got.
     pub failed: Vec<Error>,
 }
 
@@ -51,12 +51,13 @@ pub struct Applied {
 pub struct Flushed {
     /// Whether there was anything to remove.
     pub found: bool,
-    /// What could not be removed from /run/vipnat. The pinned state is removed all the same.
+    /// Warnings about files in /run/vipnat that could not be removed. The pinned state is removed all the
+    /// same.
     pub warnings: Vec<String>,
 }
 
 impl Flushed {
-    /// Adds that something could not be done in /run/vipnat.
+    /// Adds a warning about a failure in /run/vipnat.
     pub(crate) fn warn(&mut self, what: &str, error: &io::Error) {
         self.warnings.push(format!("cannot {what} in {}: {error}", run_dir::DIRECTORY));
     }
@@ -67,7 +68,7 @@ impl Flushed {
 pub struct Connections {
     /// The backend, and the VIP and app that led to it.
     pub removed: RemovedBackend,
-    /// How many there are.
+    /// The number of connections.
     pub count: usize,
 }
 
@@ -87,7 +88,7 @@ pub struct Drained {
 pub struct FollowedCgroups {
     /// The changes.
     pub changes: Vec<Change>,
-    /// Why apps could not be attached.
+    /// The reasons why apps could not be attached.
     pub failed: Vec<Error>,
     /// At least one case was not simple: apply the table.
     pub needs_apply: bool,

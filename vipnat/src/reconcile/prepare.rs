@@ -1,38 +1,39 @@
-//! Works out a change before anything is written. `apply` executes the result, `--dry-run` prints it.
+//! Prepares a change before anything is written. `apply` executes it, `--dry-run` prints it.
 
 use vipnat_core::model::{Capacity, Desired};
 
 use super::{diff::Diff, observe::Observed, recover::reclaim_copy};
 use crate::kernel::error::{Error, Result};
 
-/// A change that is worked out and not made yet.
+/// A change that is prepared and not made yet.
 pub(crate) struct Prepared {
     /// Whether the maps have room for it.
     pub(crate) room: Room,
-    /// The change itself. Its slots are free in maps that have the room.
+    /// The change itself. Its slots are free once the maps have the room.
     pub(crate) diff: Diff,
 }
 
-/// What has to happen to the maps before a change fits into them.
+/// The preparation that maps need before a change fits into them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Room {
-    /// Nothing: the change fits.
+    /// None: the change fits.
     Enough,
-    /// The slots that are retired have to be freed.
+    /// vipnat must free the retired slots.
     AfterReclaim,
-    /// Larger maps have to take the place of these.
+    /// vipnat must replace the maps by larger ones.
     AfterGrowth(Capacity),
 }
 
-/// Works out the change that makes the kernel do what is desired. Reads what was observed, and writes nothing.
+/// Prepares the change that makes the kernel match the desired state. Reads the observed state, writes
+/// nothing.
 ///
-/// If there is no room, the change is worked out for the maps as they will be: with all retired slots free,
-/// or larger. Only a change with [`Room::Enough`] can be executed. In the other cases `apply` makes the room
-/// and then prepares again, because free slots may then be elsewhere.
+/// If there is no room, the change is prepared for the maps as they will be: with all retired slots free, or
+/// larger. Only a change with [`Room::Enough`] can be executed. In the other cases `apply` makes the room and
+/// prepares again, because free slots may then be elsewhere.
 ///
 /// # Errors
 ///
-/// [`Error::Full`] if even the largest maps are too small; cgroups that can't be looked at.
+/// [`Error::Full`] if even the largest maps are too small; cgroups that are not in view.
 pub(crate) fn prepare(desired: &Desired, observed: &Observed<'_>) -> Result<Prepared> {
     match prepare_in_place(desired, observed) {
         Err(Error::Full(_)) => {}
@@ -56,12 +57,12 @@ pub(crate) fn prepare(desired: &Desired, observed: &Observed<'_>) -> Result<Prep
 ///
 /// # Errors
 ///
-/// [`Error::Full`] if they have not; cgroups that can't be looked at.
+/// [`Error::Full`] if they do not have the room; cgroups that are not in view.
 pub(crate) fn prepare_in_place(desired: &Desired, observed: &Observed<'_>) -> Result<Prepared> {
     Ok(Prepared { room: Room::Enough, diff: Diff::new(desired, observed)? })
 }
 
-/// The capacity of maps into which a change fits that does not fit into those observed.
+/// The capacity that maps need for a change that does not fit into the observed ones.
 fn larger(desired: &Desired, observed: &Observed<'_>) -> Result<Capacity> {
     let now = &observed.snapshot;
     let mut enough = now.clone();

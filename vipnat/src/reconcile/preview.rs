@@ -1,4 +1,4 @@
-//! The dry run of an apply: prepares the same change, and tells it instead of executing it.
+//! The dry run of an apply: prepares the same change, and returns it without executing it.
 
 use std::collections::BTreeSet;
 
@@ -70,7 +70,7 @@ pub(crate) fn dry_run(context: &Context, table: &Table, missing: MissingCgroup) 
     Preview { upgrade: upgrade(&condition), repair }.of(prepared, &observed)
 }
 
-/// Looks at what is pinned, and reads the apps of state that this build would migrate.
+/// Compares the pinned state with this build. Reads the apps of state that this build would migrate.
 fn look(context: &Context) -> Result<(Condition, Vec<AttachedApp>)> {
     let Some(dir) = StateDir::open(&context.dir)? else {
         return Ok((Condition::Absent, Vec::new()));
@@ -83,16 +83,16 @@ fn look(context: &Context) -> Result<(Condition, Vec<AttachedApp>)> {
     Ok((condition, attached))
 }
 
-/// What an apply would do around the prepared change.
+/// The effects of an apply besides the prepared change.
 struct Preview {
-    /// It would take over what another build left.
+    /// It would take over the state of another build.
     upgrade: Option<Change>,
-    /// It would repair something, which is told if there is nothing else to tell.
+    /// It would repair something. The list shows this only if it is otherwise empty.
     repair: bool,
 }
 
 impl Preview {
-    /// Tells what an apply would do that makes new maps.
+    /// Lists the changes of an apply that makes new maps.
     fn of_new_maps(
         self,
         desired: &Desired,
@@ -105,7 +105,7 @@ impl Preview {
         self.of(prepare(desired, &observed)?, &observed)
     }
 
-    /// Tells what an apply would do, and which apps it could not attach.
+    /// Lists the changes of an apply, and the apps that it could not attach.
     fn of(self, prepared: Prepared, observed: &Observed<'_>) -> Result<Applied> {
         let Self { upgrade, repair } = self;
         let Prepared { room, diff } = prepared;

@@ -1,4 +1,4 @@
-//! Reads the maps back, and repairs what an interrupted command left in them.
+//! Reads the maps back, and repairs the leftovers of an interrupted command.
 
 use std::convert::Infallible;
 
@@ -9,15 +9,14 @@ use vipnat_core::{
 
 use crate::kernel::{error::Result, maps::Maps};
 
-/// The share of the slots, one in so many, that may stay retired. Freeing them takes a grace period, which
-/// small changes do without.
+/// One in this many slots may stay retired. Freeing slots takes a grace period, and small changes avoid that.
 const RETIRED_SHARE: usize = 16;
 
 /// Reads the maps back, and retires slots that an interrupted command abandoned. Returns whether there
 /// were any.
 ///
-/// `all` reads entries and slots. Without it, entries are concluded from the slots, which is faster and
-/// only right if no change was interrupted.
+/// `all`: read entries and slots. Otherwise the slots alone show the entries. That is faster, but only right
+/// if no change was interrupted.
 pub(crate) fn read_and_recover(maps: &Maps, all: bool) -> Result<(Snapshot, bool)> {
     let mut now = if all { maps.snapshot()? } else { maps.snapshot_of_slots()? };
     let tidy = Plan::tidy(&now);
@@ -28,8 +27,8 @@ pub(crate) fn read_and_recover(maps: &Maps, all: bool) -> Result<(Snapshot, bool
     Ok((now, tidy != Plan::default()))
 }
 
-/// Empties retired slots after a grace period, when no program can still be reading them, and frees slots
-/// that were emptied before. Returns whether there were any.
+/// Waits for a grace period, after which no program can still read the retired slots, and empties them. Frees
+/// slots that an earlier call emptied. Returns whether there were any.
 pub(crate) fn reclaim(maps: &Maps, now: &mut Snapshot) -> Result<bool> {
     let reclaim = Reclaim::new(now);
     execute_on(maps, now, &reclaim.steps())?;

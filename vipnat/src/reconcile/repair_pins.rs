@@ -1,8 +1,8 @@
 //! Repairs pins that another program removed or replaced, before anything is read through them.
 //!
-//! The map `scope` can't be made anew: attached cgroups keep the storage of the map that their links were
-//! made with. The programs use that map, so it is found again through them. Any other pin that is not what
-//! the programs use is removed. A missing pin is made anew as for another layout.
+//! vipnat can't make the map `scope` anew: attached cgroups keep the storage of the map with which their
+//! links were made. The programs use that map, so vipnat finds it through them. It removes any other pin of
+//! an object that the programs do not use. It makes a missing pin anew, as for another layout.
 
 use std::{collections::HashSet, fs, io};
 

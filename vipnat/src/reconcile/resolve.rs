@@ -22,12 +22,12 @@ pub enum MissingCgroup {
     Wait,
 }
 
-/// The apps of a table with their cgroups, and what differs from the table: apps of whose cgroups a part
-/// is not in view, and cgroups that several apps claim, which none of them gets.
+/// The apps of a table with their cgroups, and the errors. An error is an app that may have cgroups out of
+/// view, or a cgroup that several apps claim, which none of them gets.
 ///
 /// # Errors
 ///
-/// With [`MissingCgroup::Error`], the first such difference is an error, and so is a missing cgroup.
+/// With [`MissingCgroup::Error`], it returns the first of these errors, also for a missing cgroup.
 pub(crate) fn resolve(
     context: &Context,
     table: &Table,

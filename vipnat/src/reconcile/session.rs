@@ -1,9 +1,9 @@
-//! The facade of this layer: one method for each thing a command can do with the state.
+//! The facade of this layer: one method for each action of a command on the state.
 //!
 //! The pinned maps and links *are* the state. vipnat keeps nothing else, and no process has to stay.
 //! [`Session::apply`] reads the state back (`observe`, `recover`), finds the cgroups of the table
-//! (`resolve`), works out the change (`prepare`) and makes it (`execute`). In each moment, a connect goes
-//! where the old table or the new one says. State of another build is taken over first (`upgrade`).
+//! (`resolve`), prepares the change (`prepare`) and executes it (`execute`). At each moment, a connect
+//! follows the old table or the new one. vipnat first takes over the state of another build (`upgrade`).
 
 use std::{
     collections::HashMap,
@@ -46,8 +46,8 @@ impl Session {
         Self { context: Context::new(dir) }
     }
 
-    /// With `yes`, apps are attached also where that switches off programs that their cgroups inherit:
-    /// those attached to a cgroup above with `BPF_F_ALLOW_OVERRIDE`.
+    /// With `yes`, vipnat attaches apps even if that switches off programs that their cgroups inherit. Those
+    /// are attached to a cgroup above with `BPF_F_ALLOW_OVERRIDE`.
     pub fn override_inherited(self, yes: bool) -> Self {
         Self { context: self.context.override_inherited(yes) }
     }
@@ -62,8 +62,8 @@ impl Session {
     /// Makes the kernel match the table. Translation continues when the process ends.
     ///
     /// VIPs that do not change keep their place in the round robin, and so do VIPs that get other backends.
-    /// If this fails half-way, each VIP does what the old table or the new one says, and the next call does
-    /// the rest. State of another build of vipnat is taken over; translation continues meanwhile.
+    /// If this fails half-way, each VIP follows the old table or the new one, and the next call does the
+    /// rest. It takes over the state of another build of vipnat; translation continues meanwhile.
     ///
     /// # Errors
     ///
@@ -75,7 +75,7 @@ impl Session {
     }
 
     /// Does the same, but ends no connection before `time` has passed. Until then, [`Session::restore`]
-    /// leaves no trace. [`Session::end_trial`] ends these connections at once.
+    /// undoes the whole change. [`Session::end_trial`] ends these connections at once.
     ///
     /// # Errors
     ///
@@ -84,11 +84,12 @@ impl Session {
         apply::apply_on_trial(&self.context, table, time)
     }
 
-    /// Tells what [`Session::apply`] would change, and which apps it could not attach. Changes nothing.
+    /// Returns the changes that [`Session::apply`] would make, and the apps that it could not attach. Changes
+    /// nothing.
     ///
     /// # Errors
     ///
-    /// What `apply` would refuse before it changes anything, except missing privileges.
+    /// The errors that `apply` returns before it changes anything, except missing privileges.
     pub fn dry_run(&self, table: &Table, absent: MissingCgroup) -> Result<Applied> {
         preview::dry_run(&self.context, table, absent)
     }
@@ -103,8 +104,8 @@ impl Session {
         observe::current(&self.context)
     }
 
-    /// Makes the kernel follow `before` again, if it still follows `meanwhile`; if that is `None`,
-    /// whatever it follows now.
+    /// Makes the kernel follow `before` again, if it still follows `meanwhile`. If that is `None`, it does
+    /// so in any case.
     ///
     /// # Errors
     ///
@@ -135,9 +136,9 @@ impl Session {
         flush::flush_app(&self.context, name)
     }
 
-    /// Attaches an app to one more cgroup, given as a whole path, until the cgroup or the app is gone. The
-    /// cgroup may be another app's: if a table gave it by a pattern, for good; if by a path, until the next
-    /// apply. Also returns a warning for the operator, if any.
+    /// Attaches an app to one more cgroup, given as a whole path, until the cgroup or the app is gone. It
+    /// may take the cgroup from another app. If a table gave it by a pattern, that is for good; if by a
+    /// path, until the next apply. Also returns a warning for the operator, if any.
     ///
     /// # Errors
     ///
@@ -157,8 +158,8 @@ impl Session {
         app_cgroups::cgroups_of(&self.context, name)
     }
 
-    /// The app whose VIPs a process in this cgroup has, given as a whole path. That is the app of the cgroup
-    /// itself, or of the nearest cgroup above it in which an app is translated.
+    /// The app whose VIPs a process in this cgroup has. The path is a whole path. That is the app of the
+    /// cgroup itself, or of the nearest cgroup above it in which an app is translated.
     ///
     /// # Errors
     ///
@@ -186,7 +187,7 @@ impl Session {
         disconnect::end_drained(&self.context)
     }
 
-    /// Does the same, and also ends what [`Session::apply_on_trial`] spared until now.
+    /// Does the same. Also ends the connections that [`Session::apply_on_trial`] spared until now.
     ///
     /// # Errors
     ///
@@ -195,7 +196,7 @@ impl Session {
         disconnect::end_trial(&self.context)
     }
 
-    /// Which app has links on which cgroup.
+    /// The app that has links on each cgroup.
     ///
     /// # Errors
     ///
@@ -233,7 +234,7 @@ impl Session {
         Ok(self.context.tree()?.names(below)?)
     }
 
-    /// Where cgroups are, by id, below the mount. Leaves out cgroups that are gone or not in view.
+    /// The paths of cgroups below the mount, by id. Leaves out cgroups that are gone or not in view.
     ///
     /// # Errors
     ///
@@ -247,7 +248,7 @@ impl Session {
         Ok(cgroups.iter().filter_map(place).collect())
     }
 
-    /// Where cgroup v2 is mounted.
+    /// The mount point of cgroup v2.
     ///
     /// # Errors
     ///

@@ -12,11 +12,11 @@ use crate::{
     state::links::{self, AttachedApp, PinnedApp},
 };
 
-/// How often a reader starts over if the state changes meanwhile. In its last try it keeps the lock
-/// until all links are read.
+/// The number of times a reader tries to copy the state if it changes meanwhile. In its last try it keeps
+/// the lock until it has read all links.
 const TRIES: usize = 3;
 
-/// How many apps a reader checks again each time it takes the lock.
+/// The number of apps that a reader checks again each time it takes the lock.
 const AT_ONCE: usize = 32;
 
 /// The state at one moment.
@@ -38,7 +38,7 @@ pub(crate) struct AppState {
 }
 
 impl AppState {
-    /// Asks the map `scope` where the app is switched on.
+    /// Finds in the map `scope` where the app is switched on.
     pub(crate) fn new(app: AttachedApp, maps: &Maps) -> Result<Self> {
         Ok(Self { active: app.active(maps.cgroups())?, app })
     }
@@ -47,8 +47,8 @@ impl AppState {
 /// Reads the apps, and the part of the maps that `copy` copies; `None` if nothing is applied.
 ///
 /// An app may change while its links are read. If the links of a cgroup are there and switched on, the app
-/// was certainly translated in it. If they are not, that may be a change half-way. The reader believes it
-/// only if a second look, with the lock, finds the same.
+/// was certainly translated in it. If they are not, the reader may have seen a change half-way. So it looks
+/// again with the lock, and accepts the result only if it finds the same.
 pub(crate) fn copy_state<T>(
     context: &Context,
     copy: impl Fn(&Maps) -> Result<T>,

@@ -37,7 +37,7 @@ pub(crate) fn list(context: &Context) -> Result<Listing> {
 }
 
 /// All apps of a state directory. There may be very many VIPs, so [`Listing::vips`] makes each one from a
-/// copy of the maps when it is asked for.
+/// copy of the maps when the caller asks for it.
 #[derive(Debug)]
 pub struct Listing {
     /// The apps, by name.
@@ -59,7 +59,7 @@ pub struct ListedApp {
     pub name: String,
     /// Its app id in the maps.
     pub app_id: AppId,
-    /// The cgroups it has links on.
+    /// The cgroups on which it has links.
     pub cgroups: Vec<ListedCgroup>,
 }
 
@@ -87,13 +87,13 @@ pub struct ListedVip {
     pub port: u16,
     /// The only protocol translated, or number 0 for all.
     pub protocol: Protocol,
-    /// Connections sent to a backend since the VIP was added: how often its cursor moved.
+    /// The number of connections sent to a backend since the VIP was added: the turns of its cursor.
     pub connections: u64,
     /// The backends in the order of their first turns, with their turns in a round.
     pub backends: Vec<(Backend, usize)>,
-    /// How the next backend is selected.
+    /// How the hooks select the next backend.
     pub select: Select,
-    /// How UDP flows are treated whose backend leaves the table.
+    /// The treatment of UDP flows whose backend leaves the table.
     pub udp_pinning: UdpPinning,
 }
 
@@ -106,7 +106,7 @@ struct Source {
 }
 
 impl Source {
-    /// Copies it. Does no more, since the state is locked meanwhile.
+    /// Copies the maps and names, and does no more, since the state is locked meanwhile.
     fn copy(maps: &Maps, state: &Path) -> Result<Self> {
         Ok(Self {
             maps: maps.copy()?,
@@ -118,7 +118,7 @@ impl Source {
 }
 
 impl Listing {
-    /// The listing of a state directory in which nothing is applied.
+    /// The listing of a state directory without applied state.
     fn empty() -> Self {
         let nothing = Capacity { vips: 0, backends: 0, cursors: 0 };
         Self {

@@ -12,7 +12,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 /// The directory of these files.
 pub(crate) const DIRECTORY: &str = "/run/vipnat";
 
-/// Makes the directory. Only root may read it, as the maps: it names apps and their services.
+/// Makes the directory. Only root may read it, like the maps: it names apps and their services.
 pub(crate) fn directory() -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(DIRECTORY)
 }
@@ -48,13 +48,13 @@ pub(crate) fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
     fs::rename(new, file)
 }
 
-/// Removes a file, if it exists, and what an interrupted [`replace`] left.
+/// Removes a file, if it exists, and the leftovers of an interrupted [`replace`].
 pub(crate) fn remove(file: &Path) -> io::Result<()> {
     tidy(file)?;
     remove_file(file)
 }
 
-/// Removes what an interrupted [`replace`] left.
+/// Removes the leftovers of an interrupted [`replace`].
 pub(crate) fn tidy(file: &Path) -> io::Result<()> {
     remove_file(&new_file(file))
 }

@@ -29,7 +29,8 @@ pub(crate) struct RunLock {
 /// The extension of the file.
 pub(crate) const FILE: &str = "run";
 
-/// How long [`RunLock::claim`] waits: [`RunLock::holder`] of another process locks the file for a moment.
+/// The time for which [`RunLock::claim`] waits: [`RunLock::holder`] of another process locks the file for a
+/// moment.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 impl RunLock {

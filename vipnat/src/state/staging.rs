@@ -49,7 +49,7 @@ pub(crate) fn condition(dir: &StateDir) -> Result<Condition> {
 /// come last: if they are there, everything is.
 pub(crate) fn install(dir: &StateDir, capacity: Capacity) -> Result<()> {
     let path = dir.path();
-    // Remove what a crash in the middle of the following left. Links without these maps are useless.
+    // Remove the leftovers of a crash in the middle of the steps below. Links without these maps are useless.
     for name in [PROGRAMS, APPS] {
         dir.remove(name)?;
     }

@@ -102,7 +102,7 @@ impl StateDir {
     pub(crate) fn create(path: &Path) -> Result<Self> {
         loop {
             if let Some(dir) = Self::open(path)? {
-                // Another program may have made it. No other user needs access.
+                // Another program may have made the directory. No other user needs access.
                 let alone = Permissions::from_mode(0o700);
                 let metadata = fs::metadata(path).attempt(|| format!("read {}", path.display()))?;
                 if metadata.mode() & 0o077 != 0 {
@@ -116,7 +116,7 @@ impl StateDir {
                 if parent != Path::new(BPFFS) {
                     return Err(StateDirError::NotBpffs(path.to_owned()).into());
                 }
-                // As systemd does. Without a mode, every user could write to it, as to /tmp.
+                // systemd does the same. Without a mode, every user could write to it, as to /tmp.
                 let (bpf, mode) = (Some("bpf"), Some("mode=0700"));
                 nix::mount::mount(bpf, BPFFS, bpf, MsFlags::empty(), mode)
                     .attempt(|| format!("mount bpffs at {BPFFS} (this needs CAP_SYS_ADMIN)"))?;

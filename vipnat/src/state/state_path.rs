@@ -1,4 +1,4 @@
-//! Gives each state directory one path, whichever path the user wrote.
+//! Gives each state directory one path, no matter which path the user wrote.
 //!
 //! The files of a state directory in `/run/vipnat` are named after its path. Symbolic links, `..` and bind
 //! mounts give one directory several paths. This file maps all of them to the same one.

@@ -1,4 +1,4 @@
-//! Who leaves, as a table, and whose connections that ends.
+//! Tests which backends leave after a change of the table, and the policy for their connections.
 
 use std::path::Path;
 
@@ -32,7 +32,7 @@ fn change(app: &str, old: &Table, new: &Table) -> Change {
     Change::Vip { app: app.to_owned(), relationship: Some("db".to_owned()), vip: VIP, old, new }
 }
 
-/// The last numbers of the backends that leave `shop`, and what becomes of their connections.
+/// The last numbers and ports of the backends that leave `shop`, and the policy for their connections.
 fn leave(old: &Table, new: &Table, heirs: &[(&str, &str)]) -> Vec<(u8, u16, OnBackendRemoved)> {
     let heirs = heirs.iter().copied().collect();
     let desired = Desired::without_cgroups(new);

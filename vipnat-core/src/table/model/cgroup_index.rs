@@ -257,7 +257,7 @@ mod tests {
         assert!(CgroupIndex::default().root().is_nowhere());
     }
 
-    /// A literal beginning or end leaves out what is in brackets.
+    /// The literal beginning or end of a pattern does not include brackets.
     #[test]
     fn brackets_and_wildcards_at_either_end() {
         let apps =

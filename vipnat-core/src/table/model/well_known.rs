@@ -89,7 +89,7 @@ mod tests {
     fn what_oracles_images_let_through_to_is_known_but_for_volumes_that_are_attached() {
         let of = |[c, d]: [u8; 2]| well_known(Ipv4Addr::new(169, 254, c, d)).is_some();
         assert!([[0, 2], [0, 3], [0, 4], [169, 254]].into_iter().all(of));
-        // Few machines use these three, and tables do; docs/table.md says so.
+        // Few machines use these three addresses, and tables do use them; docs/table.md explains it.
         assert!(![[1, 1], [1, 2], [2, 2]].into_iter().any(of));
     }
 

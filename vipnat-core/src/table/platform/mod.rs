@@ -1,4 +1,4 @@
-//! `PLATFORM_RELATIONSHIPS`, the variable that applications read their endpoints from: both ways.
+//! Writes and imports `PLATFORM_RELATIONSHIPS`, the variable from which applications read their endpoints.
 
 mod read;
 mod reader;

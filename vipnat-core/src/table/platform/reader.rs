@@ -72,7 +72,7 @@ impl Reader {
 
     pub(super) fn relationships(&mut self, all: Map<String, Value>) {
         let names: BTreeSet<_> = all.keys().cloned().collect();
-        // In the order of names, as the table has them.
+        // In the order of names, like the table.
         let all: BTreeMap<_, _> = all.into_iter().collect();
         for (name, endpoints) in all {
             let path = KeyPath::keys(&[&name]);
@@ -93,7 +93,7 @@ impl Reader {
         }
     }
 
-    /// What was read.
+    /// The services and relationships, and the notes about them.
     pub(super) fn finish(
         self,
     ) -> (BTreeMap<String, Service>, ByName<Relationship>, Vec<String>, Problems) {
@@ -112,7 +112,7 @@ impl Reader {
     /// The endpoints of a relationship.
     fn endpoints(&mut self, name: &str, path: &KeyPath, endpoints: Value) -> Vec<Found> {
         let (list, is_list) = match endpoints {
-            // Some tools write a list of one element so.
+            // Some tools write an object instead of a list of one element.
             Value::Object(_) => (vec![endpoints], false),
             Value::Array(list) if !list.is_empty() => (list, true),
             Value::Null | Value::Array(_) => (vec![Value::Null], false),
@@ -236,7 +236,7 @@ impl Reader {
     fn backends(&mut self, name: &str, path: &KeyPath, instances: Value) -> Vec<Backend> {
         let instances = match instances {
             Value::Array(list) => list,
-            // Some tools write a list of one element so.
+            // Some tools write a string instead of a list of one element.
             one => vec![one],
         };
         let mut seen = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! Writes `PLATFORM_RELATIONSHIPS`, the variable that applications read their endpoints from.
+//! Writes `PLATFORM_RELATIONSHIPS`, the variable from which applications read their endpoints.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value, json};

@@ -1,4 +1,4 @@
-//! What is written reads as it was.
+//! Reading a written table gives the same table.
 
 use std::{collections::BTreeMap, net::Ipv4Addr, num::NonZeroU16};
 
@@ -40,7 +40,7 @@ fn service() -> impl Strategy<Value = Service> {
     )
 }
 
-/// What an application can be given and TOML has.
+/// Values of an endpoint that TOML can express.
 fn endpoint() -> impl Strategy<Value = Map<String, Value>> {
     let leaf = prop_oneof![
         any::<bool>().prop_map(Value::from),
@@ -63,7 +63,7 @@ fn endpoint() -> impl Strategy<Value = Map<String, Value>> {
     })
 }
 
-/// How one is called, where it is, and what else it has; `instance_ips` last.
+/// Relationships: name, VIP, port, protocol, endpoint, and `instance_ips`.
 type Relations =
     Vec<(String, Option<[u8; 2]>, Option<NonZeroU16>, Option<Protocol>, Map<String, Value>, bool)>;
 
@@ -71,7 +71,7 @@ fn relationships() -> impl Strategy<Value = Relations> {
     let protocol = option::of(prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)]);
     // 169.254.10.0/24 has addresses that a check refuses.
     let vip = option::of((1..=9u8, any::<u8>()).prop_map(|(a, b)| [a, b]));
-    // So that some have one name.
+    // Some relationships get the same name.
     let name = prop_oneof![name(), Just("db".to_owned())];
     vec((name, vip, option::of(any::<NonZeroU16>()), protocol, endpoint(), any::<bool>()), 0..5)
 }
@@ -83,7 +83,7 @@ prop_compose! {
     ) -> Table {
         let names: Vec<String> = services.keys().cloned().collect();
         let apps = apps.into_iter().enumerate().map(|(i, (name, (cgroup, relations)))| {
-            // A name with brackets may be no pattern.
+            // A name with brackets may not be a valid pattern.
             let cgroup = Cgroups::parse(format!("{i}{cgroup}/x").as_ref()).ok();
             let mut all: BTreeMap<_, Vec<Relationship>> = BTreeMap::new();
             for (n, (name, vip, port, protocol, endpoint, instance_ips)) in
@@ -91,7 +91,7 @@ prop_compose! {
             {
                 let vip = vip.map_or(vip_of(&name), |[a, b]| Ipv4Addr::new(169, 254, a, b));
                 let service: std::sync::Arc<str> = names[n % names.len()].as_str().into();
-                // The same VIP must mean the same.
+                // Relationships with the same VIP must have the same service, port and protocol.
                 let mut others = all.values().flatten().filter(|other| other.vip == vip);
                 let (service, port, protocol) = others.next().map_or(
                     (service, port, protocol),
@@ -170,7 +170,7 @@ fn what_toml_does_not_have_is_named_and_json_has_it() {
             "relationships": {{"db": {{"service": "s", "endpoint": {{"x": [1, {value}]}}}}}}}}}}}}"#
         )
     };
-    // Endpoints hold passwords, so a value is described and not repeated.
+    // Endpoints hold passwords, so the error describes the value and does not repeat it.
     let large = "a number beyond 63 bits";
     let fine = "a number with more digits than floating point has";
     for (value, shown) in [

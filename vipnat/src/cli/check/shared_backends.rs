@@ -15,9 +15,9 @@ use std::{
 use vipnat_common::Protocol;
 use vipnat_core::table::{App, Relationship, Table};
 
-/// How many remarks are printed.
+/// The largest number of remarks to print.
 const REMARKS: usize = 5;
-/// How many names or addresses each remark has.
+/// The largest number of names or addresses in each remark.
 const NAMES: usize = 3;
 
 /// One line for each group of such relationships; none if no app has any.

@@ -23,7 +23,7 @@ pub(crate) struct Args {
     skip_unsupported: bool,
 }
 
-/// How many rules and remarks are printed; a user cannot mend more at once.
+/// The largest number of rules and remarks to print; a user cannot mend more at once.
 const SHOWN: usize = 20;
 
 pub(crate) fn run(args: &Args) -> Result<()> {

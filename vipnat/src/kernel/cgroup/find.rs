@@ -15,7 +15,7 @@ use super::{tree::Tree, unseen::Unseen};
 pub(crate) struct Found {
     /// The path of each below the mount, by id.
     pub(crate) cgroups: BTreeMap<u64, PathBuf>,
-    /// Why there may be more.
+    /// The reasons why there may be more.
     pub(crate) unseen: Vec<Unseen>,
 }
 

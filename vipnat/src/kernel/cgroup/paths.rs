@@ -20,7 +20,7 @@ pub(crate) struct Paths {
 #[derive(Debug, Default)]
 struct Walked {
     below: HashMap<u64, PathBuf>,
-    /// Why there may be more.
+    /// The reasons why there may be more.
     unseen: Vec<Unseen>,
 }
 
@@ -66,9 +66,9 @@ impl Paths {
         self.walked.get()?.unseen.first()
     }
 
-    /// Where a cgroup is. The kernel never moves cgroups, so a cgroup that is nowhere in the whole hierarchy
-    /// is gone. Its links prove nothing: they name it for a moment after it was removed. They name none if a
-    /// process detached them, although the cgroup exists.
+    /// The place of a cgroup. The kernel never moves cgroups, so a cgroup that is nowhere in the whole
+    /// hierarchy is gone. Its links prove nothing: they name it for a moment after it was removed. If a
+    /// process detached them, they name none, although the cgroup exists.
     pub(crate) fn place(&self, id: u64) -> Place {
         match self.tree.as_ref().map(|tree| tree.find_by_id(id)) {
             Some(FoundById::At(path)) => return Place::At(path),

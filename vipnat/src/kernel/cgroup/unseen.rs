@@ -1,4 +1,4 @@
-//! Why a part of the hierarchy is not in view.
+//! The reasons why a part of the hierarchy is not in view.
 
 use std::{fmt, io, path::Path};
 

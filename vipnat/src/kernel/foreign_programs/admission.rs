@@ -27,13 +27,13 @@ use crate::kernel::{
     hook_query::{self, OnHook},
 };
 
-/// How long an unlinked link may stay attached. A kernel worker detaches it.
+/// The time for which an unlinked link may stay attached. A kernel worker detaches it.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The links that the state directory has on a cgroup.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Held<'a> {
-    /// Where they are pinned.
+    /// The directory of their pins.
     pub(crate) dir: &'a Path,
     /// The id of the program that each hook runs, in the order of [`HOOKS`]; `None` if it is not attached.
     pub(crate) programs: [Option<u32>; HOOKS.len()],
@@ -51,7 +51,7 @@ pub(crate) struct Others<'a> {
     other_vipnats: OnceCell<HashMap<u64, u32>>,
     /// Whether an app was admitted although the kernel refused the query.
     blindly: Cell<bool>,
-    /// When the wait for unlinked links ends.
+    /// The end of the wait for unlinked links.
     deadline: Cell<Option<Instant>>,
 }
 

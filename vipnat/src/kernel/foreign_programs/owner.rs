@@ -21,7 +21,7 @@ use crate::kernel::{
 /// The owner of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// The vipnat of this state directory, of whichever build.
+    /// The vipnat of this state directory, of any build.
     Us,
     /// Another vipnat, by the id of its map `scope`.
     Vipnat(u32),

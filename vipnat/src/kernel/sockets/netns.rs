@@ -18,9 +18,9 @@ use crate::kernel::mountinfo;
 #[derive(Debug, Default)]
 pub(crate) struct Namespaces {
     open: HashMap<u32, Diag>,
-    /// Why this process cannot enter others.
+    /// The reasons why this process cannot enter others, by their numbers.
     closed: HashMap<u32, String>,
-    /// Why a thread that was asked first did not reveal its namespace.
+    /// The reason why a thread that was asked first did not reveal its namespace.
     hidden: Option<String>,
 }
 

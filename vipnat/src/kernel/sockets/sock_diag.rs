@@ -110,7 +110,7 @@ mod tests {
 
     fn cookie(socket: &UdpSocket) -> u64 {
         let (mut cookie, mut size) = (0u64, size_of::<u64>() as libc::socklen_t);
-        // SAFETY: the kernel writes that many bytes, and any make a number.
+        // SAFETY: the kernel writes this number of bytes, and any bytes are a valid number.
         let result = unsafe {
             libc::getsockopt(
                 socket.as_raw_fd(),

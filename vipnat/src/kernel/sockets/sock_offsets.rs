@@ -27,7 +27,7 @@ pub(crate) fn socket_offsets() -> io::Result<SocketOffsets> {
 
 /// A type description in the format of Documentation/bpf/btf.rst.
 struct Types<'a> {
-    /// The bytes of each type, by id: its header and what follows it. Id 0 is `void`.
+    /// The bytes of each type, by id: its header and the data after it. Id 0 is `void`.
     types: Vec<&'a [u8]>,
     strings: &'a [u8],
 }

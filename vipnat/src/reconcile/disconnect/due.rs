@@ -1,4 +1,4 @@
-//! The disconnects that are due, found by the records of sockets.
+//! The pending disconnects that are due, found by the records of sockets.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -11,15 +11,15 @@ use vipnat_core::model::Mappings;
 
 use crate::state::pending_disconnects::PendingDisconnect;
 
-/// Backends whose connections are to be ended. Each has a place: its index.
+/// Backends whose connections should end now. The place of each is its index.
 pub(crate) struct Due {
     pub(crate) drains: Vec<PendingDisconnect>,
-    /// The places of each app's VIP.
+    /// The places for each VIP of an app.
     places: HashMap<(AppId, Ipv4Addr), Vec<usize>>,
 }
 
 impl Due {
-    /// Indexes them.
+    /// Makes the index.
     pub(crate) fn new(drains: Vec<PendingDisconnect>) -> Self {
         let mut places: HashMap<_, Vec<_>> = HashMap::new();
         for (place, PendingDisconnect { removed, .. }) in drains.iter().enumerate() {
@@ -28,7 +28,7 @@ impl Due {
         Self { drains, places }
     }
 
-    /// The cgroups of those at some places.
+    /// The cgroups of the disconnects at some places.
     pub(crate) fn cgroups(&self, places: impl Iterator<Item = usize>) -> Vec<PathBuf> {
         let places: BTreeSet<_> = places.collect();
         let mut seen = BTreeSet::new();
@@ -37,7 +37,7 @@ impl Due {
     }
 }
 
-/// Which of them are still to be ended at one moment.
+/// The disconnects that are still due at one moment.
 pub(crate) struct StillDue {
     /// By place.
     pub(crate) is_due: Vec<bool>,
@@ -46,7 +46,8 @@ pub(crate) struct StillDue {
 }
 
 impl StillDue {
-    /// The place of the backend that a socket with this record was given, if it is still to be ended.
+    /// The place of the backend to which a socket with this record is connected, if its disconnect is still
+    /// due.
     pub(crate) fn place(&self, due: &Due, record: &ConnRecord) -> Option<usize> {
         let places = due.places.get(&(record.app_id(), record.vip.into()))?;
         places.iter().copied().find(|place| {

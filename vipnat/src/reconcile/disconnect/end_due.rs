@@ -1,4 +1,4 @@
-//! Ends the connections that are due, and removes from the file those that were ended.
+//! Ends the connections that are due, and removes their disconnects from the file.
 
 use std::time::Duration;
 
@@ -62,8 +62,8 @@ fn end_drained_after(
     Ok(drained)
 }
 
-/// Ends what is due, and removes from the file what was ended. Also returns the time until the next ones are
-/// due. `kept` tells whether they are in the file.
+/// Ends the connections that are due, and removes their disconnects from the file. Also returns the time
+/// until the next ones are due. `kept`: the disconnects are in the file.
 pub(crate) fn end(
     context: &Context,
     due: Vec<PendingDisconnect>,

@@ -1,4 +1,4 @@
-//! Finishes a change: finds out which connections are due, ends these, and counts those that drain.
+//! Finishes a change: finds the connections that are due, ends them, and counts those that drain.
 
 use std::time::SystemTime;
 
@@ -25,8 +25,8 @@ pub(crate) struct DueDisconnects {
     kept: bool,
 }
 
-/// Tells which connections are to be ended now: those of the change, and all others that are due. Called
-/// after the change, while the state is still locked. From now on the slots alone tell the table.
+/// Finds the disconnects that are due now: those of the change, and all earlier ones. Call it after the
+/// change, while the state is still locked. From now on the slots alone show the table.
 pub(crate) fn finish(
     context: &Context,
     scheduled: Scheduled,
@@ -44,7 +44,7 @@ pub(crate) fn finish(
     Ok(DueDisconnects { due: drains.due_or_failed(clock.seconds()), later, kept })
 }
 
-/// Ends the connections that are due, and counts those that drain. The state is not locked any more.
+/// Ends the connections that are due, and counts those that drain. The state is no longer locked.
 pub(crate) fn disconnect(context: &Context, due: DueDisconnects, applied: &mut Applied) {
     let DueDisconnects { due, later, kept } = due;
     if !due.is_empty() {
@@ -62,7 +62,7 @@ pub(crate) fn disconnect(context: &Context, due: DueDisconnects, applied: &mut A
     }
 }
 
-/// Counts connections that drain, and tells until when.
+/// Counts connections that drain, and returns when each ends.
 fn count(
     context: &Context,
     later: Vec<PendingDisconnect>,

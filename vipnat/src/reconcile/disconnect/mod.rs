@@ -1,9 +1,10 @@
 //! Ends connections to backends that are no longer in the table.
 //!
-//! `schedule` notes them in a file before the change is made, while the state is locked. `finish` tells after
-//! the change which of them are due. `end` ends these without the lock, in several `passes` over all
-//! sockets, and so keeps no other command waiting. It takes the lock for a moment in each pass, to see
-//! whether they are still to be ended, and at last to remove from the file those that were ended.
+//! `schedule` notes the disconnects in a file before the change, while the state is locked. After the
+//! change, `finish` finds out which of them are due. `end_due` ends these in several `passes` over all
+//! sockets. It does not hold the lock, and so keeps no other command waiting. In each pass it takes the lock
+//! for a moment, to check that they are still due. At last it takes the lock to remove the completed ones
+//! from the file.
 
 mod due;
 mod end_due;

@@ -1,4 +1,4 @@
-//! Searches all sockets for connections that are due, in several passes, and ends them.
+//! Searches all sockets for connections that are due, in several passes, and ends these connections.
 
 use std::{collections::HashMap, thread, time::Duration};
 
@@ -16,7 +16,8 @@ use crate::{
     state::pending_disconnects::{PendingDisconnect, PendingDisconnects},
 };
 
-/// The most passes. A socket that was inside `connect` when the table changed may show only in a later one.
+/// The largest number of passes. A socket that was inside `connect` during the change may show only in a
+/// later pass.
 const PASSES: usize = 5;
 /// The pause between two passes.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -32,8 +33,8 @@ pub(crate) fn end_in_passes(
     let mut pass = 0;
     loop {
         let connections = search.connections()?;
-        // The table is read after the sockets' records. If another command put a backend back meanwhile, all
-        // records that were read are of connections before that.
+        // Read the table after the sockets' records. If another command has put a backend back meanwhile,
+        // then all these records are of connections before that.
         let Some(current) = still_due(context, due, kept)? else {
             return Ok(());
         };
@@ -43,11 +44,11 @@ pub(crate) fn end_in_passes(
             .collect();
         let cgroups = || due.cgroups(found.iter().map(|(place, _)| *place));
         if search.reach(found.iter().map(|(_, it)| *it), cgroups) {
-            // That took time, and sockets may have connected elsewhere.
+            // The search took time, and sockets may have connected elsewhere.
             continue;
         }
-        // A UDP socket can connect elsewhere at any time, even to the same backend without the VIP. So UDP
-        // sockets are ended first, and only if their records are the same as before the table was read.
+        // A UDP socket can connect elsewhere at any time, even to the same backend without the VIP. So end
+        // UDP sockets first, and only if their records are the same as before this read the table.
         if found.iter().any(|(_, connection)| connection.is_udp()) {
             let now = search.connections()?.into_iter().map(|it| (it.cookie(), it));
             let now: HashMap<_, _> = now.collect();
@@ -65,8 +66,8 @@ pub(crate) fn end_in_passes(
     }
 }
 
-/// Which disconnects are still to be done, by the file and the table at this moment; `None` if nothing is
-/// applied any more. If they are not `kept` in the file, the table alone counts.
+/// The disconnects that are still due, by the file and the table at this moment; `None` if nothing is applied
+/// any more. If they are not `kept` in the file, the table alone counts.
 pub(crate) fn still_due(context: &Context, due: &Due, kept: bool) -> Result<Option<StillDue>> {
     let Some((dir, maps)) = context.open()? else {
         return Ok(None);

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// When a failed disconnect is tried again, in seconds.
+/// The time after which vipnat tries a failed disconnect again, in seconds.
 const AGAIN: u64 = 30;
 
 /// The time now.
@@ -47,7 +47,7 @@ pub(crate) fn write(
     saved.is_ok()
 }
 
-/// The mappings now of the VIPs whose backends were removed.
+/// The present mappings of the VIPs whose backends were removed.
 pub(crate) fn mappings_now(
     dir: &StateDir,
     maps: &Maps,
@@ -57,8 +57,8 @@ pub(crate) fn mappings_now(
     Ok(now.mappings_of(drains.vips()))
 }
 
-/// Removes from the file what was done; another command may have changed the file meanwhile. Those at the
-/// places `again` stay, and are due again later. Returns the time until the next ones are due.
+/// Removes completed disconnects from the file; another command may have changed the file meanwhile. Those at
+/// the places `again` stay, and are due again later. Returns the time until the next ones are due.
 pub(crate) fn remove_done(
     context: &Context,
     done: &[PendingDisconnect],

@@ -1,4 +1,4 @@
-//! Counts the connections that were ended, and keeps why others were not.
+//! Counts the connections that were ended, and keeps the reasons why others were not.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,15 +13,15 @@ use crate::kernel::{
     sockets::{Connection, End, Search},
 };
 
-/// The most VIPs, and the most backends of each, that one message names.
+/// The largest number of VIPs, and of backends of each, that one message names.
 const MOST_NAMES: usize = 4;
 
 /// The connections that were ended so far and those that were not, by the places in [`Due`].
 #[derive(Default)]
 pub(crate) struct Progress {
-    /// How many connections were ended.
+    /// The number of connections that were ended.
     pub(crate) counts: Vec<usize>,
-    /// How many the last pass found and could not end, and why.
+    /// The number of connections that the last pass found and could not end, by place and reason.
     pub(crate) stay: BTreeMap<(usize, String), usize>,
     /// The failures of the last pass, by reason.
     failures: BTreeMap<String, Failure>,
@@ -31,7 +31,7 @@ pub(crate) struct Progress {
 #[derive(Default)]
 struct Failure {
     places: BTreeSet<usize>,
-    /// This kernel can never do it.
+    /// This kernel can never end such a connection.
     never: bool,
 }
 
@@ -41,7 +41,7 @@ impl Progress {
         Self { counts: vec![0; count], ..Self::default() }
     }
 
-    /// Ends connections, each with its place. Returns how many were ended.
+    /// Ends connections, each with its place. Returns the number of ended ones.
     pub(crate) fn pass(&mut self, search: &Search, connections: &[(usize, &Connection)]) -> usize {
         let mut ended = 0;
         // Each pass finds all connections that are still there.
@@ -59,7 +59,7 @@ impl Progress {
                     "the kernel does not find them by their addresses, which other sockets may have, too"
                         .to_owned()
                 }
-                // A failure for one connection need not be one for the others.
+                // A failure for one connection need not affect the others.
                 Err(error) => {
                     self.failed([*place], error);
                     continue;
@@ -85,7 +85,7 @@ impl Progress {
         failures.flat_map(|failure| &failure.places).copied().collect()
     }
 
-    /// The warnings about failures. `noted` tells whether the next command finds them in the file.
+    /// The warnings about failures. `noted`: the next command finds the disconnects in the file.
     pub(crate) fn warnings(&self, due: &Due, noted: bool) -> Vec<String> {
         let warning = |(reason, failure): (&String, &Failure)| {
             let places = || failure.places.iter().map(|place| &due.drains[*place].removed);

@@ -25,17 +25,17 @@ use crate::{
     },
 };
 
-/// The disconnects of a change that is not made yet.
+/// The disconnects of a change before it is made.
 pub(crate) struct Scheduled {
-    /// All that are pending, also those of earlier changes.
+    /// All pending disconnects, also those of earlier changes.
     pub(crate) drains: PendingDisconnects,
-    /// Those of this change whose connections get time to end by themselves.
+    /// The disconnects of this change that leave the connections time to end by themselves.
     pub(crate) later: Vec<PendingDisconnect>,
-    /// Whether they are in the file, where the next command finds them.
+    /// Whether the disconnects are in the file, where the next command finds them.
     pub(crate) kept: bool,
 }
 
-/// Notes which connections a change will end, before it is made.
+/// Notes which connections a change will end. Call it before the change.
 pub(crate) fn schedule(
     context: &Context,
     desired: &Desired,
@@ -77,11 +77,11 @@ pub(crate) fn schedule(
     Ok(Scheduled { drains, later, kept })
 }
 
-/// When connections end, in seconds since the machine started; `None` if they stay.
+/// The time at which connections end, in seconds since the machine started; `None` if they stay.
 fn due_time(policy: OnBackendRemoved, trial: Duration, clock: &Clock) -> Option<u64> {
     match policy {
         OnBackendRemoved::Keep => None,
-        // At once, also if a later command does it.
+        // They are due at once, also if a later command ends them.
         OnBackendRemoved::Kill if trial.is_zero() => Some(0),
         OnBackendRemoved::Kill => Some(clock.end_of_second() + trial.as_secs() + 1),
         OnBackendRemoved::Drain(seconds) => {
@@ -90,7 +90,7 @@ fn due_time(policy: OnBackendRemoved, trial: Duration, clock: &Clock) -> Option<
     }
 }
 
-/// The apps that get the cgroup of an app that goes, by the name of that app.
+/// The heirs of removed apps: the apps that get their cgroups, by the name of the removed app.
 fn heirs<'a>(
     attached: &'a [AttachedApp],
     desired: &Desired,
@@ -104,8 +104,8 @@ fn heirs<'a>(
     .collect()
 }
 
-/// Cancels the disconnects of a change that is taken back. Apps that the change removed come back with
-/// other app ids, so their backends would not be recognised.
+/// Cancels the disconnects of a change that is undone. Apps that the change removed come back with other app
+/// ids, so vipnat would not recognise their backends.
 pub(crate) fn forget_restored(context: &Context, restored: &Desired) -> Result<()> {
     let Some(dir) = StateDir::open(&context.dir)? else {
         return Ok(());
@@ -119,8 +119,8 @@ pub(crate) fn forget_restored(context: &Context, restored: &Desired) -> Result<(
     forgotten.attempt(|| "clear the list of pending disconnects".to_owned())
 }
 
-/// Cancels some disconnects. The state must be locked: otherwise those that another command schedules
-/// meanwhile would be lost. A file that can't be read stays as it is.
+/// Cancels some disconnects. The state must be locked: otherwise it could lose those that another command
+/// schedules meanwhile. A file that can't be read stays as it is.
 pub(crate) fn forget(
     context: &Context,
     _locked: &StateDir,

@@ -15,7 +15,7 @@ use crate::{
     state::{links::AttachedApp, name_index, state_dir::StateDir},
 };
 
-/// The maps that are replaced.
+/// The maps that vipnat replaces.
 struct OldMaps {
     maps: Maps,
     /// Their content.
@@ -24,9 +24,9 @@ struct OldMaps {
     table: Desired,
 }
 
-/// Puts maps of this layout, with at least this capacity, in the place of the pinned ones. Before any
-/// program uses them, they get the content of the old maps. If this build can't read the old maps, they
-/// get the desired content. Returns what gets lost.
+/// Replaces the pinned maps by maps of this layout, with at least this capacity. It writes their content
+/// before any program uses them: that of the old maps or, if this build can't read those, the desired
+/// state. Returns the losses.
 pub(crate) fn migrate(
     context: &Context,
     dir: &StateDir,
@@ -67,8 +67,8 @@ pub(crate) fn migrate(
     })
 }
 
-/// Lets the round robin of each VIP go on where it was. Turns that are taken from here until the programs
-/// are exchanged are taken twice.
+/// Lets the round robin of each VIP go on where it was. Hooks take turns of the old maps until the program
+/// swap; these turns are taken again afterwards.
 fn copy_cursors(old: &OldMaps, maps: &Maps, diff: &Diff) -> Result<()> {
     let cursors = old.maps.all_cursors()?;
     let turns = diff.plan.slots.iter().filter_map(|(_, slot)| {
@@ -80,7 +80,7 @@ fn copy_cursors(old: &OldMaps, maps: &Maps, diff: &Diff) -> Result<()> {
     maps.set_cursors(&turns)
 }
 
-/// Reads the maps that are replaced; `None` if this build can't read them.
+/// Reads the maps that vipnat replaces; `None` if this build can't read them.
 fn read_old_maps(
     context: &Context,
     dir: &StateDir,

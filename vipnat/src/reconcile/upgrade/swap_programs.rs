@@ -1,8 +1,8 @@
 //! Replaces the pinned programs, or programs and maps, while translation goes on.
 //!
-//! The pins count. Each link gets the pinned program afterwards, in one step. If a command is interrupted
-//! in between, the next `apply` finds links that run other programs than those pinned, and swaps these
-//! programs ([`links::swap_programs`](crate::state::links::swap_programs)).
+//! The pins are authoritative. Each link gets the pinned program after them, in one step. If a command is
+//! interrupted in between, the next `apply` finds links that run other programs than the pinned ones. It
+//! then swaps these programs ([`links::swap_programs`](crate::state::links::swap_programs)).
 
 use std::{fs, path::Path};
 
@@ -32,7 +32,7 @@ const NO_BUILD: [u8; 4] = [0; 4];
 /// `udp_flows`, and attached cgroups have their storage in `scope`.
 const CARRIED: [&str; 4] = ["scope", "conns", "udp_flows", "counters"];
 
-/// Puts this build's programs in the place of the pinned ones. They use the same maps.
+/// Replaces the pinned programs by those of this build. They use the same maps.
 pub(crate) fn replace_programs(dir: &StateDir) -> Result<()> {
     let staged = Staged::load(dir, &MAP_NAMES, Capacity::MIN)?;
     disown(dir.path())?;
@@ -41,9 +41,9 @@ pub(crate) fn replace_programs(dir: &StateDir) -> Result<()> {
     dir.remove(NEW)
 }
 
-/// Puts maps of this layout, and programs that use them, in the place of the pinned ones. `fill` writes the
-/// content of the new maps before they are pinned, so each program finds complete maps. Returns what gets
-/// lost.
+/// Replaces the pinned maps by maps of this layout, and the programs by some that use them. `fill` writes
+/// the content of the new maps before they are pinned, so each program finds complete maps. Returns the
+/// losses.
 pub(crate) fn install_maps(
     dir: &StateDir,
     apps: &[AttachedApp],
@@ -55,7 +55,7 @@ pub(crate) fn install_maps(
     for name in CARRIED {
         match map_difference(&carried_pin(dir.path(), name), name)? {
             None => kept.push(name),
-            // Attached cgroups keep the storage of this map, and new programs would read past its end.
+            // Attached cgroups keep the storage of this map. New programs would read past its end.
             Some(what) if name == "scope" => {
                 return Err(Error::Layout { dir: dir.path().to_owned(), what });
             }
@@ -86,12 +86,12 @@ pub(crate) fn install_maps(
     Ok(lost)
 }
 
-/// Notes in the layout map that the pinned programs may be of any build, until it is stamped again.
+/// Notes in the layout map that the pinned programs may be of any build, until the next `stamp`.
 fn disown(path: &Path) -> Result<()> {
     if pinned_layout(path)?.is_some() { stamp(path, NO_BUILD) } else { Ok(()) }
 }
 
-/// Notes in the layout map which build the pinned programs are of.
+/// Notes the build of the pinned programs in the layout map.
 fn stamp(path: &Path, build: [u8; 4]) -> Result<()> {
     match pinned_layout(path)? {
         Some(layout) => write_layout(path, Layout { build, ..layout }),

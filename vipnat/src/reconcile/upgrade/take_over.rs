@@ -1,4 +1,4 @@
-//! Makes the pinned maps and programs those of this build, before a change.
+//! Takes the state over before a change: the pinned maps and programs become those of this build.
 
 use vipnat_core::model::{Change, Desired};
 
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// Installs, replaces or migrates what is pinned. Returns what people should know.
+/// Installs, replaces or migrates the pinned maps and programs. Returns warnings for the operator.
 pub(crate) fn take_over(
     context: &Context,
     dir: &StateDir,
@@ -34,7 +34,7 @@ pub(crate) fn take_over(
     Ok(Vec::new())
 }
 
-/// The change that people see if a state in this condition is taken over.
+/// The change to print if vipnat takes over a state in this condition.
 pub(crate) fn upgrade(condition: &Condition) -> Option<Change> {
     match condition {
         Condition::Absent | Condition::Current => None,

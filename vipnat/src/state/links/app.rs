@@ -29,7 +29,7 @@ pub(crate) struct PinnedApp {
     /// Its id in the maps.
     pub(crate) app_id: AppId,
     dir: PathBuf,
-    /// The ids of the cgroups that it has a directory for, and whether `vipnat attach` made it.
+    /// The ids of the cgroups for which it has a directory, and whether `vipnat attach` made it.
     cgroups: BTreeMap<u64, bool>,
     /// The cgroups with a second directory, which vipnat did not make.
     twice: BTreeSet<u64>,
@@ -95,7 +95,7 @@ pub(crate) struct AttachedApp {
 }
 
 impl AttachedApp {
-    /// The ids of the cgroups that it has links on, also of removed ones.
+    /// The ids of the cgroups on which it has links, also of removed ones.
     pub(crate) fn cgroups(&self) -> impl Iterator<Item = u64> {
         self.cgroups.keys().copied()
     }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Makes every link run the pinned program of its hook, and removes links of hooks that this build does
-/// not have. Returns how many links changed.
+/// not have. Returns the number of links that changed.
 pub(crate) fn swap_programs(dir: &StateDir, apps: &[AttachedApp]) -> Result<usize> {
     let current = Programs::read(dir.path())?;
     let mut changed = 0;
@@ -34,7 +34,7 @@ pub(crate) fn swap_programs(dir: &StateDir, apps: &[AttachedApp]) -> Result<usiz
     Ok(changed)
 }
 
-/// Removes the links of hooks that this build does not have. Returns how many.
+/// Removes the links of hooks that this build does not have. Returns their number.
 fn remove_others(links: &Links) -> Result<usize> {
     if links.others.is_empty() {
         return Ok(0);

@@ -52,7 +52,8 @@ impl Clock {
         (self.since_boot + Duration::from_millis(999)).as_secs()
     }
 
-    /// What the wall clock will show at a time in seconds since the start, if it is not set meanwhile.
+    /// The time that the wall clock will show at a time in seconds since the start, if it is not set
+    /// meanwhile.
     pub(crate) fn shown(&self, due: u64) -> SystemTime {
         self.wall + Duration::from_secs(due).saturating_sub(self.since_boot)
     }

@@ -193,7 +193,7 @@ mod tests {
                     PendingDisconnects::parse(&text, &clock, "this start").unwrap();
                 assert_eq!((drains.due(clock.seconds()).len(), warning), (due, None));
             }
-            // Only what is shown follows it.
+            // Only the shown time follows the wall clock.
             let shown = clock(90, wall).shown(100);
             assert_eq!(shown, UNIX_EPOCH + Duration::from_secs(wall + 10));
         }

@@ -29,7 +29,7 @@ pub(crate) struct PendingDisconnect {
     /// Whole paths of the app's cgroups. Their network namespaces have most or all of the connections.
     #[serde(with = "super::paths")]
     pub cgroups: Vec<PathBuf>,
-    /// When vipnat ends the connections, in seconds since the machine started.
+    /// The time at which vipnat ends the connections, in seconds since the machine started.
     pub due: u64,
     /// The connections end as soon as the user confirms the change that removed the backend.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -66,7 +66,7 @@ impl PendingDisconnects {
         self.0.push(drain);
     }
 
-    /// The change was confirmed: what waited for that is due now.
+    /// The user confirmed the change: the disconnects that waited for it are due now.
     pub(crate) fn confirm(&mut self) {
         for drain in self.0.iter_mut().filter(|drain| drain.on_trial) {
             (drain.due, drain.on_trial) = (0, false);

@@ -1,4 +1,4 @@
-//! Which rules are for VIPs, and which of these a table can say.
+//! Tests which rules are for VIPs, and which of these a table can express.
 
 use std::net::Ipv4Addr;
 
@@ -79,8 +79,8 @@ fn what_is_not_for_vips_is_passed_over() {
     assert_eq!(import.relationships["vip-1-1"].protocol, None);
 }
 
-/// Each beside a rule for a VIP before it and one after it, as found on machines of clouds, of
-/// Kubernetes and of Docker. Second, what a note says to keep.
+/// Each rule stands between two rules for VIPs, as on machines of clouds, of Kubernetes and of Docker. The
+/// second value is the reason in the note, which says to keep the rule.
 #[test]
 fn rules_for_addresses_of_others_stay_beside_vipnat() {
     let good = |last: u8| {
@@ -152,7 +152,7 @@ fn rules_for_addresses_of_others_stay_beside_vipnat() {
     }
 }
 
-/// `! -i` and `! -d` that hold for whatever goes to a VIP are no conditions.
+/// `! -i` and `! -d` are no conditions if they hold for all packets to VIPs.
 #[test]
 fn negations_that_always_hold_for_vips_change_nothing() {
     let dnat = "-p tcp -j DNAT --to-destination 247.0.0.1";
@@ -213,7 +213,7 @@ fn a_service_without_backends_is_what_the_filter_table_refuses() {
 fn chains_without_an_end_are_refused() {
     let circle = nat(&["OUTPUT -j A", "A -j B", "B -j A"]);
     assert_eq!(circle.unsupported.len(), 1);
-    // Two to the power of thirty ways through.
+    // There are 2^30 ways through the chains.
     let mut rules = vec!["OUTPUT -j C0".to_owned(), "C30 -j LOG".to_owned()];
     rules.extend((0..30).flat_map(|i| vec![format!("C{i} -j C{}", i + 1); 2]));
     let rules: Vec<_> = rules.iter().map(String::as_str).collect();

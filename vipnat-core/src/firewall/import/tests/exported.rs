@@ -1,4 +1,4 @@
-//! Exported rules are imported as the table that they came from, and no damage makes the import panic.
+//! The import of exported rules gives the same table, and no damaged rules make it panic.
 
 use std::{net::Ipv4Addr, path::Path};
 
@@ -71,14 +71,14 @@ fn endpoints_keep_their_order_where_another_relationship_has_the_vip_of_one() {
     let rules = iptables(&table, &table.apps["shop"], Packets::TcpAndUdp);
     let again = import(&rules);
     assert_eq!(again.relationships, table.apps["shop"].relationships, "{rules}");
-    // As comments were before they told the place. Only the order can be wrong then.
+    // Older comments have no places in the list. Then only the order can be wrong.
     let old = import(&rules.replace("db[1]:", "db:").replace("db[2]:", "db:"));
     assert_eq!((old.relationships.len(), old.unsupported), (4, Vec::new()));
     let groups: Vec<_> = old.relationships.groups().map(|(name, of)| (name, of.len())).collect();
     assert_eq!(groups, [("admin", 1), ("db", 3)]);
 }
 
-/// Its name gives `n14074` the VIP 169.254.25.10, which also others use.
+/// The name `n14074` derives the VIP 169.254.25.10, an address that another service uses too.
 #[test]
 fn a_vip_that_its_name_gives_is_imported_even_where_another_service_is_known() {
     let text = r#"
@@ -97,7 +97,7 @@ fn a_vip_that_its_name_gives_is_imported_even_where_another_service_is_known() {
         assert_eq!((&*again.unsupported, &*again.notes), (&[][..], &[][..]), "{rules}");
         assert_eq!(again.relationships, app.relationships, "{rules}");
         well_formed(&again);
-        // Another name does not give it, nor one beside it, nor one that a table can't have.
+        // The VIP stays valid only if all names derive it, and if a table can have them.
         let long = "s".repeat(64);
         for names in ["db: db", "n14074: db db: db", "", &format!("n14074: {long}")] {
             let other = rules.replace("n14074: db", names).replace("n14074: none", names);
@@ -150,7 +150,7 @@ proptest! {
     }
 }
 
-/// What was imported, as a table, is one.
+/// Checks that the imported relationships make a valid table.
 fn well_formed(import: &Import) {
     for remark in import.unsupported.iter().chain(&import.notes) {
         assert!(remark.to_string().lines().count() >= 2);

@@ -1,4 +1,4 @@
-//! Short ways to import rules.
+//! Helpers to import rules.
 
 use crate::firewall::import::{Import, import};
 

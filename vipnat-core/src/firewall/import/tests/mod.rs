@@ -1,4 +1,4 @@
-//! Rules that are imported, rules that are refused, and text that is no rules.
+//! Tests of rules that are imported, of rules that are refused, and of text that is not rules.
 
 mod conditions;
 mod exported;

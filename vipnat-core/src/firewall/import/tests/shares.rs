@@ -1,4 +1,4 @@
-//! How rules share connections among backends.
+//! Tests how the import recognises the shares of backends.
 
 use std::net::Ipv4Addr;
 
@@ -10,7 +10,7 @@ use crate::{
     table::Select,
 };
 
-/// One VIP with these conditions and backends, and how they were chosen: the weights, and the notes.
+/// Imports one VIP with a backend for each of these conditions. Returns how it selects, weights and notes.
 fn shares(statistics: &[&str]) -> Result<(Select, Vec<u16>, Vec<String>), String> {
     let rule = |(i, statistic): (usize, &&str)| {
         let statistic = match statistic.split_once(' ') {
@@ -53,7 +53,7 @@ fn with_note(statistics: &[&str], select: Select, weights: &[u16], note: &str) {
 fn chains_that_give_even_turns_are_round_robin() {
     exactly(&[""], Select::RoundRobin, &[1]);
     exactly(&["nth --every 2 --packet 0", ""], Select::RoundRobin, &[1, 1]);
-    // Old versions leave packet 0 out.
+    // Old versions of iptables do not print packet 0.
     exactly(&["nth --every 3", "nth --every 2", ""], Select::RoundRobin, &[1, 1, 1]);
     exactly(&["nth --every 2 --packet 0", "nth --every 1 --packet 0"], Select::RoundRobin, &[1, 1]);
 }
@@ -96,7 +96,7 @@ fn chance_is_weights() {
     exactly(&["random --probability 0.99610894918", ""], Select::Random, &[256, 1]);
     let by_hand = ["random --probability 0.333", "random --probability 0.5", ""];
     with_note(&by_hand, Select::Random, &[1, 1, 1], "taken for the weights [1, 1, 1]");
-    // Two equal shares of what is left, as a service with these weights has them.
+    // Two equal shares of the rest each time: a service with these weights has the same.
     let third = "random --probability 0.33333333349";
     exactly(&[third, third, ""], Select::Random, &[3, 2, 4]);
 }

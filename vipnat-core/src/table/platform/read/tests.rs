@@ -1,4 +1,4 @@
-//! What is read from real and broken values, and what is never said about them.
+//! Tests the import of real and broken values, and that errors contain no secrets.
 
 use std::net::Ipv4Addr;
 
@@ -29,7 +29,7 @@ fn read_json(value: &Value) -> Imported {
     read(value.to_string()).unwrap()
 }
 
-/// As a platform writes it.
+/// A value as a platform writes it.
 fn real() -> Value {
     json!({ "database": [{
         "username": "user", "scheme": "mysql", "service": "mysql", "fragment": null,
@@ -57,7 +57,7 @@ fn ip_is_the_vip_instance_ips_the_backends_and_the_rest_the_endpoint() {
 
 #[test]
 fn base64_of_any_kind_is_the_same() {
-    // Long enough for lines, and with both letters in which the alphabets differ.
+    // It is long enough for several lines, and has both characters in which the alphabets differ.
     let mut value = real();
     value["database"][0]["path"] = json!("???>>>~~~ üüü");
     let (text, expected) = (value.to_string(), read_json(&value));
@@ -258,7 +258,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// The same with 64-bit numbers, so that 1.50 is 1.5.
+/// The value with 64-bit floats, so that 1.50 is 1.5.
 fn as_floats(value: Value) -> Value {
     match value {
         Value::Number(number) if number.as_i64().is_none() => json!(number.as_f64()),
@@ -319,7 +319,7 @@ proptest! {
         let _ = (read(bytes), read(&text), read(format!("{{{text}")), read(BASE64_STANDARD.encode(text)));
     }
 
-    /// Of several endpoints too, whatever they share.
+    /// This holds for several endpoints too, with equal or different VIPs.
     #[test]
     fn a_value_comes_back_from_the_table_made_of_it(
         relationships in proptest::collection::btree_map(
@@ -351,12 +351,12 @@ proptest! {
         if let Ok(toml) = table.to_toml() {
             let again = Table::parse(toml.as_bytes(), "toml", cgroups).unwrap();
             let again = again.relationships(&again.apps["shop"]);
-            // Numbers may be written in another way.
+            // TOML may write a number in another form.
             prop_assert_eq!(as_floats(again), as_floats(value));
         }
     }
 
-    /// Whatever is cut out of a real value or put into it, errors keep the password for themselves.
+    /// No damage to a real value makes an error contain the password.
     #[test]
     fn no_damage_makes_an_error_tell_a_secret(
         at in 0..600_usize, len in 0..40_usize, with in r#"[\[\]{}":,0-9a-z]{0,8}"#, base64: bool,

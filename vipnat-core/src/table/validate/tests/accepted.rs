@@ -39,7 +39,7 @@ fn json_is_the_same_table() {
     assert_eq!(parse(&json).unwrap(), parse(GOOD).unwrap());
 }
 
-/// The first two are in public examples of a platform's own values.
+/// Public examples of a platform's own values contain the first two.
 #[test]
 fn a_vip_may_be_asked_for_among_addresses_that_names_are_not_given() {
     for vip in ["169.254.169.232", "169.254.255.221", "169.254.170.3", "169.254.0.1"] {
@@ -48,7 +48,7 @@ fn a_vip_may_be_asked_for_among_addresses_that_names_are_not_given() {
     }
 }
 
-/// A VIP never changes: what names are given was decided before these addresses were known.
+/// The VIP of a name never changes, even if its address became well known later.
 #[test]
 fn what_a_name_is_given_stays_its_vip() {
     let known: Ipv4Addr = [169, 254, 25, 10].into();
@@ -74,7 +74,7 @@ fn endpoints_are_json_of_what_was_written() {
     assert!(error.contains("duplicate key \"password\""), "{error}");
 }
 
-/// Private keys of the readers are keys like any other where somebody writes them.
+/// If a document contains a private key of the readers, it is a key like any other.
 #[test]
 fn numbers_and_objects_of_json_are_what_was_written() {
     for value in [

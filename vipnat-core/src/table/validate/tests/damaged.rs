@@ -1,4 +1,4 @@
-//! No input makes the reading panic.
+//! No input makes the reader panic.
 
 use super::fixture::{GOOD, parse, parse_bytes, value_to_json};
 
@@ -8,7 +8,7 @@ proptest::proptest! {
         let _ = parse_bytes(&bytes);
     }
 
-    /// Damage in the middle of something that looks like a table reaches further.
+    /// Damage in the middle of a valid table gets further than random bytes.
     #[test]
     fn no_damaged_table_panics(
         at in 0..GOOD.len(), len in 0..40usize, with in ".{0,12}", json: bool,

@@ -1,4 +1,4 @@
-//! A good table, and short ways to read one.
+//! A valid table, and helpers to read one.
 
 use std::path::Path;
 

@@ -1,8 +1,8 @@
-//! Numbers, types and positions where a table is JSON, and numbers of TOML.
+//! Tests numbers, types and positions in JSON tables, and numbers in TOML.
 
 use super::fixture::{GOOD, parse};
 
-/// One that was too large was repeated in the message, though endpoints may hold secrets.
+/// A message once repeated a number that was too large, although endpoints may hold secrets.
 #[test]
 fn a_number_of_an_endpoint_in_toml_survives_or_is_refused_without_being_repeated() {
     let toml = |number: &str| GOOD.replace("path = \"main\"", &format!("id = {number}"));

@@ -1,9 +1,9 @@
-//! Reading for the table and reading for the error accept the same.
+//! The quick reader and the reader that finds the place of an error accept the same texts.
 
 use super::fixture::{GOOD, parse, value_to_json};
 use crate::table::parse::raw;
 
-/// What both readers make of a text, in words, or nothing where both refuse it.
+/// The table as both readers read it, in debug format; `None` if both refuse the text.
 fn agreed(text: &str, json: bool) -> Option<String> {
     let (quick, careful) = if json {
         let mut document = serde_json::Deserializer::from_str(text);
@@ -74,7 +74,7 @@ proptest::proptest! {
         agreed(&format!("{}{with}{}", &good[..at], &good[end..]), json);
     }
 
-    /// Which also makes names come twice.
+    /// This also makes names appear twice.
     #[test]
     fn a_table_with_a_part_of_itself_in_another_place(
         from in 0..GOOD.len(), len in 0..150_usize, to in 0..GOOD.len(), json: bool,

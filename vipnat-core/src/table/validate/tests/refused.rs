@@ -2,7 +2,7 @@
 
 use super::fixture::{GOOD, parse, parse_bytes};
 
-/// The good table with one part replaced, and what is then said.
+/// Each case replaces one part of the good table, and has the expected message.
 #[test]
 fn refusals_name_place_object_and_reason() {
     let cases = [

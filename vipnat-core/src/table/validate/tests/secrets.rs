@@ -1,10 +1,10 @@
-//! What an error never says: the values of endpoints.
+//! No error contains the values of endpoints.
 
 use super::fixture::{GOOD, parse, value_to_json};
 
 const SECRET: &str = "s3cret-hunter2";
 
-/// The good table with a password in an endpoint, where it belongs.
+/// The good table with a password in an endpoint.
 fn with_password(json: bool) -> String {
     let text = GOOD.replace("path = \"main\"", &format!("password = \"{SECRET}\""));
     assert_ne!(text, GOOD);
@@ -29,7 +29,7 @@ fn a_connection_string_in_the_wrong_place_is_not_repeated() {
         ("\"247.221.80.70\"", ""),
         ("\"169.254.17.140\"", ""),
         ("weight = 2", "weight = "),
-        // Once repeated, as the name of a service and of a protocol that there is not.
+        // Messages once repeated these, as names of a service and of a protocol that do not exist.
         ("service = \"postgres\"", "service = "),
         ("\"tcp\"", ""),
         ("\"random\"", ""),
@@ -37,7 +37,7 @@ fn a_connection_string_in_the_wrong_place_is_not_repeated() {
         ("\"drain\"", ""),
         ("\"shop.slice/shop\"", &format!("\"/pgsql://main:{SECRET}@db\"")),
         ("\"shop.slice/shop\"", &format!("\"pgsql://main:{SECRET}@db/[a\"")),
-        // As keys: of something unknown, of tables with a mistake in them, twice.
+        // As keys: an unknown key, keys of tables that contain a mistake, a key that appears twice.
         ("port = 6379", &format!("{url} = 1 #")),
         ("services.empty]\nbackends = []", &format!("services.{url}]\nbackends = [\"x\"]\nx =")),
         ("services.empty]\nbackends", &format!("services.{url}]\nbackends = [\"x\"]\n#")),
@@ -60,8 +60,7 @@ fn a_connection_string_in_the_wrong_place_is_not_repeated() {
     }
 }
 
-/// The list of services that there are once was, in a message about one that there is not; and so was a
-/// number.
+/// The message about a missing service once listed such names of services. Another one repeated a number.
 #[test]
 fn what_looks_like_a_password_is_not_repeated_beside_the_mistake() {
     let url = format!("pgsql://main:{SECRET}@db");
@@ -85,7 +84,7 @@ fn what_looks_like_a_password_is_not_repeated_beside_the_mistake() {
     }
 }
 
-/// Any `@` or `=` once hid it, and the message did not say which app it was about.
+/// Any `@` or `=` once hid the name, so the message did not show which app it was about.
 #[test]
 fn a_name_that_holds_no_password_is_said() {
     for name in ["container@shop.service", "shop@prod", "a=b"] {

@@ -1,4 +1,4 @@
-//! Relationships with several endpoints, and VIPs with several relationships.
+//! Tests relationships with several endpoints, and VIPs with several relationships.
 
 use super::fixture::{parse, value_to_json};
 
