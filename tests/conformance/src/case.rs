@@ -2,25 +2,25 @@
 
 use crate::{container::Container, record::Record};
 
-/// One behaviour that is compared.
+/// One behaviour that the test compares.
 #[derive(Debug)]
 pub struct Case {
-    /// In kebab-case, unique.
+    /// Its unique name, in kebab-case.
     pub name: &'static str,
     /// The heading in docs/semantics.md.
     pub group: &'static str,
-    /// What happens, in one line for docs/semantics.md.
+    /// The behaviour, in one line for docs/semantics.md.
     pub behaviour: &'static str,
-    /// What its applications do. The same for every translator.
+    /// The actions of its applications. They are the same for every translator.
     pub run: Run,
-    /// `None` if nothing may differ.
+    /// The known difference; `None` if there must be none.
     pub known: Option<Known>,
 }
 
-/// Makes a table.
+/// A function that makes a table.
 pub type Table = fn() -> String;
 
-/// What the applications of a container do.
+/// The actions of the applications in a container.
 #[derive(Clone, Copy, Debug)]
 pub enum Run {
     /// One process plays a [script](crate::Session::play) behind this table.
@@ -49,13 +49,13 @@ impl Run {
     }
 }
 
-/// A difference that is meant to be there. It must be there exactly so.
+/// An intended difference. The records must differ in exactly these lines.
 #[derive(Clone, Copy, Debug)]
 pub struct Known {
     /// The lines that only the record behind iptables has, separated by `\n`.
     pub iptables: &'static str,
     /// The lines that only the record behind vipnat has.
     pub vipnat: &'static str,
-    /// Why it is so, in one line for docs/semantics.md.
+    /// The reason, in one line for docs/semantics.md.
     pub why: &'static str,
 }

@@ -1,4 +1,4 @@
-//! The containers that are compared.
+//! The containers that the test compares.
 
 use std::{
     io::{BufRead, BufReader},
@@ -21,17 +21,17 @@ use crate::{
 pub const DB: &str = "169.254.37.209";
 /// The container's address.
 pub const APP: Ipv4Addr = Ipv4Addr::new(247, 221, 80, 10);
-/// The ports that the servers listen on.
+/// The ports on which the servers listen.
 const PORTS: [u16; 2] = [5432, 6380];
-/// Backends with these numbers have servers, which are called B1, B2, …
+/// The numbers of the backends with servers. These servers are called B1, B2, …
 const SERVERS: std::ops::RangeInclusive<u8> = 1..=4;
-/// This one has none: what is sent there is refused.
+/// The number of a backend without servers: it refuses connections and datagrams.
 const REFUSES: u8 = 8;
-/// How long a process of the container may run: longer than the longest case.
+/// The longest time for a process of the container. It is longer than the longest case.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// A container behind one translator, and the hosts it reaches: all made afresh for each case, with
-/// the same addresses for each translator.
+/// A container behind one translator, and the hosts that it reaches. Each case gets new ones, with the same
+/// addresses for each translator.
 ///
 /// Fields are dropped in this order.
 #[derive(Debug)]
@@ -48,11 +48,11 @@ pub struct Container {
 }
 
 impl Container {
-    /// A container that translates nothing yet.
+    /// A container without translation.
     pub(crate) fn new(translator: Translator, gate: Arc<Gate>) -> Self {
         let network = Network::new();
         let app = App::new(network.host(APP));
-        // To iptables a VIP needs a route: rules see a connection only once it has left connect().
+        // With iptables a VIP needs a route: rules see a connection only after it has left connect().
         app.host.ip(&format!("route add 169.254.0.0/16 dev eth0 src {APP}"));
         let service_host = network.host(Ipv4Addr::new(247, 221, 80, 20));
         service_host.add_addresses(SERVERS.chain([REFUSES]).map(backend));
@@ -74,7 +74,7 @@ impl Container {
         }
     }
 
-    /// What translates. Cases must not look at this to decide what they record.
+    /// The translator. Cases must not use it to decide what they record.
     pub fn translator(&self) -> Translator {
         self.translator
     }
@@ -95,8 +95,8 @@ impl Container {
         self.session().play(script, record);
     }
 
-    /// Makes this the table: services, and relationships of the app `app`, without `[apps.app]`
-    /// itself. It may be changed in the middle of a case.
+    /// Applies this table: services, and relationships of the app `app`, without `[apps.app]` itself. Cases
+    /// may call it several times.
     pub fn apply(&self, services: &str) {
         let cgroup = self.app.cgroup.relative();
         let table = self.vipnat.table(&format!("{services}\n[apps.app]\ncgroup = \"{cgroup}\"\n"));
@@ -126,14 +126,14 @@ impl Container {
         Session::start(self.service_host.command(program("sockets")).limited_to(patient(LIMIT)))
     }
 
-    /// More servers, inside the container.
+    /// Starts more servers, inside the container.
     pub fn serve_inside(&self, places: &[(&str, SocketAddrV4)]) -> Server {
         let places: Vec<_> =
             places.iter().map(|(name, address)| ((*name).to_owned(), *address)).collect();
         Server::start(&mut self.app.command(program("talker")), &places)
     }
 
-    /// The same, but the app is elsewhere meanwhile: the container itself translates nothing.
+    /// The same, but the app has another cgroup meanwhile: the container itself translates nothing.
     pub fn apply_elsewhere(&self, services: &str) {
         match self.translator {
             Translator::Vipnat => {
@@ -142,13 +142,13 @@ impl Container {
                     format!("{services}\n[apps.app]\ncgroup = \"{}\"\n", elsewhere.relative());
                 self.translator.apply(&self.vipnat, &self.app, &self.vipnat.table(&text));
             }
-            // Rules are the container's own.
+            // Rules are those of the container's network namespace.
             _ => self.apply(""),
         }
     }
 
-    /// Programs of another tool that refuse every call of these hooks in the container, after whatever
-    /// was attached before. `Drop` detaches them.
+    /// Attaches programs of another tool that refuse every call of these hooks in the container. They run
+    /// after earlier programs. `Drop` detaches them.
     pub fn refuse(&self, hooks: &[&str]) -> Refusal {
         Refusal::attach(self.app.cgroup.path(), hooks).expect("attach programs that refuse")
     }
@@ -159,7 +159,7 @@ impl Container {
     }
 }
 
-/// `B1`, and on other ports than the first `B1:6380`.
+/// The name of a server: `B1`, and `B1:6380` on another port than the first.
 fn name(number: u8, port: u16) -> String {
     if port == PORTS[0] { format!("B{number}") } else { format!("B{number}:{port}") }
 }

@@ -1,11 +1,11 @@
-//! How many cases run at once.
+//! Limits the number of cases that run at once.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 
-/// Lets only so many in at once.
+/// Lets only a limited number in at once.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    /// Less than none while those that were away come back.
+    /// The number of free places. It is negative after some that were away have come back.
     free: Mutex<isize>,
     left: Condvar,
 }
@@ -27,7 +27,7 @@ impl Gate {
         self.left.notify_one();
     }
 
-    /// Makes room for another one until `work` is done, and comes back at once.
+    /// Makes room for another one while `work` runs. Comes back at once, even without a free place.
     pub(crate) fn while_away(&self, work: impl FnOnce()) {
         self.leave();
         work();

@@ -1,6 +1,6 @@
 //! The comparison with iptables. Each [`Case`] runs in identical containers behind iptables-legacy,
-//! iptables-nft, nft and vipnat. Applications must observe the same behind each, or differ as the case
-//! says.
+//! iptables-nft, nft and vipnat. Applications must observe the same behind each, or exactly the known
+//! difference of the case.
 
 mod case;
 pub mod cases;

@@ -4,8 +4,8 @@ use std::fmt;
 
 use similar::{ChangeTag, TextDiff};
 
-/// What an application observed, as lines. Accidents, such as ports that the kernel picks, are
-/// left out by who notes them.
+/// The observations of an application, as lines. The code that notes them leaves out accidents, such as
+/// ports that the kernel picks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     lines: Vec<String>,
@@ -13,27 +13,27 @@ pub struct Record {
 }
 
 impl Record {
-    /// Notes an observation; one with several lines as several.
+    /// Notes an observation. Each of its lines becomes a line of the record.
     pub fn line(&mut self, line: impl AsRef<str>) {
         self.lines.extend(line.as_ref().lines().map(str::to_owned));
     }
 
-    /// Says that the case can't run here, and why: it is not counted, and the run says so loudly.
+    /// Marks the case as one that can't run here, with the reason. It does not count, and the run reports it.
     pub fn skip(&mut self, why: impl Into<String>) {
         self.skipped = Some(why.into());
     }
 
-    /// What was noted.
+    /// The lines noted so far.
     pub fn lines(&self) -> &[String] {
         &self.lines
     }
 
-    /// Why the case can't run here.
+    /// The reason why the case can't run here, if it can't.
     pub fn skipped(&self) -> Option<&str> {
         self.skipped.as_deref()
     }
 
-    /// What is different in `other`.
+    /// The differences between this record and `other`.
     pub fn difference(&self, other: &Self) -> Difference {
         let (old, new) = (self.texts(), other.texts());
         let diff = TextDiff::from_slices(&old, &new);
@@ -49,14 +49,14 @@ impl Record {
     }
 }
 
-/// Two records beside each other, line by line.
+/// Two records side by side, line by line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     changes: Vec<(ChangeTag, String)>,
 }
 
 impl Difference {
-    /// Nothing is different.
+    /// Whether both are the same.
     pub fn is_none(&self) -> bool {
         self.changes.iter().all(|(tag, _)| *tag == ChangeTag::Equal)
     }
@@ -77,7 +77,7 @@ impl Difference {
     }
 }
 
-/// As diff(1) shows it, with all lines.
+/// Displays all lines in the format of diff(1).
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.changes.iter().try_for_each(|(tag, line)| writeln!(f, "    {tag}{line}"))

@@ -7,7 +7,7 @@ use crate::case::Case;
 const BEGIN: &str = "<!-- begin: written by `cargo xtask conformance --write`, do not edit -->";
 const END: &str = "<!-- end -->";
 
-/// docs/semantics.md as it should be: what is there, with the table of these cases in its place.
+/// The new text of docs/semantics.md: the present text, with the table of these cases in its place.
 pub fn document(cases: &[&Case]) -> String {
     let path = path();
     let text = fs::read_to_string(&path)
@@ -17,7 +17,7 @@ pub fn document(cases: &[&Case]) -> String {
     format!("{before}{BEGIN}\n\n{}\n{END}{after}", table(cases))
 }
 
-/// Writes it.
+/// Writes that file.
 pub fn write_document(cases: &[&Case]) {
     let path = path();
     fs::write(&path, document(cases))
@@ -28,7 +28,7 @@ fn path() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/semantics.md")
 }
 
-/// The known differences, then what is identical, by group.
+/// The known differences, then the identical behaviours by group.
 fn table(cases: &[&Case]) -> String {
     let (known, identical): (Vec<&Case>, Vec<_>) =
         cases.iter().copied().partition(|case| case.known.is_some());

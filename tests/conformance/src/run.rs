@@ -1,4 +1,4 @@
-//! Runs the cases, each in the containers that are compared, and judges them.
+//! Runs each case in the containers of all translators, and compares the records.
 
 use std::{
     iter, mem,
@@ -9,24 +9,24 @@ use std::{
 
 use crate::{case::Case, container::Container, gate::Gate, record::Record, translator::Translator};
 
-/// How many containers are at work at once; those that only wait are not counted.
+/// The number of containers that work at once. Those that only wait do not count.
 const AT_ONCE: isize = 6;
 
-/// What came of a case.
+/// The result of a case.
 #[derive(Debug)]
 pub enum Verdict {
     /// Nothing differs.
     Identical,
-    /// It differs as it is known to.
+    /// It differs exactly as known.
     Known,
-    /// It can't run here, and why.
+    /// It can't run here, for this reason.
     Skipped(String),
-    /// What is wrong.
+    /// It fails, for this reason.
     Failed(String),
 }
 
-/// Runs cases behind each of the translators, of which the first is the reference and the last is
-/// vipnat; `tell` hears of each as it ends. In the order of `cases`.
+/// Runs cases behind each of the translators. The first translator is the reference, and the last is vipnat.
+/// Calls `tell` when a case ends. Returns the verdicts in the order of `cases`.
 pub fn run<'a>(
     cases: &[&'a Case],
     translators: &[Translator],
@@ -66,13 +66,13 @@ pub fn run<'a>(
     })
 }
 
-/// Every case with every translator. The last cases first: they wait longest.
+/// Every case with every translator. The last cases come first, since they wait longest.
 fn units(cases: &[&Case], translators: &[Translator]) -> impl Iterator<Item = (usize, Translator)> {
     let cases = (0..cases.len()).rev();
     cases.flat_map(|case| translators.iter().map(move |translator| (case, *translator)))
 }
 
-/// What an application observes, or what went wrong with the case.
+/// The observations of an application, or the reason why the case failed.
 fn observe(case: &Case, translator: Translator, gate: &Arc<Gate>) -> Result<Record, String> {
     panic::catch_unwind(AssertUnwindSafe(|| {
         let mut record = Record::default();
@@ -105,7 +105,7 @@ fn judge(
     (records, verdict)
 }
 
-/// Judges the records of a case, in the order of `translators`.
+/// Compares the records of a case, which are in the order of `translators`.
 fn verdict(case: &Case, translators: &[Translator], records: &[Record]) -> Verdict {
     if let Some(why) = records.iter().find_map(Record::skipped) {
         return Verdict::Skipped(why.to_owned());
@@ -151,7 +151,7 @@ mod tests {
         ..CASE
     };
 
-    /// What each translator's application observed.
+    /// The verdict for these observations, one for each translator.
     fn verdict_of(case: &Case, lines: [&str; 4]) -> Verdict {
         let records = lines.map(|lines| {
             let mut record = Record::default();

@@ -10,7 +10,7 @@ use vipnat_testkit::Cgroup;
 
 use crate::record::Record;
 
-/// What scripts and records call the addresses.
+/// The names of addresses in scripts and records.
 const NAMES: [(&str, &str); 12] = [
     ("db", "169.254.37.209"),
     ("cache", "169.254.206.224"),
@@ -30,15 +30,15 @@ const NAMES: [(&str, &str); 12] = [
 #[derive(Debug)]
 pub struct Session {
     process: Child,
-    /// `Some` until dropped: its end ends the process.
+    /// `Some` until dropped. The process ends when it closes.
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
-    /// What it complains of, which belongs to the case it fails, not to a run that passes.
+    /// The messages of the process. They belong to a failing case, not to the output of a passing run.
     stderr: File,
 }
 
 impl Session {
-    /// Starts the command, which must be the program `sockets` in some place.
+    /// Starts the command, which must run the program `sockets`.
     pub(crate) fn start(command: &mut Command) -> Self {
         let stderr = tempfile::tempfile().expect("make a file");
         let written = stderr.try_clone().expect("open a file again");
@@ -53,13 +53,13 @@ impl Session {
         Self { process, stdin, stdout, stderr }
     }
 
-    /// Moves it to another cgroup. Its sockets stay what they are.
+    /// Moves the process to another cgroup. Its sockets still belong to the old one.
     pub fn move_to(&self, cgroup: &Cgroup) {
         let id = self.process.id().to_string();
         cgroup.procs().write_all(id.as_bytes()).expect("move a process to a cgroup");
     }
 
-    /// Plays a script, one operation a line, and notes each with its result.
+    /// Plays a script, one operation a line. Notes each operation with its result.
     pub fn play(&mut self, script: &str, record: &mut Record) {
         for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let result = self.call(line);
@@ -67,7 +67,7 @@ impl Session {
         }
     }
 
-    /// Plays one operation and gives its result, without a note.
+    /// Plays one operation and returns its result, without noting it.
     pub fn call(&mut self, operation: &str) -> String {
         let line = &addresses(operation);
         let stdin = self.stdin.as_mut().expect("until dropped");
@@ -81,7 +81,7 @@ impl Session {
         names(result.trim_end())
     }
 
-    /// What it complained of before it ended.
+    /// The messages that the process wrote before it ended.
     fn complaints(&mut self) -> String {
         self.stdin = None;
         let _ = self.process.wait();
@@ -97,7 +97,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         drop(self.stdin.take());
-        // It may hang in a call of a case that panicked.
+        // The process may hang in a call, if the case panicked.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

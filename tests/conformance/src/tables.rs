@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-/// The address of the backend with this number. Servers B1 to B4 are at 1 to 4, TCP and UDP, ports
-/// 5432 and 6380; number 8 refuses, and number 9 does not exist.
+/// The address of the backend with this number. Servers B1 to B4 are at 1 to 4, with TCP and UDP on ports
+/// 5432 and 6380. Number 8 refuses, and number 9 does not exist.
 pub fn backend(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(247, 221, 81, number)
 }
@@ -27,14 +27,14 @@ pub(crate) fn db_of(backends: &str, service: &str, relationship: &str) -> String
     )
 }
 
-/// Backend 1, on a port of its own.
+/// Backend 1, on another port than the one asked for.
 pub(crate) const OTHER_PORT: &str = "[{ ip = \"247.221.81.1\", port = 6380 }]";
 
-/// A service for a table with another one: `cache` is backend 2.
+/// A service to add to a table: the only backend of `cache` is backend 2.
 pub(crate) const CACHE: &str = "[services.cache]\nbackends = [\"247.221.81.2\"]\n\
                                 [apps.app.relationships.cache]\nservice = \"cache\"\n";
 
-/// A table in which `db` is backend 1 and `cache` is backend 2.
+/// A table in which `db` has backend 1, and `cache` has backend 2.
 pub(crate) fn two_services() -> String {
     db(&[1]) + CACHE
 }

@@ -1,4 +1,4 @@
-//! The translators, and how each gets its table.
+//! The translators. Each gets its table in another way.
 
 use std::{
     fmt,
@@ -9,7 +9,7 @@ use std::{
 
 use vipnat_testkit::{App, Vipnat};
 
-/// What translates for a container. Vipnat is compared with each of the others.
+/// The program that translates for a container. The test compares vipnat with each of the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Translator {
     /// The reference.
@@ -18,7 +18,7 @@ pub enum Translator {
     IptablesNft,
     /// nf_tables itself.
     Nft,
-    /// What is measured against the others.
+    /// The program under test.
     Vipnat,
 }
 
@@ -26,7 +26,7 @@ impl Translator {
     /// All of them, the reference first.
     pub const ALL: [Self; 4] = [Self::IptablesLegacy, Self::IptablesNft, Self::Nft, Self::Vipnat];
 
-    /// Makes the table in the file what counts for the app from now on.
+    /// Puts the table in the file in force for the app.
     pub(crate) fn apply(self, vipnat: &Vipnat, app: &App, table: &Path) {
         let (export, load): (_, &[&str]) = match self {
             Self::IptablesLegacy => ("iptables", &["iptables-legacy-restore", "-w"]),
@@ -45,10 +45,10 @@ impl Translator {
             "app".as_ref(),
         ]);
         if export == "iptables" && !rules.contains("*filter") {
-            // Restoring leaves a table that is not mentioned as it was.
+            // iptables-restore leaves a table unchanged that its input does not name.
             rules += "*filter\nCOMMIT\n";
         }
-        // In the container's network namespace, whose rules are its own.
+        // Load them in the container's network namespace.
         feed(app.host.command(load[0]).args(&load[1..]), &rules);
     }
 }
@@ -64,7 +64,7 @@ impl fmt::Display for Translator {
     }
 }
 
-/// Runs a command with this input, which must succeed.
+/// Runs a command with this input. The command must succeed.
 fn feed(command: &mut Command, input: &str) {
     let mut process = command
         .stdin(Stdio::piped())

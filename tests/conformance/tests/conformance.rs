@@ -1,4 +1,4 @@
-//! The comparison with iptables as a test, and tests that it can fail.
+//! Runs the comparison with iptables, and tests that it can fail.
 
 use std::{collections::HashSet, env, fs, path::Path, process::Command};
 
@@ -48,7 +48,7 @@ fn cases_have_names_of_their_own() {
     assert!(names.iter().all(|name| is_kebab(name)), "{names:?}");
 }
 
-/// Behind vipnat the VIP leads somewhere else.
+/// A case that fails: behind vipnat the VIP leads to another backend.
 const OTHER_BACKEND: Case = Case {
     name: "other-backend",
     group: "",
@@ -96,7 +96,7 @@ fn a_case_that_panics_fails_and_the_others_go_on() {
         panic!("{verdicts:?}");
     };
     assert!(message.contains("no such operation"), "{message}");
-    // What the client said of it.
+    // The message of the client.
     assert!(message.contains("no socket such"), "{message}");
 }
 

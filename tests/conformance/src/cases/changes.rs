@@ -1,8 +1,8 @@
-//! The table changes while connections and flows are there.
+//! The table changes while connections and flows exist.
 //!
-//! Most tables here have a second service, [`CACHE`]. A container whose last DNAT rule goes has no
-//! connection tracking any more unless other rules need it, and what iptables had connected hangs:
-//! `last-relationship-removed`.
+//! Most tables here have a second service, [`CACHE`]. If the last DNAT rule of a container is removed, the
+//! container has no connection tracking any more, unless other rules need it. Connections that iptables
+//! translated then hang: `last-relationship-removed`.
 
 use crate::{
     Case, Known, Run,

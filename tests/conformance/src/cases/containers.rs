@@ -86,7 +86,7 @@ pub(super) const CASES: &[Case] = &[
             client.play("socket a udp4\nbind a backend1:4000\nconnect a app:53\nsend a hi", record);
             server.play("recvfrom s\nsendto s hello backend1:4000", record);
             client.play("recvfrom a", record);
-            // The same socket asks the VIP too.
+            // The same socket also sends to the VIP.
             server.play("sendto s ? db:5432\nrecvfrom s", record);
             client.play("send a more", record);
             server.play("recvfrom s\nsendto s done backend1:4000", record);
@@ -217,7 +217,7 @@ pub(super) const CASES: &[Case] = &[
             session.play("socket a tcp4\nconnect a db:5432", record);
             let listed = outcome(container.app().command("ss").args(["-Htn"]));
             for line in listed.stdout.lines() {
-                // State, two queues, then the addresses.
+                // The columns: state, two queues, then the addresses.
                 record.line(format!("peer {}", line.split_whitespace().nth(4).expect("a peer")));
             }
         }),
@@ -248,7 +248,7 @@ fn play_nothing(container: &Container, record: &mut Record) {
     container.session().play("who tcp4 db:5432\nwho tcp4 backend1:5432", record);
 }
 
-/// Plays a script where the only backend of `db` is the container itself.
+/// Plays a script. The only backend of `db` is the container itself.
 fn play_hairpin(container: &Container, record: &mut Record, script: &str) {
     let _server = container.serve_inside(&[("inside", SocketAddrV4::new(APP, 5432))]);
     container.play(&db_of(&format!("[\"{APP}\"]"), "", ""), script, record);

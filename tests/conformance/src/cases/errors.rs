@@ -1,4 +1,4 @@
-//! What fails with TCP or with any socket, and how.
+//! Failures with TCP or with any socket, and their errors.
 
 use crate::{Case, Known, Run, tables::db};
 

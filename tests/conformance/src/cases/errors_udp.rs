@@ -1,4 +1,4 @@
-//! What fails with UDP, and how.
+//! Failures with UDP, and their errors.
 
 use crate::{Case, Known, Run, tables::db};
 

@@ -1,4 +1,4 @@
-//! UDP flows that end, by the clock.
+//! UDP flows that end after a time.
 
 use std::time::Duration;
 
@@ -248,7 +248,7 @@ fn rest(container: &Container, record: &mut Record, seconds: u64) {
 /// A question and its answer.
 const ASK: &str = "sendto a ? db:5432\nrecvfrom a";
 
-/// Plays a script with a UDP socket, and again after each of these silences, in seconds.
+/// Plays a script with a UDP socket, and again after each of these pauses, in seconds.
 fn ask_after_silences(container: &Container, record: &mut Record, ask: &str, silences: &[u64]) {
     let mut session = two_backends(container);
     session.play("socket a udp4", record);

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::Case;
 
-/// All cases, in the order of docs/semantics.md; those that wait long come last.
+/// All cases, in the order of docs/semantics.md. Those with long waits come last.
 pub fn all() -> Vec<&'static Case> {
     [
         tcp::CASES,

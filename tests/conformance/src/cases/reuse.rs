@@ -1,4 +1,4 @@
-//! TCP sockets that are connected more than once, and sockets that processes share.
+//! TCP sockets that connect more than once, and sockets that several processes share.
 
 use crate::{
     Case, Run,

@@ -1,4 +1,4 @@
-//! UDP sockets that are connected more than once.
+//! UDP sockets that connect more than once.
 
 use super::sidecar::play_beside_sidecar;
 use crate::{

@@ -1,7 +1,7 @@
-//! Several VIPs, or ports of a VIP, that lead to one address and port; and one that leads to several.
+//! Several VIPs, or ports of a VIP, that lead to one address and port; and one VIP that leads to several.
 //!
-//! A connection is two addresses and two ports. With iptables the container's side counts the VIP, with
-//! vipnat the backend.
+//! Two addresses and two ports identify a connection. On the container's side, one of them is the VIP with
+//! iptables, and the backend with vipnat.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ use crate::{
 
 const GROUP: &str = "Several VIPs of one backend";
 
-/// Makes the kernel pick among four ports.
+/// Leaves the kernel four local ports to pick from.
 fn four_ports(container: &Container) {
     let range = "/proc/sys/net/ipv4/ip_local_port_range";
     container.app().host.run(|| fs::write(range, "40000 40003")).expect("write a port range");

@@ -1,4 +1,4 @@
-//! UDP sockets that share a port: the kernel hands an answer to whichever it takes for the right one.
+//! UDP sockets that share a port. The kernel picks the socket that gets an answer.
 
 use std::{
     thread,
@@ -11,7 +11,7 @@ use crate::{Case, Container, Known, Record, Run, Session, tables::db};
 
 const GROUP: &str = "Sockets that share a port";
 
-/// What is the same of them all.
+/// The known difference of all these cases.
 const KNOWN: Known = Known {
     iptables: "another socket hears \"B1\" from db:5432",
     vipnat: "another socket hears \"B1\" from backend1:5432",
@@ -27,7 +27,7 @@ pub(super) const CASES: &[Case] = &[
         run: Run::Steps(|container, record| {
             container.apply(&db(&[1]));
             let mut session = container.session();
-            // By addresses and ports, so some ports do and some don't.
+            // The kernel picks by addresses and ports, so not every port shows this.
             let heard = (4000..4100).find_map(|port| {
                 asked_on(&mut session, port, "SO_REUSEPORT", ["app"; 4])
                     .filter(|(socket, _)| *socket != 0)
@@ -76,7 +76,7 @@ pub(super) const CASES: &[Case] = &[
     },
 ];
 
-/// The first of two sockets asks, the second hears the answer.
+/// The first of two sockets asks, and the second hears the answer.
 fn answer_to_the_last(container: &Container, record: &mut Record, addresses: [&str; 2]) {
     container.apply(&db(&[1]));
     let heard = asked_on(&mut container.session(), 4000, "SO_REUSEADDR", addresses);
@@ -84,8 +84,8 @@ fn answer_to_the_last(container: &Container, record: &mut Record, addresses: [&s
     record.line(format!("{} socket hears {answer}", if socket == 0 { "its" } else { "another" }));
 }
 
-/// Binds a socket to each address, with this port and option, and asks from the first. Which of them hears
-/// the answer, and what it is; `None` if that takes too long.
+/// Binds a socket to each address, with this port and option, and asks from the first. Returns the number of
+/// the socket that hears the answer, and the answer; `None` if that takes too long.
 fn asked_on<const N: usize>(
     session: &mut Session,
     port: u16,

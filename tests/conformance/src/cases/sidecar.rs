@@ -1,4 +1,4 @@
-//! A server on 127.0.0.1 in the container, as a sidecar is.
+//! A server on 127.0.0.1 in the container, like a sidecar.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 

@@ -1,4 +1,4 @@
-//! TCP connections: who answers, and what the names of the socket are.
+//! TCP connections: the backend that answers, and the addresses that the socket shows.
 
 use crate::{
     Case, Run,

@@ -1,4 +1,4 @@
-//! What sockets are told of their connection that depends on where it really leads.
+//! Values that sockets show about their connection, and that depend on its real destination.
 
 use vipnat_testkit::bpf::Redirector;
 

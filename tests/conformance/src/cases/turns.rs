@@ -1,4 +1,4 @@
-//! Which backend is next.
+//! The order of the backends.
 
 use crate::{
     Case, Container, Known, Record, Run,
@@ -6,7 +6,7 @@ use crate::{
 };
 
 const GROUP: &str = "Who is next";
-/// A round for each number of backends, and more.
+/// Shows the backend that answers one connection.
 const WHO: &str = "who tcp4 db:5432\n";
 
 pub(super) const CASES: &[Case] = &[
@@ -209,8 +209,8 @@ fn weighted(service: &str) -> String {
     db_of(backends, service, "")
 }
 
-/// Whether B1, B2 and B3 get their shares of 600 connections, within six standard deviations, and
-/// don't get them in turns.
+/// Notes whether B1, B2 and B3 get their shares of 600 connections, within six standard deviations, and
+/// not in turns.
 fn shares(container: &Container, record: &mut Record, weights: [u32; 3]) {
     const CONNECTIONS: usize = 600;
     let mut session = container.session();

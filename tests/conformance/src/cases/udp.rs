@@ -1,4 +1,4 @@
-//! UDP: who answers, and where answers come from.
+//! UDP: the backend that answers, and the source that answers show.
 
 use crate::{
     Case, Run,

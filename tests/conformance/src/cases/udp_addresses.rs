@@ -1,4 +1,4 @@
-//! UDP: sockets that talk to more than one address, or to one in several ways.
+//! UDP: sockets that talk to several addresses, or to one address in several ways.
 
 use crate::{
     Case, Known, Run,

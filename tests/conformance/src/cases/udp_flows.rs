@@ -1,4 +1,4 @@
-//! UDP: which datagrams are one flow, and what may answer it.
+//! UDP: the datagrams that belong to one flow, and the answers that it accepts.
 
 use crate::{
     Case, Container, Known, Record, Run,
@@ -198,7 +198,7 @@ pub(super) const CASES: &[Case] = &[
     },
 ];
 
-/// Asks so many ports of the VIP, one after the other, and the first one again.
+/// Asks this number of ports of the VIP, one after the other, and then the first one again.
 fn many_flows(container: &Container, record: &mut Record, count: u16) {
     container.apply(&fixed_ports());
     let mut session = container.session();
@@ -210,7 +210,7 @@ fn many_flows(container: &Container, record: &mut Record, count: u16) {
     session.play("sendto a ? db:1\nrecvfrom a", record);
 }
 
-/// Three backends that answer whatever port is asked for.
+/// Three backends that answer on one port, for any port of the VIP.
 fn fixed_ports() -> String {
     let mut table = db(&[1, 2, 3]);
     for number in 1..=3 {

@@ -1,4 +1,5 @@
-//! What no hook reaches. `vipnat export --beside-vipnat` has rules for it, which the integration tests try.
+//! Packets that no hook reaches. `vipnat export --beside-vipnat` has rules for them, which integration tests
+//! try.
 
 use std::{thread, time::Duration};
 
@@ -42,7 +43,7 @@ pub(super) const CASES: &[Case] = &[
                 return;
             }
             app.ip(&format!("{up} 10.9.0.1/24 dev vxlan0"));
-            // What it answers, it answers from the address that it was asked at.
+            // The server answers from the address to which the packet was sent.
             let there = format!("{link} remote {APP} local {}", backend(1));
             server.ip(&format!("{there}\n{up} 10.9.0.2/24 dev vxlan0"));
             let ping = outcome(container.app().command("ping").args(["-c1", "-W1", "10.9.0.2"]));
@@ -84,7 +85,7 @@ pub(super) const CASES: &[Case] = &[
             look(&mut session, record, "b");
             session.play("socket c udp4\nsendto c ? db:5432", record);
             look(&mut session, record, "c");
-            // A cgroup waits for what is in it.
+            // A cgroup can be removed only after its processes have ended.
             drop(session);
         }),
         known: Some(Known {
@@ -112,7 +113,7 @@ pub(super) const CASES: &[Case] = &[
     },
 ];
 
-/// What has come to a socket soon after.
+/// Notes a datagram that has reached a socket after a short time.
 fn look(session: &mut crate::Session, record: &mut Record, socket: &str) {
     thread::sleep(vipnat_testkit::patient(Duration::from_millis(150)));
     session.play(&format!("recvfrom {socket} MSG_DONTWAIT"), record);

@@ -1,4 +1,4 @@
-//! How a client runs in a container, and what is noted of it.
+//! Runs a client in a container, and notes its output.
 
 use std::{ffi::OsString, path::PathBuf, process::Command, sync::Arc};
 
@@ -10,8 +10,8 @@ use crate::{Container, Record};
 
 pub(super) const GROUP: &str = "Real clients";
 
-/// A client that is written in the language of `interpreter`, in the container, with arguments
-/// separated by spaces.
+/// Runs a client in the container. It is written in the language of `interpreter`; spaces separate its
+/// arguments.
 pub(super) fn run(container: &Container, record: &mut Record, interpreter: &str, arguments: &str) {
     let (file, arguments) = arguments.split_once(' ').expect("a file and its arguments");
     let client = Client::new(interpreter, file);
@@ -22,7 +22,7 @@ pub(super) fn run(container: &Container, record: &mut Record, interpreter: &str,
 /// A client that an interpreter runs.
 pub(super) enum Client {
     Source(PathBuf),
-    /// Java would compile a source file each time it runs it.
+    /// Compiled classes: Java would compile a source file each time it runs it.
     Compiled {
         classes: Arc<TempDir>,
         main: String,
@@ -39,7 +39,7 @@ impl Client {
         let compile = || {
             let classes = directory();
             let mut compiler = Command::new(interpreter);
-            // Where the command javac is not installed this is.
+            // This module exists even if the command javac is not installed.
             compiler.args(["-m", "jdk.compiler/com.sun.tools.javac.Main", "-d"]);
             let compiled = outcome(compiler.arg(classes.path()).arg(&source));
             ensure!(compiled.status.success(), "{file}: {compiled}");
@@ -49,7 +49,7 @@ impl Client {
         Self::Compiled { classes, main: main.to_owned() }
     }
 
-    /// What the interpreter is to be told.
+    /// The arguments for the interpreter.
     pub(super) fn arguments(&self) -> Vec<OsString> {
         match self {
             Self::Source(file) => vec![file.into()],
@@ -65,8 +65,8 @@ pub(super) fn directory() -> TempDir {
     tempfile::Builder::new().prefix(&test_name()).rand_bytes(0).tempdir().expect("make a directory")
 }
 
-/// Runs a command to its end, and notes all that it says. One that fails fails the case: that it
-/// does so everywhere would prove nothing.
+/// Runs a command to its end, and notes all its output. If it fails, the case fails: a failure behind
+/// every translator would prove nothing.
 pub(super) fn note(record: &mut Record, command: &mut Command) {
     note_exit(record, command, 0);
 }
@@ -79,11 +79,11 @@ pub(super) fn note_exit(record: &mut Record, command: &mut Command, code: i32) {
     record.line(&outcome.stderr);
 }
 
-/// Programs that translate others while they run. Emulation must translate what they have made again and
-/// again, and QEMU 7.2 does not always notice: Java crashed.
+/// Programs with a just-in-time compiler. Emulation must translate the generated code again and again, and
+/// QEMU 7.2 does not always notice a change: Java crashed.
 const JUST_IN_TIME: [&str; 2] = ["java", "node"];
 
-/// Whether these programs are installed, and run here; if one does not, the case can't run.
+/// Whether these programs are installed, and run here. If not, the case is skipped.
 pub(super) fn has(record: &mut Record, programs: &[&str]) -> bool {
     if emulated()
         && let Some(program) = programs.iter().find(|program| JUST_IN_TIME.contains(program))

@@ -12,10 +12,10 @@ use crate::{
     tables::{backend, db},
 };
 
-/// Which server answers, whatever psql believes.
+/// Asks for the address of the server that answers. psql may believe another one.
 const WHO: &str = "select inet_server_addr()";
 
-/// How long a session may last: longer than any does.
+/// The longest duration of a session. It is longer than that of any session.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Fields are dropped in this order.
@@ -24,7 +24,7 @@ struct Databases {
     _machine: Cgroup,
 }
 
-/// PostgreSQL on two backends, which no other case uses; `None` if that can't be.
+/// PostgreSQL on two backends, which no other case uses; `None` if it can't run here.
 fn postgres(container: &Container, record: &mut Record) -> Option<Databases> {
     if !has(record, &["psql", "setpriv"]) {
         return None;
@@ -50,7 +50,7 @@ fn psql(container: &Container) -> Command {
     psql
 }
 
-/// Redis on three backends; nothing if that can't be.
+/// Redis on three backends; empty if it can't run here.
 fn redis(container: &Container, record: &mut Record) -> Vec<Server> {
     if !has(record, &["redis-cli", "redis-check-rdb"]) {
         return Vec::new();
@@ -137,7 +137,7 @@ pub(in crate::cases) const CASES: &[Case] = &[
             if servers.is_empty() {
                 return;
             }
-            // What it can't answer with a line it says with one, as an error.
+            // The shell adds errors to the output, so that each question has an answer of one line.
             let mut cli = container.app().command("sh");
             cli.args(["-c", "exec redis-cli -h 169.254.37.209 2>&1"]).limited_to(patient(LIMIT));
             let mut session = Session::open(cli).expect("start redis-cli");

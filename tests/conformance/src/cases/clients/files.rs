@@ -21,7 +21,7 @@ pub(in crate::cases) const CASES: &[Case] = &[Case {
         container.apply(&db(&[1]));
         let _server = Server::tftp(container.server(1), backend(1));
         let files = directory();
-        // It would ask for half a minute.
+        // By default, tftp would ask for half a minute.
         let script = "cd \"$0\" && printf 'binary\\nrexmt 1\\ntimeout 2\\nget small\\nget large\\n' | tftp \"$1\"";
         let mut client = container.app().command("sh");
         let _ = outcome(client.args(["-c", script]).arg(files.path()).arg(DB));

@@ -1,4 +1,4 @@
-//! Programs in Python, Node and Java, whose sockets are what their libraries make of them.
+//! Programs in Python, Node and Java. Their libraries make the sockets.
 
 use super::client::{GROUP, has, run};
 use crate::{Case, Container, DB, Record, Run, tables::db};
@@ -11,7 +11,7 @@ fn ask(container: &Container, record: &mut Record, interpreter: &str, what: &str
     }
 }
 
-/// A program that asks the service, whose only backend refuses.
+/// A program that asks the service. Its only backend refuses connections.
 fn ask_in_vain(container: &Container, record: &mut Record, interpreter: &str, what: &str) {
     if has(record, &[interpreter]) {
         container.apply(&db(&[8]));

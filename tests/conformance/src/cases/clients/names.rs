@@ -1,4 +1,4 @@
-//! Resolvers whose name server is a VIP. They are strict about whom a reply comes from.
+//! Resolvers whose name server is a VIP. They check strictly from which address a reply comes.
 
 use std::{fs, process::Command};
 
@@ -10,13 +10,13 @@ use crate::{
     tables::{backend, db, two_vips},
 };
 
-/// What runs a program where the name `two.test` is two VIPs.
+/// Runs a program with two VIPs for the name `two.test`.
 const WITH_HOSTS: &str = "mount --bind \"$0/hosts\" /etc/hosts && exec \"$@\"";
 
-/// What runs a program where the name server is the VIP.
+/// Runs a program with the VIP as the name server.
 const WITH_RESOLV_CONF: &str = "mount --bind \"$0/resolv.conf\" /etc/resolv.conf && exec \"$@\"";
 
-/// Name servers on three backends; nothing if that can't be.
+/// Name servers on three backends; empty if they can't run here.
 fn serve(container: &Container, record: &mut Record, client: &str) -> Vec<Server> {
     if !has(record, &["dnsmasq", client]) {
         return Vec::new();
@@ -25,7 +25,7 @@ fn serve(container: &Container, record: &mut Record, client: &str) -> Vec<Server
     [1, 2, 3].map(|number| Server::dns(container.server(number), backend(number), number)).into()
 }
 
-/// Four lookups, one after the other, without what dig says about time.
+/// Makes four lookups, one after the other. Notes the output of dig without times and sizes.
 fn look_up(container: &Container, record: &mut Record, client: &str, arguments: &[&str]) {
     let servers = serve(container, record, client);
     for _ in 0..=servers.len() {
@@ -38,7 +38,7 @@ fn look_up(container: &Container, record: &mut Record, client: &str, arguments: 
     }
 }
 
-/// Four lookups by a C library's resolver whose only name server is the VIP.
+/// Makes four lookups with the resolver of a C library. Its only name server is the VIP.
 fn resolve(container: &Container, record: &mut Record, compiler: &str) {
     let servers = serve(container, record, compiler);
     if servers.is_empty() {
@@ -58,7 +58,7 @@ fn resolve(container: &Container, record: &mut Record, compiler: &str) {
     }
 }
 
-/// A client of a name that is two VIPs, of the relationships `db` and `cache`.
+/// Connects by a name with two VIPs, those of the relationships `db` and `cache`.
 fn connect_by_name(container: &Container, record: &mut Record, interpreter: &str, what: &str) {
     if !has(record, &[interpreter]) {
         return;

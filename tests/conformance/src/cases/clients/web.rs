@@ -10,7 +10,7 @@ use crate::{
     tables::{backend, db},
 };
 
-/// The service on port 80 of three backends; nothing if that can't be.
+/// The service on port 80 of three backends; empty if it can't run here.
 fn serve(container: &Container, record: &mut Record) -> Vec<Server> {
     if !has(record, &["python3"]) {
         return Vec::new();
@@ -23,8 +23,8 @@ fn serve(container: &Container, record: &mut Record) -> Vec<Server> {
     [1, 2, 3].map(server).into()
 }
 
-/// curl, which says whom it was connected to and how many connections it made, and must end with
-/// this status.
+/// Runs curl, which must end with this status. It prints the address it was connected to, and the number
+/// of connections that it made.
 fn curl(container: &Container, record: &mut Record, code: i32, arguments: &[&str]) {
     if has(record, &["curl"]) {
         let mut curl = container.app().command("curl");
@@ -34,7 +34,7 @@ fn curl(container: &Container, record: &mut Record, code: i32, arguments: &[&str
         let Outcome { status, stdout, stderr } = outcome(&mut curl);
         assert_eq!(status.code(), Some(code), "{stderr}");
         record.line(stdout);
-        // "Failed to connect to … after 0 ms: Couldn't …"
+        // Leave out the time: "Failed to connect to … after 0 ms: Couldn't …"
         let complaint = stderr.split_once(" after ").map_or(&*stderr, |(complaint, _)| complaint);
         record.line(complaint);
     }
