@@ -2,6 +2,7 @@
 
 use std::{fs, process::Command, time::Instant};
 
+use vipnat_common::abi::LAYOUT;
 use vipnat_testkit::{App, Cgroup, outcome};
 
 use crate::scene::{DB, PORT, Scene, banner, ip, list, table};
@@ -231,7 +232,8 @@ fn programs_of_another_build_are_replaced() {
     let layout = scene.vipnat.bpffs().join("maps/layout");
     let mut bpftool = Command::new("bpftool");
     bpftool.args(["map", "update", "pinned"]).arg(layout);
-    bpftool.args("key 0 0 0 0 value 3 0 0 0 1 2 3 4 1 0 0 0".split(' '));
+    let stamp = format!("key 0 0 0 0 value {LAYOUT} 0 0 0 1 2 3 4 1 0 0 0");
+    bpftool.args(stamp.split(' '));
     assert!(outcome(&mut bpftool).status.success());
     let file = scene.vipnat.table(&scene.table(&list([0])));
     let applied = scene.vipnat.run(["apply".as_ref(), file.as_os_str()]);
