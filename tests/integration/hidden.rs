@@ -6,15 +6,15 @@ use vipnat_testkit::{App, Outcome, outcome};
 
 use crate::scene::{DB, PORT, Scene, banner, list};
 
-/// Where cgroup v2 is mounted.
+/// The mount point of cgroup v2.
 pub(crate) fn mount(scene: &Scene) -> &Path {
     scene.app.cgroup.path().parent().unwrap()
 }
 
-/// vipnat in a mount namespace of its own, after a script whose `$1` is where cgroup v2 is mounted and
-/// `$2` another directory.
+/// Runs vipnat in a mount namespace of its own, after a script. Its `$1` is the mount point of cgroup v2, and
+/// `$2` is another directory.
 pub(crate) fn after(scene: &Scene, script: &str, arguments: &[&OsStr]) -> Command {
-    // Beside its tables, and removed with them.
+    // The directory is beside the tables, and is removed with them.
     let elsewhere =
         env::temp_dir().join(scene.vipnat.bpffs().file_name().unwrap()).join("elsewhere");
     fs::create_dir_all(&elsewhere).unwrap();
@@ -30,7 +30,7 @@ pub(crate) fn run_after(scene: &Scene, script: &str, arguments: &[&OsStr]) -> Ou
     outcome(&mut after(scene, script, arguments))
 }
 
-/// A table in which `shop` has cgroups by a pattern, and `manual` those that are attached to it.
+/// A table in which `shop` has cgroups by a pattern, and `manual` only those that `attach` names.
 pub(crate) fn text(scene: &Scene) -> String {
     let name = scene.app.cgroup.relative();
     format!(

@@ -87,7 +87,7 @@ fn broken_tables_exit_2_with_their_place_and_change_nothing() {
         ":1:41: apps.a.relationships.r: missing field `service`",
     );
 
-    // The good one is still in force, to the last detail.
+    // The good table is still in force, in every detail.
     assert_eq!(scene.vipnat.apply(&good), "nothing to change\n");
     assert_eq!(scene.who(), "0");
 }
@@ -127,7 +127,7 @@ fn wrong_usage_exits_2() {
     }
 }
 
-/// Runs `apply` of a good table wrapped in another program, which must fail with one sentence.
+/// Runs `apply` of a good table inside another program. It must fail with one sentence.
 #[track_caller]
 fn fails_under(scene: &Scene, wrapper: &[&str], expected: &str) {
     let file = scene.vipnat.table(&scene.table(&list([0])));
@@ -154,7 +154,7 @@ fn missing_privileges_are_one_clear_sentence() {
 
 #[test]
 fn a_kernel_too_old_is_one_clear_sentence() {
-    // A personality makes the kernel call itself 2.6.
+    // This personality makes the kernel report version 2.6.
     let scene = Scene::new(0);
     fails_under(&scene, &["setarch", "--uname-2.6"], "is too old; vipnat needs Linux 6.1 or later");
 }
@@ -202,7 +202,7 @@ fn state_of_another_layout_is_taken_over_by_apply_alone() {
     };
     let error = list_fails();
     assert!(error.contains("version 99") && error.contains("vipnat apply"), "{error}");
-    // What is in force stays in force.
+    // The old state stays in force.
     assert_eq!(scene.who(), "0");
     let taken_over = "~ state of another layout taken over: ";
     let printed = scene.vipnat.apply(&scene.table(&list([0])));
@@ -220,7 +220,7 @@ fn state_of_another_layout_is_taken_over_by_apply_alone() {
     assert_eq!(scene.apply_first(1), "nothing to change\n");
 }
 
-/// The kernel copies as much as the map says, not as much as the caller has room for.
+/// The kernel copies as many bytes as the map's sizes say, even if the caller's buffer is smaller.
 #[test]
 fn a_foreign_map_of_large_values_does_not_overrun_the_stack() {
     let scene = Scene::new(1);
@@ -232,7 +232,7 @@ fn a_foreign_map_of_large_values_does_not_overrun_the_stack() {
     let listed = scene.vipnat.run(["list"]);
     assert_eq!(listed.code(), Some(1), "{listed}");
     assert!(listed.stderr.contains("scope"), "{listed}");
-    // The right one is found through the programs that use it.
+    // vipnat finds the right map through the programs that use it.
     scene.apply_first(1);
     assert_eq!(scene.who(), "0");
     assert_eq!(scene.vipnat.ok(["flush"]), "removed everything\n");
@@ -257,7 +257,7 @@ fn a_directory_that_holds_anything_else_is_neither_used_nor_flushed() {
     assert_eq!(scene.who(), "0");
     fs::remove_file(foreign).unwrap();
 
-    // Also where only the names of its directories are ours, as tools make them.
+    // The same if only the names of its directories are vipnat's, as tools may make them.
     let theirs = Vipnat::new();
     for place in ["maps", "progs", "apps", "new"] {
         let directory = theirs.bpffs().join(place);
@@ -282,7 +282,7 @@ fn a_directory_that_holds_anything_else_is_neither_used_nor_flushed() {
         fs::remove_dir(directory).unwrap();
     }
 
-    // An instance inside the directory of another, or the whole of bpffs.
+    // The state directory is inside that of another instance, or is the whole of bpffs.
     let inner = scene.vipnat.bpffs().join("maps");
     for directory in [inner.as_path(), Path::new("/sys/fs/bpf")] {
         let mut flush = Command::new(scene.vipnat.command([""]).get_program());
@@ -320,7 +320,7 @@ fn a_full_standard_output_is_an_error_and_no_panic() {
         assert_eq!(output.status.code(), Some(1), "{error}");
         assert!(error.contains("cannot write to standard output: No space left"), "{error}");
     }
-    // What was done is done, with the names kept.
+    // The change was made, and the names were kept.
     assert!(scene.vipnat.ok(["list"]).contains("db"));
     assert_eq!(scene.who(), "0");
 }

@@ -14,10 +14,10 @@ use vipnat_testkit::{App, Cgroup, CommandExt as _, emulated, left_out};
 
 use crate::scene::{DB, PORT, Scene, banner, list, strace, table};
 
-/// What somebody does instead of confirming.
+/// An action of the operator instead of a confirmation.
 type Act = fn(&mut Child);
 
-/// Starts an apply that waits for an answer.
+/// Starts an apply that waits for a confirmation.
 fn start(scene: &Scene, text: &str, time: &str) -> Child {
     let file = scene.vipnat.table(text);
     let mut command = scene.vipnat.command([
@@ -50,7 +50,7 @@ fn what_is_confirmed_stays() {
     let output = apply.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(scene.who(), "1");
-    // What changes nothing needs no confirmation.
+    // An apply without changes needs no confirmation.
     let apply = start(&scene, &scene.table(&list([1])), "30s");
     assert!(apply.wait_with_output().unwrap().status.success());
 }
@@ -61,7 +61,7 @@ fn what_is_not_confirmed_is_taken_back() {
     let other = Cgroup::new();
     scene.apply_first(1);
     let before = scene.vipnat.ok(["list", "--json"]);
-    // Other backends, another name, another app: all of it.
+    // The table changes backends, the name of the app, and its apps.
     let (shop, blog) = (scene.app.cgroup.relative(), other.relative());
     let after = table(&[("store", shop, &list([1]), "port = 5432"), ("blog", blog, "[]", "")]);
     let count = |json: &str| json.replace(|c: char| c.is_ascii_digit(), "");
@@ -86,7 +86,7 @@ fn what_is_not_confirmed_is_taken_back() {
         assert_eq!(output.status.code(), Some(1), "{stderr}");
         assert!(stderr.contains(why) && stderr.contains("restored the previous state"), "{stderr}");
         assert_eq!(scene.who(), "0");
-        // But for the numbers: a scope is never given twice.
+        // All is the same except the numbers: an app id is never given twice.
         assert_eq!(count(&scene.vipnat.ok(["list", "--json"])), count(&before));
     }
     let text = scene.vipnat.ok(["list"]);
@@ -106,7 +106,7 @@ fn the_first_apply_is_taken_back_to_nothing() {
 fn what_somebody_else_changed_meanwhile_is_not_taken_back() {
     let scene = Scene::new(2);
     scene.apply_first(1);
-    // Longer than another apply takes.
+    // The time is longer than another apply takes.
     let time = if emulated() { "15s" } else { "1s" };
     let apply = start(&scene, &scene.table(&list([1])), time);
     wait_until(&scene, "1");
@@ -119,7 +119,7 @@ fn what_somebody_else_changed_meanwhile_is_not_taken_back() {
     assert!(listed.contains("247.221.81.1  247.221.81.0"), "{listed}");
 }
 
-/// It once was: any container that ended meanwhile made it "another process changed the state".
+/// Once, any container that ended meanwhile made vipnat report "another process changed the state".
 #[test]
 fn a_container_that_ends_meanwhile_does_not_keep_it_from_being_taken_back() {
     let scene = Scene::new(2);
@@ -131,7 +131,7 @@ fn a_container_that_ends_meanwhile_does_not_keep_it_from_being_taken_back() {
     scene.vipnat.ok(["attach", "--app", "shop", "--cgroup", by_hand.relative()]);
     let mut apply = start(&scene, &tables[1].replace("shop", "store"), "30s");
     let app = App { host: scene.app.host.clone(), cgroup: by_hand };
-    // Its app is gone, and with it what was attached by hand.
+    // The app is removed, and so are the links that were attached by hand.
     let probe = format!("tcp {DB}:{PORT}");
     for _ in 0..200 {
         if app.probe(&probe).error() == "ENETUNREACH" {
@@ -149,7 +149,7 @@ fn a_container_that_ends_meanwhile_does_not_keep_it_from_being_taken_back() {
     assert!(listed.contains("(by hand)"), "still by hand: {listed}");
 }
 
-/// An apply that fails half-way was once left half-way.
+/// An apply that failed half-way once left its changes in place.
 #[test]
 fn what_fails_half_way_is_taken_back() {
     let scene = Scene::new(2);
@@ -173,7 +173,7 @@ fn what_fails_half_way_is_taken_back() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{nth}: {stderr}");
         if stderr.contains("could not") {
-            // It was the way back that failed, which it says.
+            // The restore itself failed, and the message says so.
             scene.vipnat.apply(&text(0));
             scene.vipnat.table(&text(1));
         }
@@ -181,7 +181,7 @@ fn what_fails_half_way_is_taken_back() {
         assert_eq!(backends(&listed), backends(&before), "{nth}: {listed}\n{stderr}");
         assert!(!listed.contains("NOT TRANSLATED"), "{nth}: {listed}");
         failed += usize::from(stderr.contains("not applied"));
-        // Past the apply itself.
+        // The fault came after the apply itself.
         if stderr.contains("standard input ended") && !stderr.contains("(INJECTED)") {
             break;
         }
@@ -190,7 +190,7 @@ fn what_fails_half_way_is_taken_back() {
     assert!(failed > if emulated() { 0 } else { 3 }, "{failed}");
 }
 
-/// What is connected was once ended before anybody could confirm.
+/// vipnat once ended connections before the operator could confirm.
 #[test]
 fn what_a_trial_takes_away_is_ended_only_when_it_is_confirmed() {
     let scene = Scene::new(2);
@@ -207,7 +207,7 @@ fn what_a_trial_takes_away_is_ended_only_when_it_is_confirmed() {
         assert_eq!(output.status.code(), Some(code), "{output:?}");
         assert_eq!(held.ask().ok, answer == "n", "{output:?}");
     }
-    // Also what a trial without the app would end, which comes back with another number.
+    // The same for a trial that removes the app, which comes back with another app id.
     scene.vipnat.apply(&text(0));
     let mut held = scene.app.hold(&format!("{DB}:{PORT}"));
     let other = Cgroup::new();

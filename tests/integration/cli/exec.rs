@@ -1,4 +1,4 @@
-//! `vipnat exec`: in which cgroup it runs a command, and which VIPs that command reaches.
+//! `vipnat exec`: the cgroup in which it runs a command, and the VIPs that this command reaches.
 
 use vipnat_testkit::App;
 
@@ -25,7 +25,7 @@ fn exec_with_a_table_that_is_not_applied_says_that_its_vips_lead_nowhere() {
         let ran = scene.vipnat.run(arguments);
         assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("it ran\n", ""), "{ran}");
     }
-    // Another app is applied, and that has the cgroup.
+    // Another app is applied, and has the cgroup.
     scene.vipnat.ok(["flush"]);
     scene.vipnat.apply(&text.replace("apps.shop", "apps.blog"));
     scene.vipnat.table(&text);
@@ -92,11 +92,11 @@ fn exec_runs_in_the_cgroup_with_the_relationships() {
             .replace([' ', '\n'], ""),
         relationships
     );
-    // Without a table: what was applied.
+    // Without a table, the applied state gives the cgroup.
     let printed =
         scene.vipnat.ok(["exec", "--app", "shop", "--", "grep", "^0::", "/proc/self/cgroup"]);
     assert_eq!(printed, format!("0::/{relative}\n"));
-    // The status is the command's.
+    // The exit status is that of the command.
     assert_eq!(
         scene.vipnat.run(["exec", "--app", "shop", "--", "sh", "-c", "exit 7"]).code(),
         Some(7)
@@ -104,7 +104,7 @@ fn exec_runs_in_the_cgroup_with_the_relationships() {
     let unknown = scene.vipnat.run(["exec", "--app", "nobody", "--", "true"]);
     assert_eq!(unknown.code(), Some(1));
     assert!(unknown.stderr.contains("no app \"nobody\""), "{unknown}");
-    // Also in a cgroup that is named, and without anything applied.
+    // The same with a named cgroup, and with nothing applied.
     let cgroup = scene.app.cgroup.relative();
     let unknown = ["exec", "--app", "nobody", "--cgroup", cgroup, "--", "true"];
     let refused = scene.vipnat.run(unknown);

@@ -1,4 +1,4 @@
-//! Exported rules: how they are loaded into the kernel, and removed again.
+//! Loads exported rules into the kernel, and removes them again.
 
 use std::{fs, process::Command};
 
@@ -9,7 +9,7 @@ use crate::{scene::Scene, sockets::Sockets};
 /// The option for rules beside vipnat.
 pub(crate) const BESIDE: &[&str] = &["--beside-vipnat"];
 
-/// What loads rules into the kernel.
+/// A program that loads rules into the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Loader {
     Legacy,
@@ -21,7 +21,7 @@ impl Loader {
     pub(crate) const ALL: [Self; 3] = [Self::Legacy, Self::NftIptables, Self::Nft];
     pub(crate) const IPTABLES: [Self; 2] = [Self::Legacy, Self::NftIptables];
 
-    /// What it is called in `vipnat export`.
+    /// Its name in `vipnat export`.
     pub(crate) fn format(self) -> &'static str {
         if self == Self::Nft { "nft" } else { "iptables" }
     }
@@ -34,7 +34,7 @@ impl Loader {
         }
     }
 
-    /// Loads rules on a host, and whatever is in `options` of iptables-restore.
+    /// Loads rules on a host. `options` are further options of iptables-restore.
     pub(crate) fn load(self, scene: &Scene, rules: &str, options: &[&str]) {
         let file = scene.vipnat.table("").with_file_name("rules");
         fs::write(&file, rules).unwrap();
@@ -67,21 +67,21 @@ pub(crate) fn succeeds(command: &mut Command, input: &str) -> Outcome {
     outcome
 }
 
-/// An app that has a route for VIPs, which only rules need, and backends that vipnat doesn't know of.
+/// An app with a route for VIPs, which only rules need, and with backends that vipnat does not know.
 pub(crate) fn scene(backends: u8) -> Scene {
     let scene = Scene::new(backends);
     scene.app.host.ip("route add 169.254.0.0/16 dev eth0");
     scene
 }
 
-/// What `vipnat export` prints for the app of a table.
+/// The output of `vipnat export` for the app of a table.
 pub(crate) fn exported(scene: &Scene, loader: Loader, table: &str, options: &[&str]) -> String {
     let file = scene.vipnat.table(table);
     let arguments = ["export", loader.format(), file.to_str().unwrap(), "--app", "shop"];
     scene.vipnat.ok([&arguments[..], options].concat())
 }
 
-/// Removes vipnat's rules, as the documentation says; there are no others.
+/// Removes vipnat's rules, as the documentation tells. There must be no others.
 pub(crate) fn clear(scene: &Scene, loader: Loader) {
     remove(scene, loader);
     let left = loader.saved(&scene.app.host);
@@ -102,7 +102,7 @@ pub(crate) fn remove(scene: &Scene, loader: Loader) {
     }
 }
 
-/// What connection tracking knows of a protocol.
+/// The entries of connection tracking for a protocol.
 pub(crate) fn tracked(host: &NetNs, protocol: &str) -> String {
     succeeds(host.command("conntrack").args(["-L", "-p", protocol]), "").stdout
 }

@@ -13,7 +13,7 @@ use crate::scene::{Scene, ip, list};
 
 const SECRET: &str = "s3cret-hunter2";
 
-/// Imports what is on standard input.
+/// Imports a value from standard input.
 fn import(scene: &Scene, value: &str, more: &[&str]) -> Outcome {
     let cgroup = scene.app.cgroup.relative();
     let mut command =
@@ -169,7 +169,7 @@ fn a_value_of_which_nothing_is_left_makes_no_table() {
             }
         }
     }
-    // Nothing was skipped: the application has no relationships.
+    // Nothing is skipped here: the application has no relationships.
     let empty = import(&scene, "{}", &["--skip-unsupported"]);
     assert_eq!((empty.code(), empty.stderr.as_str()), (Some(0), ""), "{empty}");
 }
@@ -188,7 +188,7 @@ fn a_password_stays_in_the_table() {
     assert!(said.contains("db"), "{said}");
     assert!(!said.contains(SECRET), "{said}");
 
-    // Each character of it would be a number or a string in a dump of a map.
+    // In a dump of a map, each character of the password would be a number or a string.
     let numbers: Vec<_> = SECRET.bytes().map(|byte| byte.to_string()).collect();
     let hex: Vec<_> = SECRET.bytes().map(|byte| format!("\"{byte:#04x}\"")).collect();
     let secrets = [SECRET.to_owned(), numbers.join(","), hex.join(",")];
@@ -198,7 +198,7 @@ fn a_password_stays_in_the_table() {
         let mut bpftool = Command::new("bpftool");
         let pin = scene.vipnat.bpffs().join("maps").join(map);
         bpftool.args(["-j", "map", verb, "pinned"]).arg(&pin);
-        // The large ones are filled from the start; slot 0 of backends is never used.
+        // The large maps are filled from the start. Slot 0 of backends is never used.
         if verb == "lookup" {
             bpftool.args(["key", "1", "0", "0", "0"]);
         }
@@ -207,7 +207,7 @@ fn a_password_stays_in_the_table() {
         let text: String = dump.stdout.split_whitespace().collect();
         assert!(secrets.iter().all(|secret| !text.contains(secret)), "{map}: {text}");
     }
-    // What other instances keep there is not ours to judge.
+    // Files of other instances there do not matter.
     let foreign = Path::new("/run/vipnat").join(format!("vipnat-test-{}.names", process::id()));
     fs::write(&foreign, SECRET).unwrap();
     let records = records_of(&scene.vipnat);
@@ -215,7 +215,7 @@ fn a_password_stays_in_the_table() {
     assert!(records.iter().any(|text| text.contains("db")), "{records:?}");
     assert!(records.iter().all(|text| !text.contains(SECRET)), "{records:?}");
 
-    // Also where the table is wrong around it.
+    // The same for a table with a mistake beside the password.
     for (part, instead) in [
         (endpoint.as_str(), format!("endpoint = \"pgsql://main:{SECRET}@db\"")),
         (&endpoint, format!("port = \"{SECRET}\"")),

@@ -27,7 +27,7 @@ fn bpftool_shows_the_maps_in_names() {
         "app": 1, "vip": [169, 254, 37, 209], "port": PORT, "protocol": "Tcp", "reserved": 0,
     });
     let entry = map("vips").into_iter().find(|entry| entry["key"] == key).expect("the entry");
-    // The map of backends is large; its slots are looked up one by one.
+    // The map of backends is large, so this looks its slots up one by one.
     let first = u32::try_from(entry["value"]["first"].as_u64().unwrap()).unwrap();
     let pin = scene.vipnat.bpffs().join("maps/backends");
     let key_bytes = first.to_ne_bytes().map(|byte| byte.to_string());
@@ -51,18 +51,18 @@ fn each_hook_that_chooses_divides_what_an_atomic_fetch_add_returned() {
         let pin = scene.vipnat.bpffs().join("progs").join(hook);
         let code = bpftool(&["prog", "dump", "xlated", "pinned", pin.to_str().unwrap()]);
         assert!(divides_what_was_fetched(&code), "{hook}:\n{code}");
-        // The same without the fetch must not pass.
+        // The check must fail if the fetch is missing.
         let dropped = code.replace("atomic64_fetch_add(", "not_fetched(");
         assert!(!divides_what_was_fetched(&dropped), "{hook}:\n{dropped}");
     }
 }
 
-/// Whether the first remainder is taken of the result of the atomic addition before it, or of a
-/// register that this was moved to. Lines look like `260: (db) r1 = atomic64_fetch_add((u64 *)(r0
-/// +0), r1)`, `(bf) r2 = r1`, `(05) goto pc+3`, `(9f) r2 %= r3`.
+/// Whether the first remainder uses the result of the atomic addition before it. A move may have copied the
+/// result to another register. Lines look like `260: (db) r1 = atomic64_fetch_add((u64 *)(r0 +0), r1)`,
+/// `(bf) r2 = r1`, `(05) goto pc+3`, `(9f) r2 %= r3`.
 fn divides_what_was_fetched(code: &str) -> bool {
     let mut fetched: Vec<&str> = Vec::new();
-    // What was fetched where a jump leads on; the lines after it belong to another way.
+    // The registers with the result at the target of a jump. The lines after the jump belong to another path.
     let mut jumped: Vec<&str> = Vec::new();
     for line in code.lines() {
         let instruction = line.split_once(") ").map_or(line, |(_, rest)| rest).trim();

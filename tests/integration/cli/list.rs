@@ -1,4 +1,4 @@
-//! What `vipnat list` shows.
+//! The output of `vipnat list`.
 
 use std::os::unix::fs::MetadataExt as _;
 

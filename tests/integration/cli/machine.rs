@@ -20,7 +20,7 @@ use crate::scene::{Scene, list};
 
 #[test]
 fn bpffs_is_mounted_if_it_is_not() {
-    // In a mount namespace of its own, where nothing is mounted at /sys/fs/bpf, however often it was.
+    // This mount namespace has nothing at /sys/fs/bpf, even if several mounts were there.
     let scene = Scene::new(0);
     let file = scene.vipnat.table(&scene.table(&list([0])));
     let apply = scene.vipnat.command(["apply".as_ref(), file.as_os_str()]);
@@ -35,13 +35,13 @@ fn bpffs_is_mounted_if_it_is_not() {
     let outcome = outcome(&mut command);
     assert!(outcome.status.success(), "{outcome}");
     assert!(outcome.stdout.contains("+ app shop"), "{outcome}");
-    // Without a mode everybody could make directories there.
+    // Without a mode, every user could make directories there.
     assert!(outcome.stdout.contains("mode 1700\n"), "{outcome}");
 }
 
 #[test]
 fn tests_do_not_depend_on_who_starts_them() {
-    // Someone with another mask, and whose service manager waits for what it starts to say something.
+    // The starter has another umask, and its service manager waits for messages of the started process.
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("notify");
     let manager = UnixDatagram::bind(&socket).unwrap();
@@ -64,7 +64,7 @@ fn the_state_directory_is_for_root_alone() {
     let mode = scene.vipnat.bpffs().metadata().unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
 
-    // Also one that was there before.
+    // The same for a directory that existed before.
     let scene = Scene::new(0);
     fs::create_dir(scene.vipnat.bpffs()).unwrap();
     fs::set_permissions(scene.vipnat.bpffs(), Permissions::from_mode(0o755)).unwrap();
@@ -73,7 +73,7 @@ fn the_state_directory_is_for_root_alone() {
     assert_eq!(mode & 0o777, 0o700);
 }
 
-/// Whoever was there first could put the links aside later.
+/// The owner of such a directory could move the links away later.
 #[test]
 fn a_state_directory_that_others_can_change_is_refused() {
     let scene = Scene::new(0);

@@ -1,4 +1,4 @@
-//! The commands: what they read, print and refuse.
+//! The commands: their input, their output, and the input that they refuse.
 
 mod bad_input;
 mod check;

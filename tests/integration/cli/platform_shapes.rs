@@ -10,7 +10,7 @@ use vipnat_testkit::{Outcome, Vipnat, outcome};
 
 const VALUES: &str = include_str!("platform_shapes/values.json");
 
-/// Values that TOML can't hold.
+/// The key of the values that TOML can't express.
 const OF_JSON_ALONE: &str = "numbers of JSON alone";
 
 fn values() -> Map<String, Value> {
@@ -24,7 +24,7 @@ fn import(vipnat: &Vipnat, value: &str, more: &[&str]) -> Outcome {
     outcome(command.args(["--app", "shop", "--cgroup", "shop.slice/shop"]).args(more))
 }
 
-/// What the app of a table reads: as it is, and as JSON.
+/// The value that the app of a table reads: as it is, and as JSON.
 fn env(vipnat: &Vipnat, table: &str) -> (String, Value) {
     let table = vipnat.table(table);
     let env = ["env".as_ref(), table.as_os_str(), "--app=shop".as_ref()];
@@ -32,7 +32,7 @@ fn env(vipnat: &Vipnat, table: &str) -> (String, Value) {
     (vipnat.ok(env), serde_json::from_str(&json).unwrap())
 }
 
-/// The value without keys that are null, wherever they are.
+/// The value without keys that are null, at any depth.
 fn without_nulls(value: &Value) -> Value {
     match value {
         Value::Object(object) => {
@@ -51,7 +51,7 @@ fn a_documented_value_comes_back_equal_through_a_table_of_json() {
     assert!(values.len() >= 30);
     for (what, value) in &values {
         let mut text = value.to_string();
-        // The second time from base64.
+        // The second round imports the base64.
         for _ in 0..2 {
             let imported = import(&vipnat, &text, &["--json"]);
             assert_eq!(imported.code(), Some(0), "{what}: {imported}");
@@ -78,7 +78,7 @@ fn a_documented_value_comes_back_equal_through_toml_but_for_nulls() {
     }
 }
 
-/// Names of relationships repeat in the values, so they get a number.
+/// Names of relationships repeat in the values, so each gets a number.
 #[test]
 fn all_documented_values_are_one_table_too() {
     let vipnat = Vipnat::new();

@@ -1,4 +1,4 @@
-//! Text from outside can't move the cursor, hide a line or add one, whichever verb prints it.
+//! Text from outside can't move the cursor, hide a line or add one, in the output of any verb.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -12,8 +12,8 @@ use vipnat_testkit::{Cgroup, Following, Outcome, Vipnat};
 
 use crate::scene::{Scene, list, table};
 
-/// A colour, a bell, a title, a bidirectional override, characters without a width, C1 controls, a line of
-/// vipnat's own.
+/// A colour, a bell, a title, a bidirectional override, characters without a width, C1 controls, and a line
+/// that pretends to come from vipnat.
 const HOSTILE: &str = "x\u{1b}[31m\u{7}\u{1b}]0;t\u{7}\u{202e}\u{2066}\u{200b}\u{3164}\u{ad}\u{9b}m\u{2028}\
                        \r+ app forged\nvipnat: forged\n+ app forged";
 
@@ -22,7 +22,7 @@ fn hostile_name() -> String {
     HOSTILE.replace('\n', "\t")
 }
 
-/// Only what is seen as itself, and no line that vipnat did not mean to print.
+/// Checks that all characters are visible, and that no forged line appears.
 #[track_caller]
 fn is_harmless(what: &str, text: &str) {
     let bad = |c: char| {
@@ -43,7 +43,7 @@ fn says_it_harmlessly(what: &str, outcome: &Outcome) {
     assert!(!outcome.stderr.contains("panicked"), "{what}: {outcome}");
 }
 
-/// A value with one of its keys or texts, or a number, replaced, for each of them.
+/// Copies of a value. Each has one key, text or number replaced.
 fn damaged(value: &Value) -> Vec<Value> {
     match value {
         Value::Object(object) => {
@@ -213,7 +213,7 @@ fn arguments_are_printed_harmlessly() {
     ] {
         says_it_harmlessly(&format!("{arguments:?}"), &scene.vipnat.run(arguments));
     }
-    // Where nothing is applied, it ends.
+    // Without applied state, `run` ends.
     says_it_harmlessly("run", &Vipnat::new().run(["run", HOSTILE]));
 }
 
@@ -251,7 +251,7 @@ fn rules_and_values_are_printed_harmlessly() {
     }
 }
 
-/// What a value says is kept to the last character, although it is written without those not seen.
+/// An import keeps every character of a value, although the table escapes the invisible ones.
 #[test]
 fn an_endpoint_comes_back_from_a_table_as_it_was() {
     let vipnat = Vipnat::new();
@@ -270,7 +270,7 @@ fn an_endpoint_comes_back_from_a_table_as_it_was() {
     }
 }
 
-/// Whoever owns a delegated cgroup names those below it.
+/// The owner of a delegated cgroup chooses the names of the cgroups below it.
 #[test]
 fn names_of_cgroups_are_printed_harmlessly() {
     let scene = Scene::new(1);
@@ -308,7 +308,7 @@ fn names_of_cgroups_are_printed_harmlessly() {
     is_harmless("run", &run.wait_for(|line| line.starts_with("- app shop")));
 }
 
-/// Passwords of a table in a file that everybody can read.
+/// The table has passwords, and every user can read its file.
 #[test]
 fn a_table_whose_passwords_others_can_read_gets_a_warning() {
     let vipnat = Vipnat::new();
@@ -337,7 +337,7 @@ fn a_table_whose_passwords_others_can_read_gets_a_warning() {
         assert_eq!(check(endpoint, 0o600), "");
     }
     assert_eq!(check("{ password = \"\", path = \"main\", url = \"http://x\" }", 0o644), "");
-    // Nobody gets to a file in a directory that is closed to them.
+    // No other user reaches a file in a closed directory.
     let directory = vipnat.table("").parent().unwrap().to_owned();
     fs::set_permissions(&directory, Permissions::from_mode(0o700)).unwrap();
     assert_eq!(check("{ password = \"s3cret\" }", 0o644), "");

@@ -14,7 +14,7 @@ fn attach_by_a_process_takes_only_a_cgroup_that_proves_to_hold_it() {
     let scene = Scene::new(1);
     let (name, text) = (scene.app.cgroup.relative().to_owned(), text(&scene));
     scene.vipnat.apply(&text);
-    // Seen from the namespace of `outer`, the process is in `/inner`; on the mount that is another's.
+    // In the namespace of `outer`, the process is in `/inner`. On the mount, that path is another cgroup.
     let app = |cgroup| App { host: scene.app.host.clone(), cgroup };
     let outer = app(scene.app.cgroup.child("outer"));
     let inner = app(outer.cgroup.child(&format!("{name}-x")));
@@ -31,7 +31,7 @@ fn attach_by_a_process_takes_only_a_cgroup_that_proves_to_hold_it() {
     };
     let refused = attach(&["--cgroup"]);
     let ours = attach(&["--mount"]);
-    // Where the numbers of processes are others, too.
+    // The same in a namespace that has other process numbers.
     let pids = attach(&["--pid", "--fork"]);
     fs::remove_dir(&namesake).unwrap();
     sleeping.kill().unwrap();
@@ -50,7 +50,7 @@ fn attach_by_a_process_takes_only_a_cgroup_that_proves_to_hold_it() {
 fn exec_goes_into_a_cgroup_that_proves_to_have_taken_it() {
     let (scene, containers) = with_containers();
     let name = scene.app.cgroup.relative();
-    // A file of that name would be written to, and the command would run where it was started.
+    // Without the check, vipnat would write to a file of that name, and run the command in its old cgroup.
     let script = format!("NAME={name}; mount -t tmpfs none $1/$NAME; mkdir $1/$NAME/manual");
     let manual = containers[1].cgroup.path().as_os_str();
     let options = ["exec", "--app", "manual", "--cgroup"].map(OsStr::new);
@@ -78,7 +78,7 @@ fn exec_goes_into_a_cgroup_that_proves_to_have_taken_it() {
     assert_eq!(with_table(containers[0].cgroup.path().as_os_str()).stdout, "it ran\n");
 }
 
-/// It once said that they were gone.
+/// `exec` once reported that the cgroups were gone.
 #[test]
 fn exec_says_that_the_cgroups_of_an_app_are_not_in_view() {
     let (scene, _containers) = with_containers();

@@ -1,5 +1,5 @@
-//! Commands that only read do not delay others. `attach`, for which a container waits, needs the lock that
-//! they take.
+//! Commands that only read do not delay others. `attach` needs the lock that they take, and a container
+//! waits for it.
 
 use std::{
     fs,
@@ -17,11 +17,11 @@ use vipnat_testkit::{Cgroup, Vipnat, outcome};
 
 use crate::scene::{self, Scene, list, strace};
 
-/// What a command does while it has the lock of the state directory, by its system calls.
+/// The system calls of a command while it has the lock of the state directory.
 struct Locked(Vec<String>);
 
 impl Locked {
-    /// Runs a command to its end, which must be a good one.
+    /// Runs a command to its end. It must succeed.
     fn trace(command: &Command, log: &Path) -> Self {
         let _ = fs::remove_file(log);
         let calls = "trace=flock,close,bpf,openat,write,execve";
@@ -55,7 +55,7 @@ impl Locked {
         self.with(&["BPF_OBJ_GET", "/apps/"])
     }
 
-    /// The calls in which all of this is.
+    /// The calls that contain all of these parts.
     fn with(&self, parts: &[&str]) -> Vec<&str> {
         let Self(calls) = self;
         let calls = calls.iter().map(String::as_str);
@@ -63,7 +63,7 @@ impl Locked {
     }
 }
 
-/// Two apps, and a state that has both.
+/// Two apps, and a state that contains both.
 fn two_apps() -> (Scene, Cgroup, String, PathBuf) {
     let (scene, other) = (Scene::new(0), Cgroup::new());
     let table = scene::table(&[
@@ -112,7 +112,7 @@ fn commands_about_one_app_read_the_links_of_no_other_one() {
     }
 }
 
-/// The listing is made slow, so that a change comes between the copy of the maps and the links.
+/// strace slows the listing down, so that a change comes between the copy of the maps and the links.
 #[test]
 fn what_changes_while_links_are_read_is_told_as_it_was_or_as_it_is() {
     let (scene, other, _, log) = two_apps();
@@ -121,7 +121,7 @@ fn what_changes_while_links_are_read_is_told_as_it_was_or_as_it_is() {
     let options = ["-e", "trace=flock,bpf", "-e", slowly, "-o", log.to_str().unwrap()];
     let mut reader = strace(&scene.vipnat.command(["list", "--json"]), &options);
     let reader = reader.stdout(Stdio::piped()).spawn().expect("start strace");
-    // From here on the other one gets the lock as soon as this one lets it go.
+    // From here on, the other command gets the lock as soon as this one releases it.
     while !fs::read_to_string(&log).is_ok_and(|text| text.contains("flock(")) {
         sleep(Duration::from_millis(5));
     }
@@ -143,7 +143,7 @@ fn what_changes_while_links_are_read_is_told_as_it_was_or_as_it_is() {
     assert!(told == as_it_was || told == as_it_is, "{listed:#}");
 }
 
-/// A tree of values took eight kilobytes for each VIP.
+/// A tree of values once took eight kilobytes for each VIP.
 #[test]
 fn a_listing_takes_little_memory_however_many_vips_there_are() {
     let (vipnat, cgroup) = (Vipnat::new(), Cgroup::new());
@@ -174,7 +174,7 @@ fn a_listing_that_is_read_slowly_keeps_nobody_waiting() {
     let (vipnat, cgroup, more) = (Vipnat::new(), Cgroup::new(), Cgroup::new());
     let mut table =
         format!("[services.s]\nbackends = []\n[apps.shop]\ncgroup = \"{}\"\n", cgroup.relative());
-    // More than a pipe holds.
+    // The listing is longer than a pipe's buffer.
     for index in 0..2000 {
         table += &format!("[apps.shop.relationships.relationship{index}]\nservice = \"s\"\n");
         table += &format!("vip = \"169.254.{}.{}\"\n", 43 + index / 250, index % 250);
@@ -187,7 +187,7 @@ fn a_listing_that_is_read_slowly_keeps_nobody_waiting() {
     vipnat.ok(["attach", "--app", "shop", "--cgroup", more.relative()]);
     vipnat.ok(["flush"]);
     assert_eq!(reader.try_wait().expect("look at list"), None, "it still waits to be read");
-    // What it prints is of the moment before, and a reader that has enough is no error.
+    // The listing shows the state of the moment before. It is no error if the reader stops early.
     drop(output);
     let status = reader.wait().expect("wait for list");
     assert!(status.signal() == Some(libc::SIGPIPE), "{status}");

@@ -7,11 +7,11 @@ use crate::{
     scene::{DB, PORT, Scene, banner, ip, list},
 };
 
-/// Who answers so many connections, TCP and UDP by turns.
+/// The backends that answer this number of connections, TCP and UDP mixed.
 fn who(scene: &Scene, connections: usize) -> Vec<String> {
     let probe = |i| format!("{} {DB}:{PORT}", if i % 3 == 1 { "udp" } else { "tcp" });
     let who = |i| {
-        // One that happens to get the port of an earlier one would be taken for the same flow.
+        // Otherwise a connection with the port of an earlier one would count as the same flow.
         succeeds(scene.app.host.command("conntrack").arg("-F"), "");
         banner(&scene.app.probe(&probe(i)))
     };
@@ -54,7 +54,7 @@ fn exported_rules_give_weights_and_ports_their_turns() {
             loader.load(&scene, &exported(&scene, loader, &table, &[]), &[]);
             assert_eq!(who(&scene, 12), expected, "{loader:?} {lines}");
         }
-        // One protocol and another port are not translated, and nothing is there.
+        // Another protocol, or another port, is not translated, and no server answers there.
         let table = scene.table_with(&backends, "port = 5432\nprotocol = \"tcp\"");
         loader.load(&scene, &exported(&scene, loader, &table, &[]), &[]);
         assert!(scene.app.probe(&format!("tcp {DB}:{PORT}")).ok, "{loader:?}");
@@ -73,7 +73,7 @@ fn exported_chances_reach_all_backends_and_only_them() {
         let who: Vec<_> = scene.who_of(60);
         let first = who.iter().filter(|who| *who == "0").count();
         assert_eq!(first + who.iter().filter(|who| *who == "2").count(), 60, "{who:?}");
-        // 40 is expected; being this far off has odds of one in a million.
+        // The expected number is 40. The odds of being this far off are one in a million.
         assert!((21..=56).contains(&first), "{loader:?}: {first} of 60");
         clear(&scene, loader);
     }
@@ -85,11 +85,11 @@ fn without_backends_exported_rules_refuse() {
     for loader in Loader::ALL {
         let refused = exported(&scene, loader, &scene.table("[]"), &[]);
         loader.load(&scene, &refused, &[]);
-        // The first answer comes while the socket is busy with its own connect, so it takes a second.
+        // The first answer comes while the socket is busy with its own connect, so this takes a second.
         assert_eq!(scene.app.probe(&format!("tcp {DB}:{PORT}")).error(), "EHOSTUNREACH");
         let udp = scene.app.probe(&format!("udp {DB}:{PORT}"));
         assert_eq!((udp.call.as_deref(), udp.error()), (Some("send"), "EPERM"), "{loader:?}");
-        // What was refused is served again.
+        // With a backend in the table, the VIP works again.
         loader.load(&scene, &exported(&scene, loader, &scene.table(&list([0])), &[]), &[]);
         assert_eq!(scene.who(), "0");
         assert!(!loader.saved(&scene.app.host).contains("reject"), "{loader:?}");
@@ -110,7 +110,7 @@ fn rules_can_be_loaded_again_and_removed_and_leave_others_alone() {
             let table = scene.table(&list(0..2));
             let rules = exported(&scene, loader, &table, options);
             let less = exported(&scene, loader, &scene.table("[]"), options);
-            // Alone: loading replaces all of what was there.
+            // Without rules of others, loading replaces all earlier rules.
             loader.load(&scene, &less, &[]);
             loader.load(&scene, &rules, &[]);
             let once = loader.saved(host);
@@ -118,7 +118,7 @@ fn rules_can_be_loaded_again_and_removed_and_leave_others_alone() {
             assert_eq!(loader.saved(host), once, "{loader:?}");
             remove(&scene, loader);
 
-            // Beside others.
+            // With rules of others, loading leaves those alone.
             let (foreign, beside) = match loader {
                 Loader::Nft => (foreign_nft, &[][..]),
                 _ => (foreign, &["--noflush"][..]),

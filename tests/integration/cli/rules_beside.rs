@@ -19,7 +19,7 @@ fn processes_outside_the_cgroup_reach_vips_and_hear_the_vip() {
         load(&scene, loader, &table);
         let mut sockets = outsider(&scene);
         for turn in 0..4_u8 {
-            // With a port of the kernel's choice, and with one below 1024, as NFS has.
+            // The socket has a port that the kernel picks, or one below 1024, as NFS has.
             let port = [0, 1000][usize::from(turn) / 2];
             for kind in ["tcp", "udp"] {
                 assert_eq!(sockets.call(&format!("socket {kind} {kind}4")), "0");
@@ -38,7 +38,7 @@ fn processes_outside_the_cgroup_reach_vips_and_hear_the_vip() {
             for kind in ["tcp", "udp"] {
                 sockets.call(&format!("close {kind}"));
             }
-            // Another connection of the same port would still be the old one to connection tracking.
+            // Otherwise connection tracking would take another connection with this port for the old one.
             succeeds(scene.app.host.command("conntrack").arg("-F"), "");
         }
         clear(&scene, loader);
@@ -101,7 +101,7 @@ fn translations_of_others_inside_the_container_and_for_addresses_of_clouds_work_
         others +=
             &format!("{output} -d {CREDENTIALS}/32 --dport 80 -j REDIRECT --to-ports 51679\n");
         others += &format!("{output} -d {DNS}/32 --dport 53 -j DNAT --to-destination {dns}\n");
-        // And one that leaves the container.
+        // This rule's packets leave the container.
         let elsewhere = format!("--dport 80 -j DNAT --to-destination {}:{PORT}", ip(1));
         others += &format!("{output} -d 169.254.169.254/32 {elsewhere}\n");
     }
@@ -152,7 +152,7 @@ fn translated_sockets_work_with_the_ports_that_the_rules_give() {
             assert_eq!(sockets.ask("udp", PORT), format!("\"0\" from {DB}:{PORT}"));
             let clients = scene.backends[0].clients();
             assert_eq!(clients.last().map(SocketAddr::port), Some(port), "{loader:?}");
-            // The server waits for the end of the connection before its port can be had again.
+            // The server waits for the end of the connection before the port can be used again.
             sockets.call("close tcp");
         }
         clear(&scene, loader);
@@ -206,7 +206,7 @@ fn a_limited_relationship_is_limited_for_packets_too_and_a_backend_has_its_port(
 
         load(&scene, loader, &unlimited);
         assert!(ping(&scene, DB).status.success(), "{loader:?}");
-        // To connection tracking the flow of the first socket goes on as it was.
+        // Connection tracking takes this datagram for the flow of the first socket, which keeps its backend.
         sockets.call("socket c udp4");
         let answer = sockets.ask("c", PORT);
         assert_eq!(answer, format!("\"other port\" from {DB}:{PORT}"), "{loader:?}");

@@ -17,7 +17,7 @@ use crate::{
     scene::{DB, PORT, Scene, banner, ip, list},
 };
 
-/// The first hop that `traceroute` shows on the way to `db`, without a name and times.
+/// The first hop to `db` that `traceroute` shows, without its name and times.
 fn first_hop(scene: &Scene, options: &[&str]) -> String {
     let mut command = scene.app.command("traceroute");
     command.args(["-n", "-q1", "-w2", "-m1"]).args(options).arg(DB);
@@ -39,7 +39,7 @@ fn ping_works_beside_vipnat_while_translated_connections_are_not_tracked() {
     for loader in Loader::ALL {
         load(&scene, loader, &table);
         assert!(from_db(&ping(&scene, DB)), "{loader:?}");
-        // Which takes turns of its own. This time with a ping socket, as where anybody may have one.
+        // Pings take turns of their own. This one uses a ping socket, as on machines that allow them.
         let ping_sockets = "/proc/sys/net/ipv4/ping_group_range";
         host.run(|| fs::write(ping_sockets, "0 0").expect("allow ping sockets"));
         assert!(from_db(&ping(&scene, DB)), "{loader:?}");
@@ -51,12 +51,12 @@ fn ping_works_beside_vipnat_while_translated_connections_are_not_tracked() {
         let before = scene.who();
         banner(&scene.app.probe(&format!("udp {DB}:{PORT}")));
         assert_ne!(before, scene.who(), "{loader:?}: vipnat gives the turns");
-        // Nor is what has nothing to do with VIPs.
+        // Connections without a VIP are not tracked either.
         banner(&scene.app.probe(&format!("tcp {}:{PORT}", ip(0))));
         for protocol in ["tcp", "udp"] {
             assert_eq!(tracked(host, protocol), "", "{loader:?}");
         }
-        // It is the rules for untracked packets that do this.
+        // Without the rules that stop tracking, the connections are tracked.
         let rules = exported(&scene, loader, &table, BESIDE);
         let without = |line: &&str| !line.contains("notrack");
         let tracking: String =
@@ -89,7 +89,7 @@ fn a_vxlan_device_reaches_the_vip_that_is_its_remote() {
     assert!(!alone.status.success(), "no hook reaches it: {alone}");
     for loader in Loader::ALL {
         load(&scene, loader, &table);
-        // The device learns where the other one is from the first packet, and needs no rule after it.
+        // The device learns the address of the other end from the first packet, and then needs no rule.
         scene.app.host.ip("link set vxlan0 down\nlink set vxlan0 up");
         let answered = ping(&scene, "10.9.0.2");
         assert!(answered.status.success(), "{loader:?}: {answered}");
@@ -113,21 +113,21 @@ fn raw_tcp_and_udp_reach_vips() {
     }
 }
 
-/// Sends a UDP datagram to port 5432 of an address, all but its IP header made by hand; what comes back.
+/// Sends a UDP datagram to port 5432 of an address, with a handmade UDP header. Returns the answer.
 fn raw_udp(host: &NetNs, to: Ipv4Addr) -> String {
     const PORT_HERE: u16 = 40_404;
     host.run(|| {
-        // While it exists the kernel does not refuse what comes.
+        // While this socket exists, the kernel does not refuse the answer.
         let _bound = std::net::UdpSocket::bind(("0.0.0.0", PORT_HERE)).expect("bind");
         let socket =
             Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::UDP)).expect("a raw socket");
-        // Ports, length, no checksum.
+        // The header: ports, length, no checksum.
         let header = [PORT_HERE, PORT, 9, 0].map(u16::to_be_bytes).concat();
         exchange(&socket, &[&header[..], b"?"].concat(), to, 28)
     })
 }
 
-/// Sends, and receives what comes from a raw socket, but for so many bytes of headers.
+/// Sends data, and receives the answer from a raw socket. `headers` is the number of bytes before its data.
 fn exchange(socket: &Socket, data: &[u8], to: Ipv4Addr, headers: usize) -> String {
     socket.set_read_timeout(Some(patient(Duration::from_secs(3)))).expect("set a timeout");
     socket.send_to(data, &SocketAddr::from((to, 0)).into()).expect("send");
@@ -143,7 +143,7 @@ fn protocols_that_have_no_hooks_reach_vips() {
     let scene = scene(1);
     let table = scene.table(&list([0]));
     scene.vipnat.apply(&table);
-    // One for experiments.
+    // This protocol number is for experiments.
     let raw = || Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(253)));
     for loader in Loader::ALL {
         load(&scene, loader, &table);
@@ -185,7 +185,7 @@ fn a_vip_without_backends_refuses_packets_of_any_kind() {
     scene.vipnat.apply(&table);
     for loader in Loader::ALL {
         load(&scene, loader, &table);
-        // Not as the app: ping connects a UDP socket first, and vipnat refuses that.
+        // Do not run this as the app: ping connects a UDP socket first, and vipnat refuses that.
         let refused = outcome(scene.app.host.command("ping").args(["-c1", "-W5", DB]));
         assert!(refused.stderr.contains("Operation not permitted"), "{loader:?}: {refused}");
         let mut sockets = outsider(&scene);
@@ -230,7 +230,7 @@ fn wireguard_reaches_a_peer_whose_endpoint_is_a_vip() {
     }
 }
 
-/// What `wg genkey` or `wg pubkey` prints.
+/// The output of `wg genkey` or `wg pubkey`.
 fn key(host: &NetNs, verb: &str, input: &str) -> String {
     let mut command = host.command("wg");
     command.arg(verb).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());

@@ -15,10 +15,10 @@ use crate::{
     scene::Scene,
 };
 
-/// How many tables for each kind of iptables.
+/// The number of tables for each kind of iptables.
 const TABLES: u32 = 24;
 
-/// A name that can be anything but white space and control characters.
+/// A name of any characters except white space and control characters.
 fn name() -> impl Strategy<Value = String> {
     prop_oneof![
         "[a-z][a-z0-9-]{0,9}",
@@ -42,7 +42,7 @@ fn service() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Tables of one app, with everything that a table can have.
+/// Tables of one app, with every key that a table can have.
 fn table() -> impl Strategy<Value = Value> {
     let port = option::of(1..=u16::MAX);
     let protocol = option::of(prop_oneof![Just("tcp"), Just("udp")]);
@@ -71,8 +71,8 @@ fn table() -> impl Strategy<Value = Value> {
     })
 }
 
-/// The same with pairs of these: to the first comes the second one as a further endpoint, so that both
-/// have its VIP.
+/// The relationships, changed by these pairs: the first one also gets the second one as an endpoint, so that
+/// both have its VIP.
 fn shared(
     mut relationships: serde_json::Map<String, Value>,
     lists: Vec<(prop::sample::Index, prop::sample::Index)>,
@@ -87,7 +87,7 @@ fn shared(
         }
         let endpoints = endpoints.as_array_mut().expect("a list");
         if !endpoints.contains(&alone[*from]) {
-            // In front or behind, so that the order is not that of the VIPs.
+            // Put it first or last, so that the order differs from that of the VIPs.
             let place = if from < to { 0 } else { endpoints.len() };
             endpoints.insert(place, alone[*from].clone());
         }
@@ -95,16 +95,16 @@ fn shared(
     relationships
 }
 
-/// A table without what rules can't say, written as vipnat writes tables:
+/// A table without the values that rules can't express, in the form in which vipnat writes tables:
 ///
-/// - services that no relationship has;
-/// - `endpoint` and `udp-pinning`;
-/// - what weights have in common, and how a single backend is selected;
-/// - values that are the default.
+/// - no services without relationships;
+/// - no `endpoint` and no `udp-pinning`;
+/// - weights without a common factor, and no `select` for a single backend;
+/// - no default values.
 fn as_rules_say(mut table: Value) -> Value {
     let mut used = Vec::new();
     for endpoints in table["apps"]["shop"]["relationships"].as_object_mut().unwrap().values_mut() {
-        // A list of one is written as that one.
+        // A list of one element is written as that element.
         if let Some([endpoint]) = endpoints.as_array().map(Vec::as_slice) {
             *endpoints = endpoint.clone();
         }
@@ -144,14 +144,14 @@ fn as_rules_say(mut table: Value) -> Value {
     table
 }
 
-/// Whether the names of all that has one VIP have room in a comment: what is beyond 128 bytes is left out.
+/// Whether a comment has room for all names with one VIP. Names beyond 128 bytes are left out.
 fn has_room(table: &Value) -> bool {
     let mut bytes: HashMap<&str, usize> = HashMap::new();
     for (name, endpoints) in table["apps"]["shop"]["relationships"].as_object().unwrap() {
         for endpoint in endpoints.as_array().map_or(std::slice::from_ref(endpoints), Vec::as_slice)
         {
             let [vip, service] = ["vip", "service"].map(|key| endpoint[key].as_str().unwrap());
-            // A place, and what is between names.
+            // Include the place, and the characters between names.
             *bytes.entry(vip).or_default() += name.len() + service.len() + "[99]: ".len() + 1;
         }
     }
@@ -215,7 +215,7 @@ fn iptables_takes_the_rules_beside_vipnat_of_any_table_and_they_are_no_table() {
     }
 }
 
-/// The keys whose value is null, left out: a table has no null but in an endpoint.
+/// The value without keys that are null. A table has null only inside an endpoint.
 fn without_null(value: &Value) -> Value {
     match value {
         Value::Object(object) => {

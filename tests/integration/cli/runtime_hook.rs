@@ -13,21 +13,21 @@ use vipnat_testkit::{Cgroup, Outcome, Report, copy_program, installed, not_run, 
 
 use crate::scene::{DB, PORT, Scene, list};
 
-/// Runtimes look for cgroups in /sys/fs/cgroup itself. So that they find them on hybrid systems, too,
-/// and make none in other hierarchies, nothing else is there.
+/// Runtimes look for cgroups directly in /sys/fs/cgroup. Nothing else is mounted there, so that they find
+/// them on hybrid systems too, and make none in other hierarchies.
 const UNIFIED: &str = "umount --recursive --lazy /sys/fs/cgroup && \
                        mount -t cgroup2 none /sys/fs/cgroup && exec \"$@\"";
 
 /// A container whose first process connects to `db`.
 struct Container {
     files: TempDir,
-    /// Where its own cgroup is made.
+    /// The cgroup in which the runtime makes the container's own.
     cgroup: Cgroup,
     scene: Scene,
 }
 
 impl Container {
-    /// Its app is applied, and has no cgroup but those that hooks attach.
+    /// Applies its app, which has no cgroups but those that hooks attach.
     fn new() -> Self {
         let scene = Scene::new(1);
         let table = format!(
@@ -51,7 +51,7 @@ impl Container {
         Self { files, cgroup: Cgroup::new(), scene }
     }
 
-    /// Runs a runtime where the container's network is.
+    /// Runs a runtime in the container's network namespace.
     fn run(&self, runtime: &str, arguments: &[&str]) -> Outcome {
         let mut command = self.scene.app.host.command("unshare");
         command.args(["--mount", "sh", "-c", UNIFIED, "sh", runtime]).args(arguments);
@@ -59,7 +59,7 @@ impl Container {
         outcome(&mut command)
     }
 
-    /// What the first process saw.
+    /// The report of the first process.
     fn report(&self) -> Report {
         let file = self.files.path().join("rootfs/report");
         let text = fs::read_to_string(&file).unwrap();
@@ -67,7 +67,7 @@ impl Container {
         Report::parse(text.trim())
     }
 
-    /// Runs it with an OCI runtime, as a bundle with these annotations and the hook.
+    /// Runs the container with an OCI runtime. Its bundle has these annotations and the hook.
     fn oci(&self, runtime: &str, annotations: &Value) -> Outcome {
         let dir = self.files.path();
         let _ = fs::remove_file(dir.join("config.json"));
@@ -84,7 +84,7 @@ impl Container {
         });
         spec["mounts"].as_array_mut().unwrap().push(usr);
         let linux = spec["linux"].as_object_mut().unwrap();
-        // Limits on devices would load a program, which is not what is tested.
+        // Limits on devices would load a program, which this does not test.
         linux.remove("resources");
         let name = format!("{}-{runtime}", self.cgroup.relative());
         linux.insert("cgroupsPath".to_owned(), json!(format!("/{}/box", self.cgroup.relative())));
@@ -94,7 +94,7 @@ impl Container {
             }
         }
         spec["annotations"] = annotations.clone();
-        // As examples/hooks/oci/config.json has it, and where things are here.
+        // Take the hook from examples/hooks/oci/config.json, and replace its paths.
         let example = fs::read_to_string(hook("oci/config.json")).unwrap();
         let example: Value = serde_json::from_str(&example).unwrap();
         spec["hooks"] = example["hooks"].clone();
@@ -126,7 +126,7 @@ fn an_oci_runtime_attaches_the_app_that_the_annotation_names(runtime: &str) {
     assert!(ran.status.success(), "{ran}");
     assert_translated(&container.report());
 
-    // Nothing remains of those that are gone but the last one.
+    // Only the links of the last container remain.
     for _ in 0..2 {
         assert!(container.oci(runtime, &json!({ "vipnat.app": "shop" })).status.success());
     }
@@ -134,17 +134,17 @@ fn an_oci_runtime_attaches_the_app_that_the_annotation_names(runtime: &str) {
     assert_eq!(attached.count(), 1);
     assert_translated(&container.report());
 
-    // Others are nothing to the hook.
+    // The hook ignores other annotations.
     let ran = container.oci(runtime, &json!({ "other": "shop" }));
     assert!(ran.status.success(), "{ran}");
     assert_eq!(container.report().error(), "ENETUNREACH");
 
-    // One that could not reach what it needs does not start.
+    // If the hook fails, the container does not start.
     let ran = container.oci(runtime, &json!({ "vipnat.app": "--pid=1" }));
     assert!(!ran.status.success(), "{ran}");
     assert!(!container.files.path().join("rootfs/report").exists());
     let said = "no app \"--pid=1\" is applied";
-    // crun keeps to itself what a hook says, and names the hook.
+    // crun names the hook, but does not print its message.
     assert!(ran.stderr.contains(said) || ran.stderr.contains("hook"), "{ran}");
 }
 
@@ -161,7 +161,7 @@ fn crun_attaches_the_app_that_the_annotation_names() {
 #[test]
 fn lxc_attaches_the_app_that_is_called_as_the_container_or_as_the_hook_is_told() {
     if installed("lxc-start").is_none() {
-        // Its package starts a service that makes a bridge, which setup does to nobody.
+        // Its package starts a service that makes a bridge. `cargo xtask setup` must not do that.
         not_run("needs Debian's package lxc");
         return;
     }

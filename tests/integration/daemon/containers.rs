@@ -1,4 +1,4 @@
-//! `run` attaches containers as they come, and forgets them as they go.
+//! `run` attaches new containers, and removes the links of those that end.
 
 use std::fs;
 
@@ -32,7 +32,7 @@ fn containers_are_attached_as_they_appear_and_forgotten_as_they_go() {
         drop((containers, other));
         run.wait_for_many(3, |line| line.starts_with("- app shop in a cgroup that is gone"));
     }
-    // Nothing is left of them but the app itself.
+    // Only the app itself remains.
     let apps = scene.vipnat.bpffs().join("apps");
     let left: Vec<_> = fs::read_dir(&apps).unwrap().map(|app| app.unwrap().path()).collect();
     assert_eq!(left.len(), 1, "{left:?}");
@@ -75,7 +75,7 @@ fn a_cgroup_that_two_patterns_match_is_nobodys() {
     drop(run);
     let error = scene.vipnat.apply_fails(&table(&apps), 1);
     assert!(error.contains("patterns of apps blog and shop match cgroup"), "{error}");
-    // A path says more than patterns, wherever its app stands among theirs.
+    // A path takes precedence over patterns, no matter where its app stands among theirs.
     let named = format!("{}/x-x", parent.relative());
     scene.vipnat.apply(&table(&[apps[0], ("blog", &named, &list([1]), "")]));
     assert_eq!(banner(&contested.probe(&probe)), "1");
@@ -106,7 +106,7 @@ fn attach_comes_before_the_first_process_and_outlives_tables() {
     assert_eq!(scene.who(), "1");
     assert!(scene.vipnat.ok(["list"]).contains("(by hand)"));
 
-    // By a process in it.
+    // Attach by a process in the cgroup.
     let other = App { host: scene.app.host.clone(), cgroup: scene.app.cgroup.child("other") };
     let cgroup = Cgroup::new();
     let app = App { host: scene.app.host.clone(), cgroup };
@@ -118,7 +118,7 @@ fn attach_comes_before_the_first_process_and_outlives_tables() {
     sleeping.wait().unwrap();
     drop(other);
 
-    // What is gone is forgotten by the next apply.
+    // The next apply removes the links of a cgroup that is gone.
     drop(app);
     assert_eq!(scene.vipnat.apply(&text(1)), "- app shop in a cgroup that is gone\n");
 
@@ -132,7 +132,7 @@ fn attach_comes_before_the_first_process_and_outlives_tables() {
         assert_eq!(refused.code(), Some(1), "{refused}");
         assert!(refused.stderr.contains(wrong), "{refused}");
     }
-    // Links that somebody removed are made again.
+    // vipnat makes links again that another program removed.
     let apps = scene.vipnat.bpffs().join("apps");
     let app_dir = fs::read_dir(apps).unwrap().next().unwrap().unwrap().path();
     let links = fs::read_dir(app_dir).unwrap().next().unwrap().unwrap().path();
@@ -141,7 +141,7 @@ fn attach_comes_before_the_first_process_and_outlives_tables() {
     assert_eq!(scene.who(), "1");
     assert!(scene.vipnat.ok(["list"]).contains("(by hand)"));
 
-    // Removed from the table, the app leaves it after all.
+    // If the table drops the app, the app leaves this cgroup after all.
     scene.vipnat.apply(
         &table(&[("blog", Cgroup::new().relative(), "[]", "")])
             .replace("[apps.blog]\ncgroup", "[apps.blog]\n#"),
@@ -167,7 +167,7 @@ fn what_was_attached_by_hand_is_forgotten_by_run_when_it_goes() {
     run.wait_for(|line| line.starts_with("- app shop in a cgroup that is gone"));
 }
 
-/// Tables once won, also those whose pattern only happens to match.
+/// A table once took precedence over `attach`, even if only a pattern matched.
 #[test]
 fn what_a_hook_attached_is_not_another_apps_by_a_pattern() {
     let scene = Scene::new(2);
@@ -181,20 +181,20 @@ fn what_a_hook_attached_is_not_another_apps_by_a_pattern() {
     scene.vipnat.ok(attach);
     scene.vipnat.apply(&both);
     assert_eq!(banner(&container.probe(&probe)), "1");
-    // The pattern may be faster than the hook.
+    // The pattern may come before the hook.
     scene.vipnat.ok(["flush"]);
     scene.vipnat.apply(&both);
     assert_eq!(banner(&container.probe(&probe)), "0");
     scene.vipnat.ok(attach);
     assert_eq!(banner(&container.probe(&probe)), "1");
     assert_eq!(scene.vipnat.apply(&both), "nothing to change\n");
-    // A path is meant as it is.
+    // A path takes precedence over `attach`.
     let named = table(&[("general", container.cgroup.relative(), &list([0]), "")]);
     scene.vipnat.apply(&(special + &named));
     assert_eq!(banner(&container.probe(&probe)), "0");
 }
 
-/// A watch goes with its directory, and was once not set again if another had its name by then.
+/// A watch ends with its directory. Once it was not set again if another directory already had that name.
 #[test]
 fn a_parent_that_is_replaced_at_once_is_watched_again() {
     let scene = Scene::new(1);
@@ -212,7 +212,7 @@ fn a_parent_that_is_replaced_at_once_is_watched_again() {
     }
 }
 
-/// Two links of one app, one inside the other, are in each other's way: `getpeername` showed the backend.
+/// With links on nested cgroups of one app, both hooks run: `getpeername` once showed the backend.
 #[test]
 fn a_cgroup_inside_one_of_the_same_app_needs_no_links() {
     let scene = Scene::new(1);

@@ -11,7 +11,7 @@ use vipnat_testkit::{App, Following, Load, emulated, program};
 
 use crate::scene::{DB, PORT, Scene, banner, ip, list, strace, table, too_much};
 
-/// How long nothing must be said where nothing happens.
+/// The time without output after which `run` counts as quiet.
 pub(crate) const QUIET: Duration = Duration::from_millis(300);
 
 fn leads_to(number: u8) -> impl Fn(&str) -> bool {
@@ -23,17 +23,17 @@ fn a_changed_file_is_applied_and_a_broken_one_refused() {
     let scene = Scene::new(3);
     let mut run = scene.vipnat.follow(&scene.table(&list([0])), &[]);
     assert_eq!(scene.who(), "0");
-    // In place, as an editor might.
+    // Write in place, as an editor might.
     scene.vipnat.table(&scene.table(&list([1])));
     run.wait_for(leads_to(1));
     assert_eq!(scene.who(), "1");
-    // Broken: the last good one stays, and it is said once.
+    // The file is broken: the last good table stays, and `run` reports this once.
     scene.vipnat.replace_table("[services.s]\nbackends = [\"nonsense\"]\n[apps.shop]\n");
     run.wait_for(|line| line.contains("table.toml:2:13: services.s.backends[0].ip"));
     run.wait_for(|line| line.contains("the previous table stays in force"));
     assert_eq!(run.says_meanwhile(QUIET), [""; 0]);
     assert_eq!(scene.who(), "1");
-    // Gone, too: nothing is removed.
+    // The file is gone: `run` removes nothing.
     let file = scene.vipnat.table("");
     fs::remove_file(&file).unwrap();
     run.wait_for(|line| line.contains("cannot read it"));
@@ -166,9 +166,9 @@ fn a_run_that_cannot_start_says_why() {
 fn state_that_was_lost_is_made_again() {
     let scene = Scene::new(1);
     let mut run = scene.vipnat.follow(&scene.table(&list([0])), &[]);
-    // Whoever removes the pins by hand gets them back with the next look, here a SIGHUP.
+    // If an operator removes the pins, the next check makes them again; here a SIGHUP causes it.
     fs::remove_dir_all(scene.vipnat.bpffs()).unwrap();
-    // The kernel detaches links whose last pin went in a work queue of its own.
+    // The kernel detaches links without pins later, in a work queue.
     let gone = || scene.app.probe(&format!("tcp {DB}:{PORT}")).error() == "ENETUNREACH";
     let begun = Instant::now();
     while !gone() {
@@ -198,12 +198,12 @@ fn no_connect_fails_while_run_is_killed_and_started_again() {
     load.stop().assert_flawless();
 }
 
-/// It once took the place of the good one, and then nothing could be applied at all.
+/// Such a table once took the place of the good one. Then nothing could be applied at all.
 #[test]
 fn a_table_that_does_not_fit_is_refused_like_one_with_mistakes() {
     let scene = Scene::new(2);
     let pattern = format!("{}/shop-*", scene.app.cgroup.relative());
-    // Longer than an apply takes, after which it says what drains.
+    // The time is longer than an apply takes, since `run` reports draining connections after it.
     let seconds = if emulated() { 30 } else { 2 };
     let drain = format!("on-backend-removed = \"drain\"\ndrain-seconds = {seconds}\n[apps");
     let text = |backend: u8| {
@@ -218,7 +218,7 @@ fn a_table_that_does_not_fit_is_refused_like_one_with_mistakes() {
     scene.vipnat.replace_table(&(text(0) + &too_much("shop")));
     run.wait_for(|line| line.contains("map `backends`"));
     run.wait_for(|line| line.contains("the previous table stays in force"));
-    // What has to go on goes on.
+    // The rest of the work goes on.
     let other = App { host: scene.app.host.clone(), cgroup: scene.app.cgroup.child("shop-2") };
     run.wait_for(|line| line.starts_with("+ app shop in cgroup"));
     assert_eq!(banner(&other.probe(&format!("tcp {DB}:{PORT}"))), "1");

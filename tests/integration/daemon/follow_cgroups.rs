@@ -1,4 +1,4 @@
-//! `run` beside cgroups that come and go: the cost of each one, and the app that gets it.
+//! `run` and cgroups that come and go: the cost of each one, and the app that gets it.
 
 use std::{
     fs::{self, File},
@@ -18,16 +18,16 @@ use crate::scene::{DB, PORT, Scene, banner, list, strace, table};
 
 const QUIET: Duration = Duration::from_millis(300);
 
-/// A `run` whose system calls are written to a file.
+/// A `run` under strace, which writes its system calls to a file.
 struct Traced {
     run: Following,
     calls: PathBuf,
-    /// How much of them was looked at.
+    /// The number of bytes read from that file so far.
     known: usize,
 }
 
 impl Traced {
-    /// Follows a table. Only these system calls are written.
+    /// Follows a table. strace writes only these system calls.
     fn start(scene: &Scene, text: &str, calls: &str) -> Self {
         Self::start_in(&[], scene, text, calls)
     }
@@ -49,17 +49,17 @@ impl Traced {
         Self { run, calls: log, known: 0 }
     }
 
-    /// The calls since this was asked last.
+    /// The calls since the last time.
     fn calls(&mut self) -> Vec<String> {
         let calls = fs::read_to_string(&self.calls).unwrap();
         let new = calls[self.known..].lines().map(str::to_owned);
         self.known = calls.len();
-        // Of one that another thread interrupted, this is the second part.
+        // The line of an interrupted call has a second part, which this skips.
         new.filter(|call| !call.contains("resumed>")).collect()
     }
 }
 
-/// A table of many apps: those of a pattern and many that have a cgroup each, which is not there.
+/// A table of many apps: one with a pattern, and many with a cgroup each that does not exist.
 fn many(scene: &Scene, apps: usize) -> String {
     let parent = scene.app.cgroup.relative();
     let mut text = table(&[("shop", &format!("{parent}/shop-*"), &list([0]), "")]);
@@ -69,7 +69,7 @@ fn many(scene: &Scene, apps: usize) -> String {
     text
 }
 
-/// Stops a `run`, which SIGCONT ends, at a moment in which it keeps nobody else from its state.
+/// Stops a `run` until SIGCONT, at a moment when it keeps no other command from its state.
 fn stop(scene: &Scene, run: &Following) {
     let stopped = |task: &Path| {
         let stat = fs::read_to_string(task.join("stat")).unwrap_or_default();
@@ -90,7 +90,7 @@ fn stop(scene: &Scene, run: &Following) {
     }
 }
 
-/// Each one once cost a look at all apps, and a whole apply if it was some app's.
+/// Each such cgroup once cost a look at all apps. If an app had it, it even cost a whole apply.
 #[test]
 fn a_cgroup_that_comes_or_goes_costs_no_look_at_other_apps_or_the_table_in_the_kernel() {
     let scene = Scene::new(1);
@@ -118,11 +118,11 @@ fn a_cgroup_that_comes_or_goes_costs_no_look_at_other_apps_or_the_table_in_the_k
     assert_eq!(calls.into_iter().filter(others).collect::<Vec<_>>(), [""; 0]);
 }
 
-/// What a tenant makes below its own cgroup was walked through for each event, and in each look at
-/// everything, if anything was attached by hand.
+/// If an app had a cgroup by hand, `run` once walked through a tenant's own cgroups for each event, and in
+/// each full check.
 #[test]
 fn a_tenants_own_cgroups_are_not_looked_at_for_what_is_attached_by_hand() {
-    // With the right to find a cgroup by its id, and as the service, which has it not.
+    // Once with the right to find a cgroup by its id, and once without it, like the service.
     for wrapper in [&[][..], &["setpriv", "--bounding-set=-dac_read_search", "--inh-caps=-all"]] {
         let scene = Scene::new(1);
         let tenant = scene.app.cgroup.child("tenant");
@@ -136,7 +136,7 @@ fn a_tenants_own_cgroups_are_not_looked_at_for_what_is_attached_by_hand() {
         let calls = "openat,statx,newfstatat,inotify_add_watch";
         let mut traced = Traced::start_in(wrapper, &scene, &text, calls);
         assert_eq!(traced.run.says_meanwhile(QUIET), [""; 0]);
-        // The service has looked for it once.
+        // The service has searched for the cgroup once.
         traced.calls();
         for _ in 0..20 {
             drop(inner[1].child("one"));
@@ -165,7 +165,7 @@ fn a_cgroup_that_comes_when_the_state_was_removed_brings_all_of_it_back() {
     assert_eq!(banner(&container.probe(&format!("tcp {DB}:{PORT}"))), "0");
 }
 
-/// Links inside those of the same app are in each other's way, whichever cgroup comes first.
+/// One app must not have links on nested cgroups, no matter which of them comes first.
 #[test]
 fn a_cgroup_that_comes_inside_or_around_one_of_its_app_is_translated_once() {
     let scene = Scene::new(1);
@@ -180,7 +180,7 @@ fn a_cgroup_that_comes_inside_or_around_one_of_its_app_is_translated_once() {
     assert_eq!((report.ok, report.peer()), (true, format!("{DB}:{PORT}").as_str()), "{report:?}");
     drop((inner, outer));
 
-    // Here the inner one is attached first, since `run` is late.
+    // Here the inner cgroup is attached first, since `run` is late.
     let text = table(&[("shop", &format!("{parent}/shop-*"), &list([0]), "")]);
     scene.vipnat.replace_table(&text);
     run.signal(Signal::SIGHUP);
@@ -195,7 +195,7 @@ fn a_cgroup_that_comes_inside_or_around_one_of_its_app_is_translated_once() {
     assert_eq!((report.ok, report.peer()), (true, format!("{DB}:{PORT}").as_str()), "{report:?}");
 }
 
-/// A hook may be faster than `run`, whose pattern matches the cgroup as well.
+/// A hook may attach a cgroup before `run`, whose pattern matches it too.
 #[test]
 fn what_a_hook_attached_first_stays_by_hand_and_is_forgotten_when_it_goes() {
     let scene = Scene::new(2);
@@ -237,8 +237,8 @@ fn each_contested_cgroup_is_said_once_while_others_are_attached() {
     assert!(!run.says_meanwhile(QUIET).iter().any(|line| claimed(line)));
 }
 
-/// Which cgroups a table means was looked for before the state was locked, and then what came meanwhile was
-/// released again.
+/// vipnat once looked for the cgroups of a table before it locked the state. It then released cgroups that
+/// were attached meanwhile.
 #[test]
 fn what_another_apply_attached_while_one_waited_stays_attached() {
     let scene = Scene::new(1);

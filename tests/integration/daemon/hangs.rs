@@ -1,5 +1,5 @@
-//! Files, file systems, readers and locks that block for ever. SIGTERM ends `run` whatever it waits for,
-//! and vipnat waits for no file but a regular one.
+//! Files, file systems, readers and locks that block for ever. SIGTERM ends `run` in any wait, and vipnat
+//! waits only for regular files.
 
 use std::{
     fs::{self, File},
@@ -29,10 +29,10 @@ use vipnat_testkit::{App, Following, patient};
 
 use crate::scene::{DB, PORT, Scene, banner, ip, list, table};
 
-/// How long anything may take that is not to hang.
+/// The longest time for an action that does not hang.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A run whose output goes where the test says. Dropping it ends it.
+/// A `run` with its output in a place that the test chooses. `Drop` ends it.
 struct Run(Child);
 
 impl Run {
@@ -40,7 +40,8 @@ impl Run {
         Self(command.stdin(Stdio::null()).spawn().expect("start vipnat run"))
     }
 
-    /// Waits until a thread of it is inside this system call, whose first argument is this descriptor.
+    /// Waits until one of its threads is inside this system call. The first argument of the call is
+    /// `descriptor`.
     fn wait_until_inside(&self, call: libc::c_long, descriptor: Option<i32>) {
         let begun = Instant::now();
         let inside = || {
@@ -54,7 +55,7 @@ impl Run {
                 found && descriptor.is_none_or(|descriptor| first == Some(descriptor))
             })
         };
-        // For a while: passing through is no hanging.
+        // The thread must stay inside for a while: one visit does not mean that it hangs.
         let mut seen = 0;
         while seen < 10 {
             seen = if inside() { seen + 1 } else { 0 };
@@ -63,7 +64,7 @@ impl Run {
         }
     }
 
-    /// Ends it by SIGTERM.
+    /// Ends it with SIGTERM.
     fn terminate(&mut self) -> ExitStatus {
         kill(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGTERM).unwrap();
         let begun = Instant::now();
@@ -84,7 +85,7 @@ impl Drop for Run {
     }
 }
 
-/// Writes until nothing more fits, and leaves the descriptor as it was.
+/// Writes until the pipe is full, and leaves the descriptor as it was.
 fn fill(mut writer: impl io::Write + std::os::fd::AsFd) {
     let flags = OFlag::from_bits_retain(fcntl(&writer, FcntlArg::F_GETFL).unwrap());
     fcntl(&writer, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).unwrap();
@@ -123,14 +124,14 @@ fn what_is_no_file_is_refused_by_every_command_that_reads_one() {
             assert!(outcome.stderr.starts_with(&expected), "{arguments:?}: {outcome}");
         }
     }
-    // Standard input may be anything.
+    // Standard input may be a file of any kind.
     let mut check = scene.vipnat.command(["check", "-"]);
     let mut check = check.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     check.stdin.take().unwrap().write_all(scene.table("[]").as_bytes()).unwrap();
     assert!(check.wait().unwrap().success());
 }
 
-/// Opening it once waited for a writer, and nothing ended that.
+/// vipnat once waited for a writer when it opened the FIFO, and no signal ended that.
 #[test]
 fn a_fifo_in_the_place_of_the_table_is_refused_and_the_table_before_it_stays() {
     let scene = Scene::new(2);
@@ -148,14 +149,14 @@ fn a_fifo_in_the_place_of_the_table_is_refused_and_the_table_before_it_stays() {
     assert!(run.ends().success());
 }
 
-/// A file that can't be opened for now, as on a file system whose server is gone: the kernel waits for whoever
-/// has a lease on it, for 45 seconds (`fs.lease-break-time`).
+/// A file that can't be opened for now, as on a file system whose server is gone. The kernel waits for the
+/// holder of a lease on it, for 45 seconds (`fs.lease-break-time`).
 struct Lease(File);
 
 impl Lease {
-    /// Takes one on a file that `run` has just been given, and lets it read that first.
+    /// Takes a lease on a file that `run` has just got. `run` reads the file first.
     fn take(file: &Path, run: &mut Following) -> Self {
-        // SAFETY: no handler. The kernel tells the holder of a lease by it.
+        // SAFETY: no handler. The kernel sends this signal to the holder of a lease.
         unsafe { signal(Signal::SIGIO, SigHandler::SigIgn).unwrap() };
         assert_eq!(run.says_meanwhile(Duration::from_millis(300)), [""; 0]);
         let lease = Self(File::options().read(true).write(true).open(file).unwrap());
@@ -167,7 +168,7 @@ impl Lease {
         lease
     }
 
-    /// Waits until somebody wants to open it.
+    /// Waits until another process opens the file.
     fn wait_for_a_reader(&self) {
         let begun = Instant::now();
         while self.fcntl(libc::F_GETLEASE, 0) == libc::F_WRLCK {
@@ -195,7 +196,7 @@ fn sigterm_ends_a_run_whose_table_cannot_be_opened_for_now() {
     assert_eq!(scene.who(), "0", "translation goes on");
 }
 
-/// What hangs is the table alone.
+/// Only the read of the table hangs.
 #[test]
 fn containers_are_attached_while_the_table_cannot_be_opened() {
     let scene = Scene::new(1);
@@ -208,7 +209,7 @@ fn containers_are_attached_while_the_table_cannot_be_opened() {
     let container = App { host: scene.app.host.clone(), cgroup: scene.app.cgroup.child("shop-1") };
     run.wait_for(|line| line.starts_with("+ app shop in cgroup"));
     assert_eq!(banner(&container.probe(&format!("tcp {DB}:{PORT}"))), "0");
-    // And it is read when it can be.
+    // `run` reads the table when it can.
     drop(lease);
     scene.vipnat.replace_table(&text.replace("[apps.shop]", "[apps.blog]\n[apps.shop]"));
     run.wait_for(|line| line.contains("app blog"));
@@ -225,7 +226,7 @@ fn sigterm_ends_a_run_whose_output_nobody_reads() {
         if descriptor == 1 {
             command.stdout(writer).stderr(Stdio::null());
         } else {
-            // Which is used for what is wrong.
+            // vipnat writes problems to standard error.
             scene.vipnat.apply(&scene.table(&list([0])));
             scene.vipnat.table("nonsense");
             command.stdout(Stdio::null()).stderr(writer);
@@ -287,14 +288,14 @@ fn a_run_that_flushes_at_its_end_does_so_when_the_lock_it_waited_for_is_free() {
     run.wait_for(|line| line.contains("waiting for another vipnat"));
     run.signal(Signal::SIGTERM);
     run.wait_for(|line| line.contains("stopped while waiting for the process"));
-    // Until it is next in line.
+    // Wait until the flush waits for the lock.
     run.wait_for(|line| line.contains("waiting for another vipnat"));
     drop(lock);
     assert_eq!(run.ends().code(), Some(0));
     assert!(!scene.vipnat.bpffs().exists(), "all is removed");
 }
 
-/// Also before it has begun.
+/// SIGTERM ends `run` even before it has begun.
 #[test]
 fn sigterm_ends_a_run_that_cannot_begin() {
     let scene = Scene::new(1);

@@ -1,4 +1,4 @@
-//! The data path works where `/run` is read-only.
+//! The data path works with a read-only `/run`.
 
 use std::{ffi::OsStr, process::Command};
 
@@ -6,12 +6,12 @@ use vipnat_testkit::{Following, Outcome, Vipnat, outcome};
 
 use crate::scene::{DB, PORT, Scene, list};
 
-/// What is wrong with `/run`, as commands of a shell.
+/// Shell commands that make `/run` read-only.
 const READ_ONLY: &str = "mount --bind /run /run && mount -o remount,bind,ro /run";
 const ABSENT: &str = "mount -t tmpfs -o ro none /run";
 const FULL: &str = "mount -t tmpfs -o nr_inodes=1 none /run";
 
-/// A command of vipnat in a mount namespace of its own, in which `/run` is like that.
+/// A command of vipnat in a mount namespace of its own, in which `/run` is in this condition.
 fn command(
     vipnat: &Vipnat,
     run: &str,
@@ -28,7 +28,7 @@ fn error(scene: &Scene) -> String {
     scene.app.probe(&format!("tcp {DB}:{PORT}")).error().to_owned()
 }
 
-/// It once removed the links and nothing else.
+/// `flush` once removed the links and nothing else.
 #[test]
 fn flush_removes_the_data_path_and_says_what_is_left() {
     let scene = Scene::new(1);
@@ -49,7 +49,7 @@ fn flush_removes_the_data_path_and_says_what_is_left() {
     assert!(flushed.stderr.contains(left), "{flushed}");
     assert!(!vipnat.bpffs().exists());
     assert_eq!(error(&scene), "ENETUNREACH");
-    // The next step that it names.
+    // The next step that the message names.
     assert!(vipnat.beside("names").exists());
     assert_eq!(vipnat.ok(["flush"]), "removed everything\n");
     assert!(!vipnat.beside("names").exists());

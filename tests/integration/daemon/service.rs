@@ -12,7 +12,7 @@ use vipnat_testkit::{App, Outcome, Systemd, outcome, patient, program};
 
 use crate::scene::{DB, PORT, Scene, banner, list, table};
 
-/// How long the service may take to follow.
+/// The longest time that the service may take to follow a change.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A file of the folder `packaging`.
@@ -20,7 +20,7 @@ fn packaging(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging").join(name)
 }
 
-/// A systemd with the unit, the program and a table in their places, and an app.
+/// A systemd with the unit, the program and a table in their usual places, and an app.
 struct Service {
     app: App,
     systemd: Systemd,
@@ -32,7 +32,7 @@ impl Service {
         Self::with(&[])
     }
 
-    /// With more units, or parts of units.
+    /// The same with more units, or parts of units.
     fn with(units: &[(&str, &str)]) -> Self {
         let scene = Scene::new(2);
         let systemd = Systemd::start(|root, cgroup| {
@@ -42,7 +42,7 @@ impl Service {
                 fs::copy(from, to).unwrap();
             };
             copy(&packaging("vipnat.service"), "run/systemd/system/vipnat.service");
-            // There is no journal.
+            // This systemd has no journal.
             let output =
                 "[Service]\nStandardOutput=append:/run/log\nStandardError=append:/run/log\n";
             for (name, text) in [("vipnat.service.d/output.conf", output)].iter().chain(units) {
@@ -108,14 +108,14 @@ impl Service {
     }
 }
 
-/// A table in which the app's `db` is this backend, whose connections end when it leaves.
+/// A table in which the app's `db` is this backend. vipnat ends its connections when it leaves.
 fn text(cgroup: &str, backend: u8) -> String {
     let text = table(&[("shop", cgroup, &list([backend]), "")]);
     text.replace("backends =", "on-backend-removed = \"kill\"\nbackends =")
 }
 
-/// What `systemd-analyze` says of the unit with these words replaced, on a machine that has another unit,
-/// with a mistake in it, which every start pulls in.
+/// The output of `systemd-analyze` for the unit with these words replaced. The machine has another unit with
+/// a mistake in it, which every start pulls in.
 fn analyzed(replaced: [(&str, &str); 2], arguments: &[&str]) -> Outcome {
     let unit = replaced.iter().fold(
         fs::read_to_string(packaging("vipnat.service")).unwrap(),
@@ -124,14 +124,14 @@ fn analyzed(replaced: [(&str, &str); 2], arguments: &[&str]) -> Outcome {
             unit.replace(old, new)
         },
     );
-    // Nothing but the unit and what all units depend on is to be looked at.
+    // Check only the unit and the units on which all units depend.
     let directory = tempfile::tempdir().unwrap();
     for target in ["sysinit", "basic", "shutdown", "multi-user"] {
         let target = directory.path().join(format!("{target}.target"));
         fs::write(target, "[Unit]\nDefaultDependencies=no\n").unwrap();
     }
     fs::write(directory.path().join("vipnat.service"), unit).unwrap();
-    // The machine's own units are in /run among others.
+    // The machine's own units are in /run, among other places.
     let plant = "mount -t tmpfs none /run && mkdir -p /run/systemd/system/sysinit.target.wants && \
                  cd /run/systemd/system && printf '[Service]\nFortune=1\n' >foreign.service && \
                  ln -s ../foreign.service sysinit.target.wants/ && cd \"$0\" && exec \"$@\" vipnat.service";
@@ -143,14 +143,14 @@ fn analyzed(replaced: [(&str, &str); 2], arguments: &[&str]) -> Outcome {
 
 #[test]
 fn systemd_finds_nothing_wrong_with_the_unit() {
-    // It looks for the program where the unit says.
+    // systemd looks for the program at the path in the unit.
     let program = program("vipnat");
     let place = ("/usr/local/bin/vipnat", program.to_str().unwrap());
     let verified = analyzed([place, ("Type=notify", "Type=notify")], &["verify"]);
     assert!(verified.status.success() && verified.stderr.is_empty(), "{verified}");
     let wrong = analyzed([place, ("Type=notify", "Tpye=notify")], &["verify"]);
     assert!(wrong.stderr.contains("Unknown key"), "this finds mistakes: {wrong}");
-    // What is safe is 0, what is not is 100.
+    // 0 means safe, and 100 means unsafe.
     let security = ["security", "--offline=true", "--threshold=15"];
     let security = analyzed([place, ("Type=notify", "Type=notify")], &security);
     assert!(security.status.success(), "{security}");
@@ -165,14 +165,14 @@ fn the_service_applies_follows_and_leaves_translation_in_place() {
         service.property("StatusText"),
         "1 app and 1 relationship, from /etc/vipnat/table.toml"
     );
-    // No more than what docs/privileges.md says: CAP_NET_ADMIN, CAP_PERFMON, CAP_BPF.
+    // The service has only the capabilities in docs/privileges.md: CAP_NET_ADMIN, CAP_PERFMON, CAP_BPF.
     let process = service.property("MainPID");
     let status = service.ok("cat", &format!("/proc/{process}/status"));
     assert!(status.contains("CapEff:\t000000c000001000\n"), "{status}");
     assert!(status.contains("CapBnd:\t000000c000001000\n"), "{status}");
 
-    // To find what is connected to a backend that leaves is in these rights. To enter a container's
-    // network is not, but from this process's namespaces no container is in sight.
+    // With these rights it can find connections to a backend that leaves. It can't enter a container's
+    // network, but from this process's namespaces no container is in view.
     let held = service.app.hold(&format!("{DB}:{PORT}"));
     service.write(&service.text(1));
     service.wait_until("follows", || service.who() == "1");
@@ -184,7 +184,7 @@ fn the_service_applies_follows_and_leaves_translation_in_place() {
     service.wait_until("is reloaded", || service.property("SubState") == "running");
     assert_eq!(service.property("MainPID"), process);
 
-    // A table with a mistake leaves everything as it was.
+    // A table with a mistake changes nothing.
     service.write("[services");
     service.wait_until("tells", || service.property("StatusText").contains("table.toml:1:"));
     assert_eq!(service.who(), "1");
@@ -194,14 +194,14 @@ fn the_service_applies_follows_and_leaves_translation_in_place() {
     assert_eq!(service.who(), "1");
     assert!(service.ok("vipnat", "list").contains(DB));
 
-    // With something in force, a broken table is no reason not to start; it waits for a good one.
+    // If a table is in force, the service starts even with a broken table, and waits for a good one.
     service.ok("systemctl", "start vipnat");
     assert!(service.property("StatusText").contains("table.toml:1:"));
     assert_eq!(service.who(), "1");
     service.write(&service.text(0));
     service.wait_until("follows", || service.who() == "0");
 
-    // With nothing in force it fails, and is tried again until there is a good table.
+    // Without a table in force it fails, and systemd tries again until there is a good table.
     service.ok("systemctl", "stop vipnat");
     service.ok("vipnat", "flush");
     service.write("[services");
@@ -211,7 +211,7 @@ fn the_service_applies_follows_and_leaves_translation_in_place() {
     service.wait_until("is tried again", || service.property("SubState") == "running");
     assert_eq!(service.who(), "0");
 
-    // One that dies is started again.
+    // systemd starts the service again after a crash.
     let process = service.property("MainPID");
     service.ok("kill", &format!("-9 {process}"));
     service.wait_until("is back", || {
@@ -220,7 +220,7 @@ fn the_service_applies_follows_and_leaves_translation_in_place() {
     assert_eq!(service.who(), "0");
 }
 
-/// What ending sockets takes: to enter the network namespace of a container whose rights are others.
+/// Ending sockets needs the right to enter the network namespace of a container with other rights.
 #[test]
 fn only_with_the_drop_in_may_the_service_enter_a_containers_network() {
     let container = "[Service]\nType=exec\nExecStart=/bin/sleep infinity\nPrivateNetwork=yes\n\

@@ -1,4 +1,4 @@
-//! Sockets that stay open while their cgroup has no app: which of their records still count later.
+//! Sockets that stay open while their cgroup has no app, and their records that still count later.
 
 use vipnat_testkit::Cgroup;
 
@@ -7,7 +7,7 @@ use crate::{
     sockets::Sockets,
 };
 
-/// A scene, and a cgroup for the app to be elsewhere.
+/// A scene, and a second cgroup to which the app can move.
 struct Away {
     scene: Scene,
     elsewhere: Cgroup,
@@ -18,7 +18,7 @@ impl Away {
         Self { scene: Scene::new(3), elsewhere: Cgroup::new() }
     }
 
-    /// A table in which the app is on a cgroup, with these backends of `db`.
+    /// Applies a table in which the app has a cgroup, and `db` has these backends.
     fn apply(&self, cgroup: &Cgroup, backends: &[u8]) -> String {
         let backends = list(backends.iter().copied());
         let table = table(&[("shop", cgroup.relative(), &backends, "")]);
@@ -30,7 +30,7 @@ impl Away {
         &self.scene.app.cgroup
     }
 
-    /// A TCP and a UDP socket, connected through the VIP, whose backend is 0.
+    /// A TCP and a UDP socket that are connected through the VIP to backend 0.
     fn connected(&self) -> Sockets {
         let mut sockets = Sockets::of(&self.scene.app);
         for (name, kind) in [("t", "tcp4"), ("u", "udp4")] {
@@ -76,7 +76,7 @@ fn what_went_to_another_backend_while_its_app_was_away_is_nobodys() {
     assert_eq!(sockets.call("ask u"), "\"1\"");
 }
 
-/// The limit of the two above: to the hooks, which have not run meanwhile, this socket is the first one.
+/// The limit of the two tests above: no hooks ran meanwhile, so they take this socket for the first one.
 #[test]
 fn what_went_to_the_same_backend_while_its_app_was_away_is_taken_for_a_vips() {
     let away = Away::new();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use vipnat_testkit::{Churn, Churned, Tally, emulated, left_out};
 
-/// How long it may take; in emulation, where there won't be that many, a part of it.
+/// The longest time for a test. Emulation is too slow for all changes, and gets a part of it.
 fn time(seconds: u64) -> Duration {
     if !emulated() {
         return Duration::from_secs(seconds);
@@ -15,7 +15,7 @@ fn time(seconds: u64) -> Duration {
     Duration::from_secs(less)
 }
 
-/// A thousand a second for a minute, which is sixty thousand; on a machine that is slower, for longer.
+/// A thousand changes a second for a minute make sixty thousand. A slower machine takes longer.
 #[test]
 fn nothing_fails_or_crosses_while_sixty_thousand_lists_change() {
     let mut churn = Churn::new(250);
@@ -23,7 +23,7 @@ fn nothing_fails_or_crosses_while_sixty_thousand_lists_change() {
     assert_flawless(&churn, &churned);
 }
 
-/// Few changes at a time, and so as many grace periods and as much reuse of slots as there can be.
+/// Few changes at a time, and so as many grace periods and reused slots as possible.
 #[test]
 fn nothing_fails_or_crosses_while_two_thousand_tables_follow_each_other() {
     let mut churn = Churn::new(1);
@@ -42,7 +42,7 @@ fn assert_flawless(churn: &Churn, churned: &Churned) {
     churn.assert_cursors(tallies);
 }
 
-/// What `cargo xtask soak` does for as long as one likes.
+/// A short version of `cargo xtask soak`, which runs as long as one likes.
 #[test]
 fn nothing_fails_or_crosses_while_run_is_killed_all_the_time() {
     let mut churn = Churn::new(250);

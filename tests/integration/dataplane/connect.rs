@@ -49,7 +49,7 @@ fn nonblocking_connect_takes_one_turn() {
 fn fastopen_is_translated_once() {
     let scene = Scene::new(2);
     scene.apply_first(2);
-    // The second has a cookie of the first backend and none of the second; both must work.
+    // The second connect has a cookie of the first backend and none of the second. Both must work.
     for name in ["0", "1", "0", "1"] {
         let report = scene.app.probe(&format!("fastopen {DB}:{PORT}"));
         reaches(&report, name, &format!("{DB}:{PORT}"));
@@ -59,12 +59,12 @@ fn fastopen_is_translated_once() {
 #[test]
 fn a_refused_connect_is_refused() {
     let scene = Scene::new(1);
-    // Nobody listens on the second address, which the service host has.
+    // No server listens on the second address, which the service host has.
     scene.service_host.add_address(ip(1));
     scene.vipnat.apply(&scene.table(&list([1, 0])));
     let report = scene.app.probe(&format!("tcp {DB}:{PORT}"));
     assert_eq!(report.error(), "ECONNREFUSED", "{report:?}");
-    // It had its turn, as it has with iptables.
+    // The backend that refused had its turn, as with iptables.
     assert_eq!(scene.who(), "0");
 }
 
@@ -92,10 +92,10 @@ fn other_addresses_pass_untouched() {
     reaches(&scene.app.probe(&format!("tcp {other}:{PORT}")), "other", &format!("{other}:{PORT}"));
     let report = scene.app.probe(&format!("tcp {other}:{PORT} --mapped"));
     reaches(&report, "other", &format!("[::ffff:{other}]:{PORT}"));
-    // A backend reached directly is shown as what it is.
+    // For a direct connection, the socket shows the backend.
     let direct = ip(0);
     reaches(&scene.app.probe(&format!("tcp {direct}:{PORT}")), "0", &format!("{direct}:{PORT}"));
-    // Another address of the range that is nobody's VIP has no route, as without vipnat.
+    // Another address of the range, which is no VIP, has no route, as without vipnat.
     let report = scene.app.probe(&format!("tcp 169.254.1.1:{PORT}"));
     assert_eq!(report.error(), "ENETUNREACH", "{report:?}");
 }
@@ -119,7 +119,7 @@ fn the_port_is_kept_unless_the_backend_names_one() {
 
 #[test]
 fn a_relationship_can_be_limited_to_a_port_and_protocol() {
-    // The limit, and which of TCP 5432, TCP 5433, UDP 5432 and UDP 5433 are translated.
+    // The limit, and whether TCP 5432, TCP 5433, UDP 5432 and UDP 5433 are translated.
     for (limit, translated) in [
         ("port = 5432", [true, false, true, false]),
         ("protocol = \"udp\"", [false, false, true, true]),
@@ -151,7 +151,7 @@ fn getpeername_after_a_second_connect_elsewhere_shows_the_new_peer() {
     let direct = format!("{}:{PORT}", ip(0));
     let elsewhere = format!("{other}:{PORT}");
     for how in ["--udp", "--udp --unspec", "--unspec"] {
-        // To another address, to the backend itself, to the VIP again.
+        // Reconnect to another address, to the backend itself, and to the VIP again.
         for (second, name) in [(&elsewhere, "other"), (&direct, "0"), (&vip, "0")] {
             let reports = scene.app.probes(&format!("reconnect {vip} {second} {how}"));
             let [first, .., then] = reports.as_slice() else { panic!("{reports:?}") };
@@ -178,8 +178,8 @@ fn a_connect_after_a_failed_one_is_translated_again() {
 
 #[test]
 fn an_accepted_connection_shows_its_real_peer() {
-    // getpeername hooks run inside accept too: a server of the app, connected to by its own
-    // database host, must see that host.
+    // getpeername hooks run inside accept too. If the app's own database host connects to a server of the
+    // app, the server must see that host.
     use std::io::{BufRead as _, BufReader};
 
     use vipnat_testkit::program;

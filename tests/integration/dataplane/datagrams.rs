@@ -10,7 +10,7 @@ use crate::{
     sockets::Sockets,
 };
 
-/// The answer of a backend, as the application should see it.
+/// The answer of a backend, with the source that the application should see.
 fn from_db(name: u8) -> String {
     format!("\"{name}\" from {DB}:5432")
 }
@@ -46,13 +46,13 @@ fn a_socket_with_too_many_flows_ends_the_one_longest_unused_and_counts_it() {
     scene.apply_first(2);
     let mut sockets = Sockets::of(&scene.app);
     sockets.call("socket a udp4");
-    // The first takes the first turn; the others only fill the socket.
+    // The first datagram takes the first turn. The others only fill the socket.
     assert_eq!(sockets.ask("a", 5432), from_db(0));
     for port in 1..16 {
         assert_eq!(sockets.call(&format!("sendto a ? {DB}:{port}")), "1");
     }
     assert_eq!(counter(&scene, "evicted"), 0);
-    // Still there, and from now on not the one longest unused.
+    // The flow is still there, and is from now on not the one that was unused longest.
     assert_eq!(sockets.ask("a", 5432), from_db(0));
     for port in [16, 17] {
         assert_eq!(sockets.call(&format!("sendto a ? {DB}:{port}")), "1");
@@ -71,7 +71,7 @@ fn a_flow_stays_while_the_table_has_its_backend_and_then_moves() {
     sockets.call("socket b udp4");
     assert_eq!(sockets.ask("a", 5432), from_db(0));
     assert_eq!(sockets.ask("b", 5432), from_db(1));
-    // Other lists, in which the backend of `b` has other places.
+    // These are other lists, in which the backend of `b` has another place.
     for backends in [&[1, 2, 3][..], &[3, 1], &[1], &[0, 1, 2]] {
         scene.vipnat.apply(&scene.table(&list(backends.iter().copied())));
         assert_eq!(sockets.ask("b", 5432), from_db(1), "{backends:?}");
@@ -85,7 +85,7 @@ fn a_flow_stays_while_the_table_has_its_backend_and_then_moves() {
     assert_eq!(sockets.ask("b", 5432), from_db(0));
 }
 
-/// Only its peer's answers reach a connected socket.
+/// A connected socket receives answers only from its peer.
 #[test]
 fn a_connected_socket_that_names_the_vip_goes_on_where_it_is_connected_to() {
     let scene = Scene::new(2);
@@ -96,12 +96,12 @@ fn a_connected_socket_that_names_the_vip_goes_on_where_it_is_connected_to() {
     scene.vipnat.apply(&scene.table(&list([1])));
     assert_eq!(sockets.ask("a", 5432), from_db(0));
     assert_eq!(sockets.call("ask a"), "\"0\"");
-    // It is a socket that has left its peer which goes where the table says.
+    // Only a socket that has left its peer goes where the table leads.
     sockets.call("connect a unspec");
     assert_eq!(sockets.ask("a", 5432), from_db(1));
 }
 
-/// Each datagram of a connected AF_INET6 socket shows its peer to the hook, as if it had been named.
+/// For each datagram of a connected AF_INET6 socket, the hook sees the peer, as if the call had named it.
 #[test]
 fn what_a_mapped_socket_sends_to_its_peer_hides_nothing() {
     let scene = Scene::new(1);
@@ -126,7 +126,7 @@ fn a_failed_connect_to_an_ipv6_address_leaves_the_peer_as_it_was() {
     assert_eq!(sockets.call("getpeername a"), format!("[::ffff:{DB}]:5432"));
 }
 
-/// The refused connect has taken the note, and so many flows push out the one that was kept of it.
+/// The refused connect has replaced the record. Its copy is a flow, which the 17 other flows push out.
 #[test]
 fn a_peer_outlives_a_refused_connect_and_seventeen_other_flows() {
     let scene = Scene::new(2);
@@ -147,7 +147,7 @@ fn a_peer_outlives_a_refused_connect_and_seventeen_other_flows() {
     assert_eq!(sockets.call("recvfrom a"), from_db(0));
 }
 
-/// Ending looks at notes, and the refused connect has taken the one of the peer.
+/// vipnat finds connections by their records, and the refused connect has replaced that of the peer.
 #[test]
 fn a_socket_that_was_refused_elsewhere_and_has_heard_its_peer_since_is_ended_with_it() {
     let scene = Scene::new(2);
@@ -184,7 +184,7 @@ fn a_flow_of_a_strict_service_stays_where_it_is() {
     assert_eq!(sockets.ask("a", 5432), from_db(0));
     scene.vipnat.apply(&strict("[]"));
     assert_eq!(sockets.ask("a", 5432), from_db(0));
-    // New flows go where the table says.
+    // New flows go where the table leads.
     sockets.call("socket b udp4");
     assert_eq!(sockets.call(&format!("sendto b ? {DB}:5432")), "EHOSTUNREACH");
 }
@@ -219,13 +219,13 @@ fn a_flow_of_an_app_inside_an_app_is_shown_by_its_own_vip() {
     sockets.call("socket a udp4");
     for _ in 0..2 {
         assert_eq!(sockets.ask("a", 5432), from_db(1));
-        // The VIP of the outer app.
+        // This is the VIP of the outer app.
         assert_eq!(sockets.call("sendto a ? 169.254.206.224:5432"), "1");
         assert_eq!(sockets.call("recvfrom a"), "\"0\" from 169.254.206.224:5432");
     }
 }
 
-/// Its number was given to the next app, whose hooks then took the old flow for theirs.
+/// The next app once got the same app id, and its hooks took the old flow for their own.
 #[test]
 fn a_strict_flow_of_an_app_that_is_gone_is_not_the_next_apps() {
     let scene = Scene::new(2);
@@ -240,23 +240,23 @@ fn a_strict_flow_of_an_app_that_is_gone_is_not_the_next_apps() {
     assert_eq!(sockets.ask("a", 5432), from_db(1));
 }
 
-/// A probe of `getaddrinfo` on a limited VIP.
+/// `getaddrinfo` probes a limited VIP.
 #[test]
 fn a_udp_connect_to_port_0_of_a_limited_vip_is_not_translated() {
     let scene = Scene::new(1);
     scene.vipnat.apply(&scene.table_with(&list([0]), "port = 5432"));
     let mut sockets = Sockets::of(&scene.app);
     sockets.call("socket a udp4");
-    // As the route to an address that is not there has it.
+    // The error is that of an address without a route.
     assert_eq!(sockets.call(&format!("connect a {DB}:0")), "ENETUNREACH");
 }
 
-/// The kernel has no memory for what is kept in a socket: `net.core.optmem_max`.
+/// The kernel has no memory for the records and flows of a socket: `net.core.optmem_max`.
 #[test]
 fn without_memory_for_its_flows_a_socket_still_reaches_the_backend() {
     let scene = Scene::new(1);
     scene.apply_first(1);
-    // Some kernels have a limit for each network namespace, others one for the machine, which is this.
+    // Some kernels have a limit for each network namespace, and others have one for the machine: this one.
     let limit = "/proc/sys/net/core/optmem_max";
     scene.app.host.run(|| {
         if Path::new(limit).exists() {

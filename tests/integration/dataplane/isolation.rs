@@ -1,4 +1,4 @@
-//! Apps are isolated: only the cgroups of an app are translated, and only to its own backends.
+//! Apps are isolated: vipnat translates only the cgroups of an app, and only to its own backends.
 
 use std::net::Ipv4Addr;
 
@@ -41,7 +41,7 @@ fn child_cgroups_are_translated() {
 #[test]
 fn other_cgroups_are_untouched() {
     let scene = Scene::new(1);
-    // One that was there before, and one that came later; both on the same host.
+    // One app was there before the apply, and one came later. Both are on the same host.
     let before = App::new(scene.app.host.clone());
     scene.apply_first(1);
     let after = App::new(scene.app.host.clone());
@@ -62,7 +62,7 @@ fn an_app_inside_an_apps_cgroup_has_its_own_vips_and_the_outer_ones_else() {
         ("inner", inner.cgroup.relative(), &list([1]), ""),
     ]);
     scene.vipnat.apply(&tables);
-    // The parent's hook runs after the child's, and must not undo what that recorded.
+    // The parent's hook runs after the child's, and must not undo its record.
     let report = inner.probe(&format!("tcp {DB}:{PORT}"));
     assert_eq!((report.banner(), report.peer()), ("1", format!("{DB}:{PORT}").as_str()));
     let report = inner.probe(&format!("tcp {cache}:{PORT}"));
@@ -86,7 +86,7 @@ fn an_app_that_leaves_the_table_is_untouched_and_the_others_stay() {
     assert_eq!(other.probe(&probe).error(), "ENETUNREACH");
     assert_eq!(scene.who(), "0");
 
-    // The same by `flush --app`, and back again.
+    // The same with `flush --app`, and then with the app applied again.
     scene.vipnat.apply(&table(&both));
     assert_eq!(banner(&other.probe(&probe)), "1");
     scene.vipnat.ok(["flush", "--app", "blog"]);
@@ -118,7 +118,7 @@ fn two_instances_side_by_side_do_not_see_each_other() {
     let scene = Scene::new(2);
     let other = Scene::new(0);
     scene.apply_first(1);
-    // The other instance translates another app, and another name.
+    // The other instance translates another app with another name.
     other.vipnat.apply(&table(&[("shop", other.app.cgroup.relative(), "[]", "")]));
     assert_eq!(scene.who(), "0");
     other.vipnat.ok(["flush"]);
@@ -126,7 +126,7 @@ fn two_instances_side_by_side_do_not_see_each_other() {
     assert!(scene.vipnat.ok(["list"]).contains("shop"));
 }
 
-/// Programs of the outer cgroup run all the same when one of the inner cgroup has refused.
+/// The kernel runs programs of the outer cgroup even if one of the inner cgroup has refused the call.
 #[test]
 fn a_call_that_the_inner_app_refuses_takes_no_turn_of_the_outer_ones() {
     let scene = Scene::new(2);
@@ -147,7 +147,7 @@ fn a_call_that_the_inner_app_refuses_takes_no_turn_of_the_outer_ones() {
     assert_eq!(turns(&scene, "shop"), 3);
 }
 
-/// As above, where a program of somebody else's refuses, be it on a cgroup below or on the app's own.
+/// The same if a program of another tool refuses, on a cgroup below or on the app's own.
 #[test]
 fn a_call_that_another_program_has_refused_takes_no_turn_and_keeps_its_error() {
     let scene = Scene::new(2);
@@ -158,7 +158,7 @@ fn a_call_that_another_program_has_refused_takes_no_turn_and_keeps_its_error() {
         "[services.none]\nbackends = []\n[apps.shop.relationships.cache]\nservice = \"none\"\n";
     scene.vipnat.apply(&(scene.table(&list([0, 1])) + cache));
     let refused = |sockets: &mut Sockets| {
-        // The second has no backends, which is a reason of its own.
+        // The second VIP has no backends, which is a reason of its own to refuse.
         for vip in [DB, "169.254.206.224"] {
             assert_eq!(sockets.call(&format!("who tcp4 {vip}:{PORT}")), "EPERM");
             assert_eq!(sockets.call(&format!("who udp6 [::ffff:{vip}]:{PORT}")), "EPERM");
@@ -175,8 +175,8 @@ fn a_call_that_another_program_has_refused_takes_no_turn_and_keeps_its_error() {
     assert_eq!(scene.who_of(2), ["0", "1"]);
 }
 
-/// A datagram to the backend's own address makes its answers the backend's own; one that is never sent
-/// does not.
+/// After a datagram to the backend's own address, its answers show that address. A datagram that is not sent
+/// does not change that.
 #[test]
 fn a_refused_datagram_to_the_backend_leaves_the_answers_of_the_vip_what_they_are() {
     let scene = Scene::new(1);
@@ -191,7 +191,7 @@ fn a_refused_datagram_to_the_backend_leaves_the_answers_of_the_vip_what_they_are
     assert_eq!(sockets.call("recvfrom a"), format!("\"0\" from {DB}:{PORT}"));
 }
 
-/// How many turns the app's `db` has given.
+/// The number of turns that the app's `db` has given.
 fn turns(scene: &Scene, app: &str) -> u64 {
     let listing: Value = serde_json::from_str(&scene.vipnat.ok(["list", "--json"])).unwrap();
     let apps = listing["apps"].as_array().unwrap();

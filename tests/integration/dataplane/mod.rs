@@ -1,4 +1,4 @@
-//! What sockets see: connects, datagrams, turns and isolation.
+//! The behaviour that sockets see: connects, datagrams, turns and isolation.
 
 mod away;
 mod churn;

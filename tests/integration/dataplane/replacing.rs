@@ -13,7 +13,7 @@ use std::{
 
 use crate::scene::{PORT, Scene, list};
 
-/// Commands and layout of include/uapi/linux/bpf.h, for little-endian machines.
+/// Commands and layout from include/uapi/linux/bpf.h, for little-endian machines.
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
@@ -42,11 +42,11 @@ fn update(map: i32, (key, value): &Entry) {
     bpf(BPF_MAP_UPDATE_ELEM, attr).unwrap();
 }
 
-/// More entries than any bucket is likely to have. With 5,000 entries in 8,192 buckets, the first bucket
-/// of several is one of four or more in one run of forty.
+/// More entries than any bucket is likely to have. With 5,000 entries in 8,192 buckets, the first bucket with
+/// several entries has four or more in one run of forty.
 const MATES: usize = 16;
 
-/// Two entries of one bucket: a batch of one does not hold a bucket of two.
+/// Two entries of one bucket. A batch of one element has no room for a bucket of two.
 fn bucket_mates(map: i32) -> [Entry; 2] {
     let (mut position, mut next) = (0_u32, 0_u32);
     let mut started = false;
@@ -65,7 +65,7 @@ fn bucket_mates(map: i32) -> [Entry; 2] {
         match batch(1) {
             Ok(_) => {}
             Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
-                // The last buckets end the batch with ENOENT; what was read counts all the same.
+                // In the last buckets, the batch ends with ENOENT; the elements that it read still count.
                 if let Err(error) = batch(MATES as u64) {
                     assert_eq!(error.raw_os_error(), Some(libc::ENOENT), "{error}");
                 }
@@ -107,6 +107,6 @@ fn no_connect_misses_a_vip_whose_entry_is_replaced_all_the_time() {
         let failed: Vec<_> = reports.iter().filter(|report| !report.ok).collect();
         assert!(failed.is_empty(), "{} of {}: {:?}", failed.len(), reports.len(), failed[0]);
     });
-    // SAFETY: opened above, and not used any more.
+    // SAFETY: opened above, and not used afterwards.
     unsafe { libc::close(map) };
 }

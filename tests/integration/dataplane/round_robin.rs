@@ -12,7 +12,7 @@ fn expected(order: &[u8], connections: usize) -> Vec<String> {
 fn one_to_seven_backends_take_turns_in_order() {
     let scene = Scene::new(7);
     for backends in 1..=7 {
-        // A VIP that comes anew starts with the first backend.
+        // A new VIP starts with the first backend.
         scene.vipnat.ok(["flush"]);
         scene.apply_first(backends);
         let order: Vec<u8> = (0..backends).collect();
@@ -68,7 +68,7 @@ fn the_cursor_of_an_unchanged_vip_survives_an_apply() {
     let scene = Scene::new(3);
     scene.apply_first(3);
     assert_eq!(scene.who(), "0");
-    // Another relationship comes, the one at hand stays as it is.
+    // Another relationship is added, and this one does not change.
     let more = format!(
         "{}\n[apps.shop.relationships.more]\nservice = \"shop\"\n",
         scene.table(&list(0..3))

@@ -13,30 +13,30 @@ use crate::{
 const CACHE: &str = "169.254.206.224";
 const SEARCH: &str = "169.254.50.144";
 
-/// Where sockets are told to go, and the number of the backend that is there, if any is.
+/// The addresses that sockets use, and the number of the backend there, if there is one.
 ///
-/// Not an address that no route leads to: once such a connect has failed, the kernel sends all but the next
-/// datagram there (`__ip4_datagram_connect` writes into `inet->cork.fl`, which `udp_sendmsg` reads).
+/// All have a route. After a failed connect to an address without one, the kernel sends all datagrams but the
+/// next one there (`__ip4_datagram_connect` writes into `inet->cork.fl`, which `udp_sendmsg` reads).
 const PLACES: [(&str, Option<u8>); 5] = [
     (DB, Some(0)),
     (CACHE, Some(1)),
-    // The same address as a VIP's backend.
+    // This is the address of a VIP's backend.
     ("247.221.81.0", Some(0)),
     ("247.221.81.2", Some(2)),
-    // A VIP without backends.
+    // This is a VIP without backends.
     (SEARCH, None),
 ];
 
-/// One thing that is done to the socket.
+/// One action on the socket.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// It connects, and another program refuses that before vipnat's, after it, or not at all.
+    /// It connects. Another program refuses that before vipnat's, after it, or not at all.
     Connect {
         place: usize,
         refused: Refused,
     },
     Disconnect,
-    /// It sends to an address, which another program refuses before vipnat's or not at all.
+    /// It sends to an address. Another program refuses that before vipnat's, or not at all.
     Send {
         place: usize,
         refused: Refused,
@@ -72,7 +72,7 @@ impl Choice {
     }
 }
 
-/// A socket, and what it should show.
+/// A socket, and the state that it should show.
 struct Model {
     sockets: Sockets,
     mapped: bool,
@@ -96,8 +96,8 @@ impl Model {
         Some(Refusal::attach(cgroup, hooks).expect("attach a program"))
     }
 
-    /// Whether the kernel can't tell a connect there that fails from one that does not: it leads to the
-    /// backend that the socket is connected to by another name.
+    /// Whether the kernel can't tell a failed connect to this place from a successful one: it leads to the
+    /// backend to which the socket is connected under another name.
     fn is_the_peer_by_another_name(&self, place: usize) -> bool {
         self.peer.is_some_and(|peer| {
             peer != place && PLACES[peer].1.is_some() && PLACES[peer].1 == PLACES[place].1
@@ -131,7 +131,7 @@ impl Model {
                 let refusal = self.refusing(refused, &["sendmsg4", "sendmsg6"]);
                 let result = self.sockets.call(&format!("sendto a ? {}", self.address(place)));
                 drop(refusal);
-                // A connected socket hears its peer only, as which that shows.
+                // A connected socket receives only from its peer, and shows the peer's name.
                 let heard = self.peer.is_none_or(|peer| PLACES[peer].1 == PLACES[place].1);
                 if result == "1" && heard {
                     self.hears("recvfrom a", self.peer.unwrap_or(place));
@@ -140,12 +140,12 @@ impl Model {
         }
     }
 
-    /// The answer that comes from a place, as whom it is shown.
+    /// Receives the answer from a place, and checks the source that it shows.
     fn hears(&mut self, operation: &str, place: usize) {
         let name = format!("\"{}\" ", PLACES[place].1.expect("a server is there"));
         let mut received = self.sockets.call(operation);
-        // Before it may come one of another server, if the socket was connected when it asked there and is
-        // not any more.
+        // An answer of another server may come before it. That happens if the socket was connected when it
+        // asked there, and is not connected any more.
         while received.starts_with('"') && !received.starts_with(&name) {
             if operation.ends_with("MSG_PEEK") {
                 self.sockets.call("recvfrom a");
@@ -156,7 +156,7 @@ impl Model {
         assert!(received.starts_with(&expected), "{operation}: {received}");
     }
 
-    /// What it shows.
+    /// Checks the peer and the sources that the socket shows.
     fn look(&mut self, choice: &mut Choice) {
         let shown = self.sockets.call("getpeername a");
         let Some(peer) = self.peer else {
@@ -176,7 +176,7 @@ impl Model {
     }
 }
 
-/// Printed when the test fails.
+/// The steps so far, printed when the test fails.
 struct Taken {
     seed: u64,
     mapped: bool,
@@ -204,7 +204,7 @@ fn relationships(app: &str, services: &[(&str, &[u8])]) -> String {
     services.iter().map(relationship).collect()
 }
 
-/// Sockets of cgroups below this one go through sequences of steps.
+/// Takes sockets of cgroups below this one through sequences of steps.
 fn walk(scene: &Scene, below: &Cgroup, seeds: RangeInclusive<u64>) {
     for seed in seeds {
         let mut choice = Choice(u64::wrapping_mul(seed, 0x9e37_79b9_7f4a_7c15));
@@ -238,7 +238,7 @@ fn a_udp_socket_shows_one_peer_everywhere_whatever_it_went_through() {
     walk(&scene, &scene.app.cgroup, 1..=40);
 }
 
-/// The hooks of both apps run, the outer one's after the inner one's, and see what those wrote.
+/// The hooks of both apps run. The outer app's hook runs last, and sees the address that the inner one wrote.
 #[test]
 fn so_does_one_of_an_app_inside_another() {
     let scene = Scene::new(3);

@@ -58,7 +58,7 @@ fn a_primary_and_a_replica_are_one_relationship_and_two_users_share_a_vip() {
     let checked = scene.vipnat.ok(["check".as_ref(), file.as_os_str()]);
     assert!(checked.contains("3 services, 1 app, 2 relationships"), "{checked}");
 
-    // A name goes, and the VIP stays.
+    // One relationship is removed, and its VIP stays.
     assert_eq!(scene.vipnat.apply(&table(&scene, "")), "nothing to change\n");
     assert!(!scene.vipnat.ok(["list"]).contains("reporting"));
 }
@@ -75,7 +75,7 @@ fn relationships_that_mean_different_things_by_one_vip_are_refused_and_nothing_c
     );
     assert!(error.contains(&expected), "{error}");
     assert_eq!(scene.app.probe(&format!("tcp {REPLICA}:{PORT}")).banner(), "1");
-    // Unless both change.
+    // Both may change together.
     let both = other.replace("service = \"replica\"", "service = \"other\"");
     let applied = scene.vipnat.apply(&both);
     assert!(applied.contains(&format!("~ shop db, reporting {REPLICA} -> ")), "{applied}");
