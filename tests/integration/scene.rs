@@ -10,10 +10,10 @@ use vipnat_testkit::{App, Backend, NetNs, Network, Report, Vipnat};
 /// The VIP of the name `db`.
 pub(crate) const DB: &str = "169.254.37.209";
 
-/// The port backends listen on, unless told otherwise.
+/// The port on which backends listen, unless a test names another one.
 pub(crate) const PORT: u16 = 5432;
 
-/// Fields are dropped in this order: translation first, then what it led to.
+/// A scene. Fields are dropped in this order: first translation, then its backends.
 pub(crate) struct Scene {
     pub(crate) vipnat: Vipnat,
     pub(crate) app: App,
@@ -23,7 +23,7 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// An app, and this many backends, named by number from 0.
+    /// An app, and this number of backends, whose names count from 0.
     pub(crate) fn new(backends: u8) -> Self {
         let network = Network::new();
         let app = App::new(network.host(Ipv4Addr::new(247, 221, 80, 10)));
@@ -45,7 +45,7 @@ impl Scene {
         self.backends.push(Backend::start(&self.service_host, address, name));
     }
 
-    /// A table in which the app's `db` is a service with these backends, written as in TOML.
+    /// A table in which the app's `db` is a service with these backends, as TOML writes them.
     pub(crate) fn table(&self, backends: &str) -> String {
         self.table_with(backends, "")
     }
@@ -60,18 +60,18 @@ impl Scene {
         self.vipnat.apply(&self.table(&list(0..backends)))
     }
 
-    /// One TCP connection to `db`, which must work; who answered.
+    /// Makes one TCP connection to `db`, which must work. Returns the backend that answers.
     pub(crate) fn who(&self) -> String {
         banner(&self.app.probe(&format!("tcp {DB}:{PORT}")))
     }
 
-    /// Many, one after the other.
+    /// Makes several connections, one after the other.
     pub(crate) fn who_of(&self, count: usize) -> Vec<String> {
         self.app.probes(&format!("tcp {DB}:{PORT} --count {count}")).iter().map(banner).collect()
     }
 }
 
-/// The banner of a connection that must have worked.
+/// The banner of a connection, which must have worked.
 pub(crate) fn banner(report: &Report) -> String {
     assert!(report.ok, "{report:?}");
     report.banner().to_owned()
@@ -99,8 +99,8 @@ pub(crate) fn table(apps: &[(&str, &str, &str, &str)]) -> String {
     apps.iter().map(app).collect()
 }
 
-/// What makes a table of apps too large for the kernel's maps: many relationships of an app, to a service
-/// with about as many turns as there can be.
+/// Lines that make a table too large for the kernel's maps: an app with many relationships to a service with
+/// nearly the largest number of turns.
 pub(crate) fn too_much(app: &str) -> String {
     let weight = |n: u8| if n == 0 { 255 } else { 256 };
     let backend = |n| format!("{{ ip = \"247.221.90.{n}\", weight = {} }}", weight(n));
@@ -112,7 +112,7 @@ pub(crate) fn too_much(app: &str) -> String {
     text
 }
 
-/// A command run under strace with these options, the last of which says what is injected.
+/// Runs a command under strace with these options. The last one names the injected fault.
 pub(crate) fn strace(command: &Command, options: &[&str]) -> Command {
     let mut strace = Command::new("strace");
     strace.arg("-f").args(options).arg(command.get_program()).args(command.get_args());

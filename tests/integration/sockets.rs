@@ -1,4 +1,4 @@
-//! A client inside an app that keeps its sockets and obeys the test.
+//! A client inside an app. It keeps its sockets, and makes the calls that the test asks for.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -9,7 +9,7 @@ use vipnat_testkit::{App, program};
 
 use crate::scene::DB;
 
-/// A running `sockets`, a client told one operation after the other. `Drop` ends it.
+/// A running `sockets`, which makes one call after the other. `Drop` ends it.
 pub(crate) struct Sockets {
     process: Child,
     stdin: ChildStdin,
@@ -17,12 +17,12 @@ pub(crate) struct Sockets {
 }
 
 impl Sockets {
-    /// Starts one as an app.
+    /// Starts a client as an app.
     pub(crate) fn of(app: &App) -> Self {
         Self::start(app.command(program("sockets")))
     }
 
-    /// Starts a command that is the program in some place.
+    /// Starts a command, which must run the program `sockets`.
     pub(crate) fn start(mut command: Command) -> Self {
         let mut process =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("start sockets");
@@ -31,7 +31,7 @@ impl Sockets {
         Self { process, stdin, stdout }
     }
 
-    /// What an operation gave.
+    /// The result of an operation.
     pub(crate) fn call(&mut self, operation: &str) -> String {
         writeln!(self.stdin, "{operation}").expect("write to sockets");
         let mut line = String::new();
@@ -40,7 +40,7 @@ impl Sockets {
         result.unwrap_or_else(|| panic!("{operation}: {line:?}")).to_owned()
     }
 
-    /// Who answers a datagram to this port of `db`, as whom.
+    /// Sends a datagram to this port of `db`. Returns the answer and the source that it shows.
     pub(crate) fn ask(&mut self, socket: &str, port: u16) -> String {
         assert_eq!(self.call(&format!("sendto {socket} ? {DB}:{port}")), "1");
         self.call(&format!("recvfrom {socket}"))

@@ -1,4 +1,4 @@
-//! `apply`: what it prints, changes and leaves; and `flush`.
+//! The output of `apply`, its changes, and the state after it. Also `flush`.
 
 use std::{fs, process::Command, time::Instant};
 
@@ -174,7 +174,8 @@ fn two_applies_at_once_wait_for_each_other() {
 fn an_app_that_cannot_be_attached_does_not_keep_the_others_from_it() {
     let scene = Scene::new(2);
     let (blocked, last) = (App::new(scene.app.host.clone()), App::new(scene.app.host.clone()));
-    // Another program, attached alone, lets nobody else attach. Any will do, such as ours.
+    // A program that another tool attached alone excludes all others. Any program will do, such as one of
+    // ours.
     let other = Scene::new(0);
     other.vipnat.apply(&other.table("[]"));
     let program = other.vipnat.bpffs().join("progs/getpeername4");
@@ -201,7 +202,7 @@ fn an_app_that_cannot_be_attached_does_not_keep_the_others_from_it() {
     assert_eq!(banner(&last.probe(&probe)), "1");
     assert_eq!(blocked.probe(&probe).error(), "ENETUNREACH");
 
-    // What others lose, they lose, and nothing is said that is not so.
+    // Other apps lose what the table removes, and the output lists only what was done.
     let without_db = text.replace("[apps.c.relationships.db]\nservice = \"c\"\n", "");
     let narrowed = scene.vipnat.table(&without_db);
     let applied = scene.vipnat.run(["apply".as_ref(), narrowed.as_os_str()]);
@@ -215,7 +216,7 @@ fn an_app_that_cannot_be_attached_does_not_keep_the_others_from_it() {
     let file = scene.vipnat.table(&text);
     assert_eq!(scene.vipnat.run(["apply".as_ref(), file.as_os_str()]).code(), Some(1));
 
-    // Once the other program is gone, the same table does the rest.
+    // After the other program is detached, the same table attaches the rest.
     bpftool = Command::new("bpftool");
     bpftool.args(["cgroup", "detach"]).arg(blocked.cgroup.path());
     bpftool.args(["cgroup_inet4_getpeername", "pinned"]);
@@ -247,7 +248,7 @@ fn programs_of_another_build_are_replaced() {
 fn what_an_interrupted_apply_left_is_put_in_order() {
     let scene = Scene::new(1);
     scene.apply_first(1);
-    // A slot with an owner that no entry points to: written, and then killed.
+    // A killed command has written a slot with an owner, and no entry points to it.
     let pin = scene.vipnat.bpffs().join("maps/backends");
     let pin = pin.to_str().unwrap();
     let key = "key 100 0 0 0";
@@ -278,7 +279,7 @@ fn a_table_from_standard_input() {
     assert_eq!(scene.who(), "0");
 }
 
-/// Everything the maps and the directory hold.
+/// All contents of the maps and of the directory.
 fn dump(scene: &Scene) -> String {
     let bpffs = scene.vipnat.bpffs();
     let mut text = scene.vipnat.ok(["list", "--json"]);

@@ -27,7 +27,7 @@ fn names_of_cgroups_that_are_not_text_are_attached_by_hand_and_by_pattern() {
     scene.vipnat.ok([&attach[..], &[containers[1].as_os_str()]].concat());
     assert_eq!(scene.vipnat.apply(&table), "nothing to change\n");
 
-    // By the process in it.
+    // Attach by the process in the cgroup.
     scene.vipnat.ok(["flush", "--app", "manual"]);
     scene.vipnat.apply(&table);
     let mut sleeping = Command::new("sleep").arg("60").spawn().unwrap();
@@ -39,7 +39,7 @@ fn names_of_cgroups_that_are_not_text_are_attached_by_hand_and_by_pattern() {
     assert!(attached.status.success(), "{attached}");
     assert_eq!(scene.vipnat.apply(&table), "nothing to change\n");
 
-    // Listed without loss.
+    // The list shows the exact bytes.
     let listed: serde_json::Value =
         serde_json::from_str(&scene.vipnat.ok(["list", "--json"])).unwrap();
     let app = |name: &str| {
@@ -52,7 +52,7 @@ fn names_of_cgroups_that_are_not_text_are_attached_by_hand_and_by_pattern() {
         assert!(app(name)["cgroup"].as_str().unwrap().contains('\u{fffd}'), "{listed}");
     }
 
-    // And so is what is to be ended there.
+    // The pending disconnects keep the exact bytes, too.
     let drain = table.replace("backends =", "on-backend-removed = \"drain\"\nbackends =");
     scene.vipnat.apply(&drain);
     let none = drain.replace(&list([0]), "[]");
@@ -66,7 +66,7 @@ fn names_of_cgroups_that_are_not_text_are_attached_by_hand_and_by_pattern() {
     }
 }
 
-/// Where a replacement character stood for such bytes, nobody could tell which cgroup it was about.
+/// With replacement characters instead of such bytes, a message would not identify the cgroup.
 #[test]
 fn messages_keep_the_bytes_of_names_that_are_not_text() {
     let scene = Scene::new(0);
@@ -92,7 +92,7 @@ fn messages_keep_the_bytes_of_names_that_are_not_text() {
     );
     said(run(&["exec", "--app", "manual", "--cgroup"], &none, &command), "/none-\\xfe");
     said(run(&["exec", "--app", "manual", "--cgroup"], &shop, &command), "/shop-\\xff is not app");
-    // Patterns of two apps match it.
+    // Patterns of two apps match the cgroup.
     let name = scene.app.cgroup.relative();
     let two = format!("{}[apps.blog]\ncgroup = \"{name}/sho*\"\n", text(&scene));
     let file = scene.vipnat.table(&two);

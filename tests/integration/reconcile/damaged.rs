@@ -15,7 +15,7 @@ use crate::scene::{DB, PORT, Scene, banner, list, table};
 const MAPS: [&str; 8] =
     ["backends", "conns", "counters", "cursors", "layout", "scope", "udp_flows", "vips"];
 
-/// Two apps of one vipnat, and another vipnat elsewhere, whose pins fit nowhere here.
+/// Two apps of one vipnat, and another vipnat elsewhere. Its pins are wrong for the first one.
 struct Damaged {
     scene: Scene,
     blog: App,
@@ -44,7 +44,7 @@ impl Damaged {
         self.vipnat().bpffs()
     }
 
-    /// The directory of shop, and that of its links.
+    /// The directory of shop, and the directory of its links.
     fn shop(&self) -> (PathBuf, PathBuf) {
         let apps = fs::read_dir(self.bpffs().join("apps")).unwrap();
         let mut apps = apps.map(|app| app.unwrap().path());
@@ -54,14 +54,14 @@ impl Damaged {
         (app, links)
     }
 
-    /// Puts a pin of the other vipnat, or another one of ours, in place of a pin.
+    /// Replaces a pin by one of the other vipnat, or by another one of ours.
     fn exchange(&self, at: &Path, with: &Path) {
         let object = vipnat_testkit::bpf::open(with).unwrap();
         let _ = fs::remove_file(at);
         pin(&object, at);
     }
 
-    /// Writes a map, as bpftool takes it.
+    /// Writes an element of a map, with arguments of bpftool.
     fn write(&self, map: &str, words: &str) {
         let mut bpftool = Command::new("bpftool");
         bpftool.args(["map", "update", "pinned"]).arg(self.bpffs().join("maps").join(map));
@@ -69,7 +69,7 @@ impl Damaged {
         assert!(updated.status.success(), "{map} {words}: {updated}");
     }
 
-    /// The bytes of the first slot or entry with our VIP, its key and value as bpftool takes them.
+    /// The bytes of the first slot or entry with our VIP: its key and its value, as arguments of bpftool.
     fn element(&self, map: &str) -> (Vec<String>, Vec<String>) {
         let mut bpftool = Command::new("bpftool");
         bpftool.args(["--json", "map", "dump", "pinned"]).arg(self.bpffs().join("maps").join(map));
@@ -104,7 +104,7 @@ impl Damaged {
         assert_eq!(blog, ["1", "2"], "{context}");
     }
 
-    /// That one damage is mended by `apply`, or by what that says.
+    /// Checks that `apply` mends a damage, or that the remedy in its message does.
     fn is_mended(&self, context: &str, damage: impl FnOnce()) {
         let vipnat = self.vipnat();
         vipnat.ok(["flush"]);
@@ -118,7 +118,7 @@ impl Damaged {
         let mut seen = applied.stdout != "nothing to change\n";
         if applied.code() != Some(0) {
             seen = true;
-            // The step it names.
+            // Take the step that the message names.
             if applied.stderr.contains("`vipnat flush`") {
                 vipnat.ok(["flush"]);
             } else {
@@ -150,7 +150,7 @@ fn pins_that_were_removed_or_exchanged() {
         let pin = ours.join("maps").join(map);
         damaged.is_mended(&format!("without {map}"), || fs::remove_file(&pin).unwrap());
         if map == "layout" {
-            // It says the same.
+            // Another layout map has the same content.
             continue;
         }
         damaged.is_mended(&format!("another {map}"), || {
@@ -209,7 +209,7 @@ fn directories_that_were_removed_or_doubled() {
     damaged.is_mended("without the links of shop", || {
         fs::remove_dir_all(damaged.shop().1).unwrap();
     });
-    // Two scopes of one app, two apps of one scope, and other names for the same.
+    // The cases: two app ids of one app, two apps with one app id, and other names for the same app.
     for name in ["900:shop", "1:shop", "2:shop", "1:blog", "2:blog", "1:%73hop", "0:shop", "7:else"]
     {
         let directory = ours.join("apps").join(name);
@@ -267,7 +267,7 @@ fn directories_that_were_removed_or_doubled() {
 #[test]
 fn values_that_were_overwritten() {
     let damaged = Damaged::new();
-    // A slot: owner (scope, VIP, port, protocol), address, port, flags, cursor.
+    // A slot: owner (app id, VIP, port, protocol), address, port, flags, cursor.
     for (what, at, bytes) in [
         ("a cursor that does not exist", 20, &["0xff", "0xff", "0xff", "0x7f"][..]),
         ("a cursor far out", 20, &["0x00", "0x10", "0x00", "0x00"]),
@@ -312,19 +312,19 @@ fn values_that_were_overwritten() {
     }
 }
 
-/// Two VIPs that share a cursor give each other's turns.
+/// Two VIPs that share a cursor take each other's turns.
 #[test]
 fn a_cursor_of_two_vips() {
     let damaged = Damaged::new();
     damaged.is_mended("a cursor of two", || {
-        // Those of the tables that this test applies are 0, 1 and so on.
+        // The cursors of this test's tables are 0, 1 and so on.
         let (_, slot) = damaged.element("backends");
         let other = if slot[20] == "0x00" { "0x01" } else { "0x00" };
         damaged.overwrite("backends", 20, &[other]);
     });
 }
 
-/// An app was once given scope 0, which translates nothing, and `apply` printed `+`.
+/// An app once got app id 0, which translates nothing, and `apply` printed `+`.
 #[test]
 fn the_last_number_of_an_app_was_given() {
     let damaged = Damaged::new();

@@ -20,19 +20,19 @@ use crate::{
     sockets::Sockets,
 };
 
-/// An apply that ends connections and is stopped there.
+/// An apply that is stopped while it ends connections.
 struct Ending {
     strace: Child,
     process: Pid,
 }
 
 impl Ending {
-    /// One that has asked the kernel to end a first connection.
+    /// An apply that has asked the kernel to end a first connection.
     fn of(scene: &Scene, table: &str) -> Self {
         Self::stopped(scene, table, "sendto", 1).expect("it ends a connection")
     }
 
-    /// One that has made this system call so many times, if it makes that many.
+    /// An apply that has made this system call this number of times; `None` if it makes fewer.
     fn stopped(scene: &Scene, table: &str, call: &str, times: usize) -> Option<Self> {
         let file = scene.vipnat.table(table);
         let log = file.with_file_name("strace");
@@ -86,8 +86,8 @@ impl Drop for Ending {
     }
 }
 
-/// Between the moment in which notes are read and the one in which a connection is ended lies a look at the
-/// table, under a lock that another command may have.
+/// After vipnat reads the records, and before it ends a connection, it looks at the table. It needs a lock
+/// for that, which another command may have.
 #[test]
 fn a_udp_socket_that_reconnects_to_the_backend_itself_meanwhile_is_not_ended() {
     let scene = Scene::new(2);
@@ -106,7 +106,7 @@ fn a_udp_socket_that_reconnects_to_the_backend_itself_meanwhile_is_not_ended() {
         assert_eq!(sockets.call(&format!("connect moves {}:{PORT}", ip(0))), "0");
         let applied = ending.go_on();
         assert!(applied.stdout.contains("ended "), "at lock {locks}: {applied}");
-        // That it was ended before it reconnected, its next call tells.
+        // If vipnat ended it before it reconnected, its next call returns the error.
         sockets.call("SO_ERROR moves");
         assert!(works(&mut sockets, "moves"), "at lock {locks}: {applied}");
         assert_eq!(sockets.call("recv stays"), "ECONNABORTED");
@@ -139,7 +139,7 @@ fn a_container_is_attached_while_an_apply_ends_connections() {
     let ending = Ending::of(&scene, &shop(&scene, [1], KILL));
     let container = App::new(scene.app.host.clone());
     let path = container.cgroup.relative();
-    // It would wait for the lock until the apply goes on, which it does not.
+    // If the apply held the lock, `attach` would wait until the apply goes on, which it does not.
     let attached = scene.vipnat.ok(["attach", "--app", "shop", "--cgroup", path]);
     assert_eq!(attached, format!("+ app shop in cgroup {path}\n"));
     assert_eq!(container.probe(&format!("tcp {DB}:{PORT}")).banner(), "1");
@@ -159,7 +159,7 @@ fn what_another_command_notes_meanwhile_is_kept_and_a_backend_that_is_back_meanw
     connect(&mut first, "a", "tcp4", &v4, 0);
     connect(&mut second, "a", "tcp4", &v4, 0);
     let ending = Ending::of(&scene, &table_of(&apps, &list([1])));
-    // What ends first is one of the two; the backend is back for whatever connects now.
+    // The stopped apply ends one of the two connections first. New connections may use the backend again.
     let file = scene.vipnat.table(&table_of(&apps, &list([0])));
     scene.vipnat.ok(["apply".as_ref(), file.as_os_str()]);
     connect(&mut first, "b", "tcp4", &v4, 0);
@@ -199,7 +199,7 @@ fn connections_of_all_apps_are_ended_in_the_same_looks_at_all_sockets() {
     assert_eq!(calls.matches("sendto(").count(), APPS, "nothing but what is to be ended");
 }
 
-/// The note of the second departure is like that of the first.
+/// The pending disconnect of the second removal looks like that of the first.
 #[test]
 fn a_backend_that_leaves_again_meanwhile_is_not_forgotten_with_its_first_departure() {
     let scene = Scene::new(2);
@@ -220,7 +220,7 @@ fn a_backend_that_leaves_again_meanwhile_is_not_forgotten_with_its_first_departu
         if between {
             scene.vipnat.apply(&shop(&scene, [0], KILL));
             connect(&mut sockets, "b", "tcp4", &v4, 0);
-            // It notes that, and has no time to end it.
+            // It notes the removal, and has no time to end the connection.
             let file = scene.vipnat.table(&shop(&scene, [1], KILL));
             let apply = scene.vipnat.command(["apply".as_ref(), file.as_os_str()]);
             let options = ["-e", "trace=sendto", "-e", "inject=sendto:signal=KILL:when=1"];
@@ -243,7 +243,7 @@ fn open(scene: &Scene) -> fs::File {
     fs::File::open(scene.vipnat.bpffs()).expect("open the state directory")
 }
 
-/// What the kernel has no memory for at one moment it may have at the next.
+/// The kernel may have no memory at one moment, and enough at the next.
 #[test]
 fn what_could_not_be_ended_for_lack_of_memory_is_named_and_the_next_apply_ends_it() {
     let scene = Scene::new(2);

@@ -15,8 +15,8 @@ use crate::{
     scene::{DB, PORT, Scene, ip, list},
 };
 
-/// A client of which each thread goes where it likes: into a cgroup, a network namespace, and back. It says
-/// what came of a connect, and later of a read.
+/// A client with threads that enter a cgroup and a network namespace, and may go back. It prints the result
+/// of a connect, and later of a read.
 const THREADS: &str = r#"
 import ctypes, os, socket, sys, threading
 cgroup, host, back, to, port = sys.argv[1:]
@@ -56,7 +56,8 @@ struct Threads {
 }
 
 impl Threads {
-    /// One that is connected from `host`, by a thread in `cgroup`, if any, which then goes back or not.
+    /// A client whose thread in `cgroup`, if there is one, connects from `host`. With `back`, it then goes
+    /// back.
     fn connected(app: &App, cgroup: Option<&Path>, host: &NetNs, back: bool) -> Self {
         let python = installed("python3").expect("python3 is installed");
         let mut command = app.command(python);
@@ -77,7 +78,7 @@ impl Threads {
         line.trim_end().to_owned()
     }
 
-    /// What the connection is good for.
+    /// Asks over the connection, and returns the result.
     fn ask(&mut self) -> String {
         writeln!(self.process.stdin.as_mut().expect("stdin is piped")).expect("write to python3");
         self.line()
@@ -91,12 +92,12 @@ impl Drop for Threads {
     }
 }
 
-/// A cgroup of threads refuses to list processes, and a thread may be in another network namespace than the
-/// first one of its process.
+/// A threaded cgroup refuses to list processes. A thread may be in another network namespace than the first
+/// thread of its process.
 #[test]
 fn threads_in_a_cgroup_of_threads_and_in_a_namespace_of_their_own_are_found() {
     let scene = Scene::new(2);
-    // Goes with the one that it is in.
+    // It is removed together with its parent.
     let threads = scene.app.cgroup.path().join("threads");
     fs::create_dir(&threads).expect("make a cgroup");
     fs::write(threads.join("cgroup.type"), "threaded").expect("make it one of threads");
@@ -138,7 +139,7 @@ fn a_process_that_left_the_cgroup_is_found_and_a_namespace_without_any_is_named(
     assert_eq!(hidden.ask(), "answered 0");
     drop(hidden);
 
-    // As `ip netns` keeps it.
+    // The namespace is kept by a mount, as `ip netns` does it.
     scene.vipnat.apply(&shop(&scene, [0], KILL));
     let mut hidden = Threads::connected(&scene.app, None, &away, true);
     let name = file.with_file_name("netns");
@@ -147,7 +148,7 @@ fn a_process_that_left_the_cgroup_is_found_and_a_namespace_without_any_is_named(
     let apply = scene
         .vipnat
         .command(["apply".as_ref(), scene.vipnat.table(&shop(&scene, [1], KILL)).as_os_str()]);
-    // In a mount namespace of its own, that goes with it.
+    // The mount ends with its mount namespace.
     let script = "mount --bind \"$1\" \"$2\" && shift 2 && exec \"$@\"";
     mount.args(["-c", script, "sh"]).arg(away.path()).arg(&name);
     mount.arg(apply.get_program()).args(apply.get_args());

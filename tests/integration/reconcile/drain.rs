@@ -10,7 +10,7 @@ use crate::{
     sockets::Sockets,
 };
 
-/// A policy by which connections drain for longer than two commands take; and a time after which they have.
+/// A policy with a time to drain that is longer than two commands take, and the time after which it is over.
 fn drain() -> (String, Duration) {
     let seconds = if emulated() { 10 } else { 1 };
     let policy = format!("on-backend-removed = \"drain\"\ndrain-seconds = {seconds}");
@@ -55,7 +55,7 @@ fn a_backend_that_comes_back_keeps_what_drains() {
     assert!(works(&mut sockets, "a"));
 }
 
-/// `run` ends them by itself.
+/// `run` ends the connections by itself.
 #[test]
 fn run_ends_what_has_drained() {
     let scene = Scene::new(2);

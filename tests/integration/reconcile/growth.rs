@@ -8,10 +8,10 @@ use vipnat_testkit::{Load, outcome, program};
 
 use crate::scene::{DB, PORT, Scene, list};
 
-/// Relationships, more than the smallest maps hold.
+/// The number of relationships, more than the smallest maps hold.
 const MANY: u32 = capacity::VIPS + 100;
 
-/// The table of a scene with more relationships, to another service.
+/// The table of a scene with this number of further relationships, to another service.
 fn large(scene: &Scene, backends: &str, count: u32) -> String {
     let mut text = scene.table(backends) + "[services.other]\nbackends = [\"247.221.81.0\"]\n";
     for n in 0..count {
@@ -23,7 +23,7 @@ fn large(scene: &Scene, backends: &str, count: u32) -> String {
     text
 }
 
-/// How many elements a pinned map holds.
+/// The capacity of a pinned map.
 fn size(scene: &Scene, map: &str) -> u64 {
     let mut bpftool = Command::new("bpftool");
     bpftool
@@ -53,13 +53,13 @@ fn a_table_that_outgrows_the_maps_gets_larger_ones() {
     assert!(size(&scene, "vips") > u64::from(MANY));
     assert_eq!(scene.vipnat.apply(&table), "nothing to change\n");
 
-    // Turns go on, and what was connected before is still connected through the VIP.
+    // Turns go on, and earlier connections still show the VIP.
     assert_eq!(scene.who_of(4), ["0", "1", "2", "0"]);
     assert_eq!(held.ask().peer(), format!("{DB}:{PORT}"));
     let last = 0x0100 + MANY - 1;
     let last = format!("169.254.{}.{}", last >> 8, last & 0xff);
     assert_eq!(scene.app.probe(&format!("tcp {last}:{PORT}")).banner(), "0");
-    // And back, in maps that stay.
+    // A smaller table leaves the maps as large as they are.
     scene.apply_first(3);
     assert!(size(&scene, "vips") > u64::from(MANY));
 }

@@ -1,4 +1,4 @@
-//! A state of layout 3, which had two maps under other names: it is taken over without a gap, and open
+//! A state of layout 3, in which two maps had other names. vipnat takes it over without a gap, and open
 //! sockets keep their records.
 
 use std::{fs, process::Command};
@@ -12,10 +12,10 @@ use crate::{
     sockets::Sockets,
 };
 
-/// The names of now and of layout 3. The values are the same.
+/// The present names, and those of layout 3. The values are the same.
 const RENAMED: [(&str, &str); 2] = [("conns", "flows"), ("udp_flows", "datagrams")];
 
-/// Makes a state what layout 3 would have left.
+/// Turns a state into one of layout 3.
 fn to_layout_3(scene: &Scene) {
     let maps = scene.vipnat.bpffs().join("maps");
     for (now, before) in RENAMED {
@@ -29,7 +29,7 @@ fn to_layout_3(scene: &Scene) {
     assert!(updated.status.success(), "{updated}");
 }
 
-/// The ids of maps that have records of sockets, by the names of now.
+/// The ids of the maps with records of sockets, by their present names.
 fn ids(scene: &Scene) -> [u64; 2] {
     RENAMED.map(|(name, _)| {
         let mut bpftool = Command::new("bpftool");
@@ -150,7 +150,7 @@ fn what_an_interrupted_command_of_layout_3_left_is_removed() {
     let scene = Scene::new(1);
     scene.apply_first(1);
     to_layout_3(&scene);
-    // As if it was killed while it pinned its maps, of which `layout` came last but two.
+    // The state of a command that was killed while it pinned its maps. It pins `layout` last but two.
     let (bpffs, new) = (scene.vipnat.bpffs(), scene.vipnat.bpffs().join("new"));
     let pins = scene.vipnat.bpffs().join("maps");
     fs::create_dir(&new).unwrap();

@@ -6,8 +6,8 @@ use vipnat_testkit::{Cgroup, Vipnat, outcome};
 
 use crate::scene::strace;
 
-/// An apply of this table, which must succeed, and how many of these system calls it made whose lines hold
-/// this.
+/// Applies this table, which must succeed. Returns the number of these system calls whose lines contain
+/// `with`.
 fn calls(vipnat: &Vipnat, table: &str, calls: &str, with: &str) -> usize {
     let file = vipnat.table(table);
     let log = file.with_file_name("strace");

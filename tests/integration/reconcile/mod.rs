@@ -1,4 +1,4 @@
-//! How a table becomes state: apply, crashes, damage, upgrades and removed backends.
+//! Tables become state: apply, crashes, damage, upgrades and removed backends.
 
 mod apply;
 mod cgroup_names;

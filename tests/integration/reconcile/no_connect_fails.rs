@@ -1,4 +1,4 @@
-//! No connect fails while `apply` changes what it may reach.
+//! No connect fails while `apply` changes the table.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -10,8 +10,8 @@ use vipnat_testkit::App;
 
 use crate::scene::{DB, PORT, Scene, list, table};
 
-/// Applies each table in turn, over and over, while two apps connect all the time; no connect may
-/// fail, and each must see the VIP.
+/// Applies each table in turn, over and over, while two apps connect all the time. No connect may
+/// fail, and each must show the VIP.
 fn no_connect_fails(scene: &Scene, apps: &[&App], tables: &[String]) {
     scene.vipnat.apply(&tables[0]);
     let changing = AtomicBool::new(true);

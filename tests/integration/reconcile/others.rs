@@ -10,7 +10,7 @@ use vipnat_testkit::{
 
 use crate::scene::{DB, PORT, Scene, banner, list, table};
 
-/// A connection of an app that must fail; why it did.
+/// The error of an app's connection, which must fail.
 fn error(app: &App) -> String {
     app.probe(&format!("tcp {DB}:{PORT}")).error().to_owned()
 }
@@ -52,7 +52,7 @@ fn a_policy_of_a_parent_is_not_switched_off_unless_that_is_asked_for() {
     let policy = Policy::attach(parent, "connect4", Beside::Override);
     assert_eq!(error(child), "EPERM");
 
-    // `--dry-run` first, which says the same.
+    // `--dry-run` comes first, and prints the same.
     for arguments in [&["--dry-run"][..], &[]] {
         let refused = family.apply(arguments);
         assert_eq!(refused.code(), Some(1), "{refused}");
@@ -71,7 +71,7 @@ fn a_policy_of_a_parent_is_not_switched_off_unless_that_is_asked_for() {
     assert_eq!(error(child), "EPERM");
     assert_eq!(banner(&other.probe(&format!("tcp {DB}:{PORT}"))), "1");
 
-    // By hand it is the same.
+    // `vipnat attach` refuses it too.
     let by_hand = ["attach", "--app", "other", "--cgroup", child.cgroup.relative()];
     let refused = scene.vipnat.run(by_hand);
     assert_eq!(refused.code(), Some(1), "{refused}");
@@ -82,7 +82,7 @@ fn a_policy_of_a_parent_is_not_switched_off_unless_that_is_asked_for() {
     assert_eq!(asked.code(), Some(0), "{asked}");
     assert!(asked.stdout.contains("+ app child"), "{asked}");
     assert_eq!(banner(&child.probe(&format!("tcp {DB}:{PORT}"))), "0");
-    // What is attached stays.
+    // An attached app stays attached.
     assert_eq!(family.apply(&[]).stdout, "nothing to change\n");
 }
 
@@ -103,7 +103,7 @@ fn a_program_that_wants_to_be_alone_is_named_with_the_cgroup_it_is_on() {
         [(scene.app.cgroup.path(), "below it"), (child.cgroup.path(), "beside it")]
     {
         let policy = Policy::attach(cgroup, "connect6", Beside::Nobody);
-        // Nor can it be asked for.
+        // The option does not help here.
         for arguments in [&[][..], &["--override-inherited"]] {
             let refused = family.apply(arguments);
             assert_eq!(refused.code(), Some(1), "{refused}");
@@ -114,10 +114,10 @@ fn a_program_that_wants_to_be_alone_is_named_with_the_cgroup_it_is_on() {
             assert!(refused.stderr.contains(&said), "{said}: {refused}");
             let next = format!("bpftool cgroup detach {cgroup} connect6 id {id}");
             assert!(refused.stderr.contains(&next), "{next}: {refused}");
-            // No hook is attached, so nothing translates and nothing is half done.
+            // No hook is attached, so nothing is translated, not even in part.
             assert_eq!(error(child), "ENETUNREACH");
         }
-        // What it says to do works.
+        // The remedy in the message works.
         let line = format!("cgroup detach {} connect6 id {}", cgroup.display(), policy.id());
         let detached = outcome(Command::new("bpftool").args(line.split(' ')));
         assert!(detached.status.success(), "{detached}");
@@ -127,7 +127,7 @@ fn a_program_that_wants_to_be_alone_is_named_with_the_cgroup_it_is_on() {
     }
 }
 
-/// A second vipnat once printed `+` for a cgroup whose connects went by the first.
+/// A second vipnat once printed `+` for a cgroup, although the first one translated its connects.
 #[test]
 fn another_vipnat_on_a_cgroup_above_or_below_it_is_seen_and_refused() {
     let family = Family::new();
@@ -152,7 +152,7 @@ fn another_vipnat_on_a_cgroup_above_or_below_it_is_seen_and_refused() {
         first.ok(["flush"]);
     }
 
-    // Below.
+    // The other vipnat is on a cgroup below.
     first.apply(&table(&[("first", child.cgroup.relative(), &list([0]), "")]));
     let file = scene.vipnat.table(&scene.table(&list([1])));
     let refused = scene.vipnat.run(["apply".as_ref(), file.as_os_str()]);
@@ -183,7 +183,7 @@ fn a_vipnat_of_another_build_is_seen_too() {
     }
 }
 
-/// `rm -r` of a state directory detaches; but only when a worker of the kernel comes to it.
+/// `rm -r` of a state directory detaches the links, but only when a kernel worker runs.
 #[test]
 fn a_vipnat_whose_pins_were_removed_a_moment_ago_is_in_nobodys_way() {
     let scene = Scene::new(2);
@@ -232,8 +232,8 @@ fn a_link_that_somebody_has_open_is_detached_when_its_app_leaves() {
     }
 }
 
-/// As a vipnat left it that only unlinked: `getpeername` showed the backend, and `apply` had nothing to
-/// change.
+/// An earlier vipnat only unlinked, and left such links. `getpeername` then showed the backend, and `apply`
+/// had nothing to change.
 #[test]
 fn two_links_of_one_hook_are_seen_and_made_one() {
     let scene = Scene::new(1);
@@ -257,7 +257,7 @@ fn two_links_of_one_hook_are_seen_and_made_one() {
         assert_eq!(scene.apply_first(1), "nothing to change\n");
     }
 
-    // Pins that were removed by hand, while somebody has the links open.
+    // Another program removed the pins, while a process has the links open.
     let links = links(&scene.vipnat, &scene.app);
     let _held = HOOKS.map(|(hook, _)| bpf::open(&links.join(hook)).unwrap());
     fs::remove_dir_all(&links).unwrap();
@@ -266,7 +266,7 @@ fn two_links_of_one_hook_are_seen_and_made_one() {
     assert_eq!(state::dump(&scene.vipnat, &cgroups), fresh);
 }
 
-/// All links were once kept open while they were looked through.
+/// vipnat once kept all links open while it searched them.
 #[test]
 fn there_may_be_more_links_than_a_process_may_open() {
     let family = Family::new();
@@ -277,7 +277,7 @@ fn there_may_be_more_links_than_a_process_may_open() {
     let apps = names.iter().zip(&elsewhere);
     let apps: Vec<_> = apps.map(|(name, at)| (name.as_str(), at.relative(), "[]", "")).collect();
     first.apply(&table(&apps));
-    // With a cgroup inside, so that all links of the machine are looked through.
+    // The cgroup has a cgroup inside, so that vipnat searches all links of the machine.
     let file = scene.vipnat.table(&scene.table(&list([0])));
     let apply = scene.vipnat.command(["apply".as_ref(), file.as_os_str()]);
     let mut limited = Command::new("prlimit");
@@ -287,7 +287,7 @@ fn there_may_be_more_links_than_a_process_may_open() {
     assert_eq!(scene.who(), "0");
 }
 
-/// As user 0 with these capabilities alone.
+/// Runs `apply` as user 0 with only these capabilities.
 fn limited(family: &Family, capabilities: &str) -> Outcome {
     let file = family.scene.vipnat.table(&family.table());
     let apply = family.scene.vipnat.command(["apply".as_ref(), file.as_os_str()]);
@@ -300,7 +300,7 @@ fn run_limited(vipnat: &Command, capabilities: &str) -> Outcome {
     outcome(command.arg(vipnat.get_program()).args(vipnat.get_args()))
 }
 
-/// What the service has: it sees no names, but flags, and other vipnats by their pins.
+/// The capabilities of the service: it sees flags but no names, and other vipnats by their pins.
 #[test]
 fn with_cap_net_admin_alone_policies_and_other_vipnats_are_still_seen() {
     let family = Family::new();
@@ -323,7 +323,7 @@ fn with_cap_net_admin_alone_policies_and_other_vipnats_are_still_seen() {
     let seen = limited(&family, service);
     assert_eq!((seen.code(), seen.stderr.as_str()), (Some(0), ""), "{seen}");
 
-    // Without it nothing is seen, and everything is done as it was before, but not unsaid.
+    // Without it vipnat sees no programs. It does the same as before, and warns.
     scene.vipnat.ok(["flush", "--app", "child"]);
     let applied = limited(&family, ",+bpf");
     assert_eq!(applied.code(), Some(0), "{applied}");

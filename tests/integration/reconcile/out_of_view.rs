@@ -17,7 +17,7 @@ use crate::{
     scene::{DB, PORT, Scene, banner},
 };
 
-/// Each way to see no more than a part of the hierarchy, and what is said of it.
+/// Each way to see only a part of the hierarchy, and the message about it.
 const HIDDEN: [(&str, &str); 4] = [
     ("mount -t tmpfs none $1", "hidden by a mount of type tmpfs; unmount that: umount "),
     (
@@ -48,7 +48,7 @@ fn living_cgroups_whose_mount_is_hidden_stay_attached() {
             assert_eq!(refused.stdout, "", "{script}: {refused}");
         }
         all_are_translated(&containers);
-        // They are listed all the same, but not as gone, and what is to go goes.
+        // `list` shows them, but not as gone. `flush` still removes everything.
         let listed = run_after(&scene, &script, &["list".as_ref()]);
         assert!(listed.status.success(), "{script}: {listed}");
         assert!(!listed.stdout.contains("gone"), "{script}: {listed}");
@@ -64,7 +64,7 @@ fn living_cgroups_outside_of_an_own_cgroup_namespace_stay_attached() {
     let (scene, containers) = with_containers();
     let file = scene.vipnat.table(&text(&scene));
     let script = "umount -l $1 2>/dev/null || mount -t tmpfs none $1; mount -t cgroup2 none $1";
-    // What is `other` there is `shop-1/other` to the machine.
+    // In that namespace its path is `other`; for the machine it is `shop-1/other`.
     let other = containers[0].cgroup.child("other");
     let attach = ["attach", "--app", "manual", "--cgroup", "other"].map(OsStr::new);
     for arguments in [&["apply".as_ref(), file.as_os_str()][..], &attach] {
@@ -87,7 +87,7 @@ fn a_second_mount_serves_where_the_first_is_hidden() {
     let script = "mount -t cgroup2 none $2; mount -t tmpfs none $1";
     let applied = run_after(&scene, script, &["apply".as_ref(), file.as_os_str()]);
     assert_eq!(applied.stdout, "nothing to change\n", "{applied}");
-    // Also one that shows less comes first.
+    // The same if a mount that shows only a part comes first.
     let script = "mount -t cgroup2 none $2; mount -t tmpfs none $1; mkdir $1/a; \
                   mount --bind $2/$NAME $1/a";
     let script = format!("NAME={}; {script}", scene.app.cgroup.relative());
@@ -100,7 +100,7 @@ fn a_second_mount_serves_where_the_first_is_hidden() {
 fn living_cgroups_below_a_directory_that_is_hidden_stay_attached() {
     let (scene, containers) = with_containers();
     let (name, file) = (scene.app.cgroup.relative(), scene.vipnat.table(&text(&scene)));
-    // Also where what hides them looks as if they were there.
+    // The same if the hiding mount has directories of the same names.
     for inside in ["", "; mkdir $1/$NAME/shop-1 $1/$NAME/shop-2"] {
         let script = format!("NAME={name}; mount -t tmpfs none $1/$NAME{inside}");
         let refused = run_after(&scene, &script, &["apply".as_ref(), file.as_os_str()]);
@@ -108,7 +108,7 @@ fn living_cgroups_below_a_directory_that_is_hidden_stay_attached() {
         let said = format!("{name} is hidden by another mount; unmount that");
         assert!(refused.stderr.contains(&said), "{refused}");
         all_are_translated(&containers);
-        // `run` goes on with what is in view, and leaves the rest alone.
+        // `run` goes on with the cgroups in view, and leaves the others alone.
         let mut run = Following::start(after(&scene, &script, &["run".as_ref(), file.as_os_str()]));
         run.wait_for(|line| line.starts_with("following "));
         for said in
@@ -121,13 +121,13 @@ fn living_cgroups_below_a_directory_that_is_hidden_stay_attached() {
         assert!(!run.has_said(|line| line.starts_with("- ")));
         all_are_translated(&containers);
     }
-    // An app without cgroups in the table has nothing that could be missed.
+    // If the table gives an app no cgroups, none of them can be hidden.
     let manual = text(&scene).replace("cgroup = ", "# ");
     let file = scene.vipnat.table(&manual);
     let script = format!("NAME={name}; mount -t tmpfs none $1/$NAME");
     let applied = run_after(&scene, &script, &["apply".as_ref(), file.as_os_str()]);
     assert!(applied.status.success(), "{applied}");
-    // The table takes a cgroup away, in view or not.
+    // The table takes a cgroup away, even if the cgroup is not in view.
     assert!(applied.stdout.starts_with("- app shop in the cgroup whose id is "), "{applied}");
     assert!(applied.stderr.contains("app \"manual\" stays attached"), "{applied}");
     let manual = banner(&containers[1].probe(&format!("tcp {DB}:{PORT}")));
@@ -152,7 +152,7 @@ fn living_cgroups_below_a_directory_that_can_not_be_read_stay_attached() {
     all_are_translated(&containers);
 }
 
-/// Changes what a process sees, by a command that is told where.
+/// Changes the view of a process: runs a command in its mount namespace, with a path as its last argument.
 fn inside(run: &Following, arguments: &[&str], at: &Path) {
     let mut nsenter = Command::new("nsenter");
     nsenter.args(["--mount", "--target", &run.pid().to_string()]).args(arguments).arg(at);
@@ -166,18 +166,18 @@ fn run_sees_that_its_view_was_hidden_and_keeps_what_it_no_longer_sees() {
     let file = scene.vipnat.table(&text(&scene));
     let mut run = Following::start(after(&scene, ":", &["run".as_ref(), file.as_os_str()]));
     run.wait_for(|line| line.starts_with("following "));
-    // A part of it: that something comes there is told all the same, but not what.
+    // Hide a part of it: `run` still gets events there, and reports that it can't see the cgroup.
     inside(&run, &["mount", "-t", "tmpfs", "none"], scene.app.cgroup.path());
     let new = App { host: scene.app.host.clone(), cgroup: scene.app.cgroup.child("shop-2") };
     run.wait_for(|line| line.contains("is hidden by another mount"));
     all_are_translated(&containers);
-    // All of it.
+    // Hide all of it.
     inside(&run, &["mount", "-t", "tmpfs", "none"], mount(&scene));
     run.signal(Signal::SIGHUP);
     run.wait_for(|line| line.contains("hidden by a mount of type tmpfs"));
     assert!(!run.has_said(|line| line.starts_with("- ")));
     all_are_translated(&containers);
-    // And back again.
+    // Show everything again.
     inside(&run, &["umount"], mount(&scene));
     inside(&run, &["umount"], scene.app.cgroup.path());
     run.signal(Signal::SIGHUP);
@@ -193,7 +193,7 @@ fn run_is_not_deceived_by_a_mount_that_has_the_number_of_the_one_before() {
     let file = scene.vipnat.table(&text(&scene));
     let mut run = Following::start(after(&scene, ":", &["run".as_ref(), file.as_os_str()]));
     run.wait_for(|line| line.starts_with("following "));
-    // The kernel gives the lowest number that is free.
+    // The kernel gives the lowest free number to a new mount.
     let instead = "umount -l $0; mount -t tmpfs none $0";
     inside(&run, &["sh", "-ec", instead], mount(&scene));
     run.signal(Signal::SIGHUP);
@@ -215,12 +215,12 @@ fn what_a_table_may_still_mean_stays_attached_while_it_is_hidden() {
         assert!(applied.status.success(), "{applied}");
         applied
     };
-    // Whatever was seen of it when the pattern was looked for, it can't be seen when it is to go.
+    // The cgroup may have been in view for the pattern, but it is not when vipnat would release it.
     let applied = apply("*-2");
     assert!(applied.stderr.contains("app \"shop\" stays attached to the cgroup"), "{applied}");
     assert!(!applied.stdout.contains("- app"), "{applied}");
     all_are_translated(&containers);
-    // A path that is found is no other cgroup.
+    // If vipnat finds the cgroup of a path, there are no others.
     let other = scene.app.cgroup.child("other");
     let applied = apply("other");
     assert!(applied.stdout.contains("- app shop in the cgroup whose id is "), "{applied}");
@@ -228,7 +228,7 @@ fn what_a_table_may_still_mean_stays_attached_while_it_is_hidden() {
     drop(other);
 }
 
-/// Detaches what an app has on a cgroup, as the death of the cgroup does. The pins stay.
+/// Detaches the links of an app on a cgroup, as the end of the cgroup does. The pins stay.
 fn detach_links(scene: &Scene, container: &App) {
     let id = fs::metadata(container.cgroup.path()).unwrap().ino();
     let apps = fs::read_dir(scene.vipnat.bpffs().join("apps")).unwrap();
@@ -251,7 +251,7 @@ fn a_living_cgroup_whose_links_were_detached_is_not_gone() {
     let probe = format!("tcp {DB}:{PORT}");
     containers.iter().for_each(|container| detach_links(&scene, container));
     assert_eq!(containers[1].probe(&probe).error(), "ENETUNREACH");
-    // Hidden, it is not in view.
+    // While it is hidden, it is not in view.
     let file = scene.vipnat.table(&text.replace("cgroup = ", "# "));
     let script = format!("NAME={name}; mount -t tmpfs none $1/$NAME");
     let hidden = run_after(&scene, &script, &["list".as_ref()]);
@@ -261,7 +261,7 @@ fn a_living_cgroup_whose_links_were_detached_is_not_gone() {
         run_after(&scene, &script, &["apply".as_ref(), "--dry-run".as_ref(), file.as_os_str()]);
     assert!(hidden.stderr.contains("app \"manual\" stays attached"), "{hidden}");
     assert!(!hidden.stdout.contains("gone"), "{hidden}");
-    // Another one that is attached to its app takes nothing from it.
+    // If the app is attached to another cgroup, this one keeps its links.
     let other = scene.app.cgroup.child("manual-2");
     scene.vipnat.ok(["attach", "--app", "manual", "--cgroup", other.relative()]);
     let applied = scene.vipnat.apply(&text);
@@ -270,7 +270,7 @@ fn a_living_cgroup_whose_links_were_detached_is_not_gone() {
         assert!(applied.contains(&said), "{applied}");
     }
     all_are_translated(&containers);
-    // Of one that is gone, it takes what is left.
+    // If the other cgroup is gone, vipnat removes its links.
     let pins = || {
         let apps = fs::read_dir(scene.vipnat.bpffs().join("apps")).unwrap();
         apps.map(|app| fs::read_dir(app.unwrap().path()).unwrap().count()).sum::<usize>()

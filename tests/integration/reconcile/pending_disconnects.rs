@@ -1,4 +1,4 @@
-//! Pending disconnects: which clock they follow, and what happens if their file is damaged.
+//! Pending disconnects: the clock that they follow, and damage to their file.
 
 use std::{
     collections::HashSet,
@@ -35,7 +35,7 @@ fn ended() -> String {
     format!("x shop db {DB}: ended 1 connection to {}\n", ip(0))
 }
 
-/// The clock that goes on while a machine sleeps, and that nobody sets, can be put ahead for a process alone.
+/// This clock also counts suspended time, and no user can set it. It can be put ahead for one process.
 #[test]
 fn what_drains_follows_the_clock_since_boot_and_not_the_one_on_the_wall() {
     let (scene, mut sockets) = draining();
@@ -99,7 +99,7 @@ fn a_file_of_drains_that_can_not_be_read_is_put_aside_and_that_is_said() {
         let aside = scene.vipnat.beside("drains.json.unreadable");
         assert!(aside.exists() && !path.exists(), "{what}");
         assert!(works(&mut sockets, "a"));
-        // Once is enough, and the next one is noted again.
+        // vipnat warns once, and notes the next removal again.
         let again = scene.vipnat.run(["apply".as_ref(), table.as_os_str()]);
         assert_eq!((again.stdout.as_str(), again.stderr.as_str()), ("nothing to change\n", ""));
         scene.vipnat.apply(&shop(&scene, [0], DRAIN));
@@ -132,7 +132,7 @@ fn an_error_of_the_disk_is_not_taken_for_no_drains_or_for_no_one_who_manages_the
     assert!(applied.stderr.contains("cannot tell whether a `vipnat run` manages"), "{applied}");
 }
 
-/// Where a sandbox covers parts of /proc.
+/// A sandbox may cover parts of /proc.
 #[test]
 fn which_start_of_the_machine_this_is_only_matters_if_something_is_noted() {
     const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -150,20 +150,20 @@ fn which_start_of_the_machine_this_is_only_matters_if_something_is_noted() {
     assert!(applied.stderr.contains("where all of /proc is mounted"), "{applied}");
     let still = fs::read_to_string(scene.vipnat.beside("drains.json")).expect("it is noted");
     assert_eq!(still, noted);
-    // Back, and so nothing is noted.
+    // The backend is back, so nothing is noted.
     let keep = shop(&scene, [0], "on-backend-removed = \"keep\"");
     scene.vipnat.apply(&keep);
     assert!(works(&mut sockets, "a"));
     let applied = without(&keep);
     assert_eq!(applied.code(), Some(0), "{applied}");
-    // What is to end at once does so; what is to end later can't be noted.
+    // vipnat ends connections that are due at once. It can't note those that are due later.
     let applied = without(&shop(&scene, [1], KILL));
     assert_eq!(applied.code(), Some(0), "{applied}");
     assert!(applied.stderr.contains(&format!("cannot read {BOOT_ID}")), "{applied}");
     assert_eq!(sockets.call("recv a"), "ECONNABORTED");
 }
 
-/// The names also say what becomes of connections when the relationship itself goes.
+/// The name index also has the policy for connections of a removed relationship.
 #[test]
 fn a_record_of_names_that_can_not_be_read_is_not_taken_for_the_policy_to_keep_connections() {
     let scene = Scene::new(1);
@@ -185,8 +185,8 @@ fn a_record_of_names_that_can_not_be_read_is_not_taken_for_the_policy_to_keep_co
     assert_eq!(removed(&|| {}), "");
 }
 
-/// Reads what strace says of one thread: whether each change of the notes was made with the lock. Returns how
-/// many there were.
+/// Reads strace's output for one thread, and checks that each change of the file was made with the lock.
+/// Returns the number of changes.
 fn changes_under_the_lock(log: &str) -> usize {
     let (mut locked, mut changes) = (HashSet::new(), 0);
     for line in log.lines() {
@@ -229,7 +229,7 @@ fn nothing_changes_what_is_noted_without_the_lock() {
         let mut strace = strace(&command, &["-o", &log_name, "-e", calls]);
         let mut child = strace.stdin(Stdio::piped()).spawn().expect("start strace");
         let mut input = child.stdin.take().expect("stdin is piped");
-        // It may end before it asks.
+        // The command may end before it asks.
         let _ = input.write_all(answer.as_bytes());
         drop(input);
         child.wait().expect("wait for strace");

@@ -1,4 +1,4 @@
-//! Tables with `on-backend-removed`, and sockets that show what it does.
+//! Tables with `on-backend-removed`, and sockets that show its effect.
 
 use crate::{
     scene::{DB, PORT, Scene, list, table},
@@ -19,11 +19,11 @@ pub(crate) fn shop(scene: &Scene, backends: impl IntoIterator<Item = u8>, policy
     with_policy(&[("shop", scene.app.cgroup.relative(), &list(backends))], policy)
 }
 
-/// Opens a socket that must connect, and must be answered by this backend.
+/// Opens a socket, which must connect and get an answer of this backend.
 pub(crate) fn connect(sockets: &mut Sockets, name: &str, kind: &str, to: &str, backend: u8) {
     assert_eq!(sockets.call(&format!("socket {name} {kind}")), "0");
     assert_eq!(sockets.call(&format!("connect {name} {to}")), "0");
-    // A TCP server says it once more, unasked.
+    // A TCP server sends its name once without a question.
     let question = if kind.starts_with("udp") { "ask" } else { "recv" };
     let answer = sockets.call(&format!("{question} {name}"));
     assert_eq!(answer.replace("\\n", ""), format!("\"{backend}\""), "{name}");
@@ -34,7 +34,7 @@ pub(crate) fn works(sockets: &mut Sockets, name: &str) -> bool {
     sockets.call(&format!("ask {name}")).starts_with('"')
 }
 
-/// The address of `db`, as an IPv4 socket names it and as an IPv6 socket does.
+/// The address of `db` for an IPv4 socket, and for an IPv6 socket.
 pub(crate) fn db() -> (String, String) {
     (format!("{DB}:{PORT}"), format!("[::ffff:{DB}]:{PORT}"))
 }

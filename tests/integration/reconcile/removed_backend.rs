@@ -1,4 +1,4 @@
-//! `on-backend-removed`: which connections to a removed backend end, how, and which stay.
+//! `on-backend-removed`: the connections to a removed backend that end, how they end, and those that stay.
 
 use std::{
     io::{ErrorKind, Read},
@@ -33,18 +33,18 @@ fn kill_ends_what_was_translated_to_the_backend_and_nothing_else() {
     for (name, kind, to) in
         [("t4", "tcp4", &v4), ("t6", "tcp6", &v6), ("u4", "udp4", &v4), ("u6", "udp6", &v6)]
     {
-        // One to each backend, since they take turns.
+        // One connection goes to each backend, since they take turns.
         for backend in 0..2 {
             connect(&mut sockets, &format!("{name}-{backend}"), kind, to, backend);
         }
     }
-    // Directly to the backend that leaves.
+    // These connect directly to the backend that leaves.
     connect(&mut sockets, "direct", "tcp4", &format!("{}:{PORT}", ip(0)), 0);
     connect(&mut sockets, "direct-udp", "udp4", &format!("{}:{PORT}", ip(0)), 0);
-    // Not connected, with a flow.
+    // This socket is not connected, and has a flow.
     sockets.call("socket unconnected udp4");
     assert!(sockets.ask("unconnected", PORT).contains(DB));
-    // A server of the app, and one that has moved on from the VIP.
+    // One is a server of the app, and one has left the VIP for another peer.
     sockets.call("socket listening tcp4");
     sockets.call("bind listening 0.0.0.0:7000");
     sockets.call("listen listening");
@@ -52,7 +52,7 @@ fn kill_ends_what_was_translated_to_the_backend_and_nothing_else() {
     for to in ["unspec", &format!("{}:{PORT}", ip(0))] {
         assert_eq!(sockets.call(&format!("connect moved-on {to}")), "0");
     }
-    // Another app on the same host, through the same VIP.
+    // Another app on the same host uses the same VIP.
     let mut others = Sockets::of(&other);
     for (backend, name) in ["a", "b"].iter().enumerate() {
         connect(&mut others, name, "tcp4", &v4, backend as u8);
@@ -78,12 +78,12 @@ fn kill_ends_what_was_translated_to_the_backend_and_nothing_else() {
     for name in ["a", "b"] {
         assert!(works(&mut others, name));
     }
-    // An ended UDP socket goes on through the VIP.
+    // A UDP socket that was ended connects through the VIP again.
     assert_eq!(sockets.call(&format!("connect u4-0 {v4}")), "0");
     assert_eq!(sockets.call("ask u4-0"), "\"1\"");
 }
 
-/// `psql` and the like wait in recv for what never comes.
+/// Without this, `psql` and the like would wait in recv for ever.
 #[test]
 fn kill_wakes_who_waits_and_resets_the_server() {
     let scene = Scene::new(1);
@@ -118,7 +118,7 @@ fn without_a_policy_everything_stays() {
     let printed = scene.vipnat.apply(&shop(&scene, [1], ""));
     assert!(!printed.contains("x shop"), "{printed}");
     assert!(works(&mut sockets, "a"));
-    // The policy of the table that takes the backend away counts.
+    // The policy of the table that removes the backend counts, not that of the table before.
     connect(&mut sockets, "b", "tcp4", &v4, 1);
     assert_eq!(scene.vipnat.apply(&shop(&scene, [1], KILL)), "nothing to change\n");
     let printed = scene.vipnat.apply(&shop(&scene, [0], ""));
@@ -173,8 +173,8 @@ fn another_name_for_the_app_ends_nothing_and_neither_do_weights_ports_and_order(
     assert!(works(&mut sockets, "a"));
 }
 
-/// Both apps' processes are in one network namespace, the inner one's cgroup is below the outer one's,
-/// and it connects through the outer one's VIP as well.
+/// Both apps' processes are in one network namespace. The inner app's cgroup is below that of the outer app,
+/// and it also connects through the outer app's VIP.
 #[test]
 fn cgroups_that_nest_and_two_namespaces() {
     let scene = Scene::new(2);
@@ -220,13 +220,13 @@ fn cgroups_that_nest_and_two_namespaces() {
     }
 }
 
-/// What is to be ended is noted before the change is made.
+/// vipnat notes the connections to end before it makes the change.
 #[test]
 fn what_a_killed_apply_did_not_end_the_next_one_ends() {
     let scene = Scene::new(2);
     let (v4, _) = db();
     let mut kills = 0;
-    // One in seventeen, to be done in seconds.
+    // Kill at one in seventeen calls, so that the test takes seconds.
     for nth in (1..).step_by(17) {
         scene.vipnat.apply(&shop(&scene, [0], KILL));
         let mut sockets = Sockets::of(&scene.app);
@@ -250,8 +250,8 @@ fn what_a_killed_apply_did_not_end_the_next_one_ends() {
     assert!(kills > 3, "{kills}");
 }
 
-/// Whoever connects while the table changes is led by the old list or the new one; what the old one led
-/// is ended, however late it comes to be.
+/// A connect during the change follows the old list or the new one. vipnat ends the connections that followed
+/// the old list, even if they complete late.
 #[test]
 fn connects_during_the_change_leave_nothing_at_the_old_backend() {
     let scene = Scene::new(2);
@@ -261,7 +261,7 @@ fn connects_during_the_change_leave_nothing_at_the_old_backend() {
     let connected = thread::scope(|scope_of_threads| {
         let connecting = scope_of_threads.spawn(|| {
             let mut count = 0;
-            // As many as the client may have open.
+            // Stop at the number of files that the client may have open.
             while changing.load(Ordering::Relaxed) && count < 900 {
                 sockets.call(&format!("socket s{count} tcp4"));
                 let result = sockets.call(&format!("connect s{count} {DB}:{PORT}"));
@@ -284,7 +284,7 @@ fn connects_during_the_change_leave_nothing_at_the_old_backend() {
     let mut alive = 0;
     for number in 0..connected {
         if sockets.call(&format!("getpeername s{number}")) != "ENOTCONN" {
-            // Who it is connected to says so.
+            // The greeting names the backend.
             let greeting = sockets.call(&format!("recv s{number}"));
             assert!(greeting.starts_with("\"1"), "socket {number} of {connected}: {greeting}");
             alive += 1;
@@ -314,7 +314,7 @@ fn without_the_capabilities_to_enter_a_namespace_apply_says_so_and_works() {
     }
 }
 
-/// Its subflows could be ended, and the socket would wait for others for ever.
+/// vipnat could end its subflows, but the socket would then wait for others for ever.
 #[test]
 fn mptcp_sockets_stay() {
     let scene = Scene::new(2);

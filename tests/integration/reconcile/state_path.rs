@@ -11,7 +11,7 @@ use vipnat_testkit::{Outcome, Vipnat, outcome, program};
 
 use crate::scene::{Scene, list};
 
-/// Other paths of the state directory of an instance, and a command in front of vipnat that makes them so.
+/// Other paths of an instance's state directory. For each, the words that go in front of vipnat's command.
 fn paths(vipnat: &Vipnat, scratch: &Path) -> Vec<(PathBuf, Vec<String>)> {
     let name = vipnat.bpffs().file_name().unwrap();
     let link = scratch.join("link");
@@ -43,7 +43,7 @@ fn run(before: &[String], state: &Path, arguments: &[&str]) -> Outcome {
     outcome(command.arg("--bpffs").arg(state).args(arguments))
 }
 
-/// `apply` once worked against a `vipnat run` that had the same state by another path.
+/// `apply` once worked although a `vipnat run` had the same state under another path.
 #[test]
 fn the_guard_of_run_holds_by_whatever_path_the_state_is_named() {
     let scene = Scene::new(2);
@@ -70,7 +70,7 @@ fn the_guard_of_run_holds_by_whatever_path_the_state_is_named() {
     }
     drop(following);
 
-    // And the other way round.
+    // The same in the other direction.
     for (path, before) in &paths {
         if !before.is_empty() {
             continue;
@@ -96,7 +96,7 @@ fn what_an_earlier_vipnat_kept_under_the_name_of_a_link_is_found() {
     let old = PathBuf::from(format!("/run/vipnat/{}.names", name.replace('/', "-")));
     fs::rename(scene.vipnat.beside("names"), &old).unwrap();
     assert!(!scene.vipnat.ok(["list"]).contains("  db "));
-    // What only looks changes nothing.
+    // A command that only reads changes nothing.
     run(&[], &link, &["list"]);
     assert!(old.exists());
     let table = scene.vipnat.table(&scene.table(&list([0])));

@@ -23,7 +23,7 @@ fn apply(scene: &Scene, build: &str, table: &str) -> Outcome {
     outcome
 }
 
-/// Which build's programs run, all hooks of which are one's: other builds refuse with another error.
+/// The build whose programs run. All hooks are of one build, and other builds refuse with another error.
 fn programs_of(scene: &Scene, vip: &str) -> &'static str {
     match scene.app.probe(&format!("tcp {vip}:{PORT}")).error() {
         "EHOSTUNREACH" => "vipnat",
@@ -35,7 +35,7 @@ fn programs_of(scene: &Scene, vip: &str) -> &'static str {
 #[test]
 fn every_build_takes_over_from_every_other() {
     let scene = Scene::new(2);
-    // Beside db, a VIP without backends.
+    // Besides db, there is a VIP without backends.
     let with_none = |table: String| {
         table
             + "[services.none]\nbackends = []\n[apps.shop.relationships.none]\nservice = \"none\"\n\
@@ -50,12 +50,12 @@ fn every_build_takes_over_from_every_other() {
         let report = session.ask();
         (report.ok, report.peer().replace("[::ffff:", "").replace(']', ""))
     };
-    // A flow of datagrams without connect, on whose backend it stays.
+    // A UDP flow of a socket without connect, which keeps its backend.
     let mut datagrams = Sockets::of(&scene.app);
     datagrams.call("socket a udp4");
     let from_db = format!("\"0\" from {DB}:{PORT}");
     assert_eq!(datagrams.ask("a", PORT), from_db);
-    // Two TCP connections and the flow took their turns.
+    // Two TCP connections and the flow took one turn each.
     turns += 3;
     for (from, to) in [(0, 1), (1, 0), (0, 2), (2, 1), (1, 2), (2, 0)] {
         let printed = apply(&scene, BUILDS[to], &text).stdout;
@@ -70,22 +70,22 @@ fn every_build_takes_over_from_every_other() {
         assert_eq!(apply(&scene, BUILDS[to], &text).stdout, "nothing to change\n");
         let runs = if to == 0 { "vipnat" } else { "other" };
         assert_eq!(programs_of(&scene, "169.254.9.9"), runs, "{from} to {to}");
-        // What was connected before any of this still shows the VIP, and its turn comes next.
+        // Earlier connections still show the VIP, and the next turn is the right one.
         for session in &mut sessions {
             assert_eq!(seen(session), (true, format!("{DB}:{PORT}")), "{from} to {to}");
         }
         assert_eq!(datagrams.ask("a", PORT), from_db, "{from} to {to}");
         assert_eq!(scene.who(), (turns % 2).to_string(), "{from} to {to}");
         turns += 1;
-        // One that connects under this build, for the next ones to keep.
+        // This one connects under the present build, for the next builds to keep.
         sessions.push(hold(""));
         turns += 1;
     }
-    // No program, map or link of the builds before is left.
+    // No program, map or link of earlier builds is left.
     assert_eq!(leftover_programs(&scene), 0);
 }
 
-/// Programs of vipnat that run in the app's cgroup and are not those pinned.
+/// The programs of vipnat that run in the app's cgroup and are not pinned.
 fn leftover_programs(scene: &Scene) -> usize {
     let id = |program: &Value| program["id"].as_u64().unwrap();
     let json = |command: &mut Command| -> Value {
@@ -111,14 +111,14 @@ fn a_change_of_the_table_and_of_the_layout_at_once() {
     let printed = apply(&scene, "other-layout", &scene.table(&list([2]))).stdout;
     assert!(printed.starts_with("~ state of another layout"), "{printed}");
     assert_eq!(scene.who_of(2), ["2", "2"]);
-    // Back again, with another app's name.
+    // Take over again, with another name of the app.
     let renamed = scene.table(&list([1])).replace("shop]", "store]").replace("shop.", "store.");
     apply(&scene, "vipnat", &renamed.replace("\"shop\"", "\"store\""));
     assert_eq!(scene.who_of(2), ["1", "1"]);
 }
 
-/// An app that is renamed while the layout changes once had no VIPs for a moment, and for good if that was
-/// the last one of the command.
+/// An app that was renamed while the layout changed once had no VIPs for a moment. If the command ended
+/// there, it had none for good.
 #[test]
 fn killed_while_an_app_gets_another_name_in_another_layout() {
     let scene = Scene::new(2);
@@ -155,7 +155,7 @@ fn links_of_hooks_that_this_build_does_not_have_are_removed() {
     let apps = scene.vipnat.bpffs().join("apps");
     let only = |dir: &Path| std::fs::read_dir(dir).unwrap().next().unwrap().unwrap().path();
     let links = only(&only(&apps));
-    // As another build may leave it.
+    // The state is as another build may leave it.
     let bpftool = |arguments: &[&str]| {
         let outcome = outcome(Command::new("bpftool").args(arguments));
         assert!(outcome.status.success(), "{outcome}");
@@ -172,7 +172,7 @@ fn links_of_hooks_that_this_build_does_not_have_are_removed() {
     assert_eq!(scene.apply_first(1), "nothing to change\n");
 }
 
-/// Between the installation of another build and the first apply of it, containers start.
+/// Containers may start after another build was installed, and before its first apply.
 #[test]
 fn hooks_attach_whatever_the_layout() {
     let scene = Scene::new(1);

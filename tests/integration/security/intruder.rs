@@ -14,19 +14,19 @@ use vipnat_testkit::{Jail, Report, intrusion::Attempt, outcome, program};
 
 use crate::scene::{DB, PORT, Scene, banner, list, table};
 
-/// A VIP that only the other app has, by the name `cache`.
+/// The VIP of the name `cache`, which only the other app has.
 const CACHE: &str = "169.254.206.224";
 
-/// Two apps on one network: one is a jail, the other is what it would like to reach.
+/// Two apps on one network: one is a jail, and the other is its target.
 struct Break {
     jail: Jail,
     scene: Scene,
 }
 
-/// What the intruder is told of the state.
+/// The state as the intruder knows it.
 #[derive(Debug, PartialEq)]
 struct State {
-    /// Where everything is pinned, below the state directory, and the kind and id of each pin.
+    /// The path of each pin below the state directory, with its kind and id.
     pins: BTreeMap<PathBuf, (&'static str, u64)>,
     maps: Vec<String>,
 }
@@ -55,17 +55,17 @@ impl Break {
             (pin, (kind, serde_json::from_str::<Value>(&shown).unwrap()["id"].as_u64().unwrap()))
         });
         let pins = pins.collect();
-        // Cursors and counters go on.
+        // Leave out cursors and counters, which go on.
         let dump = |map: &&str| bpftool(&["map", "dump", "pinned"], &bpffs.join("maps").join(map));
         State { pins, maps: ["vips", "backends", "scope", "layout"].iter().map(dump).collect() }
     }
 
-    /// Lets the intruder loose, in what the command makes of a program.
+    /// Runs the intruder. `start` makes a command of a program.
     fn intrude(&self, start: impl FnOnce(&Path) -> Command) -> Vec<Attempt> {
         self.intrude_from(self.jail.app().cgroup.path(), start)
     }
 
-    /// The same where its cgroup is to be found elsewhere.
+    /// The same with another path for its cgroup.
     fn intrude_from(&self, cgroup: &Path, start: impl FnOnce(&Path) -> Command) -> Vec<Attempt> {
         let Self { jail, scene } = self;
         let record = scene.vipnat.bpffs().file_name().unwrap().to_str().unwrap();
@@ -94,7 +94,7 @@ impl Break {
         Report::parse(outcome.stdout.trim())
     }
 
-    /// That everybody still reaches what is theirs, and nothing else.
+    /// Checks that each app still reaches its own backends, and no others.
     fn assert_translated(&self) {
         let report = self.probe(DB);
         assert_eq!((report.banner(), report.peer()), ("1", format!("{DB}:{PORT}").as_str()));
@@ -124,7 +124,7 @@ fn bpftool(arguments: &[&str], pin: &Path) -> String {
     outcome.stdout
 }
 
-/// What each attempt may be answered with.
+/// Checks that each attempt has one of the expected answers.
 fn assert_refused(attempts: &[Attempt], expected: &[(&str, &[&str])]) {
     for Attempt { what, on, said } in attempts {
         let (_, answers) =
@@ -151,12 +151,12 @@ fn root_of_a_container_with_namespaces_of_its_own_gets_nowhere() {
             ("open-pin", &["EACCES"]),
             ("first-id", &["EPERM"]),
             ("open-id", &["EPERM"]),
-            // It may have its own.
+            // It may mount a bpffs of its own.
             ("mount-bpffs", &["EPERM", "nothing in it"]),
             ("mount-cgroup2", &["nothing in it"]),
-            // Nothing was passed on by mount options; EINVAL where the kernel has no tokens (6.8).
+            // No mount options delegated anything. EINVAL: the kernel has no tokens (before 6.8).
             ("token", &["ENOENT", "EPERM", "EINVAL"]),
-            // ENOENT: not below the root of its cgroup namespace.
+            // ENOENT: the cgroup is not below the root of its cgroup namespace.
             ("move", &["EACCES", "ENOENT"]),
             ("fork-into", &["EACCES", "ENOENT"]),
             ("enter", &["EACCES", "EPERM"]),
@@ -164,7 +164,7 @@ fn root_of_a_container_with_namespaces_of_its_own_gets_nowhere() {
             ("attach", &["EPERM"]),
             ("attach-link", &["EPERM"]),
             ("query", &["EPERM"]),
-            // No privilege is asked for, but links are not what is detached this way.
+            // This needs no privilege, but it does not detach links.
             ("detach", &["EINVAL"]),
             ("detach-link", &["EPERM"]),
             ("unlink", &["EACCES"]),
@@ -176,12 +176,12 @@ fn root_of_a_container_with_namespaces_of_its_own_gets_nowhere() {
     scene.assert_translated();
 }
 
-/// The same program as the machine's root: it can all be done, so the test above can fail.
+/// Runs the same program as the machine's root, which succeeds. So the test above can fail.
 #[test]
 fn root_outside_can_do_what_root_of_a_container_can_not() {
     let scene = Break::new();
     let attempts = scene.intrude(|intruder| {
-        // Its mounts are to be gone with it.
+        // Its mounts end with this mount namespace.
         let mut command = scene.jail.app().command("unshare");
         command.arg("--mount").arg(intruder);
         command
@@ -190,14 +190,14 @@ fn root_outside_can_do_what_root_of_a_container_can_not() {
     let (can, can_not): (Vec<_>, Vec<_>) =
         attempts.iter().partition(|attempt| done.contains(&attempt.said.as_str()));
     let can_not: Vec<_> = can_not.iter().map(|attempt| attempt.what.as_str()).collect();
-    // A new bpffs is empty for root, too, and asks for a user namespace. Links stay.
+    // For root too, a new bpffs is empty, tokens need a user namespace, and links stay.
     assert_eq!(can_not, ["mount-bpffs", "token", "detach"], "{can:?}");
     assert_eq!(scene.probe(DB).error(), "ENETUNREACH");
 }
 
-/// As Docker has it without user namespaces: the machine's root with few capabilities, which sees
-/// neither the machine's bpffs nor any cgroup but its own. It must not: a read-only mount of them all
-/// keeps nobody from starting a process in another app's cgroup with clone3(2).
+/// Docker runs such a container without a user namespace: the machine's root with few capabilities. It sees
+/// neither the machine's bpffs nor any cgroup but its own, and must not. Even with a read-only mount of all
+/// cgroups, it could start a process in another app's cgroup with clone3(2).
 #[test]
 fn root_of_a_container_without_a_user_namespace_gets_nowhere() {
     let scene = Break::new();
@@ -237,7 +237,7 @@ fn root_of_a_container_without_a_user_namespace_gets_nowhere() {
             ("detach-link", &["EPERM"]),
             ("unlink", &["ENOENT"]),
             ("rename", &["ENOENT"]),
-            // There is no state in what it sees, so there is nothing to remove.
+            // It sees no state, so there is nothing to remove.
             ("run", &["exit status: 0", "exit status: 1"]),
         ],
     );
@@ -259,7 +259,7 @@ fn a_cgroup_that_a_container_makes_below_its_own_is_translated() {
     assert_eq!(banner(&Report::parse(outcome.stdout.trim())), "1");
 }
 
-/// It owns its network namespace, and may have any routes and rules there.
+/// The container owns its network namespace, and may have any routes and rules there.
 #[test]
 fn routes_and_rules_of_a_container_lead_to_no_backend_of_another() {
     let scene = Break::new();
@@ -271,7 +271,7 @@ fn routes_and_rules_of_a_container_lead_to_no_backend_of_another() {
     run("ip", "route add 169.254.0.0/16 dev eth0");
     run("iptables-nft", "-t nat -F");
     scene.assert_translated();
-    // A rule of its own for its own VIP: the hook was first.
+    // With a rule of its own for its own VIP, the hook still comes first.
     run("iptables-nft", &format!("-t nat -A OUTPUT -d {DB} -j DNAT --to-destination 247.221.81.0"));
     scene.assert_translated();
 }

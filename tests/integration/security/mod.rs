@@ -1,4 +1,4 @@
-//! Which privileges each command needs, and what a container's root can't do.
+//! The privileges that each command needs, and attacks of a container's root.
 
 mod intruder;
 mod privileges;

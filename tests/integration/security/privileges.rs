@@ -15,7 +15,7 @@ use vipnat_testkit::{App, Following, Outcome, Vipnat, copy_program, outcome, pro
 
 use crate::scene::{DB, PORT, Scene, banner, list, table};
 
-/// It as user 0 with these capabilities alone, by the names that setpriv(1) has for them.
+/// Runs vipnat as user 0 with only these capabilities, under their names in setpriv(1).
 fn limited(vipnat: &Vipnat, capabilities: &[&str], arguments: &[&OsStr]) -> Command {
     let set: String = capabilities.iter().map(|name| format!(",+{name}")).collect();
     let vipnat = vipnat.command(arguments);
@@ -25,12 +25,12 @@ fn limited(vipnat: &Vipnat, capabilities: &[&str], arguments: &[&OsStr]) -> Comm
     command
 }
 
-/// Runs that to its end.
+/// Runs such a command to its end.
 fn run(vipnat: &Vipnat, capabilities: &[&str], arguments: &[&OsStr]) -> Outcome {
     outcome(&mut limited(vipnat, capabilities, arguments))
 }
 
-/// Asserts that it fails without any one of these, naming that one.
+/// Checks that vipnat fails if any one of these is missing, and names it.
 #[track_caller]
 fn fails_without_any(vipnat: &Vipnat, capabilities: &[&str], arguments: &[&OsStr]) {
     for missing in capabilities {
@@ -43,7 +43,7 @@ fn fails_without_any(vipnat: &Vipnat, capabilities: &[&str], arguments: &[&OsStr
     }
 }
 
-/// Asserts that, and that it is done with all of them; what it printed.
+/// Checks the same, and that vipnat succeeds with all of them. Returns its output.
 #[track_caller]
 fn least(vipnat: &Vipnat, capabilities: &[&str], arguments: &[&OsStr]) -> String {
     fails_without_any(vipnat, capabilities, arguments);
@@ -64,7 +64,7 @@ fn the_first_apply_loads_programs_and_a_change_waits_for_them() {
     assert!(apply(&[1], &["bpf"]).contains("~ shop db"));
     assert_eq!(scene.who(), "1");
     assert_eq!(apply(&[1], &["bpf"]), "nothing to change\n");
-    // What loads programs is in CAP_SYS_ADMIN, too.
+    // CAP_SYS_ADMIN includes the capabilities to load programs.
     scene.vipnat.ok(["flush"]);
     assert!(apply_with(&scene, &["sys_admin"]).status.success());
     assert_eq!(scene.who(), "0");
@@ -99,7 +99,7 @@ fn taking_over_another_builds_state_loads_programs_again() {
     assert_eq!(scene.who(), "0");
 }
 
-/// Without any one of them the change is made, and what is connected stays and is told of.
+/// Without any one of them, vipnat still makes the change. The connections stay, and it reports them.
 #[test]
 fn ending_connections_needs_to_enter_the_networks_of_containers() {
     let scene = Scene::new(2);
@@ -117,7 +117,7 @@ fn ending_connections_needs_to_enter_the_networks_of_containers() {
         let text = |backend| scene.table(&list([backend])).replace("backends =", policy);
         scene.vipnat.apply(&text(0));
         let _held = scene.app.hold(&format!("{DB}:{PORT}"));
-        // Where the rest is not there to change what is loaded.
+        // CAP_BPF alone is enough for the change itself.
         let with_bpf = [capabilities.as_slice(), &["bpf"]].concat();
         let file = scene.vipnat.table(&text(1));
         let applied = run(&scene.vipnat, &with_bpf, &["apply".as_ref(), file.as_os_str()]);
@@ -130,7 +130,7 @@ fn ending_connections_needs_to_enter_the_networks_of_containers() {
     }
 }
 
-/// Who can't end them tries again with each look at everything, and once said so each time.
+/// A `run` that can't end connections tries again at each full check. It once reported that each time.
 #[test]
 fn a_run_that_can_not_end_connections_says_so_once() {
     let scene = Scene::new(2);
@@ -139,7 +139,7 @@ fn a_run_that_can_not_end_connections_says_so_once() {
     scene.vipnat.apply(&text(0));
     let file = scene.vipnat.table(&text(0));
     let _held = scene.app.hold(&format!("{DB}:{PORT}"));
-    // All but CAP_NET_ADMIN.
+    // All capabilities except CAP_NET_ADMIN.
     let enough = ["bpf", "perfmon", "sys_admin", "sys_ptrace"];
     let mut run =
         Following::start(limited(&scene.vipnat, &enough, &["run".as_ref(), file.as_os_str()]));
@@ -157,7 +157,7 @@ fn a_run_that_can_not_end_connections_says_so_once() {
     assert_eq!(run.count_said(told), 1);
 }
 
-/// Attaching needs none of its own: whoever may open a program's pin and the cgroup may do it.
+/// Attaching needs no capability: opening the program's pin and the cgroup is permission enough.
 #[test]
 fn attaching_another_app_needs_no_more_than_a_change() {
     let scene = Scene::new(2);
@@ -174,7 +174,7 @@ fn attaching_another_app_needs_no_more_than_a_change() {
     assert_eq!(scene.who(), "0");
 }
 
-/// Pins are files: their owner may open and remove them.
+/// Pins are files, so their owner may open and remove them.
 #[test]
 fn looking_attaching_entering_and_removing_need_nothing_but_the_owner_of_the_pins() {
     let scene = Scene::new(1);
@@ -198,7 +198,7 @@ fn looking_attaching_entering_and_removing_need_nothing_but_the_owner_of_the_pin
     assert!(!scene.vipnat.bpffs().exists());
 }
 
-/// What belongs to a container's root is another user's file to user 0.
+/// For user 0, the files of a container's root belong to another user.
 #[test]
 fn entering_a_cgroup_that_was_given_away_needs_cap_dac_override() {
     let scene = Scene::new(0);
@@ -249,7 +249,7 @@ fn a_user_who_is_nobody_may_ask_for_what_needs_no_kernel() {
     }
 }
 
-/// A copy of the program where everybody can run it.
+/// A copy of the program in a place where every user can run it.
 fn readable(scene: &Scene, table: &Path) -> PathBuf {
     let copy = table.with_file_name("vipnat");
     copy_program(Path::new(scene.vipnat.command([""]).get_program()), &copy);

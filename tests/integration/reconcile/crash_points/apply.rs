@@ -1,4 +1,4 @@
-//! Crashes in `apply` and `attach`: the first one, changes of the table, and takeover from another build.
+//! Crashes in `apply` and `attach`: the first apply, changes of the table, and take-over from another build.
 
 use std::{collections::HashSet, fs, path::Path, process::Command, time::Instant};
 
@@ -11,8 +11,8 @@ use super::{
 };
 use crate::scene::{PORT, ip, list, table};
 
-/// The first apply, in two parts: what loads and pins the object, and what comes then, before which it
-/// need not be loaded every time.
+/// The first apply, in two parts: it loads and pins the object, and then does the rest. The second part does
+/// not load the object each time.
 #[test]
 fn killed_and_failed_in_the_first_apply() {
     let began = Instant::now();
@@ -22,7 +22,7 @@ fn killed_and_failed_in_the_first_apply() {
     let table = stage.table(&[("a", 0, list([0, 1]), "")], &["0 0 1 1"]);
     let fresh = stage.fresh(&table);
     let command = stage.apply_command(&table);
-    // Much of it leaves nothing, and what is left is repaired once.
+    // Many faults leave the same state, and this repairs each state once.
     let mut repaired = HashSet::new();
     let mut count = 0;
     let mut strike_all = |operations: &[Operation], reset: &dyn Fn()| {
@@ -47,7 +47,7 @@ fn killed_and_failed_in_the_first_apply() {
         same(&stage.dump(), "", "flush");
     });
 
-    // What is there now, but for the record, which is written last.
+    // The pinned state without the name index, which is written last.
     let pinned = |dump: String| dump.split("record ").next().map(str::to_owned);
     vipnat.ok(["flush"]);
     loading.extend(rest);
@@ -68,10 +68,10 @@ fn killed_and_failed_in_the_first_apply() {
     println!("{count} points, {} states in {:?}", repaired.len(), began.elapsed());
 }
 
-/// An app that gets another name, and one that gets its cgroup; limits and backends change as well.
+/// An app is renamed, and another app gets its cgroup. Limits and backends change as well.
 ///
-/// A kill between the directory of a new app and its entries once left entries that the next apply
-/// could neither use nor make room for.
+/// A kill between the directory of a new app and its entries once left entries behind. The next apply
+/// could neither use them nor make room for them.
 fn cgroups_change_hands(kill: bool) {
     let stage = Stage::new(2);
     let before =
@@ -80,7 +80,7 @@ fn cgroups_change_hands(kill: bool) {
         &[("a", 1, list([0, 1]), ""), ("c", 0, list([3]), "port = 5432")],
         &["3 3 3 3", "0 0 1 1"],
     );
-    // Where an app was, it is for a moment with the backends that it is to have where it will be.
+    // In its old cgroup, an app for a moment has the backends that it will have in its new one.
     let exceptions = [(0, "0 0 1 1"), (1, "0 0 0 0")];
     to_and_fro(&stage, [&before, &after], true, &exceptions, kill);
 }
@@ -95,7 +95,7 @@ fn failed_while_cgroups_change_hands() {
     cgroups_change_hands(false);
 }
 
-/// An app goes, another one comes, and one gets other backends with weights.
+/// One app is removed, another one is added, and one gets other backends with weights.
 fn apps_come_and_go(kill: bool) {
     let stage = Stage::new(3);
     let weights =
@@ -108,7 +108,7 @@ fn apps_come_and_go(kill: bool) {
         &[("a", 0, weights, ""), ("c", 2, list([3]), "protocol = \"tcp\"")],
         &["1 1 1 2", NOTHING, "3 3 3 3"],
     );
-    // The way back is of the same kind.
+    // The way back makes changes of the same kinds.
     to_and_fro(&stage, [&before, &after], false, &[], kill);
 }
 
@@ -122,7 +122,7 @@ fn failed_while_apps_come_and_go() {
     apps_come_and_go(false);
 }
 
-/// A kill at each operation of the `apply` of a table that outgrows the maps, but for those that only load.
+/// A kill at each operation of the `apply` of a table that outgrows the maps, except those that only load.
 #[test]
 fn killed_while_maps_grow() {
     let stage = Stage::new(1);
@@ -143,8 +143,8 @@ fn killed_while_maps_grow() {
     };
     prepare();
     let operations = operations(&stage.apply_command(&large));
-    // Nor those that come last, as for any table: how many files were opened until then depends on what
-    // cgroups there are.
+    // Leave out those that come last, as in any apply: the number of files opened before them depends on the
+    // cgroups of the machine.
     let leaves = |(at, _): &(usize, Fault)| {
         let operation = &operations[*at];
         !is_fleeting(operation) && !["openat", "write"].contains(&operation.what.as_str())
@@ -157,7 +157,7 @@ fn killed_while_maps_grow() {
     }
 }
 
-/// A service of so many turns that what its list leaves is reclaimed each time.
+/// A service with a list of turns so long that each apply reclaims the old one.
 fn slots_are_reclaimed(kill: bool) {
     let stage = Stage::new(1);
     let many = |first: u8| {
@@ -167,7 +167,7 @@ fn slots_are_reclaimed(kill: bool) {
     let before = stage.table(&[("a", 0, many(0), "")], &["0 0 1 1"]);
     let after = stage.table(&[("a", 0, many(2), "")], &["2 2 3 3"]);
     let fresh = stage.fresh(&after);
-    // One list is yet to be emptied, and another one to be freed.
+    // One list still has to be emptied, and another one to be freed.
     let prepare = || {
         for table in [&before, &after, &before] {
             stage.apply(table);
@@ -194,14 +194,14 @@ fn failed_while_slots_are_reclaimed() {
     slots_are_reclaimed(false);
 }
 
-/// Whether it only makes or fills what has no pin and goes with the process: nothing is left of it.
+/// Whether the operation only makes or fills an object without a pin. The object ends with the process.
 fn is_fleeting(operation: &Operation) -> bool {
     let makes = ["bpf BPF_BTF_LOAD", "bpf BPF_PROG_LOAD", "bpf BPF_MAP_CREATE"];
-    // The map of a section is made, filled and frozen.
+    // vipnat makes, fills and freezes the map of a section.
     makes.contains(&operation.what.as_str()) || operation.object.starts_with('.')
 }
 
-/// A kill at each operation of the `apply` that takes over what another vipnat made. VIPs answer all
+/// A kill at each operation of the `apply` that takes over the state of another vipnat. VIPs answer all
 /// the time.
 fn taking_over(layout: Layout, kill: bool) {
     let began = Instant::now();
@@ -220,7 +220,7 @@ fn taking_over(layout: Layout, kill: bool) {
     };
     let command = stage.apply_command(&table);
     of_another();
-    // Once without looking, so that all that follow are alike.
+    // Apply once without a check, so that all later applies are alike.
     stage.apply(&table);
     of_another();
     let operations = operations(&command);
@@ -256,8 +256,8 @@ fn failed_while_it_takes_over_another_layout() {
     taking_over(Layout { version: LAYOUT + 1, build: [1, 2, 3, 4], last_app: 1 }, false);
 }
 
-/// Whatever `attach` had done when it was killed, a second one does the rest, and what is there is what one
-/// that was not killed leaves.
+/// After a kill at any operation of `attach`, a second `attach` does the rest. The state is then the same as
+/// after one that was not killed.
 #[test]
 fn killed_while_it_attaches() {
     let stage = Stage::new(1);
@@ -286,7 +286,7 @@ fn killed_while_it_attaches() {
     }
 }
 
-/// After a crash the table before may be applied, too.
+/// After a crash, the earlier table may be applied too.
 #[test]
 fn killed_and_applied_back() {
     let began = Instant::now();

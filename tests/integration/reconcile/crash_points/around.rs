@@ -19,8 +19,8 @@ fn once_locked(operations: &[Operation]) -> impl Iterator<Item = &Operation> {
     operations.iter().skip_while(|operation| !operation.what.starts_with("flock"))
 }
 
-/// The file system with the state is unmounted, in a mount namespace of the command's own, so that
-/// all is still there for others.
+/// The file system with the state is unmounted, in a mount namespace of the command's own. Other processes
+/// still see it.
 #[test]
 fn bpffs_is_lost_on_the_way() {
     let began = Instant::now();
@@ -42,8 +42,8 @@ fn bpffs_is_lost_on_the_way() {
     };
     stage.apply(&before);
     let operations = operations(&command());
-    // After the lock itself, there is a look at whether the directory is still there: if it is not,
-    // all begins from the start, in a new bpffs.
+    // After it has the lock, the command checks that the directory is still there. If not, it begins again,
+    // in a new bpffs.
     let points = once_locked(&operations).skip(1).filter(|operation| !asks_the_kernel(operation));
     let mut count = 0;
     for operation in sample(points) {
@@ -109,7 +109,7 @@ fn a_cgroup_is_removed_on_the_way() {
             assert_eq!(outcome.code(), Some(1), "{context}: {outcome}");
             assert!(outcome.stderr.contains(&relative), "{context}: {outcome}");
         }
-        // Without the cgroup, the table cannot be applied.
+        // The table cannot be applied without the cgroup.
         let absent = stage.dump();
         let error = stage.scene.vipnat.apply_fails(&after.text, 1);
         assert!(error.contains("does not exist"), "{context}: {error}");
@@ -123,7 +123,7 @@ fn a_cgroup_is_removed_on_the_way() {
     println!("{count} points in {:?}", began.elapsed());
 }
 
-/// New lists need room beside the old ones.
+/// New lists need room besides the old ones.
 #[test]
 fn a_table_for_which_no_map_is_large_enough_changes_nothing() {
     let stage = Stage::new(1);
@@ -138,7 +138,7 @@ fn a_table_for_which_no_map_is_large_enough_changes_nothing() {
     assert_eq!(vipnat.apply(&small), "nothing to change\n");
 }
 
-/// It once made an apply believe that the state was of another layout, and make everything anew.
+/// Such an error once made an apply take the state for another layout, and make everything anew.
 #[test]
 fn what_cannot_be_read_is_not_taken_for_another_layout() {
     let stage = Stage::new(1);

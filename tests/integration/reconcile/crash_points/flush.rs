@@ -8,7 +8,7 @@ use super::{
 };
 use crate::scene::list;
 
-/// The faults of each operation of `flush`, which is run again, or is followed by `apply`.
+/// The faults of each operation of `flush`. A second `flush` follows, or an `apply`.
 fn flush(apps: usize, kill: bool, again: bool) {
     let began = Instant::now();
     let stage = Stage::new(apps);
@@ -51,7 +51,7 @@ fn failed_in_flush_and_flushed_again() {
     flush(1, false, true);
 }
 
-/// The faults of each operation of `flush --app`, which is run again. What the other app has stays.
+/// The faults of each operation of `flush --app`, which runs twice. The other app keeps its state.
 fn flush_app(kill: bool) {
     let began = Instant::now();
     let stage = Stage::new(2);

@@ -1,5 +1,5 @@
 //! Commands are killed, or fail, at each system call that changes something. The next command must leave
-//! what a fresh apply leaves.
+//! the same state as a fresh apply.
 
 mod apply;
 mod around;

@@ -14,33 +14,33 @@ use vipnat_testkit::{
 
 use super::stage::{Stage, Table};
 
-/// What a command changes that is run to its end.
+/// The operations of a command that runs to its end.
 pub(super) fn operations(command: &Command) -> Vec<Operation> {
     let Traced { outcome, operations, struck: _ } = faults::traced(command);
     assert!(outcome.status.success(), "{outcome}");
     operations
 }
 
-/// Whether it is one of the calls by which aya finds out what the kernel can do. They leave
-/// nothing; and if one fails, that is a no to aya, and it does without, or fails later.
+/// Whether it is one of the calls by which aya detects features of the kernel. They leave nothing behind. If
+/// one fails, aya takes the feature for missing, and does without it, or fails later.
 pub(super) fn asks_the_kernel(operation: &Operation) -> bool {
     let Operation { what, object, .. } = operation;
     let load = ["bpf BPF_BTF_LOAD", "bpf BPF_PROG_LOAD"].contains(&what.as_str());
     load && object.is_empty() || object.starts_with("aya_")
 }
 
-/// What happens at an operation.
+/// A fault at an operation.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fault {
     Kill,
     Error(Errno),
 }
 
-/// The errors that an operation may come to.
+/// The errors that an operation may return.
 fn errors(operation: &Operation) -> Vec<Errno> {
     let Operation { what, object, .. } = operation;
     match what.as_str() {
-        // Cannot fail: unlocking needs no memory (`flock_lock_inode` in fs/locks.c).
+        // This call can't fail: unlocking needs no memory (`flock_lock_inode` in fs/locks.c).
         "flock LOCK_UN" => vec![],
         "flock LOCK_EX|LOCK_NB" => vec![Errno::ENOLCK],
         "openat" | "write" => vec![Errno::ENOSPC],
@@ -49,7 +49,7 @@ fn errors(operation: &Operation) -> Vec<Errno> {
     }
 }
 
-/// Every operation with every fault of it.
+/// Every operation with each of its faults.
 pub(super) fn points(operations: &[Operation], kill: bool) -> Vec<(usize, Fault)> {
     let faults = |operation: &Operation| match kill {
         true => vec![Fault::Kill],
@@ -59,7 +59,7 @@ pub(super) fn points(operations: &[Operation], kill: bool) -> Vec<(usize, Fault)
     points.flat_map(|(i, operation)| faults(operation).into_iter().map(move |it| (i, it))).collect()
 }
 
-/// All points; in emulation, where each takes seconds, one in so many, other ones on another kernel.
+/// All points. In emulation each takes seconds: there it is a part of them, another part on each kernel.
 pub(super) fn sample<T>(points: impl IntoIterator<Item = T>) -> Vec<T> {
     const ONE_IN: usize = 40;
 
@@ -85,7 +85,7 @@ pub(super) fn strike(
 ) -> String {
     let Traced { outcome, operations: done, struck } = match fault {
         Fault::Kill => faults::killed(command, &operations[at]),
-        // aya loads a program again, ten times, to hear what the verifier says.
+        // To get the verifier's message, aya loads a program again, ten times.
         Fault::Error(errno) if operations[at].what == "bpf BPF_PROG_LOAD" => {
             faults::failed_from(command, &operations[at], &format!("{errno:?}"))
         }
@@ -104,7 +104,7 @@ pub(super) fn strike(
     context
 }
 
-/// What failed is named, with the reason, unless it did no harm.
+/// Checks that the error names the failed operation and the reason, unless the fault did no harm.
 #[track_caller]
 fn is_reported(outcome: &Outcome, operation: &Operation, errno: Errno, context: &str) {
     assert!(!outcome.stderr.contains("panicked"), "{context}: {outcome}");
@@ -116,28 +116,28 @@ fn is_reported(outcome: &Outcome, operation: &Operation, errno: Errno, context: 
     println!("{context}: {}", outcome.stderr.trim_end());
     let error = &outcome.stderr;
     assert!(error.starts_with("vipnat: cannot "), "{context}: {error}");
-    // aya opens kept maps in no order, so the fault may come to that. Where it can't open a pin, it tries to
-    // make it, and says that it exists.
+    // aya opens kept maps in any order, so the fault may hit another one. If aya can't open a pin, it tries
+    // to make it, and reports that it exists.
     if asks_the_kernel(operation) || operation.what == "bpf BPF_OBJ_GET" {
         return;
     }
     assert!(error.contains(&io::Error::from(errno).to_string()), "{context}: {error}");
     let parts: Vec<_> = error.split(": ").collect();
     assert!(parts.windows(2).all(|pair| pair[0] != pair[1]), "{context}: says it once: {error}");
-    // For one of many files, the directory with all of them will do; for the record, what it is.
+    // For one of many files, the name of their directory is enough. For the name index, its kind is enough.
     let object = Path::new(&operation.object);
     let named = |path: &Path| error.contains(&*path.to_string_lossy());
     let named = match object.is_absolute() {
         true if object.starts_with("/run/vipnat") => error.contains("names"),
         true => object.ancestors().take_while(|path| path.components().count() > 4).any(named),
-        // A section of the object, which is a map to the kernel.
+        // This is a section of the object, which the kernel sees as a map.
         false if operation.object.starts_with('.') => error.contains("the eBPF object"),
         false => named(object),
     };
     assert!(named, "{context}: {} in {error}", operation.object);
 }
 
-/// The faults of each operation of `apply`, from the first table to the second, and perhaps those on
+/// The faults of each operation of `apply`, from the first table to the second. With `also_back`, those on
 /// the way back as well.
 pub(super) fn to_and_fro(
     stage: &Stage,
@@ -153,7 +153,7 @@ pub(super) fn to_and_fro(
         assert_eq!(stage.sees(), table.sees);
     }
     stage.apply(tables[0]);
-    // Whose directions are alike every time from now on.
+    // From now on the operations of each direction are alike every time.
     let operations = [1, 0].map(|to| operations(&stage.apply_command(tables[to])));
     let points = [0, 1].map(|from| {
         let mut points = points(&operations[from], kill);

@@ -1,4 +1,4 @@
-//! Apps under tables, and what must hold of them after a fault.
+//! Apps with tables, and the checks after a fault.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use vipnat_testkit::{App, Cgroup, Vipnat, state};
 
 use crate::scene::{DB, PORT, Scene, table};
 
-/// What four connects see where nothing translates: there is no route to a VIP.
+/// The results of four connects without translation: there is no route to a VIP.
 pub(super) const NOTHING: &str = "ENETUNREACH ENETUNREACH ENETUNREACH ENETUNREACH";
 
 /// Apps on one host, and four backends for them all.
@@ -61,20 +61,20 @@ impl Stage {
         state::dump(&self.scene.vipnat, &self.cgroups())
     }
 
-    /// What a new instance leaves, while ours has nothing on the cgroups.
+    /// The state that a new instance leaves, while ours has no links on the cgroups.
     pub(super) fn fresh(&self, table: &Table) -> String {
         let vipnat = Vipnat::new();
         vipnat.apply(&table.text);
         state::dump(&vipnat, &self.cgroups())
     }
 
-    /// What each app sees of the VIP of `db` now.
+    /// The backends that answer each app at the VIP of `db` now.
     pub(super) fn sees(&self) -> Vec<String> {
         self.apps().map(sees).collect()
     }
 
-    /// Every app sees what one of the tables says for it, or one of the exceptions: by number of the
-    /// app, what it may see in addition.
+    /// Checks that every app sees what one of the tables gives it, or one of the exceptions. An exception is
+    /// the number of an app, and a further result that it may see.
     #[track_caller]
     pub(super) fn works(&self, tables: &[&Table], exceptions: &[(usize, &str)], context: &str) {
         for (number, seen) in self.sees().into_iter().enumerate() {
@@ -87,19 +87,20 @@ impl Stage {
         }
     }
 
-    /// Once a sixteenth of the slots rest, the next apply reclaims them. Where that is not what is tested,
-    /// all applies are to do the same.
+    /// An apply reclaims the retired slots if they are a sixteenth of all. In tests of other things, all
+    /// applies should do the same, so this keeps the number small.
     pub(super) fn keep_rested_slots_few(&self, tables: [&Table; 2]) {
         if state::resting(&self.scene.vipnat) > capacity::BACKENDS as usize / 20 {
             self.scene.vipnat.ok(["flush"]);
-            // As all the time before, all cgroups have had links.
+            // Give links to all cgroups, as before.
             for table in tables.iter().rev().chain(&tables) {
                 self.apply(table);
             }
         }
     }
 
-    /// One more apply leaves what a fresh one does, and the one after that nothing to change.
+    /// Checks that one more apply leaves the same state as a fresh one. The next one must have nothing to
+    /// change.
     #[track_caller]
     pub(super) fn is_repaired(&self, table: &Table, fresh: &str, context: &str) {
         self.apply(table);
@@ -108,13 +109,13 @@ impl Stage {
     }
 }
 
-/// A table, and what four connects of each app see under it, by number of the cgroup.
+/// A table, and the results of four connects of each app under it, by number of the cgroup.
 pub(super) struct Table {
     pub(super) text: String,
     pub(super) sees: Vec<&'static str>,
 }
 
-/// Who answers four connects to `db`, or why nobody does.
+/// The backends that answer four connects to `db`, or the error.
 fn sees(app: &App) -> String {
     let reports = app.probes(&format!("tcp {DB}:{PORT} --count 4"));
     let mut seen = Vec::new();
