@@ -23,7 +23,7 @@ pub struct Mapping {
     pub turns: Arc<[Backend]>,
     /// How the next backend is chosen; round robin if there are no turns.
     pub select: Select,
-    /// What happens to UDP flows when their backend is removed; the default if there are no turns.
+    /// The treatment of UDP flows whose backend is removed; the default if there are no turns.
     pub udp_pinning: UdpPinning,
 }
 

@@ -48,7 +48,7 @@ pub struct Names {
     pub service: String,
     /// Other relationships that have the VIP, each with its service.
     pub also: Vec<(String, String)>,
-    /// What happens to connections when the relationship itself is removed.
+    /// The policy for connections after the relationship itself is removed.
     pub on_backend_removed: OnBackendRemoved,
 }
 

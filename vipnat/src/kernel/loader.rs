@@ -55,7 +55,7 @@ pub(crate) fn load_into(
     let mptcp = u32::from(preflight::has_mptcp());
     loader.override_global("MPTCP", &mptcp, true);
     for name in kept {
-        // Where aya can't open a pin, it makes a new map. So check the pin first.
+        // If aya can't open a pin, it makes a new map. So check the pin first.
         let pin = carried_pin(state, name);
         bpf_syscall::map_info(&pin).attempt(|| format!("open {}", pin.display()))?;
         loader.map_pin_path(name, pin);

@@ -34,7 +34,7 @@ impl Programs {
         self.ids
     }
 
-    /// Where the program of a hook is pinned.
+    /// The path of the pin of a hook's program.
     pub(crate) fn pin(&self, hook: &str) -> PathBuf {
         self.dir.join(hook)
     }
@@ -47,7 +47,7 @@ pub(crate) fn open_program(path: &Path, hook: &str) -> Result<CgroupSockAddr> {
     CgroupSockAddr::from_pin(&pin, attach_type(hook)).attempt(|| format!("open {}", pin.display()))
 }
 
-/// What aya calls the attach type of a hook.
+/// The attach type of a hook, as aya names it.
 fn attach_type(hook: &str) -> Hook {
     match hook {
         "getpeername4" => Hook::GetPeerName4,

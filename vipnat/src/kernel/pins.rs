@@ -9,7 +9,7 @@ pub(crate) const MAP_NAMES: [&str; 8] =
 /// Holds the layout version.
 pub(crate) const LAYOUT_MAP: &str = "layout";
 
-/// Where bpffs is mounted by convention (`Documentation/filesystems`, libbpf, systemd).
+/// The usual mount point of bpffs (`Documentation/filesystems`, libbpf, systemd).
 pub(crate) const BPFFS: &str = "/sys/fs/bpf";
 
 /// The directories in a state directory. Only an interrupted command leaves a `new`.
@@ -18,7 +18,7 @@ pub(crate) const PROGRAMS: &str = "progs";
 pub(crate) const APPS: &str = "apps";
 pub(crate) const NEW: &str = "new";
 
-/// Where a map is pinned.
+/// The path of a map's pin.
 pub(crate) fn map_pin(path: &Path, name: &str) -> PathBuf {
     path.join(MAPS).join(name)
 }
@@ -31,8 +31,8 @@ pub(crate) fn is_map(name: &str) -> bool {
     MAP_NAMES.contains(&name) || RENAMED.iter().any(|(_, before)| *before == name)
 }
 
-/// Where a map is pinned that a new layout carries over: under its name, or under its name of layout 3.
-/// The kernel keeps the name and the types that a map was made with. So bpftool shows such a map as `flows`
+/// The path of the pin of a map that a new layout carries over: under its name, or its name of layout 3.
+/// The kernel keeps the name and the types with which a map was made. So bpftool shows such a map as `flows`
 /// or `datagrams`, and its fields by their former names, until `vipnat flush` and a new apply.
 pub(crate) fn carried_pin(path: &Path, name: &str) -> PathBuf {
     let pin = map_pin(path, name);

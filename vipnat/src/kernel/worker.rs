@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often [`Worker::end`] checks the worker.
+/// The pause between two checks of [`Worker::end`].
 const PAUSE: Duration = Duration::from_millis(10);
 
 thread_local! {

@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// Which app has links on which cgroup, by the names of the pins.
+/// The app that has links on each cgroup, by the names of the pins.
 #[derive(Clone, Debug, Default)]
 pub struct CgroupHolders {
     app_ids: HashMap<String, AppId>,

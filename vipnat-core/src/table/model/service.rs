@@ -11,9 +11,9 @@ pub struct Service {
     pub backends: Vec<Backend>,
     /// How the backend of a new flow is chosen.
     pub select: Select,
-    /// What happens to UDP flows when their backend is removed.
+    /// The treatment of UDP flows whose backend is removed.
     pub udp_pinning: UdpPinning,
-    /// What happens to connections when their backend is removed.
+    /// The treatment of connections whose backend is removed.
     pub on_backend_removed: OnBackendRemoved,
 }
 
@@ -40,7 +40,7 @@ impl Select {
     }
 }
 
-/// What happens to a UDP flow (socket, VIP and port) when its backend is removed.
+/// The treatment of a UDP flow (socket, VIP and port) whose backend is removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UdpPinning {
     /// The next datagram goes to a backend of the present table.
@@ -63,7 +63,7 @@ impl UdpPinning {
     }
 }
 
-/// What happens to TCP connections and connected UDP sockets when their backend is removed.
+/// The treatment of TCP connections and connected UDP sockets whose backend is removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnBackendRemoved {

@@ -54,8 +54,8 @@ impl Table {
     ///
     /// # Errors
     ///
-    /// The text is no such value, or has endpoints that a table can't represent, unless these are to be
-    /// skipped. The error has no values of endpoints.
+    /// The text is no such value, or has endpoints that a table can't represent, unless the caller skips
+    /// them. The error has no values of endpoints.
     pub fn from_platform_relationships(
         value: &[u8],
         file: &str,

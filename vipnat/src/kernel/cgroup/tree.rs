@@ -44,7 +44,7 @@ pub(crate) struct Tree {
     root: Status,
     /// The mounts that leave the meaning of a path unchanged: this one, and those of its parts on themselves.
     trusted: BTreeSet<u64>,
-    /// Where cgroups were found, by their ids.
+    /// The paths of cgroups found before, by their ids.
     ids: Arc<ById>,
 }
 

@@ -16,7 +16,7 @@ use vipnat_core::model::{Mappings, RemovedBackend};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PendingDisconnects(pub(super) Vec<PendingDisconnect>);
 
-/// A removed backend whose connections are to be ended.
+/// A removed backend whose connections vipnat still has to end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PendingDisconnect {
     /// Identifies the removal. A backend may leave, come back and leave again while vipnat ends the
