@@ -117,7 +117,7 @@ fn ending_connections_needs_to_enter_the_networks_of_containers() {
         let text = |backend| scene.table(&list([backend])).replace("backends =", policy);
         scene.vipnat.apply(&text(0));
         let _held = scene.app.hold(&format!("{DB}:{PORT}"));
-        // CAP_BPF alone is enough for the change itself.
+        // The change itself needs CAP_BPF too.
         let with_bpf = [capabilities.as_slice(), &["bpf"]].concat();
         let file = scene.vipnat.table(&text(1));
         let applied = run(&scene.vipnat, &with_bpf, &["apply".as_ref(), file.as_os_str()]);

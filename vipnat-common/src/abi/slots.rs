@@ -64,7 +64,7 @@ bitflags! {
 }
 
 impl Slot {
-    /// A retired slot, after no program that found it through an entry can still use it.
+    /// A retired slot, one grace period later: no program that found it through an entry still uses it.
     pub const EMPTIED: Self = Self {
         owner: VipKey::new(AppId::NONE, [0; 4], ANY_PORT, Protocol::Any),
         ip: [0; 4],

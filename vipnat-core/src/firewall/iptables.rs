@@ -206,8 +206,8 @@ fn dnat(backend: &Backend) -> String {
 
 /// The rules that choose, in order: the index of a backend, and the condition of its rule.
 ///
-/// A rule sees and counts only packets that earlier rules passed. So the first of n rules takes one in n, the
-/// second one in n - 1 of the rest, and the last takes all that is left. (With n rules that each take one in
+/// A rule sees and counts only packets that earlier rules passed. So the first of n rules takes one in n, and
+/// the second one in n - 1 of the rest. The last takes all that is left. (With n rules that each take one in
 /// n, a common mistake, some connections match none.)
 fn turns(service: &Service) -> Vec<(usize, String)> {
     match service.select {

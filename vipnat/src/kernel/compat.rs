@@ -40,8 +40,8 @@ pub(crate) fn check_layout(path: &Path) -> Result<()> {
 
 /// Compares the pinned maps with those of the object, and returns the first difference.
 ///
-/// It compares the version first, since that explains most, then kind, sizes and flags, which aya does
-/// not check when it takes over a pinned map.
+/// It compares the version first, since that explains most, then kind, sizes and flags. aya does not
+/// check these when it takes over a pinned map.
 pub(crate) fn difference(path: &Path) -> Result<Option<String>> {
     match pinned_layout(path)? {
         Some(Layout { version: LAYOUT, .. }) => {}

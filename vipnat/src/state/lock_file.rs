@@ -1,7 +1,7 @@
 //! Files and directories that one process at a time has locked, with flock(2).
 //!
-//! The kernel unlocks them, however the process ends. A process that has the lock may remove the file, so
-//! the next one has to check with [`is_at`] that its path still leads to the locked file.
+//! The kernel unlocks them, however the process ends. A process that has the lock may remove the file. So
+//! the next one checks with [`is_at`] that its path still leads to the locked file.
 
 use std::{
     fs::{self, File, Metadata},

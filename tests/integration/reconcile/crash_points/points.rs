@@ -59,7 +59,7 @@ pub(super) fn points(operations: &[Operation], kill: bool) -> Vec<(usize, Fault)
     points.flat_map(|(i, operation)| faults(operation).into_iter().map(move |it| (i, it))).collect()
 }
 
-/// All points. In emulation each takes seconds: there it is a part of them, another part on each kernel.
+/// All points. In emulation, where each takes seconds, only one in 40 of them; others on another kernel.
 pub(super) fn sample<T>(points: impl IntoIterator<Item = T>) -> Vec<T> {
     const ONE_IN: usize = 40;
 

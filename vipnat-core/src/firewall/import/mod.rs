@@ -1,7 +1,7 @@
 //! From the output of `iptables-save` to the relationships of an app.
 //!
-//! `save` reads the lines, `walk` follows a packet through the chains and collects `conditions`, `shares`
-//! recognises how rules share connections, and `assemble` makes relationships and services.
+//! `save` reads the lines. `walk` follows a packet through the chains and collects `conditions`. `shares`
+//! recognises how rules share connections. `assemble` makes relationships and services.
 
 mod assemble;
 mod conditions;

@@ -129,8 +129,8 @@ impl Service {
     /// The turns of one round. Each backend gets as many as its weight, spread evenly; with equal
     /// weights, the turns are the list of backends.
     ///
-    /// This is smooth weighted round robin: at each turn every backend gains its weight as credit, the
-    /// one with the most credit takes the turn and pays the sum of all weights (nginx, commit
+    /// This is smooth weighted round robin: at each turn every backend gains its weight as credit. The
+    /// one with the most credit takes the turn, and pays the sum of all weights (nginx, commit
     /// 52327e0627f4, explains it).
     pub fn turns(&self) -> impl Iterator<Item = &Backend> {
         self.order().filter_map(|turn| self.backends.get(turn))

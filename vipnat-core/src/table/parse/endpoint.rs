@@ -12,8 +12,8 @@ use crate::table::key_path::KeyPath;
 
 /// The values that an application reads.
 ///
-/// Deserializing a `serde_json::Value` is not enough. It keeps the last of two equal keys, turns infinity
-/// into null, keeps the `toml` crate's private form of a date, and takes an object that looks like
+/// Deserializing a `serde_json::Value` is not enough. It keeps the last of two equal keys, and turns
+/// infinity into null. It keeps the `toml` crate's private form of a date. It takes an object that looks like
 /// `serde_json`'s private form of a number for a number.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Endpoint(pub(crate) Option<Arc<Map<String, Value>>>);
