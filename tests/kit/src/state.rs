@@ -293,9 +293,9 @@ impl Maps {
 
     fn text(&self, apps: &HashMap<u32, String>, cgroups: &Cgroups) -> String {
         let Self { entries, slots, cursors, scopes, layout } = self;
-        let app = |scope: u32| {
-            let unknown = || format!("an app that is gone ({scope})");
-            apps.get(&scope).cloned().unwrap_or_else(unknown)
+        let app = |app_id: u32| {
+            let unknown = || format!("an app that is gone ({app_id})");
+            apps.get(&app_id).cloned().unwrap_or_else(unknown)
         };
         let mut lines = BTreeSet::new();
         let mut rest = slots.clone();

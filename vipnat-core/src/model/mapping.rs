@@ -45,16 +45,16 @@ impl From<&table::Backend> for Backend {
 
 impl Backend {
     /// Whether a socket with this record may be connected to this backend.
-    pub fn leads(&self, note: &ConnRecord) -> bool {
-        let port = if self.port == 0 { note.vip_port } else { self.port };
-        note.backend == self.ip.octets() && note.backend_port == port
+    pub fn leads(&self, record: &ConnRecord) -> bool {
+        let port = if self.port == 0 { record.vip_port } else { self.port };
+        record.backend == self.ip.octets() && record.backend_port == port
     }
 }
 
 impl Mapping {
     /// The mapping of a relationship to a service, without an app id.
-    pub fn new(relationship: &Relationship, role: &BackendSet) -> Self {
-        let BackendSet { turns, select, udp_pinning } = role;
+    pub fn new(relationship: &Relationship, set: &BackendSet) -> Self {
+        let BackendSet { turns, select, udp_pinning } = set;
         Self {
             app_id: AppId::NONE,
             vip: relationship.vip,

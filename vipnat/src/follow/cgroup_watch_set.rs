@@ -22,7 +22,7 @@ pub(crate) struct CgroupWatchSet {
     index: Arc<CgroupIndex>,
     watch: CgroupWatch,
     /// The app of each cgroup.
-    pub(crate) holdings: CgroupHolders,
+    pub(crate) holders: CgroupHolders,
     /// The ids of these cgroups, by their path below the mount.
     held: HashMap<PathBuf, u64>,
     /// The names of those that were attached by hand, by directory.
@@ -50,7 +50,7 @@ impl CgroupWatchSet {
         Self {
             index: Arc::default(),
             watch,
-            holdings: CgroupHolders::default(),
+            holders: CgroupHolders::default(),
             held: HashMap::new(),
             by_hand: HashMap::new(),
             changed: BTreeSet::new(),
@@ -90,10 +90,10 @@ impl CgroupWatchSet {
         session: &Session,
         found: HashMap<PathBuf, u64>,
     ) -> Result<()> {
-        self.holdings = session.cgroup_holders()?;
+        self.holders = session.cgroup_holders()?;
         self.held = found;
-        self.held.retain(|_, id| self.holdings.has(*id));
-        let by_hand: Vec<_> = self.holdings.by_hand().collect();
+        self.held.retain(|_, id| self.holders.has(*id));
+        let by_hand: Vec<_> = self.holders.by_hand().collect();
         self.by_hand.clear();
         for (id, path) in session.paths_of(&by_hand)? {
             if let (Some(outer), Some(name)) = (path.parent(), path.file_name()) {
@@ -141,8 +141,8 @@ impl CgroupWatchSet {
 
     /// Records the paths of cgroups that apps have links on now.
     pub(crate) fn record_attached(&mut self, came: Vec<NewCgroup>) {
-        let held = came.into_iter().filter(|arrival| self.holdings.has(arrival.id));
-        self.held.extend(held.map(|arrival| (arrival.below, arrival.id)));
+        let held = came.into_iter().filter(|new| self.holders.has(new.id));
+        self.held.extend(held.map(|new| (new.below, new.id)));
     }
 
     /// Finds out how a cgroup, and those of the table below it, changed.

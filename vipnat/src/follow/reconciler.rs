@@ -123,7 +123,7 @@ impl Reconciler {
         let mut complete = !lost;
         if !came.is_empty() || !went.is_empty() {
             let FollowedCgroups { changes, failed, needs_apply } =
-                self.session.follow_cgroups(&mut self.cgroups.holdings, &went, &came);
+                self.session.follow_cgroups(&mut self.cgroups.holders, &went, &came);
             self.cgroups.record_attached(came);
             reporter.applied(&Applied { changes, ..Applied::default() });
             // The reconciliation tries the failed ones again, and reports them.

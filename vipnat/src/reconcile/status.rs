@@ -157,10 +157,10 @@ impl Listing {
 
     /// The VIPs of one of the apps, by address.
     pub fn vips<'a>(&'a self, app: &'a ListedApp) -> impl Iterator<Item = ListedVip> + 'a {
-        self.by_app.mappings_of(app.app_id, &self.now).map(|rule| {
-            let connections = self.connections(&rule);
-            let backends = rule.backends();
-            let Mapping { app_id: _, vip, port, protocol, turns: _, select, udp_pinning } = rule;
+        self.by_app.mappings_of(app.app_id, &self.now).map(|mapping| {
+            let connections = self.connections(&mapping);
+            let backends = mapping.backends();
+            let Mapping { app_id: _, vip, port, protocol, turns: _, select, udp_pinning } = mapping;
             ListedVip {
                 names: self.names.names(&app.name, vip),
                 vip,
@@ -178,11 +178,11 @@ impl Listing {
     pub fn redirected(&self) -> u64 {
         let mappings =
             self.apps.iter().flat_map(|app| self.by_app.mappings_of(app.app_id, &self.now));
-        mappings.map(|rule| self.connections(&rule)).sum()
+        mappings.map(|mapping| self.connections(&mapping)).sum()
     }
 
-    fn connections(&self, rule: &Mapping) -> u64 {
-        let cursor = self.now.cursor_of(rule.app_id, rule.vip);
+    fn connections(&self, mapping: &Mapping) -> u64 {
+        let cursor = self.now.cursor_of(mapping.app_id, mapping.vip);
         let cursor = cursor.and_then(|index| self.cursors.get(index as usize));
         cursor.map_or(0, Cursor::total)
     }

@@ -77,7 +77,7 @@ pub(super) fn destinations() -> Vec<Destination> {
 pub(super) enum Seen {
     Pass,
     Unreachable,
-    Unsettled,
+    Retry,
     Redirect([u8; 4], u16),
 }
 
@@ -86,7 +86,7 @@ impl From<Verdict> for Seen {
         match verdict {
             Verdict::Pass => Self::Pass,
             Verdict::Unreachable => Self::Unreachable,
-            Verdict::Retry => Self::Unsettled,
+            Verdict::Retry => Self::Retry,
             Verdict::Redirect(Target { ip, port, .. }) => Self::Redirect(ip, port),
         }
     }

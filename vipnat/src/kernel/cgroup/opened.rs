@@ -14,7 +14,7 @@ use std::{
 use nix::fcntl::OFlag;
 
 /// Flags to open a directory without reading it. They follow no symbolic link: no cgroup is one.
-pub(super) const LOOK: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+pub(super) const LOOKUP: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 /// Asks for a mount number that the kernel never reuses (`STATX_MNT_ID_UNIQUE`, kernel 6.8).
 const UNIQUE: libc::c_uint = 0x4000;

@@ -25,8 +25,8 @@ use nix::{
 
 use super::{
     by_id::{ById, Found},
-    opened::{LOOK, Status, open, seen, status},
-    unseen::{Look, hidden, unreadable},
+    opened::{LOOKUP, Status, open, seen, status},
+    unseen::{Lookup, hidden, unreadable},
 };
 use crate::kernel::{
     error::{Attempt as _, MachineError, Result},
@@ -131,7 +131,7 @@ impl Tree {
     }
 
     /// Opens the root of the hierarchy.
-    fn root(&self) -> Look<File> {
+    fn root(&self) -> Lookup<File> {
         let opened = open(&self.mount).and_then(|root| Ok((seen(&root)?, root)));
         match opened {
             Ok((seen, root)) if seen == self.root => Ok(root),
@@ -145,13 +145,13 @@ impl Tree {
     }
 
     /// Opens a cgroup; `None` if it certainly does not exist.
-    fn open(&self, below: &Path) -> Look<Option<(OwnedFd, Status)>> {
+    fn open(&self, below: &Path) -> Lookup<Option<(OwnedFd, Status)>> {
         let mut dir = OwnedFd::from(self.root()?);
         // One call is enough if no mount is on the path. This call crosses none.
         let resolve = ResolveFlag::RESOLVE_BENEATH
             | ResolveFlag::RESOLVE_NO_SYMLINKS
             | ResolveFlag::RESOLVE_NO_XDEV;
-        let how = OpenHow::new().flags(LOOK).resolve(resolve);
+        let how = OpenHow::new().flags(LOOKUP).resolve(resolve);
         let whole = if below == Path::new("") { Path::new(".") } else { below };
         match openat2(&dir, whole, how) {
             Ok(found) => {
@@ -168,7 +168,7 @@ impl Tree {
         let (mut path, mut found) = (self.mount.clone(), self.root);
         for name in below {
             path.push(name);
-            let opened = openat(&dir, name, LOOK, Mode::empty()).map_err(io::Error::from);
+            let opened = openat(&dir, name, LOOKUP, Mode::empty()).map_err(io::Error::from);
             let opened = opened.and_then(|inner| Ok((seen(&inner)?, inner)));
             let Some((seen, inner)) = present(opened).map_err(|error| unreadable(&path, &error))?
             else {
@@ -190,7 +190,7 @@ impl Tree {
     /// # Errors
     ///
     /// It is unknown whether the cgroup exists.
-    pub(crate) fn id(&self, below: &Path) -> Look<Option<u64>> {
+    pub(crate) fn id(&self, below: &Path) -> Lookup<Option<u64>> {
         Ok(self.open(below)?.map(|(_, seen)| seen.inode))
     }
 
@@ -209,7 +209,7 @@ impl Tree {
     /// # Errors
     ///
     /// The directory cannot be read.
-    pub(crate) fn names(&self, below: &Path) -> Look<Vec<OsString>> {
+    pub(crate) fn names(&self, below: &Path) -> Lookup<Vec<OsString>> {
         let Some((dir, _)) = self.open(below)? else {
             return Ok(Vec::new());
         };

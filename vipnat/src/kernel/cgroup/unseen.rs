@@ -11,7 +11,7 @@ use crate::kernel::error::Error;
 pub(crate) struct Unseen(String);
 
 /// The result of reading the hierarchy.
-pub(super) type Look<T> = Result<T, Unseen>;
+pub(super) type Lookup<T> = Result<T, Unseen>;
 
 impl fmt::Display for Unseen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

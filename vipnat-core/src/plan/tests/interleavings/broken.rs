@@ -59,8 +59,8 @@ fn as_many_misses_as_looks_are_believed() {
     assert!(wrong(&scenario).is_some_and(|what| what.contains("Pass")));
 }
 
-/// A look between two limited entries finds neither. It asks for the new one before that exists, and for the
-/// old one after it is removed. Such a look counts as a miss.
+/// An attempt between two limited entries finds neither. It asks for the new one before that exists, and for the
+/// old one after it is removed. Such an attempt counts as a miss.
 #[test]
 fn a_look_between_two_limits_counts_as_a_miss() {
     let limit = |protocol, last| limited(1, 80, protocol, &[last]);

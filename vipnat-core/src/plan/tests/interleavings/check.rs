@@ -35,7 +35,7 @@ pub(super) struct Run {
     pub(super) torn: bool,
     /// The writer took no step while the reader ran.
     pub(super) alone: bool,
-    /// The writer took a step in each look. [`Scenario::empty_looks`] is the exception.
+    /// The writer took a step in each attempt. [`Scenario::empty_attempts`] is the exception.
     pub(super) may_retry: bool,
 }
 
@@ -43,9 +43,10 @@ impl Asking {
     pub(super) fn new(scenario: &Scenario, history: &History, question: Question) -> Self {
         let (Question::Decide(to) | Question::Rebind(to, _)) = question;
         let backends = |table: &Vec<Mapping>| {
-            let own =
-                table.iter().filter(|rule| rule.app_id == to.app && rule.vip.octets() == to.ip);
-            own.flat_map(|rule| &*rule.turns).map(|turn| turn.ip.octets()).collect()
+            let own = table
+                .iter()
+                .filter(|mapping| mapping.app_id == to.app && mapping.vip.octets() == to.ip);
+            own.flat_map(|mapping| &*mapping.turns).map(|turn| turn.ip.octets()).collect()
         };
         let mut current = history.current((to.app, to.ip));
         if scenario.moves {
@@ -83,7 +84,7 @@ impl Asking {
 }
 
 /// A verdict must be one that a current table allows. A redirect takes one turn, and goes to the backend of
-/// that turn. [`Verdict::Retry`] is right only if the reader had no quiet look.
+/// that turn. [`Verdict::Retry`] is right only if the reader had no quiet attempt.
 fn is_verdict_right(verdict: Verdict, run: &Run, tables: &[Vec<Seen>]) -> bool {
     let turns = run.told.iter().filter_map(|(_, told)| match told {
         Told::Turn(turn) => Some(*turn as usize),

@@ -10,8 +10,9 @@ pub(super) fn crashes(scenario: &Scenario, table: usize) -> Vec<Scenario> {
     let mut all = Vec::new();
     for next in [tables.get(table + 1), tables.get(table)].into_iter().flatten() {
         let tables = [&whole.tables[..], std::slice::from_ref(next)].concat();
-        let empty_looks = table > 1;
-        let crashed = Scenario { protocol: *protocol, empty_looks, ..Scenario::of(name, tables) };
+        let empty_attempts = table > 1;
+        let crashed =
+            Scenario { protocol: *protocol, empty_attempts, ..Scenario::of(name, tables) };
         for crash in 0..writes(&whole) {
             let mut crashed = crashed.clone();
             crashed.applies[table - 1].crash = Some(crash);

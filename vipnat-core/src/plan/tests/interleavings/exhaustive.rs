@@ -87,7 +87,7 @@ fn a_flow_keeps_its_backend_wherever_its_slot_is() {
 fn a_strict_flow_never_ends() {
     let mut scenario = scenarios().swap_remove(0);
     let mappings = scenario.tables.iter_mut().flatten();
-    mappings.for_each(|rule| rule.udp_pinning = UdpPinning::Strict);
+    mappings.for_each(|mapping| mapping.udp_pinning = UdpPinning::Strict);
     let mut total = Tally::default();
     for (app, had) in flows() {
         let had = Target { flags: SlotFlags::STRICT, ..had };

@@ -14,7 +14,7 @@ use super::{
     protocol::Protocol,
     reader::{Access, Answer, Next, Question, Told},
     scenario::Scenario,
-    state::{At, Began, Look, Progress, State},
+    state::{At, Attempt, Began, Progress, State},
 };
 
 /// The number of turns that each VIP of the first table has given.
@@ -71,8 +71,8 @@ pub(super) struct Explorer<'a> {
     asking: Vec<Asking>,
     /// The number of looks of a decision that may miss an entry which is there all the time.
     misses: u32,
-    /// See [`Scenario::empty_looks`].
-    empty_looks: bool,
+    /// See [`Scenario::empty_attempts`].
+    empty_attempts: bool,
     known: HashMap<State, Tally>,
 }
 
@@ -84,7 +84,7 @@ impl<'a> Explorer<'a> {
             barriers: history.barriers(),
             asking: asking.collect(),
             misses: scenario.misses,
-            empty_looks: scenario.empty_looks,
+            empty_attempts: scenario.empty_attempts,
             known: HashMap::new(),
         }
     }
@@ -149,7 +149,7 @@ impl<'a> Explorer<'a> {
                 return None;
             }
             began.alone = false;
-            state.progress.look.disturbed = true;
+            state.progress.attempt.disturbed = true;
         }
         state.moment += 1;
         match atom {
@@ -193,10 +193,10 @@ impl<'a> Explorer<'a> {
         match progress.at {
             At::Start => {
                 if *key == self.asking[state.reader].head {
-                    let Look { disturbed, empty, missed: _ } = progress.look;
-                    let is_quiet = !disturbed && !(empty && self.empty_looks);
+                    let Attempt { disturbed, empty, missed: _ } = progress.attempt;
+                    let is_quiet = !disturbed && !(empty && self.empty_attempts);
                     progress.quiet |= progress.node != 0 && is_quiet;
-                    progress.look = Look::default();
+                    progress.attempt = Attempt::default();
                 }
                 let absent = memory.linked(key).is_none();
                 progress.at = At::LooksUp { met: bits(&memory.chain), changed: false, absent };
@@ -216,10 +216,10 @@ impl<'a> Explorer<'a> {
                 }
                 let progress = &mut state.progress;
                 progress.at = At::Start;
-                progress.look.empty |= *key == self.asking[state.reader].head;
-                if !absent && !progress.look.missed {
+                progress.attempt.empty |= *key == self.asking[state.reader].head;
+                if !absent && !progress.attempt.missed {
                     progress.misses += 1;
-                    progress.look.missed = true;
+                    progress.attempt.missed = true;
                 }
                 if absent || (changed && progress.misses <= self.misses) {
                     all.push((state, Some(Told::Range(None))));
@@ -279,13 +279,13 @@ impl<'a> Explorer<'a> {
             unreachable!("it was told something");
         };
         let Current { remembered, oldest, .. } = current;
-        let Look { disturbed, empty, missed: _ } = progress.look;
+        let Attempt { disturbed, empty, missed: _ } = progress.attempt;
         let run = Run {
             told: asking.reader.told(progress.node),
             current: Current { remembered, oldest, ..asking.current[state.moment] },
             torn: self.history.protocol() == Protocol::TornRanges,
             alone,
-            may_retry: (disturbed || empty && self.empty_looks) && !alone && !progress.quiet,
+            may_retry: (disturbed || empty && self.empty_attempts) && !alone && !progress.quiet,
         };
         asking.check(answer, &run).map_err(Violation::new)?;
         let mut tally =

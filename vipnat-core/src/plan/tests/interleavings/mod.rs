@@ -19,7 +19,7 @@
 //!   removed element for its next use at once. All keys share one bucket. If the bucket changes, a lookup
 //!   may miss an entry that is there.
 //! - At most [`MAX_LOOKUPS`] - 1 looks of one decision miss a VIP that is there: with one more, the decision
-//!   would let it pass. A look between two limited entries counts as a miss.
+//!   would let it pass. An attempt between two limited entries counts as a miss.
 //! - A grace period ends after the end of each reader that began before it.
 //!
 //! | file | purpose |

@@ -22,8 +22,8 @@ pub(super) struct Scenario {
     /// A decision may stay unsettled although some looks found no head while the writer took no step.
     ///
     /// The writer fills an element for a new VIP, and has not linked it yet. A reader found the element under
-    /// its last key. One look of that reader sees the change, and the others find nothing.
-    pub(super) empty_looks: bool,
+    /// its last key. One attempt of that reader sees the change, and the others find nothing.
+    pub(super) empty_attempts: bool,
 }
 
 /// One apply.
@@ -51,7 +51,7 @@ impl Scenario {
             moves: false,
             ignore_owner: false,
             misses: MAX_LOOKUPS - 1,
-            empty_looks: false,
+            empty_attempts: false,
         }
     }
 }

@@ -37,10 +37,10 @@ pub(super) struct Progress {
     /// The place in its tree.
     pub(super) node: u32,
     pub(super) at: At,
-    pub(super) look: Look,
+    pub(super) attempt: Attempt,
     /// The number of looks that missed an entry which was there all the time.
     pub(super) misses: u32,
-    /// There was a quiet look: it had no result although the writer took no step.
+    /// There was a quiet attempt: it had no result although the writer took no step.
     pub(super) quiet: bool,
 }
 
@@ -74,9 +74,9 @@ pub(super) enum At {
     Reads(usize, [u8; 24]),
 }
 
-/// A look is all accesses from one lookup of the head to the next.
+/// An attempt is all accesses from one lookup of the head to the next.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Look {
+pub(super) struct Attempt {
     /// The writer has taken a step since it began.
     pub(super) disturbed: bool,
     /// It missed an entry that was there all the time.
