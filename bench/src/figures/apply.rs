@@ -65,7 +65,7 @@ fn from_nothing(options: &Options, count: u32, rounds: usize, results: &mut Resu
             check_signals()?;
             let turn = (round + turn) % turns;
             let (mode, what, took) = match builds.get(turn / 2) {
-                Some((mode, build)) if turn % 2 == 0 => {
+                Some((mode, build)) if turn.is_multiple_of(2) => {
                     (*mode, "from nothing", fresh_apply(build(), &table.json())?)
                 }
                 Some((mode, build)) => {

@@ -194,7 +194,7 @@ impl<'a> Explorer<'a> {
             At::Start => {
                 if *key == self.asking[state.reader].head {
                     let Attempt { disturbed, empty, missed: _ } = progress.attempt;
-                    let is_quiet = !disturbed && !(empty && self.empty_attempts);
+                    let is_quiet = !(disturbed || empty && self.empty_attempts);
                     progress.quiet |= progress.node != 0 && is_quiet;
                     progress.attempt = Attempt::default();
                 }
