@@ -359,6 +359,10 @@ fn target(slot: &Slot) -> String {
 }
 
 /// Cgroup storage has no batch read, so this reads one entry at a time.
+///
+/// The kernel frees the storage of a removed cgroup at any time. It gives no next key after one that is gone,
+/// as after the last one (`cgroup_storage_get_next_key` in kernel/bpf/local_storage.c), so this begins again
+/// if the last key is gone.
 fn scopes(map: &OwnedFd) -> BTreeMap<u64, Scope> {
     let mut scopes = BTreeMap::new();
     let mut key: Option<[u8; 8]> = None;
@@ -368,7 +372,12 @@ fn scopes(map: &OwnedFd) -> BTreeMap<u64, Scope> {
         attr.u32(0, map.as_raw_fd() as u32).u64(16, next.as_mut_ptr() as u64);
         attr.u64(8, key.as_ref().map_or(0, |key| key.as_ptr() as u64));
         if attr.call(BPF_MAP_GET_NEXT_KEY).is_err() {
-            return scopes;
+            if key.is_none_or(|last| lookup::<8>(map, &last).is_some()) {
+                return scopes;
+            }
+            scopes.clear();
+            key = None;
+            continue;
         }
         // The entry may be deleted meanwhile.
         if let Some(value) = lookup::<8>(map, &next) {
