@@ -11,6 +11,7 @@ mod change;
 mod desired;
 mod full;
 mod mapping;
+mod name_lines;
 mod names;
 mod place;
 mod removed_backend;

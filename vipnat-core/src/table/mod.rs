@@ -6,26 +6,34 @@
 //! - [`Table::to_toml`] and [`Table::to_json`] write a table back.
 //! - [`Table::platform_relationships`] writes the variable that applications read, and
 //!   [`Table::from_platform_relationships`] imports one.
+//! - [`Difference`] has the objects in which two tables differ, and [`ServiceUsers`] the VIPs that lead to each
+//!   service.
 //! - [`CgroupIndex`] finds the app of a cgroup; [`vip_of`] derives the VIP of a name.
 //!
 //! The module `model` has the types, `parse` reads text, `validate` checks the result, and `platform`
 //! handles the variable of applications.
 
+mod difference;
 mod error;
 mod key_path;
 mod model;
 mod parse;
 mod platform;
+#[cfg(test)]
+pub(crate) mod random;
+mod service_users;
 mod validate;
 mod write;
 
 pub(crate) use self::model::{gcd, is_reserved, never_a_backend, never_a_vip, well_known};
 pub use self::{
+    difference::{AppDifference, Difference, DifferenceKind},
     error::{Problem, TableError},
     model::{
         App, Backend, ByName, CgroupIndex, Cgroups, Component, Names, OnBackendRemoved, Owner,
         Position, Relationship, Select, Service, Table, UdpPinning, check_name, vip_of,
     },
     platform::{Imported, Unsupported},
+    service_users::ServiceUsers,
     write::NotToml,
 };

@@ -80,6 +80,12 @@ impl<T> ByName<T> {
         &self.entries[number].object
     }
 
+    /// The object at this place, with its name.
+    pub(crate) fn nth_named(&self, number: usize) -> (&str, &T) {
+        let entry = &self.entries[number];
+        (self.name_of(entry), &entry.object)
+    }
+
     /// The name of the object at this place for messages: `db`, or `db[1]` for the second of several.
     pub(crate) fn label(&self, number: usize) -> String {
         let name = self.name_of(&self.entries[number]);

@@ -5,7 +5,10 @@
 //!
 //! [`Desired`]: crate::model::Desired
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use super::{
     service::Service,
@@ -19,15 +22,29 @@ type Named<'a> = (&'a str, &'a Relationship);
 struct Seen(Vec<u64>);
 
 impl Seen {
+    fn none() -> Self {
+        Self(vec![0; 1 << 10])
+    }
+
     /// Marks an address. Returns whether it was marked already.
     fn again(&mut self, vip: Ipv4Addr) -> bool {
-        let [_, _, high, low] = vip.octets();
-        let number = usize::from(u16::from_be_bytes([high, low]));
-        let word = &mut self.0[number / 64];
-        let again = *word >> (number % 64) & 1 == 1;
-        *word |= 1 << (number % 64);
+        let (word, bit) = place(vip);
+        let again = self.0[word] & bit != 0;
+        self.0[word] |= bit;
         again
     }
+
+    fn contains(&self, vip: Ipv4Addr) -> bool {
+        let (word, bit) = place(vip);
+        self.0[word] & bit != 0
+    }
+}
+
+/// The word and the bit of an address.
+fn place(vip: Ipv4Addr) -> (usize, u64) {
+    let [_, _, high, low] = vip.octets();
+    let number = usize::from(u16::from_be_bytes([high, low]));
+    (number / 64, 1 << (number % 64))
 }
 
 /// Up to this number, relationships are compared with each other; above, the bits are faster.
@@ -57,7 +74,7 @@ impl App {
                 }
             }
         } else {
-            let mut seen = Seen(vec![0; 1 << 10]);
+            let mut seen = Seen::none();
             let again =
                 all.values().map(|relationship| relationship.vip).filter(|v| seen.again(*v));
             shared.extend(again.map(|vip| (vip, Vec::new())));
@@ -70,6 +87,27 @@ impl App {
             }
         }
         shared
+    }
+
+    /// The relationships that have these VIPs, by VIP, in the order of names. Takes one pass over all
+    /// relationships of the app.
+    pub fn at<'a>(&'a self, vips: &BTreeSet<Ipv4Addr>) -> BTreeMap<Ipv4Addr, Vec<Named<'a>>> {
+        let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        let mut add = |(name, relationship): Named<'a>| {
+            found.entry(relationship.vip).or_default().push((name, relationship));
+        };
+        if self.relationships.len() <= FEW {
+            let has = |(_, of): &Named<'_>| vips.contains(&of.vip);
+            self.relationships.iter().filter(has).for_each(&mut add);
+        } else if !vips.is_empty() {
+            let mut wanted = Seen::none();
+            for vip in vips {
+                wanted.again(*vip);
+            }
+            let has = |(_, of): &Named<'_>| wanted.contains(of.vip) && vips.contains(&of.vip);
+            self.relationships.iter().filter(has).for_each(&mut add);
+        }
+        found
     }
 }
 
