@@ -3,10 +3,7 @@
 //! `FxHashMap` finds entries by key. With 60,000 entries, the standard map takes three times as long to fill
 //! (7.7 ms, not 2.6), and makes [`Desired`](super::Desired) 21 % slower (medians of 15 paired runs).
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
-};
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use fixedbitset::FixedBitSet;
 use rustc_hash::FxHashMap;
@@ -93,6 +90,12 @@ impl Snapshot {
         self.first_of(&VipKey::head(app_id, vip.octets())).map(|slot| slot.cursor)
     }
 
+    /// The cursor that a slot names. `None` for emptied slots, and for the number of a cursor beyond the map,
+    /// which only another program can have written.
+    pub fn named_cursor(&self, slot: &Slot) -> Option<u32> {
+        (*slot != Slot::EMPTIED && slot.cursor < self.capacity.cursors).then_some(slot.cursor)
+    }
+
     /// The slots that no entry points to. If one is not [`SlotFlags::RETIRED`], a change was interrupted.
     pub fn leftover(&self) -> impl Iterator<Item = (u32, Slot)> {
         let mut used = FixedBitSet::with_capacity(self.slots.len());
@@ -122,53 +125,62 @@ impl Snapshot {
     }
 
     /// The mappings of some entries, which are sorted, and complete for each VIP.
-    ///
-    /// It decides like the hooks: if the head is not limited, limited entries, which an interrupted change may
-    /// have left, do not count.
     fn mappings_by<'a>(&'a self, keys: &'a [VipKey]) -> impl Iterator<Item = Mapping> + 'a {
         let vips = keys.chunk_by(|a, b| (a.app_id(), a.vip) == (b.app_id(), b.vip));
+        // The head comes first. Without it, there is no mapping.
         vips.filter_map(|of_vip| {
-            let head = VipKey::head(of_vip[0].app_id(), of_vip[0].vip);
-            if !of_vip.contains(&head) {
-                // Without a head, the hooks never reach limited entries.
-                return None;
-            }
-            let limited = self.first_of(&head).is_some_and(|slot| slot.has(SlotFlags::LIMITED));
-            let key = if limited { of_vip.iter().rfind(|key| **key != head)? } else { &head };
-            Some(self.mapping(key))
+            let [head, limited @ ..] = of_vip else { return None };
+            self.mapping_of(head.app_id(), head.vip.into(), limited.last())
         })
     }
 
     /// The mappings of some VIPs of apps, by app and VIP.
-    ///
-    /// It decides like the hooks: if the head is not limited, limited entries, which an interrupted change may
-    /// have left, do not count.
     pub fn mappings_of(
         &self,
         names: impl Iterator<Item = (AppId, Ipv4Addr)>,
     ) -> BTreeMap<(AppId, Ipv4Addr), Mapping> {
         let mut mappings = BTreeMap::new();
-        let mut limited = BTreeSet::new();
+        let mut limited = BTreeMap::new();
         for (app_id, vip) in names {
             let head = VipKey::head(app_id, vip.octets());
-            match self.first_of(&head) {
-                Some(slot) if slot.has(SlotFlags::LIMITED) => {
-                    limited.insert((app_id, vip));
-                }
-                // Without a head, the hooks never reach limited entries.
-                None if !self.entries.contains_key(&head) => {}
-                _ => drop(mappings.insert((app_id, vip), self.mapping(&head))),
+            if self.first_of(&head).is_some_and(|slot| slot.has(SlotFlags::LIMITED)) {
+                limited.insert((app_id, vip), None::<&VipKey>);
+            } else if let Some(mapping) = self.mapping_of(app_id, vip, None) {
+                mappings.insert((app_id, vip), mapping);
             }
         }
         if !limited.is_empty() {
-            for key in self.entries.keys() {
-                let name = (key.app_id(), key.vip.into());
-                if *key != VipKey::head(key.app_id(), key.vip) && limited.contains(&name) {
-                    mappings.insert(name, self.mapping(key));
+            let limits = |key: &VipKey| (key.port, key.protocol as u8);
+            let is_head = |key: &VipKey| *key == VipKey::head(key.app_id(), key.vip);
+            for key in self.entries.keys().filter(|key| !is_head(key)) {
+                if let Some(last) = limited.get_mut(&(key.app_id(), key.vip.into())) {
+                    *last = last.take().into_iter().chain([key]).max_by_key(|key| limits(key));
                 }
+            }
+            for ((app_id, vip), key) in limited {
+                let mapping = self.mapping_of(app_id, vip, key);
+                mappings.extend(mapping.map(|mapping| ((app_id, vip), mapping)));
             }
         }
         mappings
+    }
+
+    /// The mapping of a VIP. `limited`: the last of its limited entries.
+    ///
+    /// It decides like the hooks: if the head is not limited, limited entries, which an interrupted change may
+    /// have left, do not count. Without a head, the hooks never reach them.
+    pub fn mapping_of(
+        &self,
+        app_id: AppId,
+        vip: Ipv4Addr,
+        limited: Option<&VipKey>,
+    ) -> Option<Mapping> {
+        let head = VipKey::head(app_id, vip.octets());
+        match self.first_of(&head) {
+            Some(slot) if slot.has(SlotFlags::LIMITED) => Some(self.mapping(limited?)),
+            None if !self.entries.contains_key(&head) => None,
+            _ => Some(self.mapping(&head)),
+        }
     }
 
     /// The mapping of an entry.

@@ -1,82 +1,84 @@
 //! Gives out free slots and free cursors of the maps.
 
-use fixedbitset::FixedBitSet;
-use vipnat_common::{Range, Slot};
+use std::collections::BTreeMap;
 
+use vipnat_common::{Range, VipKey};
+
+use super::free::FreeElements;
 use crate::model::{MapFull, Snapshot};
 
 type Result<T> = std::result::Result<T, MapFull>;
 
-/// Runs of free slots. Takes slots from the lowest run that is long enough.
-pub(super) struct FreeSlots {
-    runs: Vec<Range>,
-    /// The first run that may have slots left.
-    next: usize,
-    capacity: u32,
+/// Finds the free elements of maps, and gives each one to one taker.
+pub(super) struct Allocator {
+    map: &'static str,
+    free: FreeElements,
+    /// For a number of elements, an index before which no run has that many. It stays true, since elements
+    /// are only taken.
+    passed: BTreeMap<u32, u32>,
 }
 
-impl FreeSlots {
-    pub(super) fn new(now: &Snapshot) -> Self {
-        let mut runs: Vec<Range> = Vec::new();
-        for (index, _) in (0..).zip(&now.slots).filter(|(_, slot)| slot.is_none()) {
-            match runs.last_mut() {
-                Some(run) if run.first + run.count == index => run.count += 1,
-                _ => runs.push(Range { first: index, count: 1 }),
-            }
-        }
-        Self { runs, next: 0, capacity: now.capacity.backends }
+impl Allocator {
+    /// An allocator for the free elements of a map.
+    pub(super) fn new(map: &'static str, free: FreeElements) -> Self {
+        Self { map, free, passed: BTreeMap::new() }
     }
 
+    /// Takes elements from the lowest run that is long enough.
     pub(super) fn take(&mut self, count: usize) -> Result<Range> {
-        let capacity = self.capacity;
-        let full = |runs: &[Range]| MapFull {
-            map: "backends",
-            needed: count,
-            free: Some(runs.iter().map(|run| run.count as usize).max().unwrap_or(0)),
-            limit: capacity,
-        };
-        let count_u32 = u32::try_from(count).map_err(|_| full(&self.runs))?;
-        let mut left = self.runs[self.next..].iter_mut();
-        let Some(run) = left.find(|run| run.count >= count_u32) else {
-            return Err(full(&self.runs));
-        };
-        let range = Range { first: run.first, count: count_u32 };
-        run.first += count_u32;
-        run.count -= count_u32;
-        while self.runs.get(self.next).is_some_and(|run| run.count == 0) {
-            self.next += 1;
-        }
-        Ok(range)
+        let number = u32::try_from(count).map_err(|_| self.full(count))?;
+        let shorter = self.passed.range(..=number);
+        let from = shorter.map(|(_, passed)| *passed).max().unwrap_or(0);
+        let first = self.free.find(from, number).ok_or_else(|| self.full(count))?;
+        (first..first + number).for_each(|index| self.free.remove(index));
+        self.passed.insert(number, first + number);
+        Ok(Range { first, count: number })
+    }
+
+    fn full(&self, needed: usize) -> MapFull {
+        let free = Some(self.free.longest() as usize);
+        MapFull { map: self.map, needed, free, limit: self.free.capacity() }
     }
 }
 
-/// Cursors that no slot names, lowest first.
-pub(super) struct FreeCursors {
-    taken: FixedBitSet,
-    next: u32,
-    capacity: u32,
+/// Maps with their contents, which know their free elements.
+pub(super) trait Room {
+    /// The contents.
+    fn contents(&self) -> &Snapshot;
+
+    /// The free slots.
+    fn free_slots(&self) -> FreeElements;
+
+    /// The cursors that no slot names.
+    fn free_cursors(&self) -> FreeElements;
+
+    /// Whether VIPs that are not part of a plan may have this cursor of a head entry too. Only another
+    /// program can have caused that.
+    fn is_shared(&self, cursor: u32, head: &VipKey) -> bool;
 }
 
-impl FreeCursors {
-    pub(super) fn new(now: &Snapshot) -> Self {
-        let mut taken = FixedBitSet::new();
-        let capacity = now.capacity.cursors;
-        // Only another program can have written the number of a cursor beyond the map.
-        let slots = now.slots.iter().flatten();
-        let slots = slots.filter(|slot| **slot != Slot::EMPTIED && slot.cursor < capacity);
-        slots.for_each(|slot| taken.grow_and_insert(slot.cursor as usize));
-        Self { taken, next: 0, capacity }
+/// Searches all slots.
+impl Room for Snapshot {
+    fn contents(&self) -> &Snapshot {
+        self
     }
 
-    pub(super) fn take(&mut self) -> Result<u32> {
-        while self.taken.contains(self.next as usize) {
-            self.next += 1;
-        }
-        if self.next >= self.capacity {
-            let limit = self.capacity;
-            return Err(MapFull { map: "cursors", needed: 1, free: Some(0), limit });
-        }
-        self.next += 1;
-        Ok(self.next - 1)
+    fn free_slots(&self) -> FreeElements {
+        let mut free = FreeElements::none(self.capacity.backends);
+        let slots = (0..).zip(&self.slots).filter(|(_, slot)| slot.is_none());
+        slots.for_each(|(index, _)| free.insert(index));
+        free
+    }
+
+    fn free_cursors(&self) -> FreeElements {
+        let mut free = FreeElements::all(self.capacity.cursors);
+        let cursors = self.slots.iter().flatten().filter_map(|slot| self.named_cursor(slot));
+        cursors.for_each(|cursor| free.remove(cursor));
+        free
+    }
+
+    /// A plan for a whole snapshot sees by itself which cursors it gives twice.
+    fn is_shared(&self, _: u32, _: &VipKey) -> bool {
+        false
     }
 }

@@ -1,13 +1,11 @@
 //! Compares the maps with the mappings that they should hold. The difference is the list of writes.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
-
 use fixedbitset::FixedBitSet;
 use rustc_hash::FxHashSet;
 use vipnat_common::{AppId, Range, Slot, SlotFlags, VipKey};
 
 use super::{
-    alloc::{FreeCursors, FreeSlots},
+    alloc::{Allocator, Room},
     entries::{keys_in_order, sort_removals},
 };
 use crate::model::{Capacity, MapFull, Mapping, Snapshot, indices};
@@ -40,67 +38,16 @@ impl Plan {
         mappings: &[Mapping],
         app_ids: impl Fn(AppId) -> bool,
     ) -> Result<Self> {
-        let mut plan = Self::default();
-        let mut free = None;
-        let mut cursors = None;
-        let (mut kept, mut new_entries) = (0, 0);
-        let mut given = FixedBitSet::with_capacity(now.capacity.cursors as usize);
-        for mapping in mappings {
-            let head = VipKey::head(mapping.app_id, mapping.vip.octets());
-            let head = (head, now.entries.get(&head));
-            let first = head.1.and_then(|range| now.slots_in(*range, &head.0)?.next());
-            // Another program may have written a cursor that does not exist, so that no connect would get a
-            // turn. It may also have written the cursor of another VIP.
-            let known = |slot: &Slot| {
-                slot.cursor < now.capacity.cursors && !given.contains(slot.cursor as usize)
-            };
-            let cursor = match first.filter(known) {
-                Some(slot) => slot.cursor,
-                None => cursors.get_or_insert_with(|| FreeCursors::new(now)).take()?,
-            };
-            given.insert(cursor as usize);
-            for key in keys_in_order(mapping) {
-                let old = if key == head.0 { head.1 } else { now.entries.get(&key) };
-                if old.is_some() {
-                    kept += 1;
-                } else {
-                    new_entries += 1;
-                }
-                let slots = old.and_then(|range| now.slots_in(*range, &key));
-                if slots.is_some_and(|slots| slots.eq(mapping.slots(key, cursor))) {
-                    continue;
-                }
-                let count = mapping.slots(key, cursor).count();
-                let range = free.get_or_insert_with(|| FreeSlots::new(now)).take(count)?;
-                plan.slots.extend(indices(range).zip(mapping.slots(key, cursor)));
-                plan.switches.push((key, range));
-                plan.retire(now, &key, old);
-            }
-        }
-        // vipnat writes new entries before it removes old ones, so removals make no room.
-        let free_entries = (now.capacity.vips as usize).saturating_sub(now.entries.len());
-        if new_entries > free_entries {
-            return Err(MapFull {
-                map: "vips",
-                needed: new_entries,
-                free: Some(free_entries),
-                limit: now.capacity.vips,
-            });
-        }
-        if kept < now.entries.len() {
+        let mut planner = Planner::new(now);
+        mappings.iter().try_for_each(|mapping| planner.add(mapping))?;
+        planner.check_room()?;
+        if planner.kept < now.entries.len() {
             let wanted: FxHashSet<_> = mappings.iter().flat_map(Mapping::keys).collect();
             let entries = now.entries.iter();
             let gone = entries.filter(|(key, _)| app_ids(key.app_id()) && !wanted.contains(key));
-            for (key, range) in gone {
-                plan.removals.push(*key);
-                plan.retire(now, key, Some(range));
-            }
+            gone.for_each(|(key, range)| planner.remove(key, *range));
         }
-        sort_removals(&mut plan.removals);
-        // Another program may have pointed two entries to one slot.
-        plan.retired.sort_by_key(|(index, _)| *index);
-        plan.retired.dedup();
-        Ok(plan)
+        Ok(planner.finish())
     }
 
     /// How large the maps must be to carry out this plan.
@@ -118,8 +65,8 @@ impl Plan {
 
     /// Retires the slots of an entry, but only those that it owns. Another program may have pointed the entry
     /// to slots of other entries.
-    fn retire(&mut self, now: &Snapshot, key: &VipKey, range: Option<&Range>) {
-        let slots = range.copied().into_iter().flat_map(indices);
+    fn retire(&mut self, now: &Snapshot, key: &VipKey, range: Range) {
+        let slots = indices(range);
         let slots = slots.filter_map(|index| Some((index, (*now.slots.get(index as usize)?)?)));
         let own = slots.filter(|(_, slot)| slot.owner == *key);
         self.retired.extend(own.map(retired));
@@ -146,34 +93,103 @@ fn retired((index, slot): (u32, Slot)) -> (u32, Slot) {
     (index, slot.retired())
 }
 
-/// A mapping that a plan changes, in the form that vipnat prints.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MappingChange {
-    /// The app.
-    pub app_id: AppId,
-    /// The VIP.
-    pub vip: Ipv4Addr,
-    /// The mapping before; `None` if the VIP is new.
-    pub old: Option<Mapping>,
-    /// The mapping from now on; `None` if the plan removes the VIP.
-    pub new: Option<Mapping>,
+/// Makes a plan: first the mappings, then the entries to remove.
+pub(super) struct Planner<'a, M> {
+    maps: &'a M,
+    plan: Plan,
+    slots: Option<Allocator>,
+    cursors: Option<Allocator>,
+    /// The cursors of the mappings so far.
+    given: FixedBitSet,
+    /// The number of entries that stay, with their list or another one.
+    kept: usize,
+    new_entries: usize,
 }
 
-/// The mappings that a plan changes, by app and VIP.
-pub fn changes(now: &Snapshot, mappings: &[Mapping], plan: &Plan) -> Vec<MappingChange> {
-    let keys = plan.switches.iter().map(|(key, _)| key).chain(&plan.removals);
-    let touched: FxHashSet<_> = keys.map(|key| (key.app_id(), Ipv4Addr::from(key.vip))).collect();
-    if touched.is_empty() {
-        return Vec::new();
+impl<'a, M: Room> Planner<'a, M> {
+    /// A plan without any writes.
+    pub(super) fn new(maps: &'a M) -> Self {
+        let cursors = maps.contents().capacity.cursors as usize;
+        Self {
+            maps,
+            plan: Plan::default(),
+            slots: None,
+            cursors: None,
+            given: FixedBitSet::with_capacity(cursors),
+            kept: 0,
+            new_entries: 0,
+        }
     }
-    let mut old = now.mappings_of(touched.iter().copied());
-    let new = mappings.iter().filter(|new| touched.contains(&(new.app_id, new.vip)));
-    let mut new: BTreeMap<_, _> = new.map(|new| ((new.app_id, new.vip), new.clone())).collect();
-    let mut touched: Vec<_> = touched.into_iter().collect();
-    touched.sort_unstable();
-    let change = |(app_id, vip)| {
-        let (old, new) = (old.remove(&(app_id, vip)), new.remove(&(app_id, vip)));
-        (old != new).then_some(MappingChange { app_id, vip, old, new })
-    };
-    touched.into_iter().filter_map(change).collect()
+
+    /// Gives a VIP this mapping.
+    pub(super) fn add(&mut self, mapping: &Mapping) -> Result<()> {
+        let now = self.maps.contents();
+        let head = VipKey::head(mapping.app_id, mapping.vip.octets());
+        let head = (head, now.entries.get(&head));
+        let first = head.1.and_then(|range| now.slots_in(*range, &head.0)?.next());
+        // Another program may have written a cursor that does not exist, so that no connect would get a
+        // turn. It may also have written the cursor of another VIP.
+        let known = |slot: &Slot| {
+            slot.cursor < now.capacity.cursors
+                && !self.given.contains(slot.cursor as usize)
+                && !self.maps.is_shared(slot.cursor, &head.0)
+        };
+        let cursor = match first.filter(known) {
+            Some(slot) => slot.cursor,
+            None => {
+                let new = || Allocator::new("cursors", self.maps.free_cursors());
+                self.cursors.get_or_insert_with(new).take(1)?.first
+            }
+        };
+        self.given.insert(cursor as usize);
+        for key in keys_in_order(mapping) {
+            let old = if key == head.0 { head.1 } else { now.entries.get(&key) };
+            if old.is_some() {
+                self.kept += 1;
+            } else {
+                self.new_entries += 1;
+            }
+            let slots = old.and_then(|range| now.slots_in(*range, &key));
+            if slots.is_some_and(|slots| slots.eq(mapping.slots(key, cursor))) {
+                continue;
+            }
+            let new = || Allocator::new("backends", self.maps.free_slots());
+            let count = mapping.slots(key, cursor).count();
+            let range = self.slots.get_or_insert_with(new).take(count)?;
+            self.plan.slots.extend(indices(range).zip(mapping.slots(key, cursor)));
+            self.plan.switches.push((key, range));
+            if let Some(old) = old {
+                self.plan.retire(now, &key, *old);
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that there is room for all new entries. vipnat writes new entries before it removes old ones, so
+    /// removals make no room.
+    pub(super) fn check_room(&self) -> Result<()> {
+        let Snapshot { entries, slots: _, capacity } = self.maps.contents();
+        let free = (capacity.vips as usize).saturating_sub(entries.len());
+        if self.new_entries > free {
+            let (needed, free) = (self.new_entries, Some(free));
+            return Err(MapFull { map: "vips", needed, free, limit: capacity.vips });
+        }
+        Ok(())
+    }
+
+    /// Removes an entry.
+    pub(super) fn remove(&mut self, key: &VipKey, range: Range) {
+        self.plan.removals.push(*key);
+        self.plan.retire(self.maps.contents(), key, range);
+    }
+
+    /// The plan, with its writes in their order.
+    pub(super) fn finish(self) -> Plan {
+        let Self { mut plan, .. } = self;
+        sort_removals(&mut plan.removals);
+        // Another program may have pointed two entries to one slot.
+        plan.retired.sort_by_key(|(index, _)| *index);
+        plan.retired.dedup();
+        plan
+    }
 }

@@ -17,6 +17,6 @@ pub(super) fn sort_removals(keys: &mut [VipKey]) {
 }
 
 /// Whether this is the head entry, which readers look up first.
-fn is_head(key: &VipKey) -> bool {
+pub(super) fn is_head(key: &VipKey) -> bool {
     *key == VipKey::head(key.app_id(), key.vip)
 }

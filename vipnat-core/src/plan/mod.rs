@@ -2,13 +2,16 @@
 //!
 //! | file | purpose |
 //! | --- | --- |
-//! | `diff` | [`Plan`]: the writes that lead from a [`Snapshot`] to a list of mappings; [`changes`]: the same for people |
-//! | `alloc` | finds free slots for new slot lists, and free cursors for new VIPs |
+//! | `diff` | [`Plan`]: the writes that lead from a [`Snapshot`] to a list of mappings |
+//! | `changes` | [`changes()`]: the same for people |
+//! | `alloc`, `free` | find free slots for new slot lists, and free cursors for new VIPs |
+//! | `live_maps` | [`LiveMaps`]: plans for a few VIPs of maps that vipnat follows |
+//! | `slot_use`, `vip_index` | the indices of live maps: the use of slots and cursors; the entries of each VIP |
 //! | `reclaim` | [`Reclaim`]: the retired slots and their cursors that can be used again |
 //! | `steps` | [`Step`]: the order of all these writes |
 //! | `entries` | the order of a VIP's entries within a step |
 //! | `executor` | [`MapOps`]: maps that can be written; [`execute()`]: carries steps out on them |
-//! | `on_snapshot` | a [`Snapshot`] as [`MapOps`], which repeats the writes in memory |
+//! | `on_snapshot`, `on_live_maps` | a [`Snapshot`] and [`LiveMaps`] as [`MapOps`], which repeat the writes in memory |
 //!
 //! A command reads the maps and repairs the leftovers of an interrupted command. Then it plans and executes:
 //!
@@ -31,18 +34,26 @@
 //! [`Snapshot`]: crate::model::Snapshot
 
 mod alloc;
+mod changes;
 mod diff;
 mod entries;
 mod executor;
+mod free;
+mod live_maps;
+mod on_live_maps;
 mod on_snapshot;
 mod reclaim;
+mod slot_use;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod vip_index;
 
 pub use self::{
-    diff::{MappingChange, Plan, changes},
+    changes::{MappingChange, changes},
+    diff::Plan,
     executor::{MapOps, execute},
+    live_maps::LiveMaps,
     reclaim::Reclaim,
     steps::Step,
 };

@@ -1,7 +1,7 @@
 //! Finds the slots and cursors that can be used again.
 
 use fixedbitset::FixedBitSet;
-use rustc_hash::FxHashMap;
+use rustc_hash::FxHashSet;
 use vipnat_common::{Slot, SlotFlags};
 
 use crate::model::Snapshot;
@@ -24,21 +24,26 @@ impl Reclaim {
         let (emptied, retired): (Vec<_>, Vec<_>) =
             retired.partition(|(_, slot)| *slot == Slot::EMPTIED);
         let freed = emptied.into_iter().map(|(index, _)| index).collect();
-        let retired: FxHashMap<_, _> = retired.into_iter().collect();
+        let slots: FxHashSet<_> = retired.iter().map(|(index, _)| *index).collect();
         let mut in_use = FixedBitSet::new();
-        let slots = (0..).zip(&now.slots).filter_map(|(index, slot)| Some((index, (*slot)?)));
-        let kept =
-            slots.filter(|(index, slot)| *slot != Slot::EMPTIED && !retired.contains_key(index));
-        let known = |cursor: &u32| *cursor < now.capacity.cursors;
-        let kept = kept.map(|(_, slot)| slot.cursor).filter(known);
+        let kept = (0..).zip(&now.slots).filter(|(index, _)| !slots.contains(index));
+        let kept = kept.filter_map(|(_, slot)| now.named_cursor(slot.as_ref()?));
         kept.for_each(|cursor| in_use.grow_and_insert(cursor as usize));
-        let cursors = retired.values().map(|slot| slot.cursor).filter(known);
-        let mut cursors: Vec<_> =
-            cursors.filter(|cursor| !in_use.contains(*cursor as usize)).collect();
+        Self::of(now, retired, freed, |cursor| in_use.contains(cursor as usize))
+    }
+
+    /// Empties the retired slots, and frees those that are emptied. Both are sorted by index.
+    pub(super) fn of(
+        now: &Snapshot,
+        retired: Vec<(u32, Slot)>,
+        freed: Vec<u32>,
+        in_use: impl Fn(u32) -> bool,
+    ) -> Self {
+        let cursors = retired.iter().filter_map(|(_, slot)| now.named_cursor(slot));
+        let mut cursors: Vec<_> = cursors.filter(|cursor| !in_use(*cursor)).collect();
         cursors.sort_unstable();
         cursors.dedup();
-        let mut emptied: Vec<_> = retired.into_keys().collect();
-        emptied.sort_unstable();
+        let emptied = retired.into_iter().map(|(index, _)| index).collect();
         Self { cursors, emptied, freed }
     }
 }

@@ -75,11 +75,19 @@ impl Plan {
 impl Reclaim {
     /// All steps.
     pub fn steps(&self) -> Vec<Step<'_>> {
+        let steps = self.steps_after_waiting();
+        let wait = (!steps.is_empty()).then_some(Step::Wait);
+        wait.into_iter().chain(steps).collect()
+    }
+
+    /// The steps after the wait, for a caller that waits by itself. The wait begins after vipnat has made
+    /// this reclaim. Plans may be executed meanwhile, but no other reclaim.
+    ///
+    /// A plan neither fills nor retires a slot that was retired before it. It gives none of the cursors to
+    /// another VIP, since retired slots still name them.
+    pub fn steps_after_waiting(&self) -> Vec<Step<'_>> {
         let Self { cursors, emptied, freed } = self;
-        let wait = (!emptied.is_empty() || !freed.is_empty()).then_some(Step::Wait);
-        let steps =
-            [Step::ResetCursors(cursors), Step::EmptySlots(emptied), Step::FreeSlots(freed)];
-        needed(wait.into_iter().chain(steps))
+        needed([Step::ResetCursors(cursors), Step::EmptySlots(emptied), Step::FreeSlots(freed)])
     }
 }
 

@@ -3,5 +3,6 @@
 mod each_write;
 mod fake;
 mod interleavings;
+mod live;
 mod plans;
 mod tables;
