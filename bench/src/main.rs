@@ -1,5 +1,6 @@
 //! Benchmarks of vipnat, iptables, nft and direct connections: the program behind `cargo xtask bench`.
 
+mod apps;
 mod client;
 mod containers;
 mod figures;
@@ -13,6 +14,7 @@ mod results;
 mod rules;
 mod scene;
 mod server;
+mod shape;
 mod stats;
 mod vips;
 

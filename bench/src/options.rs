@@ -1,10 +1,10 @@
 //! The options of a run: which figures, modes and numbers of VIPs to measure.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use crate::modes::Mode;
+use crate::{modes::Mode, shape::Shape};
 
 /// A part of the measurements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -59,9 +59,9 @@ pub(crate) struct Options {
     /// Also measure this build of vipnat, for comparison: connects, hooks, changes and the fleet.
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) before: Option<PathBuf>,
-    /// The numbers of VIPs to measure with.
-    #[arg(long, num_args = 1.., value_name = "N")]
-    vips: Vec<u32>,
+    /// The numbers of VIPs to measure with: N of one app, or APPSxN for loading, changing and following.
+    #[arg(long, num_args = 1.., value_name = "N|APPSxN")]
+    vips: Vec<Shape>,
     /// Measure only these modes, and direct.
     #[arg(long, value_enum, num_args = 1.., value_name = "MODE")]
     modes: Vec<Mode>,
@@ -85,13 +85,25 @@ impl Options {
         !self.only.is_empty()
     }
 
-    /// The numbers of VIPs to measure with.
+    /// The numbers of VIPs of one app to measure with.
     pub(crate) fn vips(&self) -> Vec<u32> {
         match &self.vips[..] {
             [] if self.short => vec![1, 10, 1000],
             [] => vec![1, 10, 1000, 10_000, 60_000],
-            given => given.to_vec(),
+            given => given.iter().filter(|shape| shape.is_one_app()).map(|it| it.vips).collect(),
         }
+    }
+
+    /// The shapes to measure with, where the time is that of a table: the extremes from each of `least` on,
+    /// and many apps.
+    pub(crate) fn shapes(&self, least: &[u32]) -> Vec<Shape> {
+        let vips: BTreeSet<_> = least.iter().flat_map(|least| self.extremes(*least)).collect();
+        let one_app = vips.into_iter().map(Shape::one_app);
+        let many: Vec<_> = match &self.vips[..] {
+            [] => vec![Shape::MACHINE],
+            given => given.iter().copied().filter(|shape| !shape.is_one_app()).collect(),
+        };
+        one_app.chain(many).collect()
     }
 
     /// The smallest number of VIPs from `least` on, and the largest. The numbers between add nothing new.
@@ -117,5 +129,38 @@ impl Options {
     pub(crate) fn wants(&self, figure: Figure) -> bool {
         let whole = Figure::FLEET.contains(&figure) && self.only.contains(&Figure::Fleet);
         self.only.is_empty() || self.only.contains(&figure) || whole
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn options(arguments: &str) -> Options {
+        let given = ["bench", "--output", "x"].into_iter().chain(arguments.split_whitespace());
+        Cli::parse_from(given).options
+    }
+
+    #[test]
+    fn shapes_are_the_extremes_and_a_machine() {
+        let one = Shape::one_app;
+        for (given, least, expected) in [
+            ("", &[10, 1000][..], vec![one(10), one(1000), one(60_000), Shape::MACHINE]),
+            ("--short", &[1000], vec![one(1000), Shape::MACHINE]),
+            ("--vips 1 20 30", &[10], vec![one(20), one(30)]),
+            ("--vips 20 2x5 300x3", &[10], vec![one(20), Shape::many_apps(2, 5), Shape::MACHINE]),
+            ("--vips 300x3", &[10, 1000], vec![Shape::MACHINE]),
+        ] {
+            assert_eq!(options(given).shapes(least), expected, "{given}");
+        }
+        assert!(options("--vips 300x3").vips().is_empty());
     }
 }

@@ -6,6 +6,7 @@ use crate::{
     machine::Machine,
     modes::Mode,
     protocol::Position,
+    shape::Shape,
     stats::{Ratio, Spread},
 };
 
@@ -18,7 +19,8 @@ pub(crate) struct Row {
     /// Such as `p50`, `p99` or `mean`.
     pub(crate) metric: &'static str,
     pub(crate) unit: Unit,
-    pub(crate) vips: u32,
+    #[serde(flatten)]
+    pub(crate) shape: Shape,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) position: Option<Position>,
 }

@@ -35,54 +35,64 @@ pub(crate) const CONNTRACK: &str = "table ip tracking {
 }
 ";
 
-/// A relationship table of one app, in JSON.
+/// A relationship table.
 pub(crate) struct Table {
-    pub(crate) cgroup: String,
-    /// Number of relationships.
-    pub(crate) count: u32,
+    /// The cgroups of the apps `a0`, `a1`, …
+    pub(crate) cgroups: Vec<String>,
+    /// Number of relationships of each app. All apps have the same VIPs.
+    pub(crate) each: u32,
     /// The services that relationships use in turn; each is a list of backends.
     pub(crate) services: Vec<Value>,
-    /// The service of the last relationship, in place of the next in turn.
+    /// The service of the last relationship of the last app, in place of the next in turn.
     pub(crate) last: Option<usize>,
 }
 
 impl Table {
-    /// One service with one backend.
+    /// One service with one backend, used by one app.
     pub(crate) fn simple(cgroup: &str, count: u32, backend: Ipv4Addr) -> Self {
-        Self { cgroup: cgroup.to_owned(), count, services: vec![json!([backend])], last: None }
+        let cgroups = vec![cgroup.to_owned()];
+        Self { cgroups, each: count, services: vec![json!([backend])], last: None }
     }
 
     pub(crate) fn json(&self) -> String {
-        let Self { cgroup, count, services, last } = self;
-        let relationship = |index: u32| {
-            let turn = index as usize % services.len();
-            let service = last.filter(|_| index + 1 == *count).unwrap_or(turn);
-            let value = json!({ "service": format!("s{service}"), "vip": vip(index) });
-            (format!("r{index}"), value)
-        };
-        let relationships: Map<_, _> = (0..*count).map(relationship).collect();
+        let Self { cgroups, each, services, last: _ } = self;
         let service = |(index, backends)| (format!("s{index}"), json!({ "backends": backends }));
         let services: Map<_, _> = services.iter().enumerate().map(service).collect();
-        let app = json!({ "cgroup": cgroup, "relationships": relationships });
-        json!({ "services": services, "apps": { "bench": app } }).to_string()
+        let app = |(app, cgroup)| {
+            let relationship = |index| {
+                let service = format!("s{}", self.service(app, index));
+                (format!("r{index}"), json!({ "service": service, "vip": vip(index) }))
+            };
+            let relationships: Map<_, _> = (0..*each).map(relationship).collect();
+            (format!("a{app}"), json!({ "cgroup": cgroup, "relationships": relationships }))
+        };
+        let apps: Map<_, _> = cgroups.iter().enumerate().map(app).collect();
+        json!({ "services": services, "apps": apps }).to_string()
     }
 
     pub(crate) fn toml(&self) -> String {
-        let Self { cgroup, count, services, last } = self;
+        let Self { cgroups, each, services, last: _ } = self;
         let mut text = String::new();
         for (index, backends) in services.iter().enumerate() {
             let _ = writeln!(text, "[services.s{index}]\nbackends = {backends}");
         }
-        let _ = writeln!(text, "[apps.bench]\ncgroup = \"{cgroup}\"");
-        for index in 0..*count {
-            let turn = index as usize % services.len();
-            let service = last.filter(|_| index + 1 == *count).unwrap_or(turn);
-            let vip = vip(index);
-            let _ = writeln!(
-                text,
-                "[apps.bench.relationships.r{index}]\nservice = \"s{service}\"\nvip = \"{vip}\""
-            );
+        for (app, cgroup) in cgroups.iter().enumerate() {
+            let _ = writeln!(text, "[apps.a{app}]\ncgroup = \"{cgroup}\"");
+            for index in 0..*each {
+                let (service, vip) = (self.service(app, index), vip(index));
+                let _ = writeln!(
+                    text,
+                    "[apps.a{app}.relationships.r{index}]\nservice = \"s{service}\"\nvip = \"{vip}\""
+                );
+            }
         }
         text
+    }
+
+    /// The number of the service of a relationship.
+    fn service(&self, app: usize, index: u32) -> usize {
+        let is_last = app + 1 == self.cgroups.len() && index + 1 == self.each;
+        let turn = app * self.each as usize + index as usize;
+        self.last.filter(|_| is_last).unwrap_or(turn % self.services.len())
     }
 }

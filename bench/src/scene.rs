@@ -282,7 +282,7 @@ impl Modes {
                     _ => ("nft", &["nft", "-f", "-"]),
                 };
                 let table = table.to_str().context("a path that is not UTF-8")?;
-                let export = ["export", format, table, "--app", "bench", "--beside-vipnat"];
+                let export = ["export", format, table, "--app", "a0", "--beside-vipnat"];
                 load(program, &vipnat.ok(export))?;
             }
         }

@@ -29,9 +29,10 @@ pub(crate) struct Bench {
     /// Also measure this build of vipnat, for comparison: connects, hooks, changes and the fleet.
     #[arg(long, value_name = "PROGRAM")]
     before: Option<PathBuf>,
-    /// The numbers of VIPs to measure with (1 10 1000 10000 60000, or 1 10 1000 with --short).
-    #[arg(long, num_args = 1.., value_name = "N")]
-    vips: Vec<u32>,
+    /// The numbers of VIPs to measure with: N of one app, or APPSxN for loading, changing and following
+    /// (1 10 1000 10000 60000 300x3, or 1 10 1000 300x3 with --short).
+    #[arg(long, num_args = 1.., value_name = "N|APPSxN")]
+    vips: Vec<String>,
     /// Measure only these modes, and direct: empty, vipnat, iptables-legacy, iptables-nft, nft-map,
     /// conntrack.
     #[arg(long, num_args = 1.., value_name = "MODE")]
@@ -69,8 +70,7 @@ impl Bench {
         if let Some(rounds) = rounds {
             bench = bench.arg("--rounds").arg(rounds.to_string());
         }
-        let vips: Vec<_> = vips.iter().map(u32::to_string).collect();
-        for (name, values) in [("--only", only), ("--vips", &vips), ("--modes", modes)] {
+        for (name, values) in [("--only", only), ("--vips", vips), ("--modes", modes)] {
             if !values.is_empty() {
                 bench = bench.arg(name).args(values);
             }

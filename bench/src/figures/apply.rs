@@ -9,15 +9,17 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
-use vipnat_testkit::{Cgroup, NetNs, TEST_PREFIX, Vipnat};
+use vipnat_testkit::{NetNs, TEST_PREFIX, Vipnat};
 
 use super::process::{Took, run};
 use crate::{
+    apps::Apps,
     modes::Mode,
     options::Options,
     results::{Results, Row, Unit},
     rules::{self, Table},
     scene::{BACKEND, check_signals, load},
+    shape::Shape,
     vips::vip,
 };
 
@@ -34,33 +36,43 @@ const LOADERS: [(Mode, &[&str]); 3] = [
 ];
 
 pub(super) fn measure(options: &Options, results: &mut Results) -> Result<()> {
-    for count in options.extremes(1000) {
-        let rounds = options.rounds().div_ceil(2);
-        from_nothing(options, count, rounds, results)?;
-        one_change(options, count, rounds, results)?;
+    let rounds = options.rounds().div_ceil(2);
+    for shape in options.shapes(&[1000]) {
+        from_nothing(options, shape, rounds, results)?;
+    }
+    for shape in options.shapes(&[10, 1000]) {
+        one_change(options, shape, rounds, results)?;
     }
     Ok(())
 }
 
-fn row(what: &str, count: u32) -> Row {
+fn row(what: &str, shape: Shape) -> Row {
     Row {
         figure: APPLY,
         what: what.to_owned(),
         metric: "wall time",
         unit: Unit::Nanoseconds,
-        vips: count,
+        shape,
         position: None,
     }
 }
 
-fn from_nothing(options: &Options, count: u32, rounds: usize, results: &mut Results) -> Result<()> {
-    let cgroup = Cgroup::new();
-    let table = Table::simple(cgroup.relative(), count, BACKEND);
-    let iptables = rules::iptables(count, BACKEND);
-    let map = rules::nft_map(count, BACKEND);
+fn from_nothing(
+    options: &Options,
+    shape: Shape,
+    rounds: usize,
+    results: &mut Results,
+) -> Result<()> {
+    let apps = Apps::new(shape)?;
+    let services = vec![json!([BACKEND]); shape.services()];
+    let table = Table { cgroups: apps.relative(), each: shape.each(), services, last: None };
+    let iptables = rules::iptables(shape.each(), BACKEND);
+    let map = rules::nft_map(shape.each(), BACKEND);
+    // Each of many apps would have rules in a network namespace of its own.
+    let loaders = if shape.is_one_app() { &LOADERS[..] } else { &[] };
     for round in 0..=rounds {
         let builds = builds(options);
-        let turns = 2 * builds.len() + LOADERS.len();
+        let turns = 2 * builds.len() + loaders.len();
         for turn in 0..turns {
             check_signals()?;
             let turn = (round + turn) % turns;
@@ -72,7 +84,7 @@ fn from_nothing(options: &Options, count: u32, rounds: usize, results: &mut Resu
                     (*mode, "from nothing, TOML", fresh_apply(build(), &table.toml())?)
                 }
                 None => {
-                    let (mode, program) = LOADERS[turn - 2 * builds.len()];
+                    let (mode, program) = loaders[turn - 2 * builds.len()];
                     let text = if mode == Mode::NftMap { &map } else { &iptables };
                     let file = Input::new(text)?;
                     let took = run(command(&NetNs::new(), program), Some(&file.0))?;
@@ -80,7 +92,7 @@ fn from_nothing(options: &Options, count: u32, rounds: usize, results: &mut Resu
                 }
             };
             if round > 0 {
-                results.add(&row(what, count), mode, took.as_nanos() as f64);
+                results.add(&row(what, shape), mode, took.as_nanos() as f64);
             }
         }
     }
@@ -132,20 +144,23 @@ fn fresh_apply(vipnat: Vipnat, text: &str) -> Result<Duration> {
     Ok(run(apply(&vipnat, &table), None)?.time)
 }
 
-/// Measures a change that moves the last relationship to another service.
-fn one_change(options: &Options, count: u32, rounds: usize, results: &mut Results) -> Result<()> {
-    let table = |cgroup: &Cgroup, last| Table {
-        cgroup: cgroup.relative().to_owned(),
-        count,
+/// Measures a change that moves the last relationship of one app to another service.
+///
+/// Rules are those of the network namespace of this app, however many others there are.
+fn one_change(options: &Options, shape: Shape, rounds: usize, results: &mut Results) -> Result<()> {
+    let count = shape.each();
+    let table = |apps: &Apps, last| Table {
+        cgroups: apps.relative(),
+        each: count,
         services: (1..=SERVICES).map(|n| json!([format!("247.0.1.{n}")])).collect(),
         last: Some(last),
     };
     let mut vipnats = Vec::new();
     for (mode, build) in builds(options) {
-        let (vipnat, cgroup) = (build(), Cgroup::new());
-        let texts = [0, 1].map(|last| table(&cgroup, last).json());
+        let (vipnat, apps) = (build(), Apps::new(shape)?);
+        let texts = [0, 1].map(|last| table(&apps, last).json());
         run(apply(&vipnat, &vipnat.table(&texts[1])), None)?;
-        vipnats.push((mode, vipnat, texts, cgroup));
+        vipnats.push((mode, vipnat, texts, apps));
     }
     let hosts = LOADERS.map(|(mode, program)| (mode, program, NetNs::new()));
     let iptables = rules::iptables(count, BACKEND);
@@ -157,7 +172,7 @@ fn one_change(options: &Options, count: u32, rounds: usize, results: &mut Result
     for round in 0..=rounds {
         let mut add = |what: &str, mode, took: Took| {
             if round > 0 {
-                results.add(&row(what, count), mode, took.time.as_nanos() as f64);
+                results.add(&row(what, shape), mode, took.time.as_nanos() as f64);
             }
         };
         check_signals()?;

@@ -8,6 +8,7 @@ use crate::{
     protocol::{Operation, Position},
     results::{Results, Row, Unit},
     scene::{Modes, Scene},
+    shape::Shape,
 };
 
 /// The number does not matter for the rules: packets of translated sockets leave the chain before the rule of
@@ -37,7 +38,7 @@ pub(super) fn measure(options: &Options, scene: &mut Scene, results: &mut Result
                     what: operation.to_string(),
                     metric: "p50",
                     unit: Unit::Nanoseconds,
-                    vips: VIPS,
+                    shape: Shape::one_app(VIPS),
                     position: None,
                 };
                 if round > 0 {

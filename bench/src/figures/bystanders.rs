@@ -9,6 +9,7 @@ use crate::{
     protocol::{Operation, Position},
     results::{Results, Row, Unit},
     scene::Scene,
+    shape::Shape,
 };
 
 const BYSTANDERS: &str = "bystanders";
@@ -33,7 +34,7 @@ pub(super) fn measure(options: &Options, scene: &mut Scene, results: &mut Result
                     what: operation.to_string(),
                     metric: "p50",
                     unit: Unit::Nanoseconds,
-                    vips: 0,
+                    shape: Shape::one_app(0),
                     position: None,
                 };
                 if round > 0 {

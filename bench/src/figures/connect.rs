@@ -8,6 +8,7 @@ use crate::{
     protocol::{Operation, Position, Sample},
     results::{Results, Row, Unit},
     scene::{Modes, Scene},
+    shape::Shape,
 };
 
 /// The headings in the results.
@@ -104,7 +105,7 @@ fn record(results: &mut Results, cell: &Plan, count: u32, mode: Mode, sample: Sa
             what: cell.operation.to_string(),
             metric,
             unit: Unit::Nanoseconds,
-            vips: count,
+            shape: Shape::one_app(count),
             position: Some(cell.position),
         };
         results.add(&row, mode, value);

@@ -10,6 +10,7 @@ use crate::{
     protocol::{Command, Destination},
     results::{Results, Row, Unit},
     scene::{Modes, Scene},
+    shape::Shape,
 };
 
 const CPUS: &str = "cpus";
@@ -41,7 +42,7 @@ pub(super) fn measure(
                         what: format!("{threads} CPUs to {name}, UDP connect() again"),
                         metric: "mean",
                         unit: Unit::Nanoseconds,
-                        vips: count,
+                        shape: Shape::one_app(count),
                         position: None,
                     };
                     if round > 0 {

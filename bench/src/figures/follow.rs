@@ -10,15 +10,17 @@ use std::{
 
 use anyhow::Result;
 use serde_json::json;
-use vipnat_testkit::{Cgroup, TEST_PREFIX, Vipnat};
+use vipnat_testkit::{TEST_PREFIX, Vipnat};
 
 use crate::{
+    apps::Apps,
     modes::Mode,
     options::Options,
     protocol::{Command, port},
     results::{Results, Row, Unit},
     rules::Table,
     scene::{BACKEND, Scene},
+    shape::Shape,
     stats::quantile,
     vips::vip,
 };
@@ -32,8 +34,8 @@ const SERVICES: usize = 100;
 const ENOUGH: Duration = Duration::from_secs(20);
 
 pub(super) fn measure(options: &Options, scene: &mut Scene, results: &mut Results) -> Result<()> {
-    for count in options.extremes(10) {
-        let changes = match (options.short, count) {
+    for shape in options.shapes(&[10]) {
+        let changes = match (options.short, shape.vips) {
             (true, _) => 20,
             (false, ..=1000) => 300,
             (false, _) => 100,
@@ -45,7 +47,7 @@ pub(super) fn measure(options: &Options, scene: &mut Scene, results: &mut Result
             what: "from the change of the file to the first connect".to_owned(),
             metric: "p50",
             unit: Unit::Nanoseconds,
-            vips: count,
+            shape,
             position: None,
         };
         let mut all = vec![Vec::new(); builds.len()];
@@ -55,7 +57,7 @@ pub(super) fn measure(options: &Options, scene: &mut Scene, results: &mut Result
             for turn in 0..builds.len() {
                 let which = (block + turn) % builds.len();
                 let (mode, program) = &builds[which];
-                let times = follow(scene, program.as_deref(), count, changes / blocks)?;
+                let times = follow(scene, program.as_deref(), shape, changes / blocks)?;
                 times.iter().for_each(|time| results.add(&row, *mode, *time));
                 all[which].extend(times);
             }
@@ -71,17 +73,18 @@ pub(super) fn measure(options: &Options, scene: &mut Scene, results: &mut Result
 fn follow(
     scene: &mut Scene,
     program: Option<&Path>,
-    count: u32,
+    shape: Shape,
     changes: usize,
 ) -> Result<Vec<f64>> {
+    // The programs are dropped before the cgroups to which they are attached.
+    let apps = Apps::new(shape)?;
     let vipnat = program.map_or_else(Vipnat::new, |program| Vipnat::with(program, TEST_PREFIX));
-    let cgroup = Cgroup::new();
     let service = |port| json!([{ "ip": BACKEND, "port": port }]);
     let mut services = vec![service(port::CONNECT); SERVICES - 1];
     services.push(service(port::CLOSED));
     let table = |last| Table {
-        cgroup: cgroup.relative().to_owned(),
-        count,
+        cgroups: apps.relative(),
+        each: shape.each(),
         services: services.clone(),
         last: Some(last),
     };
@@ -90,7 +93,7 @@ fn follow(
     let from = to.with_extension("new");
     let following = vipnat.follow(&refused, &[]);
     let place = scene.direct();
-    scene.tell(&Command::Move { netns: place.netns.path(), cgroup: cgroup.path().to_owned() })?;
+    scene.tell(&Command::Move { netns: place.netns.path(), cgroup: apps.last() })?;
     let mut times = Vec::new();
     let begun = Instant::now();
     for change in 0..changes {
@@ -102,7 +105,7 @@ fn follow(
         // Waits until the previous change is over, including the clean-up after it.
         let before: f64 = times.last().copied().unwrap_or_default();
         sleep(Duration::from_millis(20) + Duration::from_nanos(2 * before as u64));
-        let (from, to, vip) = (from.clone(), to.clone(), vip(count - 1));
+        let (from, to, vip) = (from.clone(), to.clone(), vip(shape.each() - 1));
         let sample = scene.sample(&Command::Rename { from, to, vip, answered: answers })?;
         scene.drain()?;
         times.push(sample.mean);

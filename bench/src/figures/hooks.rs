@@ -9,6 +9,7 @@ use crate::{
     protocol::{Operation, Position},
     results::{Results, Row, Unit},
     scene::{Modes, Scene},
+    shape::Shape,
 };
 
 const HOOKS: &str = "hooks";
@@ -44,7 +45,7 @@ pub(super) fn measure(options: &Options, scene: &mut Scene, results: &mut Result
                     what: format!("{hook}: {operation}"),
                     metric: "mean",
                     unit: Unit::Nanoseconds,
-                    vips: *count,
+                    shape: Shape::one_app(*count),
                     position: Some(Position::Hot),
                 };
                 for (mode, place) in modes.rotated(round) {

@@ -4,39 +4,42 @@ use std::{collections::HashMap, fs, thread::sleep, time::Duration};
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
-use vipnat_testkit::{Cgroup, Vipnat, bpf};
+use vipnat_testkit::{Vipnat, bpf};
 
 use super::process::peak;
 use crate::{
+    apps::Apps,
     modes::Mode,
     options::Options,
     protocol::Command,
     results::{Results, Row, Unit},
     rules::Table,
-    scene::{BACKEND, Modes, Scene},
+    scene::{Modes, Scene},
+    shape::Shape,
 };
 
 const MEMORY: &str = "memory";
 
-fn row(what: &str, count: u32) -> Row {
+fn row(what: &str, shape: Shape) -> Row {
     Row {
         figure: MEMORY,
         what: what.to_owned(),
         metric: "bytes",
         unit: Unit::Bytes,
-        vips: count,
+        shape,
         position: None,
     }
 }
 
 /// Measures the memory of the maps and of the loader.
 pub(super) fn of_tables(options: &Options, results: &mut Results) -> Result<()> {
-    let [nothing, _] = applied(0, 1)?;
-    results.add(&row("maps, in all", 0), Mode::Vipnat, nothing);
-    for count in options.extremes(1000) {
-        let [one, peak] = applied(count, 1)?;
-        let [three, _] = applied(count, 3)?;
-        let of_one = f64::from(count);
+    let none = Shape::one_app(0);
+    let [nothing, _] = applied(none, 1)?;
+    results.add(&row("maps, in all", none), Mode::Vipnat, nothing);
+    for shape in options.shapes(&[1000]) {
+        let [one, peak] = applied(shape, 1)?;
+        let [three, _] = applied(shape, 3)?;
+        let of_one = f64::from(shape.vips);
         for (what, bytes) in [
             ("maps, in all", one),
             ("maps, for each VIP with one backend", one / of_one),
@@ -44,18 +47,18 @@ pub(super) fn of_tables(options: &Options, results: &mut Results) -> Result<()> 
             ("maps, for each backend more", (three - one) / (2.0 * of_one)),
             ("the loader, at most", peak),
         ] {
-            results.add(&row(what, count), Mode::Vipnat, bytes);
+            results.add(&row(what, shape), Mode::Vipnat, bytes);
         }
     }
     Ok(())
 }
 
-/// The bytes of all maps with `count` VIPs and `backends` backends, and the peak memory of `apply`.
-fn applied(count: u32, backends: u8) -> Result<[f64; 2]> {
-    let (cgroup, vipnat) = (Cgroup::new(), Vipnat::new());
-    let mut table = Table::simple(cgroup.relative(), count, BACKEND);
-    table.services =
-        vec![(1..=backends).map(|n| json!(format!("247.0.0.{n}"))).collect::<Vec<_>>().into()];
+/// The bytes of all maps with `backends` backends for each VIP, and the peak memory of `apply`.
+fn applied(shape: Shape, backends: u8) -> Result<[f64; 2]> {
+    let (apps, vipnat) = (Apps::new(shape)?, Vipnat::new());
+    let service: Vec<_> = (1..=backends).map(|n| json!(format!("247.0.0.{n}"))).collect();
+    let services = vec![service.into(); shape.services()];
+    let table = Table { cgroups: apps.relative(), each: shape.each(), services, last: None };
     let table = vipnat.table(&table.json());
     let peak = peak(&vipnat.command(["apply".as_ref(), table.as_os_str()]))?;
     let mut bytes = 0;
@@ -98,7 +101,7 @@ pub(super) fn of_sockets(
             };
             let bytes: f64 = many.iter().map(each).sum();
             if round > 0 {
-                let row = row("each connected UDP socket", count);
+                let row = row("each connected UDP socket", Shape::one_app(count));
                 results.add(&row, mode, bytes);
             }
         }

@@ -118,7 +118,7 @@ impl Plot<'_> {
     }
 
     fn points(&self, results: &Results, mode: Mode) -> Vec<(f64, f64)> {
-        let point = |row: &&Row| Some((f64::from(row.vips), results.median(row, mode)?));
+        let point = |row: &&Row| Some((f64::from(row.shape.vips), results.median(row, mode)?));
         let mut points: Vec<_> = self.rows.iter().filter_map(point).collect();
         points.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         points

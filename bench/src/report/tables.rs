@@ -75,10 +75,10 @@ fn table(results: &Results, rows: &[&Row], name_metric: bool) -> String {
     text += &" ---: |".repeat(modes.len() + 2 * compared.len());
     text += "\n";
     for row in rows {
-        let Row { figure: _, what, metric, unit, vips, position } = row;
+        let Row { figure: _, what, metric, unit, shape, position } = row;
         let position = position.map(|position| position.to_string()).unwrap_or_default();
         let metric = if name_metric { format!(", {metric}") } else { String::new() };
-        let _ = write!(text, "| {what}{metric} | {} | {position} |", grouped(*vips));
+        let _ = write!(text, "| {what}{metric} | {shape} | {position} |");
         for mode in &modes {
             match results.values(row, *mode) {
                 Some(values) => {

@@ -6,12 +6,13 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::tables::{bytes, grouped, time};
+use super::tables::{bytes, time};
 use crate::{
     figures::FLEET,
     modes::Mode,
     protocol::{Operation, Position},
     results::{Results, Row},
+    shape::Shape,
     stats::{Ratio, Spread},
 };
 
@@ -86,7 +87,9 @@ pub(crate) fn all(results: &Results) -> Vec<Target> {
     let rules = [IptablesLegacy, IptablesNft];
     let faster = |vips| {
         move |row: &Row| {
-            is(row, O::TcpConnect) && row.vips == vips && row.position == Some(Position::Random)
+            is(row, O::TcpConnect)
+                && row.shape.vips == vips
+                && row.position == Some(Position::Random)
         }
     };
     let any_traffic = |row: &Row| {
@@ -187,23 +190,23 @@ pub(crate) fn all(results: &Results) -> Vec<Target> {
         ),
         judge.hooks(AtMost(1.3)),
         judge.value("apply of 60,000 from nothing", Within(1e9), &|r| {
-            r.what == "from nothing" && r.vips == 60_000
+            r.what == "from nothing" && r.shape == Shape::one_app(60_000)
         }),
         judge.ratio(
             "apply of 60,000 from nothing ÷ iptables-restore",
             AtMost(1.0),
             Vipnat,
             &rules,
-            &|r| r.what == "from nothing" && r.vips == 60_000,
+            &|r| r.what == "from nothing" && r.shape == Shape::one_app(60_000),
         ),
         judge.value("apply of one change in 60,000", Within(20e6), &|r| {
-            r.what == "one change" && r.vips == 60_000
+            r.what == "one change" && r.shape == Shape::one_app(60_000)
         }),
         judge.value("file change to first connect, p99", Within(5e6), &|r| {
             r.figure == "follow" && r.metric == "p99"
         }),
         judge.value("memory for each of 60,000 VIPs with one backend", Bytes(160.0), &|r| {
-            r.what == "maps, for each VIP with one backend" && r.vips == 60_000
+            r.what == "maps, for each VIP with one backend" && r.shape == Shape::one_app(60_000)
         }),
         judge.sockets(Bytes(200.0)),
     ]
@@ -294,8 +297,8 @@ impl Judge<'_> {
             let empty = self.results.values(row, Mode::Empty)?;
             Some(vipnat.iter().zip(empty).map(|(vipnat, empty)| vipnat - empty).collect())
         };
-        let found = rows.iter().filter(|row| row.vips > 10).filter_map(|most| {
-            let few = rows.iter().find(|row| row.vips == 10 && row.what == most.what)?;
+        let found = rows.iter().filter(|row| row.shape.vips > 10).filter_map(|most| {
+            let few = rows.iter().find(|row| row.shape.vips == 10 && row.what == most.what)?;
             let ratio = Ratio::of(&net(most)?, &net(few)?);
             Some((ratio.spread.median, place(most), Some(ratio.p)))
         });
@@ -338,8 +341,12 @@ impl Target {
 }
 
 fn place(row: &Row) -> String {
-    let Row { figure, what, metric: _, unit: _, vips, position } = row;
-    let mut text = format!("{} VIP{}", grouped(*vips), if *vips == 1 { "" } else { "s" });
+    let Row { figure, what, metric: _, unit: _, shape, position } = row;
+    let mut text = match shape {
+        Shape { apps: 1, vips: 1 } => "1 VIP".to_owned(),
+        Shape { apps: 1, .. } => format!("{shape} VIPs"),
+        many => many.to_string(),
+    };
     if let Some(position) = position {
         text += &format!(", {position}");
     }

@@ -12,6 +12,7 @@ use crate::{
     report,
     results::{Results, Row, Unit},
     scene::check_signals,
+    shape::Shape,
 };
 
 /// The `figure` of all rows of the fleet.
@@ -27,6 +28,11 @@ pub(super) struct Build {
 /// A number with commas between thousands.
 pub(super) fn grouped(number: usize) -> String {
     report::grouped(number as u32)
+}
+
+/// Apps with `each` VIPs each.
+pub(super) fn apps_with(apps: usize, each: usize) -> Shape {
+    Shape::many_apps(apps as u32, each as u32)
 }
 
 /// The build to measure, the options, and the results so far.
@@ -55,20 +61,20 @@ impl Fleet<'_> {
     pub(super) fn add(
         &mut self,
         what: &str,
-        vips: usize,
+        shape: Shape,
         metric: &'static str,
         unit: Unit,
         value: f64,
     ) {
         let what = what.to_owned();
-        let row = Row { figure: FLEET, what, metric, unit, vips: vips as u32, position: None };
+        let row = Row { figure: FLEET, what, metric, unit, shape, position: None };
         self.results.add(&row, self.build.mode, value);
     }
 
     /// Adds the wall time and the CPU time of a command.
-    pub(super) fn add_times(&mut self, what: &str, vips: usize, took: Took) {
+    pub(super) fn add_times(&mut self, what: &str, shape: Shape, took: Took) {
         let Took { time, cpu, peak: _ } = took;
-        self.add(what, vips, "wall time", Unit::Nanoseconds, time.as_nanos() as f64);
-        self.add(what, vips, "CPU time", Unit::Nanoseconds, cpu.as_nanos() as f64);
+        self.add(what, shape, "wall time", Unit::Nanoseconds, time.as_nanos() as f64);
+        self.add(what, shape, "CPU time", Unit::Nanoseconds, cpu.as_nanos() as f64);
     }
 }

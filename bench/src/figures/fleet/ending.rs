@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use vipnat_testkit::{NetNs, Session};
 
 use super::{
-    Fleet,
+    Fleet, apps_with,
     ground::{Ground, service},
     grouped,
 };
@@ -43,10 +43,10 @@ pub(super) fn measure(fleet: &mut Fleet<'_>) -> Result<()> {
         let (took, longest) = ground.attach_beside(&mut cgroups, || wait(apply))?;
         let ended = ended(&std::fs::read_to_string(said)?);
         ensure!(ended >= (apps + datagrams) / 3, "{what}: only {ended} were ended");
-        fleet.add_times(&format!("{what}: apply"), apps, took);
+        fleet.add_times(&format!("{what}: apply"), apps_with(apps, 1), took);
         let longest = longest.as_nanos() as f64;
         let what = format!("{what}: an attach meanwhile, at most");
-        fleet.add(&what, apps, "wall time", Unit::Nanoseconds, longest);
+        fleet.add(&what, apps_with(apps, 1), "wall time", Unit::Nanoseconds, longest);
     }
     Ok(())
 }

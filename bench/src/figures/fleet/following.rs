@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use vipnat_testkit::Following;
 
 use super::{
-    Fleet,
+    Fleet, apps_with,
     ground::{Ground, service},
     grouped,
 };
@@ -53,11 +53,11 @@ fn few_and_many(fleet: &mut Fleet<'_>) -> Result<()> {
         let what = format!("{name}: a container starts and is attached");
         for (metric, values) in [("wall time", times), ("CPU time", cpu)] {
             let median = Spread::of(&values).median;
-            fleet.add(&what, apps, metric, Unit::Nanoseconds, median);
+            fleet.add(&what, apps_with(apps, 1), metric, Unit::Nanoseconds, median);
         }
         let share = flood(fleet, ground.path(), following.pid(), 200.0)?;
         let what = format!("{name}: 200 cgroups of others come or go a second");
-        fleet.add(&what, apps, "share of a CPU", Unit::Percent, share);
+        fleet.add(&what, apps_with(apps, 1), "share of a CPU", Unit::Percent, share);
     }
     Ok(())
 }
@@ -88,7 +88,7 @@ fn by_hand(fleet: &mut Fleet<'_>) -> Result<()> {
         grouped(apps),
         grouped(others)
     );
-    fleet.add(&what, apps, "share of a CPU", Unit::Percent, share);
+    fleet.add(&what, apps_with(apps, 1), "share of a CPU", Unit::Percent, share);
     Ok(())
 }
 
@@ -104,7 +104,7 @@ fn patterns(fleet: &mut Fleet<'_>) -> Result<()> {
         "run, {} apps with a pattern each: one cgroup of others comes or goes a second",
         grouped(apps)
     );
-    fleet.add(&what, apps, "share of a CPU", Unit::Percent, share);
+    fleet.add(&what, apps_with(apps, 1), "share of a CPU", Unit::Percent, share);
     Ok(())
 }
 

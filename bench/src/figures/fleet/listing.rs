@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{Fleet, ground::service, grouped};
+use super::{Fleet, apps_with, ground::service, grouped};
 use crate::{figures::process::took, results::Unit, stats::Spread};
 
 const APPS: usize = 4000;
@@ -17,7 +17,7 @@ const ALONE: usize = 5;
 
 pub(super) fn measure(fleet: &mut Fleet<'_>) -> Result<()> {
     let apps = fleet.scaled(APPS);
-    let vips = apps * VIPS;
+    let shape = apps_with(apps, VIPS);
     let ground = fleet.ground()?;
     ground.make_many("a", apps)?;
     let table = (0..apps).map(|index| (format!("a{index}"), format!("a{index}")));
@@ -29,16 +29,16 @@ pub(super) fn measure(fleet: &mut Fleet<'_>) -> Result<()> {
         .map(|cgroup| Ok(nanoseconds(ground.attach(&cgroup)?.time)))
         .collect::<Result<_>>()?;
     let what = format!("{} apps: an attach with nothing beside it", grouped(apps));
-    fleet.add(&what, vips, "wall time", Unit::Nanoseconds, Spread::of(&alone).median);
+    fleet.add(&what, shape, "wall time", Unit::Nanoseconds, Spread::of(&alone).median);
     for arguments in [&["list"][..], &["list", "--json"]] {
         let list = ground.vipnat.command(arguments);
         let (took, longest) =
             ground.attach_beside(&mut cgroups.by_ref().take(ATTACHED), || took(&list))?;
         let what = format!("{} apps: {}", grouped(apps), arguments.join(" "));
-        fleet.add_times(&what, vips, took);
-        fleet.add(&what, vips, "memory, at most", Unit::Bytes, took.peak as f64);
+        fleet.add_times(&what, shape, took);
+        fleet.add(&what, shape, "memory, at most", Unit::Bytes, took.peak as f64);
         let what = format!("{what}: an attach meanwhile, at most");
-        fleet.add(&what, vips, "wall time", Unit::Nanoseconds, nanoseconds(longest));
+        fleet.add(&what, shape, "wall time", Unit::Nanoseconds, nanoseconds(longest));
     }
     Ok(())
 }

@@ -12,5 +12,5 @@ mod measure;
 mod patterns;
 
 pub(crate) use self::context::FLEET;
-use self::context::{Fleet, grouped};
+use self::context::{Fleet, apps_with, grouped};
 pub(super) use self::measure::measure;
