@@ -2,10 +2,10 @@
 
 use std::{env, fs, process::Command};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// The hardware and software on which the figures depend.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 pub(crate) struct Machine {
     pub(crate) cpu: String,
     pub(crate) cpus: usize,

@@ -1,6 +1,6 @@
 //! The measured values.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::Serialize;
 
 use crate::{
     machine::Machine,
@@ -10,33 +10,23 @@ use crate::{
     stats::{Ratio, Spread},
 };
 
-/// A text of the program. Without this name for the type, serde would borrow from the input.
-type Literal = &'static str;
-
 /// The subject of a row of values.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Row {
     /// The heading above the row.
-    #[serde(deserialize_with = "leaked")]
-    pub(crate) figure: Literal,
+    pub(crate) figure: &'static str,
     pub(crate) what: String,
     /// Such as `p50`, `p99` or `mean`.
-    #[serde(deserialize_with = "leaked")]
-    pub(crate) metric: Literal,
+    pub(crate) metric: &'static str,
     pub(crate) unit: Unit,
     #[serde(flatten)]
     pub(crate) shape: Shape,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) position: Option<Position>,
 }
 
-/// Reads a text that the program otherwise has as a literal.
-fn leaked<'de, D: Deserializer<'de>>(from: D) -> Result<Literal, D::Error> {
-    String::deserialize(from).map(|text| &*text.leak())
-}
-
 /// The unit of values. Smaller values are always better.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Unit {
     Nanoseconds,
@@ -46,7 +36,7 @@ pub(crate) enum Unit {
 }
 
 /// The values of a mode, one for each round.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Series {
     #[serde(flatten)]
     pub(crate) row: Row,
@@ -56,7 +46,7 @@ pub(crate) struct Series {
 }
 
 /// All results of a run.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 pub(crate) struct Results {
     pub(crate) machine: Machine,
     pub(crate) rounds: usize,

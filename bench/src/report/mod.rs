@@ -5,7 +5,4 @@ mod tables;
 mod targets;
 mod write;
 
-pub(crate) use self::{
-    tables::grouped,
-    write::{rewrite, write},
-};
+pub(crate) use self::{tables::grouped, write::write};

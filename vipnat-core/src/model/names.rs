@@ -138,6 +138,15 @@ impl NameIndex {
         }
     }
 
+    /// The lines of these VIPs, by app, as an index of their own.
+    pub fn part(&self, vips: &BTreeMap<String, BTreeSet<Ipv4Addr>>) -> Self {
+        let lines = vips.iter().flat_map(|(app, vips)| {
+            let lines = self.apps().get(app);
+            vips.iter().filter_map(move |vip| lines?.line(app, *vip))
+        });
+        Self::from_text(lines.flat_map(|line| [line, "\n"]).collect())
+    }
+
     /// Removes an app. Returns whether it was there.
     pub fn forget(&mut self, app: &str) -> bool {
         self.apps_mut().remove(app).is_some()

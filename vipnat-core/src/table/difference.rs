@@ -65,6 +65,11 @@ impl Difference {
         self.services.is_empty() && self.apps.is_empty()
     }
 
+    /// Whether apps come or go, or get other cgroups.
+    pub fn moves_apps(&self) -> bool {
+        self.apps.values().any(AppDifference::moves)
+    }
+
     /// Adds an app, unless both are the same.
     pub(super) fn add_app(&mut self, name: &str, old: Option<&App>, new: Option<&App>) {
         let kind = match (old, new) {
@@ -87,6 +92,11 @@ impl Difference {
 }
 
 impl AppDifference {
+    /// Whether the app comes or goes, or gets other cgroups.
+    pub fn moves(&self) -> bool {
+        self.cgroup || self.kind != DifferenceKind::Changed
+    }
+
     /// Adds the VIPs whose relationships differ.
     fn compare(&mut self, old: &ByName<Relationship>, new: &ByName<Relationship>) {
         let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());

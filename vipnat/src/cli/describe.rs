@@ -15,7 +15,7 @@ use crate::reconcile::{Applied, Connections};
 
 /// One line for each thing that an apply did; empty if it did nothing.
 pub(crate) fn describe_applied(applied: &Applied) -> String {
-    let Applied { changes, ended, draining, warnings: _, failed: _ } = applied;
+    let Applied { changes, ended, draining, next_due: _, warnings: _, failed: _ } = applied;
     let mut text = describe_changes(changes) + &describe_all_ended(ended);
     text.extend(draining.iter().map(|(of, until)| line(&describe_draining(of, *until))));
     text

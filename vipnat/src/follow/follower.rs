@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Error, Result};
 use sd_notify::NotifyState;
 use vipnat_core::{
-    table::Table,
+    table::{Difference, Table},
     text::{count, shown},
 };
 
@@ -18,7 +18,7 @@ use super::{
     file_watch::FileWatch,
     inbox::{Inbox, News},
     reading::Reading,
-    reconciler::Reconciler,
+    reconciler::{Done, Reconciler},
     report::Report,
     reporter::Reporter,
     retry::Retry,
@@ -51,6 +51,8 @@ pub(crate) struct Follower {
     reading: bool,
     /// The file changed again while it was read.
     read_again: bool,
+    /// After the file is read, the state is read back.
+    reviewing: bool,
     /// The service manager waits for the end of a reload.
     reloading: bool,
 }
@@ -76,6 +78,7 @@ impl Follower {
             table: None,
             reading: false,
             read_again: false,
+            reviewing: false,
             reloading: false,
         }
     }
@@ -128,7 +131,7 @@ impl Follower {
 
     /// Schedules what follows from events.
     fn take_news(&mut self, news: News) {
-        let News { stop: _, reload, reading, changed, written, cgroups } = news;
+        let News { stop: _, reload, reading, changed, written, cgroups, reclaimable } = news;
         if written {
             self.schedule.schedule_read_after_writes();
         }
@@ -138,11 +141,17 @@ impl Follower {
         if cgroups {
             self.schedule.schedule_cgroups();
         }
+        if let Some(reclaimable) = reclaimable
+            && self.reconciler.end_reclaim(&reclaimable)
+        {
+            self.schedule.schedule_reclaim();
+        }
         if reload {
             let mut states = vec![NotifyState::Reloading];
             states.extend(NotifyState::monotonic_usec_now());
             notify_manager(&states);
             self.reloading = true;
+            self.reviewing = true;
             self.read();
         }
         if let Some(reading) = reading {
@@ -161,7 +170,13 @@ impl Follower {
         if self.schedule.review_due() {
             self.review();
         } else if self.schedule.reconcile_due() {
-            self.reconcile_and_report();
+            self.reconcile_and_report(Vec::new());
+        }
+        if self.schedule.drains_due() {
+            self.end_drained();
+        }
+        if self.schedule.reclaim_due() {
+            self.begin_reclaim();
         }
     }
 
@@ -186,29 +201,18 @@ impl Follower {
         self.reading = false;
         let Reading { table, exposed, unwatched } = reading;
         self.reporter.set_exposed(exposed);
-        let mut problems: Vec<_> = unwatched.iter().map(with_reasons).collect();
-        let mut before = None;
+        let problems: Vec<_> = unwatched.iter().map(with_reasons).collect();
         match table {
             Ok(table) => {
                 self.reporter.accept();
-                before = self.table.replace(table);
+                self.follow_table(table, problems);
             }
-            Err(error) => self.reporter.refuse(&error),
+            Err(error) => {
+                self.reporter.refuse(&error);
+                self.keep_table(problems);
+            }
         }
-        let mut done = self.reconcile();
-        if let Err(error) = &done
-            && does_not_fit(error)
-            && before.is_some()
-        {
-            self.reporter.refuse(error);
-            self.table = before;
-            done = self.reconcile();
-        }
-        match done {
-            Ok(failed) => problems.extend(failed),
-            Err(error) => problems.push(with_reasons(&error)),
-        }
-        self.report_and_schedule(problems);
+        self.reviewing = false;
         if self.read_again {
             self.read_again = false;
             self.read();
@@ -216,6 +220,45 @@ impl Follower {
             self.reloading = false;
             notify_manager(&[NotifyState::Ready]);
         }
+    }
+
+    /// Makes the kernel follow a new table. If it does not fit, the one before stays in force.
+    fn follow_table(&mut self, table: Table, mut problems: Vec<String>) {
+        let Some(before) = self.table.take() else {
+            self.table = Some(table);
+            return self.reconcile_and_report(problems);
+        };
+        let difference = Difference::between(&before, &table);
+        let table = self.table.insert(table);
+        if difference.is_empty() {
+            return self.keep_table(problems);
+        }
+        match self.reconciler.change(table, &difference, &mut self.reporter) {
+            Ok(Done { all: false, .. }) => self.keep_table(problems),
+            Ok(Done { problems: found, all: true }) => {
+                problems.extend(found);
+                self.report_and_schedule(problems);
+            }
+            Err(error) if does_not_fit(&error) => {
+                self.reporter.refuse(&error);
+                self.table = Some(before);
+                self.reconcile_and_report(problems);
+            }
+            Err(error) => {
+                problems.push(with_reasons(&error));
+                self.report_and_schedule(problems);
+            }
+        }
+    }
+
+    /// Goes on with a table that the kernel follows already. Reads the state back if a review is due.
+    fn keep_table(&mut self, mut problems: Vec<String>) {
+        if self.reviewing {
+            return self.review_and_report(problems);
+        }
+        problems.extend(self.reconciler.problems().iter().cloned());
+        self.report(problems);
+        self.schedule_after_change();
     }
 
     /// Attaches cgroups that came and detaches those that went. Schedules a reconciliation if more is
@@ -235,15 +278,52 @@ impl Follower {
         if !self.reading {
             // If the read hangs, the review is due again then.
             self.schedule.delay_review(Instant::now() + REVIEW);
+            self.reviewing = true;
             return self.read();
         }
         self.reporter.refuse_slow(self.source.path());
-        self.reconcile_and_report();
+        self.review_and_report(Vec::new());
     }
 
-    fn reconcile_and_report(&mut self) {
-        let problems = self.reconcile().unwrap_or_else(|error| vec![with_reasons(&error)]);
+    /// Makes the kernel match the last valid table, and reads everything back.
+    fn reconcile_and_report(&mut self, mut problems: Vec<String>) {
+        match self.reconcile() {
+            Ok(found) => problems.extend(found),
+            Err(error) => problems.push(with_reasons(&error)),
+        }
         self.report_and_schedule(problems);
+    }
+
+    /// Reads the state back, and repairs what another program changed.
+    fn review_and_report(&mut self, mut problems: Vec<String>) {
+        match self.reconciler.review(self.table.as_ref(), &mut self.reporter) {
+            Ok(found) => problems.extend(found),
+            Err(error) => problems.push(with_reasons(&error)),
+        }
+        self.report_and_schedule(problems);
+    }
+
+    /// Ends connections that have had their time to drain.
+    fn end_drained(&mut self) {
+        let mut problems = Vec::new();
+        self.reconciler.end_drained(&mut problems, &mut self.reporter);
+        problems.into_iter().for_each(|problem| self.reporter.problem(problem));
+        self.schedule.schedule_drains(self.reconciler.drained());
+    }
+
+    /// Begins to free retired slots. The wait for running programs is on a thread of its own.
+    fn begin_reclaim(&mut self) {
+        self.schedule.cancel_reclaim();
+        let Some(reclaiming) = self.reconciler.begin_reclaim() else {
+            return;
+        };
+        let inbox = Arc::clone(&self.inbox);
+        thread::spawn(move || {
+            // If this fails, the next full apply frees them.
+            if let Ok(reclaimable) = reclaiming.wait() {
+                inbox.tell(|news| news.reclaimable = Some(reclaimable));
+            }
+        });
     }
 
     /// Makes the kernel match the last valid table. Returns the problems that do not stop it.
@@ -251,9 +331,8 @@ impl Follower {
         self.reconciler.reconcile(self.table.as_ref(), &mut self.reporter)
     }
 
-    /// Reports problems, each once, and schedules the next review. It comes sooner after a problem, or if
-    /// connections have had their time to drain. A rejected table is no problem here: it is not tried
-    /// again until its file changes.
+    /// Reports problems, each once, and schedules the next review. It comes sooner after a problem. A
+    /// rejected table is no problem here: it is not tried again until its file changes.
     fn report_and_schedule(&mut self, problems: Vec<String>) {
         let pause = if problems.is_empty() {
             self.retry.succeeded();
@@ -261,10 +340,21 @@ impl Follower {
         } else {
             self.retry.failed()
         };
+        self.report(problems);
+        self.schedule.schedule_review(Instant::now() + pause);
+        self.schedule_after_change();
+    }
+
+    /// Reports problems, each once.
+    fn report(&mut self, problems: Vec<String>) {
         let status = self.reporter.problems(problems).unwrap_or_else(|| self.status());
         notify_manager(&[NotifyState::Status(&shown(&status))]);
-        let at = Instant::now() + pause;
-        self.schedule.schedule_review(self.reconciler.drained().map_or(at, |due| at.min(due)));
+    }
+
+    /// Schedules what follows from a change.
+    fn schedule_after_change(&mut self) {
+        self.schedule.schedule_drains(self.reconciler.drained());
+        self.schedule.schedule_reclaim();
     }
 
     fn status(&self) -> String {
@@ -275,7 +365,15 @@ impl Follower {
             count(apps.count(), "app"),
             count(relationships, "relationship"),
             self.source.path().display()
-        )
+        ) + &self.repairs()
+    }
+
+    /// How often another program had changed the state, for the status.
+    fn repairs(&self) -> String {
+        match self.reconciler.repairs() {
+            0 => String::new(),
+            repairs => format!("; repaired changes of other programs: {repairs}"),
+        }
     }
 }
 

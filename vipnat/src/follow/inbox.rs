@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::reading::Reading;
+use crate::reconcile::Reclaimable;
 
 /// The events since the loop last looked.
 #[derive(Debug, Default)]
@@ -23,6 +24,8 @@ pub(crate) struct News {
     pub(crate) written: bool,
     /// Cgroups came or went.
     pub(crate) cgroups: bool,
+    /// No program reads these retired slots any more.
+    pub(crate) reclaimable: Option<Reclaimable>,
 }
 
 /// Collects events from all threads.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use vipnat_core::table::Table;
+use vipnat_core::table::{Difference, Table};
 
 use super::{
     cgroup_watch::CgroupWatch,
@@ -14,16 +14,33 @@ use super::{
 use crate::input::with_reasons;
 use crate::{
     kernel::error,
-    reconcile::{Applied, Drained, FollowedCgroups, MissingCgroup, Session},
+    reconcile::{
+        Applied, Drained, FollowedCgroups, Live, MissingCgroup, Reclaimable, Reclaiming, Review,
+        Session,
+    },
 };
 
 /// After a reconciliation, events cause no other one for this many times as long as it took.
 const SHARE: u32 = 4;
 
-/// The session, the cgroups that it attaches, and the times that follow from its work.
+/// What a change led to.
+pub(crate) struct Done {
+    /// The problems that do not stop it.
+    pub(crate) problems: Vec<String>,
+    /// Everything was read back.
+    pub(crate) all: bool,
+}
+
+/// The session, the state that it keeps, the cgroups that it attaches, and the times that follow from its work.
 pub(crate) struct Reconciler {
     session: Session,
+    /// The state after the last change; `None` if the next change needs a full apply.
+    live: Option<Live>,
     cgroups: CgroupWatchSet,
+    /// The problems of the last full reconciliation. Those that a change does not touch are still there.
+    problems: Vec<String>,
+    /// How many times the state had been changed by another program.
+    repairs: u64,
     /// The time at which the next connections have had their time to drain.
     drained: Option<Instant>,
     /// The earliest time at which events may cause a reconciliation again.
@@ -32,7 +49,15 @@ pub(crate) struct Reconciler {
 
 impl Reconciler {
     pub(crate) fn new(session: Session, cgroups: CgroupWatch) -> Self {
-        Self { session, cgroups: CgroupWatchSet::new(cgroups), drained: None, calm: Instant::now() }
+        Self {
+            session,
+            live: None,
+            cgroups: CgroupWatchSet::new(cgroups),
+            problems: Vec::new(),
+            repairs: 0,
+            drained: None,
+            calm: Instant::now(),
+        }
     }
 
     /// Whether a table is in force.
@@ -55,7 +80,18 @@ impl Reconciler {
         self.cgroups.has_more()
     }
 
-    /// Makes the kernel match the table. Returns the problems that do not stop it.
+    /// The problems of the last full reconciliation.
+    pub(crate) fn problems(&self) -> &[String] {
+        &self.problems
+    }
+
+    /// How many times another program had changed the state.
+    pub(crate) fn repairs(&self) -> u64 {
+        self.repairs
+    }
+
+    /// Reads everything back, and makes the kernel match the table. Returns the problems that do not stop
+    /// it.
     ///
     /// # Errors
     ///
@@ -68,28 +104,35 @@ impl Reconciler {
         let begun = Instant::now();
         let done = self.apply(table, reporter);
         self.calm = Instant::now() + begun.elapsed() * SHARE;
+        self.problems = match &done {
+            Ok(problems) => problems.clone(),
+            Err(error) => vec![with_reasons(error)],
+        };
         done
     }
 
     fn apply(&mut self, table: Option<&Table>, reporter: &mut Reporter) -> Result<Vec<String>> {
         let mut problems = Vec::new();
         let mut found = None;
-        let applied = match table {
-            Some(table) => {
-                let (there, failed) = self.cgroups.watch_table(&self.session, table);
-                problems.extend(failed.as_ref().map(with_reasons));
-                found = Some(there);
-                self.session.apply(table, MissingCgroup::Wait)
-            }
-            None => Ok(Applied::default()),
-        };
+        self.live = None;
         reporter.begin();
-        self.end_drained(&mut problems, reporter);
-        let applied = applied?;
-        reporter.applied(&applied);
-        let Applied { warnings, failed, .. } = applied;
-        reporter.warn(&warnings);
-        problems.extend(failed.into_iter().map(|error| with_reasons(&error.into())));
+        let Some(table) = table else {
+            self.end_drained(&mut problems, reporter);
+            return Ok(problems);
+        };
+        let (there, failed) = self.cgroups.watch_table(&self.session, table);
+        problems.extend(failed.as_ref().map(with_reasons));
+        found.replace(there);
+        let (applied, live) = match self.session.apply_and_keep(table, MissingCgroup::Wait) {
+            Ok(done) => done,
+            Err(error) => {
+                // Connections end even if nothing else works.
+                self.end_drained(&mut problems, reporter);
+                return Err(error.into());
+            }
+        };
+        self.live = live;
+        self.report(applied, &mut problems, reporter);
         if let Some(found) = found
             && let Err(error) = self.cgroups.update_holders(&self.session, found)
         {
@@ -98,8 +141,98 @@ impl Reconciler {
         Ok(problems)
     }
 
-    /// Ends connections that have had their time to drain, even if the apply failed.
-    fn end_drained(&mut self, problems: &mut Vec<String>, reporter: &mut Reporter) {
+    /// Makes the kernel follow a change of the table, at the cost of what it touches. If that is not
+    /// possible, reads everything back. `table` is the new one. Returns the problems that do not stop it.
+    ///
+    /// # Errors
+    ///
+    /// If the table could not be applied.
+    pub(crate) fn change(
+        &mut self,
+        table: &Table,
+        difference: &Difference,
+        reporter: &mut Reporter,
+    ) -> Result<Done> {
+        if let Some(live) = self.live.take()
+            && self.change_live(live, table, difference, reporter)
+        {
+            return Ok(Done { problems: self.problems.clone(), all: false });
+        }
+        Ok(Done { problems: self.reconcile(Some(table), reporter)?, all: true })
+    }
+
+    /// Makes the change, and nothing else. Returns whether that was possible and complete.
+    fn change_live(
+        &mut self,
+        live: Live,
+        table: &Table,
+        difference: &Difference,
+        reporter: &mut Reporter,
+    ) -> bool {
+        let mut found = None;
+        if difference.moves_apps() {
+            let (there, failed) = self.cgroups.watch_table(&self.session, table);
+            if failed.is_some() {
+                return false;
+            }
+            found = Some(there);
+        }
+        let Some((applied, live)) = self.session.change(live, table, difference) else {
+            return false;
+        };
+        self.live = Some(live);
+        let mut failed = Vec::new();
+        self.report(applied, &mut failed, reporter);
+        let updated =
+            found.is_none_or(|found| self.cgroups.update_holders(&self.session, found).is_ok());
+        updated && failed.is_empty()
+    }
+
+    /// Reads the state back. Names what another program changed, and repairs it.
+    ///
+    /// # Errors
+    ///
+    /// If the table could not be applied.
+    pub(crate) fn review(
+        &mut self,
+        table: Option<&Table>,
+        reporter: &mut Reporter,
+    ) -> Result<Vec<String>> {
+        if let Some(live) = &self.live
+            && let Ok(Review::Differs(differences)) = self.session.review(live)
+        {
+            self.repairs += 1;
+            reporter.repairs(&differences, self.repairs);
+        }
+        self.reconcile(table, reporter)
+    }
+
+    /// Begins to free retired slots; `None` if there are none.
+    pub(crate) fn begin_reclaim(&mut self) -> Option<Reclaiming> {
+        self.session.begin_reclaim(self.live.as_mut()?)
+    }
+
+    /// Frees retired slots after the wait. Returns whether there are more.
+    pub(crate) fn end_reclaim(&mut self, reclaimable: &Reclaimable) -> bool {
+        if let Some(live) = &mut self.live
+            && !self.session.end_reclaim(live, reclaimable)
+        {
+            self.live = None;
+        }
+        self.live.as_ref().is_some_and(Live::has_retired)
+    }
+
+    /// Reports what an apply did, and adds the reasons why apps could not be attached.
+    fn report(&mut self, applied: Applied, problems: &mut Vec<String>, reporter: &mut Reporter) {
+        reporter.applied(&applied);
+        let Applied { warnings, failed, next_due, .. } = applied;
+        reporter.warn(&warnings);
+        self.drained = next_due.map(|time| Instant::now() + time.max(retry::FIRST));
+        problems.extend(failed.into_iter().map(|error| with_reasons(&error.into())));
+    }
+
+    /// Ends connections that have had their time to drain, and adds a problem if that fails.
+    pub(crate) fn end_drained(&mut self, problems: &mut Vec<String>, reporter: &mut Reporter) {
         self.drained = None;
         match self.session.end_drained() {
             Ok(Drained { ended, warnings, next }) => {

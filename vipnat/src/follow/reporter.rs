@@ -1,6 +1,6 @@
 //! Reports each problem and warning once, although `vipnat run` meets it again and again.
 
-use std::{mem, path::Path};
+use std::{collections::HashSet, mem, path::Path};
 
 use anyhow::Error;
 
@@ -11,6 +11,10 @@ use crate::reconcile::{Applied, Connections};
 /// The largest number of problems to report between two reconciliations.
 const MAX_PROBLEMS: usize = 32;
 
+fn times(count: u64) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
+}
+
 /// Remembers what was reported.
 pub(crate) struct Reporter {
     report: Box<dyn Report>,
@@ -20,7 +24,9 @@ pub(crate) struct Reporter {
     exposed: Option<String>,
     /// The problems that were reported last.
     problems: Vec<String>,
-    /// The warnings of the present reconciliation.
+    /// What other programs changed, as it was reported.
+    named: HashSet<String>,
+    /// The warnings of the present reconciliation, and of the changes since.
     warnings: Vec<String>,
     /// The warnings of the reconciliation before.
     former_warnings: Vec<String>,
@@ -33,6 +39,7 @@ impl Reporter {
             refusal: None,
             exposed: None,
             problems: Vec::new(),
+            named: HashSet::new(),
             warnings: Vec::new(),
             former_warnings: Vec::new(),
         }
@@ -84,9 +91,36 @@ impl Reporter {
 
     /// Reports the warnings that the reconciliation before did not have.
     pub(crate) fn warn(&mut self, warnings: &[String]) {
-        let new = warnings.iter().filter(|warning| !self.former_warnings.contains(warning));
-        new.for_each(|warning| self.report.warning(warning));
-        self.warnings.extend_from_slice(warnings);
+        for warning in warnings {
+            if self.warnings.contains(warning) {
+                continue;
+            }
+            if !self.former_warnings.contains(warning) {
+                self.report.warning(warning);
+            }
+            // Many changes may come between two reconciliations.
+            if self.warnings.len() < MAX_PROBLEMS {
+                self.warnings.push(warning.clone());
+            }
+        }
+    }
+
+    /// Reports what another program changed in the state. It is repaired, and named once.
+    pub(crate) fn repairs(&mut self, differences: &[String], count: u64) {
+        let new = differences.iter().filter(|what| !self.named.contains(*what));
+        let new: Vec<_> = new.take(MAX_PROBLEMS).cloned().collect();
+        if new.is_empty() {
+            return;
+        }
+        self.report.warning(&format!(
+            "another program changed the state, and vipnat repairs it ({} so far): {}",
+            times(count),
+            new.join("; ")
+        ));
+        self.named.extend(new);
+        if self.named.len() > 10 * MAX_PROBLEMS {
+            self.named.clear();
+        }
     }
 
     /// Reports a problem between two reconciliations.

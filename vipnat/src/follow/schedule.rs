@@ -10,6 +10,9 @@ const WRITING: Duration = Duration::from_secs(1);
 /// look took, so that other processes can attach cgroups as well.
 const CGROUP_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
 
+/// The time without a change after which retired slots are freed.
+const IDLE: Duration = Duration::from_secs(1);
+
 /// The times of the next actions.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule {
@@ -25,6 +28,10 @@ pub(crate) struct Schedule {
     cgroups_from: Instant,
     /// The time to reconcile without reading the file.
     reconcile: Option<Instant>,
+    /// The time to end connections that have drained.
+    drains: Option<Instant>,
+    /// The time to free retired slots.
+    reclaim: Option<Instant>,
 }
 
 impl Schedule {
@@ -38,6 +45,8 @@ impl Schedule {
             cgroups: false,
             cgroups_from: now,
             reconcile: None,
+            drains: None,
+            reclaim: None,
         }
     }
 
@@ -70,6 +79,21 @@ impl Schedule {
         self.reconcile.get_or_insert(at);
     }
 
+    /// Schedules the end of connections that drain, or cancels it.
+    pub(crate) fn schedule_drains(&mut self, at: Option<Instant>) {
+        self.drains = at;
+    }
+
+    /// Schedules the freeing of retired slots, for a time when nothing changes.
+    pub(crate) fn schedule_reclaim(&mut self) {
+        self.reclaim = Some(Instant::now() + IDLE);
+    }
+
+    /// Cancels the freeing of retired slots, which begins now.
+    pub(crate) fn cancel_reclaim(&mut self) {
+        self.reclaim = None;
+    }
+
     /// Schedules the next review. A reconciliation was just made.
     pub(crate) fn schedule_review(&mut self, at: Instant) {
         self.review = at;
@@ -92,7 +116,7 @@ impl Schedule {
         // written to.
         let mut at = self.file.unwrap_or(self.review);
         let cgroups = self.cgroups.then_some(self.cgroups_from);
-        for other in [cgroups, self.reconcile].into_iter().flatten() {
+        for other in [cgroups, self.reconcile, self.drains, self.reclaim].into_iter().flatten() {
             at = at.min(other);
         }
         at.saturating_duration_since(Instant::now())
@@ -111,6 +135,16 @@ impl Schedule {
     /// Whether to review now. A scheduled read replaces the review.
     pub(crate) fn review_due(&self) -> bool {
         self.file.is_none() && is_due(self.review)
+    }
+
+    /// Whether to end connections that have drained.
+    pub(crate) fn drains_due(&self) -> bool {
+        self.drains.is_some_and(is_due)
+    }
+
+    /// Whether to free retired slots.
+    pub(crate) fn reclaim_due(&self) -> bool {
+        self.reclaim.is_some_and(is_due)
     }
 
     /// Whether to reconcile now without a read.

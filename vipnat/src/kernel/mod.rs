@@ -14,6 +14,7 @@ pub(crate) mod hook_query;
 pub(crate) mod loader;
 pub(crate) mod maps;
 pub(crate) mod mountinfo;
+pub(crate) mod pinned_ids;
 pub(crate) mod pinned_programs;
 pub(crate) mod pins;
 pub(crate) mod preflight;

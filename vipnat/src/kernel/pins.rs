@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// The maps of the object. vipnat pins nothing else in their directory.
+/// The maps of the object. vipnat pins nothing else in their directory; [`CHANGING`] and [`CHANGED`] are empty.
 pub(crate) const MAP_NAMES: [&str; 8] =
     ["backends", "conns", "counters", "cursors", LAYOUT_MAP, "scope", "udp_flows", "vips"];
 
@@ -17,6 +17,10 @@ pub(crate) const MAPS: &str = "maps";
 pub(crate) const PROGRAMS: &str = "progs";
 pub(crate) const APPS: &str = "apps";
 pub(crate) const NEW: &str = "new";
+
+/// Directories beside the maps: the first exists while they change, the second since the last change.
+pub(crate) const CHANGING: &str = "changing";
+pub(crate) const CHANGED: &str = "changed";
 
 /// The path of a map's pin.
 pub(crate) fn map_pin(path: &Path, name: &str) -> PathBuf {

@@ -1,9 +1,13 @@
 //! Applies a table: takes over, observes and recovers, prepares, and executes.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
+use vipnat_common::AppId;
 use vipnat_core::{
-    model::{Change, Desired, Place},
+    model::{Change, Desired, NameIndex, Place, Snapshot},
     plan::Plan,
     table::Table,
 };
@@ -14,10 +18,10 @@ use super::{
     disconnect::{self, DueDisconnects},
     execute::{Executed, execute},
     flush::flush,
-    observe::{self, Observed},
+    observe::{self, Observed, ObservedApps},
     outcome::{Applied, Flushed},
     prepare::{Prepared, Room, prepare, prepare_in_place},
-    recover::{read_and_recover, reclaim},
+    recover::{execute_on_copy, read_and_recover, reclaim},
     repair_pins::repair_pins,
     resolve::{MissingCgroup, resolve},
     upgrade::{migrate, take_over, upgrade},
@@ -27,38 +31,88 @@ use crate::{
         compat,
         error::{Error, Result},
         maps::{Maps, Switch},
+        pinned_ids::PinnedIds,
         preflight,
     },
     state::{
         links::{self, AttachedApp},
-        name_index, staging,
-        state_dir::StateDir,
+        name_index,
+        pending_disconnects::PendingDisconnects,
+        staging::{self, Condition},
+        state_dir::{Generation, StateDir},
     },
 };
 
 /// Finds the cgroups of a table once more; `None` if the desired state already has the ids of its cgroups.
 type ResolveAgain<'a> = &'a mut dyn FnMut() -> Result<Option<Desired>>;
 
+/// How to apply a table.
+#[derive(Clone, Copy)]
+struct How {
+    missing: MissingCgroup,
+    /// The time for which connections of removed backends stay at least.
+    trial: Duration,
+    /// Whether the caller goes on from what the apply leaves.
+    keep: bool,
+}
+
+impl How {
+    fn new(missing: MissingCgroup) -> Self {
+        Self { missing, trial: Duration::ZERO, keep: false }
+    }
+}
+
+/// What an apply left, for an agent that goes on from there.
+pub(crate) struct Left {
+    /// The pinned maps.
+    pub(crate) maps: Maps,
+    /// Their content.
+    pub(crate) snapshot: Snapshot,
+    /// The names in the name index.
+    pub(crate) names: NameIndex,
+    /// The app id of each app.
+    pub(crate) app_ids: BTreeMap<String, AppId>,
+    /// The apps that are not as the table says, because of a failure.
+    pub(crate) unsettled: BTreeSet<String>,
+    /// The state after the change.
+    pub(crate) generation: Option<Generation>,
+    /// The pinned objects.
+    pub(crate) pins: PinnedIds,
+}
+
 /// See [`Session::apply`](super::Session::apply).
 pub(crate) fn apply(context: &Context, table: &Table, missing: MissingCgroup) -> Result<Applied> {
-    preflight::check(compat::need(&context.dir))?;
-    let (desired, mut contested) = resolve(context, table, missing)?;
-    let mut resolve_again = || {
-        let (desired, now) = resolve(context, table, missing)?;
-        contested = now;
-        Ok(Some(desired))
-    };
-    let mut applied = make(context, &desired, missing, Duration::ZERO, &mut resolve_again)?;
-    applied.failed.extend(contested);
-    Ok(applied)
+    Ok(apply_table(context, table, How::new(missing))?.0)
+}
+
+/// See [`Session::apply_and_keep`](super::Session::apply_and_keep).
+pub(crate) fn apply_and_keep(
+    context: &Context,
+    table: &Table,
+    missing: MissingCgroup,
+) -> Result<(Applied, Left)> {
+    let how = How { keep: true, ..How::new(missing) };
+    let (applied, left) = apply_table(context, table, how)?;
+    Ok((applied, left.expect("it is kept")))
 }
 
 /// See [`Session::apply_on_trial`](super::Session::apply_on_trial).
 pub(crate) fn apply_on_trial(context: &Context, table: &Table, time: Duration) -> Result<Applied> {
+    let how = How { trial: time, ..How::new(MissingCgroup::Error) };
+    Ok(apply_table(context, table, how)?.0)
+}
+
+fn apply_table(context: &Context, table: &Table, how: How) -> Result<(Applied, Option<Left>)> {
     preflight::check(compat::need(&context.dir))?;
-    let (desired, _) = resolve(context, table, MissingCgroup::Error)?;
-    let mut resolve_again = || Ok(Some(resolve(context, table, MissingCgroup::Error)?.0));
-    make(context, &desired, MissingCgroup::Error, time, &mut resolve_again)
+    let (desired, mut contested) = resolve(context, table, how.missing)?;
+    let mut resolve_again = || {
+        let (desired, now) = resolve(context, table, how.missing)?;
+        contested = now;
+        Ok(Some(desired))
+    };
+    let (mut applied, left) = make(context, &desired, how, &mut resolve_again)?;
+    applied.failed.extend(contested);
+    Ok((applied, left))
 }
 
 /// See [`Session::restore`](super::Session::restore).
@@ -82,7 +136,8 @@ pub(crate) fn restore(
     }
     // The state is restored even if this fails.
     let forgotten = disconnect::forget_restored(context, before);
-    let mut applied = make(context, before, MissingCgroup::Wait, Duration::ZERO, &mut || Ok(None))?;
+    let how = How::new(MissingCgroup::Wait);
+    let (mut applied, _) = make(context, before, how, &mut || Ok(None))?;
     if let Err(error) = forgotten {
         applied.warnings.push(format!("{:#}", anyhow::Error::from(error)));
     }
@@ -93,23 +148,21 @@ pub(crate) fn restore(
 fn make(
     context: &Context,
     desired: &Desired,
-    missing: MissingCgroup,
-    trial: Duration,
+    how: How,
     resolve_again: ResolveAgain<'_>,
-) -> Result<Applied> {
-    let (mut applied, due) = change(context, desired, missing, trial, resolve_again)?;
+) -> Result<(Applied, Option<Left>)> {
+    let (mut applied, due, left) = change(context, desired, how, resolve_again)?;
     disconnect::disconnect(context, due, &mut applied);
-    Ok(applied)
+    Ok((applied, left))
 }
 
 /// Makes the kernel match the desired state. The state stays locked until this returns.
 fn change(
     context: &Context,
     desired: &Desired,
-    missing: MissingCgroup,
-    trial: Duration,
+    How { missing, trial, keep }: How,
     resolve_again: ResolveAgain<'_>,
-) -> Result<(Applied, DueDisconnects)> {
+) -> Result<(Applied, DueDisconnects, Option<Left>)> {
     desired.capacity().check()?;
     let dir = StateDir::create(&context.dir)?;
     let mut applied = Applied::default();
@@ -120,8 +173,9 @@ fn change(
     applied.changes.extend(upgrade(&condition));
 
     let maps = Maps::open(dir.path())?;
-    let interrupted = dir.is_changing()?;
-    let (snapshot, recovered) = read_and_recover(&maps, interrupted)?;
+    // An agent trusts what is kept, so it must have been read.
+    let read_all = dir.is_changing()? || keep;
+    let (snapshot, recovered) = read_and_recover(&maps, read_all)?;
     let (attached, names) = (links::read(&dir)?, name_index::load(&context.dir));
     let tree = context.tree()?;
     let others = context.others(dir.path(), &tree);
@@ -137,14 +191,16 @@ fn change(
     let switch = Switch::open(dir.path())?;
     let observed = Observed {
         snapshot,
-        attached: &attached,
-        names: &names,
-        last_app: maps.layout()?.last_app,
-        switch: Some(&switch),
-        others: &others,
+        apps: ObservedApps {
+            attached: &attached,
+            names: &names,
+            last_app: maps.layout()?.last_app,
+            switch: Some(&switch),
+            others: &others,
+        },
     };
 
-    let mut locked = Locked { context, dir: &dir, maps, observed, interrupted, recovered };
+    let mut locked = Locked { context, dir: &dir, maps, observed, read_all, recovered };
     let mut prepared = locked.prepare_with_room(desired, &mut applied)?;
     // Waiting for the lock may have taken long. Another command may meanwhile have attached a cgroup that the
     // table matches too. From now on no other command attaches any.
@@ -154,22 +210,52 @@ fn change(
     }
     let desired = resolved.as_ref().unwrap_or(desired);
 
-    let Locked { context, dir, maps, observed, interrupted: _, recovered } = locked;
+    let Locked { context, dir, maps, observed, read_all: _, recovered } = locked;
+    let Observed { snapshot, apps } = observed;
     let diff = &prepared.diff;
+    let replaced = condition != Condition::Current;
+    if replaced || diff.changes_maps_or_apps(&attached) || names != desired.names {
+        dir.begin_change()?;
+    }
     let scheduled =
-        disconnect::schedule(context, desired, diff, &observed, trial, &mut applied.warnings)?;
-    let executed = execute(dir, &maps, &prepared, &observed, missing)?;
-    let due = disconnect::finish(context, scheduled, &maps, &mut applied.warnings)?;
+        disconnect::schedule(context, desired, diff, apps, trial, &mut applied.warnings)?;
+    let executed = execute(dir, &maps, diff, &snapshot, apps, missing)?;
+    let mut after = snapshot;
+    if keep || !scheduled.drains.is_empty() {
+        execute_on_copy(&mut after, &executed.plan.steps());
+    }
+    let mappings = |drains: &PendingDisconnects| after.mappings_of(drains.vips());
+    let due = disconnect::finish(context, scheduled, mappings, &mut applied.warnings)?;
     if let Err(error) = name_index::save_instead_of(&desired.names, &names, &context.dir) {
         applied.warnings.push(format!("cannot keep the names for `vipnat list`: {error}"));
     }
     dir.end_change()?;
     dir.is_still_there()?;
 
+    let mut left = None;
+    if keep {
+        left = Some(Left {
+            unsettled: unsettled(&executed, diff, &attached),
+            snapshot: after,
+            maps,
+            names: desired.names.clone(),
+            app_ids: diff.app_ids.clone(),
+            generation: dir.generation()?,
+            pins: PinnedIds::read(dir.path())?,
+        });
+    }
     let repaired = recovered || repaired || diff.strays;
-    report(&mut applied, prepared, executed, &attached, repaired);
+    report(&mut applied, prepared.diff, executed, &attached, repaired);
     applied.warnings.extend(others.warning());
-    Ok((applied, due))
+    Ok((applied, due, left))
+}
+
+/// The apps that keep something that the table does not give them, and those that could not be attached.
+fn unsettled(executed: &Executed, diff: &Diff, attached: &[AttachedApp]) -> BTreeSet<String> {
+    let Executed { failed, vanished: _, held, plan: _ } = executed;
+    let before = attached.iter().map(|app| (&app.name, &app.app_id));
+    let held = diff.app_ids.iter().chain(before).filter(|(_, app_id)| held.contains(app_id));
+    held.map(|(name, _)| name).chain(failed.keys()).cloned().collect()
 }
 
 /// The state while this command has its lock.
@@ -178,8 +264,8 @@ struct Locked<'a> {
     dir: &'a StateDir,
     maps: Maps,
     observed: Observed<'a>,
-    /// A change was interrupted, so this command has read entries and slots.
-    interrupted: bool,
+    /// This command has read entries and slots.
+    read_all: bool,
     /// An interrupted change had left slots, and this command has retired them.
     recovered: bool,
 }
@@ -191,7 +277,7 @@ impl Locked<'_> {
         let mut prepared = prepare(desired, &self.observed)?;
         // Only after reading entries and slots it is certain that there is nothing to change.
         let nothing = prepared.room == Room::Enough && prepared.diff.plan == Plan::default();
-        if nothing && !self.interrupted {
+        if nothing && !self.read_all {
             (self.observed.snapshot, self.recovered) = read_and_recover(&self.maps, true)?;
             prepared = prepare(desired, &self.observed)?;
         }
@@ -201,13 +287,13 @@ impl Locked<'_> {
         }
         if let Room::AfterGrowth(capacity) = prepared.room {
             let Self { context, dir, observed, .. } = self;
-            let lost = migrate(context, dir, desired, capacity, observed.attached)?;
+            let lost = migrate(context, dir, desired, capacity, observed.apps.attached)?;
             applied.warnings.extend(lost);
             applied.changes.push(capacity.into());
-            links::swap_programs(dir, observed.attached)?;
+            links::swap_programs(dir, observed.apps.attached)?;
             self.maps = Maps::open(dir.path())?;
             observed.snapshot = self.maps.snapshot()?;
-            observed.last_app = self.maps.layout()?.last_app;
+            observed.apps.last_app = self.maps.layout()?.last_app;
             prepared = prepare_in_place(desired, observed)?;
         }
         Ok(prepared)
@@ -216,16 +302,15 @@ impl Locked<'_> {
 
 /// Adds the changes that were made to `applied`: the prepared ones, except those that failed or were held
 /// back.
-fn report(
+pub(crate) fn report(
     applied: &mut Applied,
-    prepared: Prepared,
+    diff: Diff,
     executed: Executed,
     attached: &[AttachedApp],
     repaired: bool,
 ) {
-    let Prepared { room: _, diff } = prepared;
     let Diff { plan, changes, attach, owners: _, app_ids, strays: _, unseen } = diff;
-    let Executed { failed, vanished, held } = executed;
+    let Executed { failed, vanished, held, plan: _ } = executed;
     let old_ids: BTreeMap<_, _> = attached.iter().map(|app| (&app.name, app.app_id)).collect();
     let stays = |app: &String| {
         let app_id = app_ids.get(app).or_else(|| old_ids.get(app));

@@ -4,7 +4,7 @@ use std::collections::{HashMap, hash_map::Entry};
 
 use super::{
     diff::{Attachment, Diff},
-    observe::Observed,
+    observe::ObservedApps,
 };
 use crate::{
     kernel::{error::Result, foreign_programs::Others, maps::Switch},
@@ -42,7 +42,7 @@ impl<'a> AttachingApps<'a> {
         dir: &'a StateDir,
         switch: &'a Switch,
         diff: &'a Diff,
-        observed: &Observed<'a>,
+        observed: ObservedApps<'a>,
     ) -> Self {
         let mut holders: HashMap<_, Vec<_>> = HashMap::new();
         for app in observed.attached {

@@ -14,7 +14,7 @@ use vipnat_core::{
 use super::{
     app_ids::FreeAppIds,
     claims::{CgroupPlaces, Claim, claims, unclaimed},
-    observe::Observed,
+    observe::{Observed, ObservedApps},
 };
 use crate::{
     kernel::{cgroup::Tree, error::Result},
@@ -67,7 +67,7 @@ impl Diff {
     /// [`Error::Full`](crate::kernel::error::Error::Full) if the observed maps have no room for the new
     /// slots; cgroups that are not in view.
     pub(crate) fn new(desired: &Desired, observed: &Observed<'_>) -> Result<Self> {
-        let Observed { snapshot, attached, names: _, last_app: _, switch: _, others: _ } = observed;
+        let Observed { snapshot, apps: ObservedApps { attached, .. } } = observed;
         let current = links::current(attached);
         let app_ids = app_ids(desired, observed, &current);
         let mappings = desired.apps.iter().flat_map(|(name, app)| {
@@ -78,7 +78,7 @@ impl Diff {
         // Compute the plan first, since this may fail. The rest asks the kernel about each cgroup.
         let plan = Plan::new(snapshot, &mappings, |_| true)?;
         let Attachments { attach, changes: attachment_changes, owners, unseen } =
-            Attachments::new(desired, observed, &current, &app_ids)?;
+            Attachments::new(desired, observed.apps, &current, &app_ids)?;
         let mut changes = app_changes(desired, attached, &current);
         changes.extend(attachment_changes);
         changes.extend(mapping_changes(desired, observed, &app_ids, &mappings, &plan));
@@ -95,6 +95,12 @@ impl Diff {
         })
     }
 
+    /// Whether this changes the maps, or apps come or go.
+    pub(crate) fn changes_maps_or_apps(&self, attached: &[AttachedApp]) -> bool {
+        let kept = attached.iter().filter(|app| self.keeps(app)).count();
+        self.plan != Plan::default() || kept < attached.len() || kept < self.app_ids.len()
+    }
+
     /// Whether an app keeps this directory.
     pub(crate) fn keeps(&self, app: &AttachedApp) -> bool {
         self.app_ids.get(&app.name) == Some(&app.app_id) && app.is_at_home()
@@ -107,7 +113,8 @@ fn app_ids(
     observed: &Observed<'_>,
     current: &HashMap<&str, &AttachedApp>,
 ) -> BTreeMap<String, AppId> {
-    let mut free = FreeAppIds::new(&observed.snapshot, observed.attached, observed.last_app);
+    let mut free =
+        FreeAppIds::new(&observed.snapshot, observed.apps.attached, observed.apps.last_app);
     let ids = desired.apps.keys().map(|name| {
         let existing = current.get(name.as_str());
         (name.clone(), existing.map_or_else(|| free.take(), |app| app.app_id))
@@ -116,7 +123,7 @@ fn app_ids(
 }
 
 /// Apps that are removed, and new apps that have no cgroup yet.
-fn app_changes(
+pub(crate) fn app_changes(
     desired: &Desired,
     attached: &[AttachedApp],
     current: &HashMap<&str, &AttachedApp>,
@@ -141,7 +148,7 @@ fn mapping_changes(
     mappings: &[Mapping],
     plan: &Plan,
 ) -> Vec<Change> {
-    let attached = observed.attached.iter().map(|app| (app.app_id, app.name.as_str()));
+    let attached = observed.apps.attached.iter().map(|app| (app.app_id, app.name.as_str()));
     let mut apps: BTreeMap<_, _> = attached.collect();
     apps.extend(app_ids.iter().map(|(name, app_id)| (*app_id, name.as_str())));
     let changes = plan::changes(&observed.snapshot, mappings, plan).into_iter();
@@ -149,29 +156,34 @@ fn mapping_changes(
         let app = apps.get(&app_id).copied();
         let app = app.map_or_else(|| format!("(app id {app_id})"), str::to_owned);
         let relationship = desired.names.relationships(&app, vip);
-        let relationship = relationship.or_else(|| observed.names.relationships(&app, vip));
+        let relationship = relationship.or_else(|| observed.apps.names.relationships(&app, vip));
         Change::Vip { app, relationship, vip, old, new }
     });
     changes.collect()
 }
 
-/// The part of the difference that is about cgroups.
+/// The part of the difference that is about cgroups, see [`Diff`].
 #[derive(Default)]
-struct Attachments {
-    attach: Vec<Attachment>,
-    changes: Vec<Change>,
-    owners: HashMap<u64, String>,
-    unseen: Vec<String>,
+pub(crate) struct Attachments {
+    pub(crate) attach: Vec<Attachment>,
+    pub(crate) changes: Vec<Change>,
+    pub(crate) owners: HashMap<u64, String>,
+    pub(crate) unseen: Vec<String>,
 }
 
 impl Attachments {
-    fn new(
+    /// Compares the cgroups of the desired apps with those that are attached.
+    ///
+    /// # Errors
+    ///
+    /// Cgroups that are not in view.
+    pub(crate) fn new(
         desired: &Desired,
-        observed: &Observed<'_>,
+        observed: ObservedApps<'_>,
         current: &HashMap<&str, &AttachedApp>,
         app_ids: &BTreeMap<String, AppId>,
     ) -> Result<Self> {
-        let Observed { snapshot: _, attached, names: _, last_app: _, switch, others } = observed;
+        let ObservedApps { attached, names: _, last_app: _, switch, others } = observed;
         let mut all = Self::default();
         let mut places = CgroupPlaces::new(others.tree());
         for claim in claims(desired, attached, &mut places) {

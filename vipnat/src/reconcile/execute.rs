@@ -5,13 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vipnat_common::AppId;
-use vipnat_core::plan::Plan;
+use vipnat_core::{model::Snapshot, plan::Plan};
 
 use super::{
     attach_apps::AttachingApps,
     diff::{Attachment, Diff},
-    observe::Observed,
-    prepare::Prepared,
+    observe::ObservedApps,
     resolve::MissingCgroup,
 };
 use crate::{
@@ -34,34 +33,35 @@ pub(crate) struct Executed {
     pub(crate) vanished: BTreeSet<u64>,
     /// The app ids that keep everything they had, because of a failure.
     pub(crate) held: BTreeSet<AppId>,
+    /// The writes to the maps that were made: the prepared ones without those held back.
+    pub(crate) plan: Plan,
 }
 
-/// Executes the change. If an app can't be attached, vipnat keeps everything that it would remove for that
-/// app.
+/// Executes a change that has room in the maps, whose content is `snapshot`. The caller has begun it
+/// ([`StateDir::begin_change`]). If an app can't be attached,
+/// vipnat keeps everything that it would remove for that app.
 pub(crate) fn execute(
     dir: &StateDir,
     maps: &Maps,
-    prepared: &Prepared,
-    observed: &Observed<'_>,
+    diff: &Diff,
+    snapshot: &Snapshot,
+    observed: ObservedApps<'_>,
     missing: MissingCgroup,
 ) -> Result<Executed> {
-    let Prepared { room: _, diff } = prepared;
     let Diff { plan, changes: _, attach, owners: _, app_ids: _, strays: _, unseen: _ } = diff;
-    let Observed { snapshot, attached, .. } = observed;
-    if *plan != Plan::default() {
-        dir.begin_change()?;
-    }
+    let ObservedApps { attached, .. } = observed;
     reserve_app_ids(dir, maps, diff, attached)?;
     maps.execute(&plan.steps_before_attaching())?;
     let mut executed = attach_all(dir, maps.cgroups(), diff, observed, missing)?;
     let held = held_back(maps.cgroups(), attached, attach, &executed.failed)?;
     let plan = plan.holding_back(snapshot, |app_id| held.contains(&app_id));
-    let all = links::read(dir)?.into_iter().filter(|app| !held.contains(&app.app_id));
-    let all: Vec<_> = all.collect();
+    // Attaching has changed the links of some. An app that is new has none to release.
+    let all = attached.iter().filter(|app| !held.contains(&app.app_id));
+    let all: Vec<_> = all.map(AttachedApp::again).collect::<Result<_>>()?;
     let gone = release_all(maps.cgroups(), diff, &all)?;
     maps.execute(&plan.steps_after_attaching(!attach.is_empty()))?;
     gone.into_iter().try_for_each(links::remove)?;
-    executed.held = held;
+    (executed.held, executed.plan) = (held, plan);
     Ok(executed)
 }
 
@@ -90,7 +90,7 @@ fn attach_all(
     dir: &StateDir,
     switch: &Switch,
     diff: &Diff,
-    observed: &Observed<'_>,
+    observed: ObservedApps<'_>,
     missing: MissingCgroup,
 ) -> Result<Executed> {
     let mut executed = Executed::default();

@@ -2,7 +2,8 @@
 //!
 //! `session` is the facade. A change goes through `resolve` (the table's cgroups), `upgrade` (state of
 //! another build), `observe` and `recover` (the present state), `prepare` with `diff` (the change as a value)
-//! and `execute`. `preview` does the same without executing.
+//! and `execute`. `preview` does the same without executing. `live` makes later changes at the cost of what they
+//! touch.
 
 mod app_cgroups;
 mod app_ids;
@@ -16,6 +17,7 @@ mod disconnect;
 mod execute;
 mod flush;
 mod follow_cgroups;
+mod live;
 mod observe;
 mod outcome;
 mod prepare;
@@ -30,6 +32,7 @@ mod upgrade;
 
 pub use self::{
     follow_cgroups::{CgroupHolders, NewCgroup},
+    live::{Live, Reclaimable, Reclaiming, Review},
     outcome::{Applied, Attached, Connections, Drained, Flushed, FollowedCgroups, LiveCgroups},
     resolve::MissingCgroup,
     session::Session,

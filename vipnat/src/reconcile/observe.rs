@@ -25,6 +25,13 @@ use crate::{
 pub(crate) struct Observed<'a> {
     /// The content of the maps.
     pub(crate) snapshot: Snapshot,
+    /// The apps, or only those that a change touches.
+    pub(crate) apps: ObservedApps<'a>,
+}
+
+/// Apps with their links, and what decides over attaching them.
+#[derive(Clone, Copy)]
+pub(crate) struct ObservedApps<'a> {
     /// The apps with their links, by app id.
     pub(crate) attached: &'a [AttachedApp],
     /// The names that the last change recorded.
@@ -40,7 +47,7 @@ pub(crate) struct Observed<'a> {
 impl Observed<'_> {
     /// The same state with another content of the maps.
     pub(crate) fn with_snapshot(&self, snapshot: Snapshot) -> Self {
-        Self { snapshot, ..*self }
+        Self { snapshot, apps: self.apps }
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Applied {
     pub ended: Vec<Connections>,
     /// Connections that vipnat will end, and the time of each.
     pub draining: Vec<(Connections, SystemTime)>,
+    /// The time until the next connections have had their time to drain; `None` if there are none.
+    pub next_due: Option<Duration>,
     /// Warnings for the operator.
     pub warnings: Vec<String>,
     /// The reasons why apps could not be attached. These apps keep their old state. So do the apps whose

@@ -11,7 +11,7 @@ use vipnat_core::{
 use super::{
     context::Context,
     diff::{Attachment, Diff},
-    observe::{Observed, copy_maps_and_names},
+    observe::{Observed, ObservedApps, copy_maps_and_names},
     outcome::Applied,
     prepare::{Prepared, Room, prepare},
     recover::recover_copy,
@@ -59,11 +59,13 @@ pub(crate) fn dry_run(context: &Context, table: &Table, missing: MissingCgroup) 
     let attached: Vec<_> = apps.into_iter().map(|state| state.app).collect();
     let observed = Observed {
         snapshot,
-        attached: &attached,
-        names: &names,
-        last_app: maps.layout()?.last_app,
-        switch: Some(maps.cgroups()),
-        others: &others,
+        apps: ObservedApps {
+            attached: &attached,
+            names: &names,
+            last_app: maps.layout()?.last_app,
+            switch: Some(maps.cgroups()),
+            others: &others,
+        },
     };
     let prepared = prepare(&desired, &observed)?;
     let repair = abandoned || prepared.diff.strays || prepared.diff.plan != Plan::default();
@@ -101,7 +103,8 @@ impl Preview {
         others: &Others<'_>,
     ) -> Result<Applied> {
         let snapshot = Snapshot::fresh(desired.capacity().with_room());
-        let observed = Observed { snapshot, attached, names, last_app: 0, switch: None, others };
+        let apps = ObservedApps { attached, names, last_app: 0, switch: None, others };
+        let observed = Observed { snapshot, apps };
         self.of(prepare(desired, &observed)?, &observed)
     }
 
@@ -118,8 +121,8 @@ impl Preview {
         });
         let mut refused = BTreeSet::new();
         for Attachment { app, cgroup, path, .. } in &attach {
-            let held = observed.attached.iter().find_map(|app| app.held(*cgroup));
-            if let Some(error) = observed.others.refusal(app, path, held)? {
+            let held = observed.apps.attached.iter().find_map(|app| app.held(*cgroup));
+            if let Some(error) = observed.apps.others.refusal(app, path, held)? {
                 refused.insert(*cgroup);
                 dry.failed.push(error);
             }

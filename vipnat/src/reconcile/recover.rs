@@ -43,7 +43,7 @@ fn execute_on(maps: &Maps, now: &mut Snapshot, steps: &[Step<'_>]) -> Result<()>
 }
 
 /// Executes steps on a snapshot alone.
-fn execute_on_copy(now: &mut Snapshot, steps: &[Step<'_>]) {
+pub(crate) fn execute_on_copy(now: &mut Snapshot, steps: &[Step<'_>]) {
     let Ok::<(), Infallible>(()) = execute(steps, now);
 }
 

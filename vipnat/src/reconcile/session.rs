@@ -12,13 +12,17 @@ use std::{
     time::Duration,
 };
 
-use vipnat_core::{model::Desired, table::Table};
+use vipnat_core::{
+    model::Desired,
+    table::{Difference, Table},
+};
 
 use super::{
     app_cgroups, apply, attach_by_hand,
     context::Context,
     disconnect, flush,
     follow_cgroups::{self, CgroupHolders, NewCgroup},
+    live::{self, Live, Reclaimable, Reclaiming, Review},
     observe,
     outcome::{Applied, Attached, Drained, Flushed, FollowedCgroups, LiveCgroups},
     preview,
@@ -74,7 +78,56 @@ impl Session {
         apply::apply(&self.context, table, absent)
     }
 
-    /// Does the same, but ends no connection before `time` has passed. Until then, [`Session::restore`]
+    /// Does the same, and returns the state that it left, with which [`Session::change`] goes on. The state
+    /// is `None` if another process changes it already.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::apply`].
+    pub fn apply_and_keep(
+        &self,
+        table: &Table,
+        absent: MissingCgroup,
+    ) -> Result<(Applied, Option<Live>)> {
+        let (applied, left) = apply::apply_and_keep(&self.context, table, absent)?;
+        Ok((applied, Live::new(table, left)))
+    }
+
+    /// Makes a change of the table, at the cost of what it touches. `table` is the new one, and `difference`
+    /// tells it from the one before.
+    ///
+    /// `None` if it needs a full apply: the change is not simple, a map is full, an error occurred, or
+    /// another process changed the state. A part of the change may be made then.
+    pub fn change(
+        &self,
+        live: Live,
+        table: &Table,
+        difference: &Difference,
+    ) -> Option<(Applied, Live)> {
+        live::change(&self.context, live, table, difference)
+    }
+
+    /// Begins to free the slots that changes have retired; `None` if there are none, or it has begun
+    /// already. The caller waits on any thread, and goes on meanwhile.
+    pub fn begin_reclaim(&self, live: &mut Live) -> Option<Reclaiming> {
+        live::begin_reclaim(live)
+    }
+
+    /// Frees these slots. Returns `false` if it needs a full apply.
+    pub fn end_reclaim(&self, live: &mut Live, reclaimable: &Reclaimable) -> bool {
+        live::end_reclaim(&self.context, live, reclaimable).unwrap_or(false)
+    }
+
+    /// Reads maps, pins and names back, and compares them with the state that the last change left.
+    ///
+    /// # Errors
+    ///
+    /// System calls that fail.
+    pub fn review(&self, live: &Live) -> Result<Review> {
+        live::review(&self.context, live)
+    }
+
+    /// Does the same as [`Session::apply`], but ends no connection before `time` has passed. Until then, [`Session::restore`]
     /// undoes the whole change. [`Session::end_trial`] ends these connections at once.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use super::app_dirs::parse_dir_name;
 use crate::kernel::{
     dir_names::names,
     error::Result,
-    pins::{APPS, LAYOUT_MAP, MAPS, NEW, PROGRAMS, is_map},
+    pins::{APPS, CHANGED, CHANGING, LAYOUT_MAP, MAPS, NEW, PROGRAMS, is_map},
 };
 
 /// The whole path of an entry that vipnat did not make, if there is one.
@@ -20,7 +20,7 @@ pub(super) fn unexpected_entry(path: &Path) -> Result<Option<String>> {
         .iter()
         .any(|maps| maps.join(LAYOUT_MAP).exists());
     let hook = |name: &str| vouched || is_hook(name);
-    let map = |name: &str| vouched || is_map(name);
+    let map = |name: &str| vouched || is_map(name) || [CHANGING, CHANGED].contains(&name);
     let app = |name: &str| parse_dir_name(name).is_some();
     let part = |name: &str| [MAPS, PROGRAMS].contains(&name);
     let top = |name: &str| part(name) || [APPS, NEW].contains(&name);

@@ -49,6 +49,15 @@ pub(crate) fn save_instead_of(
     run_dir::replace(&file, names.text().as_bytes())
 }
 
+/// Replaces the name index of a state directory.
+///
+/// # Errors
+///
+/// As [`save`].
+pub(crate) fn replace(names: &NameIndex, state: &Path) -> io::Result<()> {
+    run_dir::replace(&beside(state, FILE), names.text().as_bytes())
+}
+
 /// Removes the name index of a state directory. Returns whether there was one.
 ///
 /// # Errors

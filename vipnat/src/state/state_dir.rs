@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! /sys/fs/bpf/vipnat/
-//!     maps/…                 the pinned maps; plus a directory `changing` while they change
+//!     maps/…                 the pinned maps; plus the directory `changing` while they change, and
+//!                            `changed` since the last change
 //!     progs/…                the pinned programs, one for each hook
 //!     apps/1:shop/22768/…    the links of app shop, whose app id is 1, on the cgroup with that id
 //! ```
@@ -30,12 +31,20 @@ use super::{
 use crate::kernel::{
     dir_names::names,
     error::{Attempt as _, MachineError, Result, StateDirError},
-    pins::{APPS, BPFFS, MAPS, NEW, PROGRAMS},
+    pins::{APPS, BPFFS, CHANGED, CHANGING, MAPS, NEW, PROGRAMS},
     worker::may_hang,
 };
 
-/// Exists beside the maps while they change. A command that finds it knows that a change was interrupted.
-const CHANGING: &str = "maps/changing";
+/// The state of maps, apps and names between two changes. Two equal ones mean that no vipnat changed them in
+/// between. Attaching and releasing cgroups is no such change.
+///
+/// It is two inode numbers: bpffs takes each new one from a counter of the whole machine (`get_next_ino` in
+/// fs/inode.c).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Generation {
+    maps: u64,
+    changed: u64,
+}
 
 /// A locked state directory: no other vipnat changes it while this value lives.
 #[derive(Debug)]
@@ -147,28 +156,56 @@ impl StateDir {
         Err(StateDirError::Gone(self.path.clone()).into())
     }
 
+    fn maps(&self, name: &str) -> PathBuf {
+        self.path.join(MAPS).join(name)
+    }
+
     /// Whether an interrupted command may have left the maps between two tables.
     pub(crate) fn is_changing(&self) -> Result<bool> {
-        let mark = self.path.join(CHANGING);
+        let mark = self.maps(CHANGING);
         mark.try_exists().attempt(|| format!("read {}", mark.display()))
     }
 
     /// Marks the maps as changing. Call it before the first write.
     pub(crate) fn begin_change(&self) -> Result<()> {
-        let mark = self.path.join(CHANGING);
+        let mark = self.maps(CHANGING);
         match fs::create_dir(&mark) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             made => made.attempt(|| format!("make {}", mark.display())),
         }
     }
 
-    /// Marks the change as complete.
+    /// Marks the change as complete. This renames one mark to the other, so the second is a new inode after
+    /// each change, and a new [`Generation`] begins.
     pub(crate) fn end_change(&self) -> Result<()> {
-        let mark = self.path.join(CHANGING);
-        match fs::remove_dir(&mark) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed.attempt(|| format!("remove {}", mark.display())),
+        let (mark, changed) = (self.maps(CHANGING), self.maps(CHANGED));
+        match fs::rename(&mark, &changed) {
+            // Nothing changed. The mark is missing beside new maps.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                match fs::create_dir(&changed) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                    made => made.attempt(|| format!("make {}", changed.display())),
+                }
+            }
+            renamed => renamed.attempt(|| format!("rename {}", mark.display())),
         }
+    }
+
+    /// The present generation of maps, apps and names; `None` while they change, or if a change was
+    /// interrupted.
+    pub(crate) fn generation(&self) -> Result<Option<Generation>> {
+        if self.is_changing()? {
+            return Ok(None);
+        }
+        let (maps, changed) = (self.path.join(MAPS), self.maps(CHANGED));
+        let inode = |path: &Path| match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            other => other
+                .map(|metadata| Some(metadata.ino()))
+                .attempt(|| format!("read {}", path.display())),
+        };
+        let (maps, changed) = (inode(&maps)?, inode(&changed)?);
+        Ok(maps.zip(changed).map(|(maps, changed)| Generation { maps, changed }))
     }
 
     /// Whether it has no entries.

@@ -18,7 +18,7 @@ const NOTHING: &str = "nothing to change\n";
 /// Prints what an apply did; fails if it could not attach each app.
 pub(super) fn report(applied: Applied) -> Result<()> {
     let text = describe_applied(&applied);
-    let Applied { changes: _, ended: _, draining: _, warnings, failed } = applied;
+    let Applied { changes: _, ended: _, draining: _, next_due: _, warnings, failed } = applied;
     warnings.iter().for_each(|warning| warn(warning));
     print(if text.is_empty() { NOTHING } else { &text })?;
     fail_for(
@@ -29,7 +29,7 @@ pub(super) fn report(applied: Applied) -> Result<()> {
 
 /// Prints what an apply would do; fails if it could not attach each app.
 pub(super) fn report_dry_run(applied: Applied) -> Result<()> {
-    let Applied { changes, ended: _, draining: _, warnings, failed } = applied;
+    let Applied { changes, ended: _, draining: _, next_due: _, warnings, failed } = applied;
     warnings.iter().for_each(|warning| warn(warning));
     print(&if changes.is_empty() {
         NOTHING.to_owned()

@@ -1,6 +1,8 @@
 //! Finishes a change: finds the connections that are due, ends them, and counts those that drain.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use vipnat_core::model::Mappings;
 
 use super::{
     due::Due,
@@ -10,12 +12,12 @@ use super::{
     schedule::Scheduled,
 };
 use crate::{
-    kernel::{error::Result, maps::Maps, sockets::Search},
+    kernel::{error::Result, sockets::Search},
     reconcile::{
         context::Context,
         outcome::{Applied, Connections},
     },
-    state::pending_disconnects::PendingDisconnect,
+    state::pending_disconnects::{PendingDisconnect, PendingDisconnects},
 };
 
 /// The disconnects that are due after a change, and those whose connections are only counted.
@@ -23,32 +25,36 @@ pub(crate) struct DueDisconnects {
     due: Vec<PendingDisconnect>,
     later: Vec<PendingDisconnect>,
     kept: bool,
+    /// The time until the first of the others is due.
+    next: Option<Duration>,
 }
 
 /// Finds the disconnects that are due now: those of the change, and all earlier ones. Call it after the
-/// change, while the state is still locked. From now on the slots alone show the table.
+/// change, while the state is still locked. `mappings` finds those of the VIPs of removed backends.
 pub(crate) fn finish(
     context: &Context,
     scheduled: Scheduled,
-    maps: &Maps,
+    mappings: impl FnOnce(&PendingDisconnects) -> Mappings,
     warnings: &mut Vec<String>,
 ) -> Result<DueDisconnects> {
     let Scheduled { mut drains, mut later, mut kept } = scheduled;
     let clock = clock()?;
     if !drains.is_empty() {
-        let mappings = maps.snapshot_of_slots()?.mappings_of(drains.vips());
+        let mappings = mappings(&drains);
         drains.cancel_back(&mappings);
         later.retain(|drain| !drain.removed.is_back(&mappings));
         kept = write(context, &drains, warnings) && kept;
     }
-    Ok(DueDisconnects { due: drains.due_or_failed(clock.seconds()), later, kept })
+    let due = drains.due_or_failed(clock.seconds());
+    Ok(DueDisconnects { due, later, kept, next: drains.next(clock.seconds()) })
 }
 
 /// Ends the connections that are due, and counts those that drain. The state is no longer locked.
 pub(crate) fn disconnect(context: &Context, due: DueDisconnects, applied: &mut Applied) {
-    let DueDisconnects { due, later, kept } = due;
+    let DueDisconnects { due, later, kept, next } = due;
+    applied.next_due = next;
     if !due.is_empty() {
-        (applied.ended, _) = end(context, due, kept, &mut applied.warnings);
+        (applied.ended, applied.next_due) = end(context, due, kept, &mut applied.warnings);
     }
     if !later.is_empty() {
         match count(context, later) {

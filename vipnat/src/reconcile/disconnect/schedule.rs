@@ -16,7 +16,7 @@ use vipnat_core::{
 use super::pending_file::{clock, read, write};
 use crate::{
     kernel::error::{Attempt as _, Result},
-    reconcile::{context::Context, diff::Diff, observe::Observed},
+    reconcile::{context::Context, diff::Diff, observe::ObservedApps},
     state::{
         links::AttachedApp,
         pending_disconnects::{Clock, Id, PendingDisconnect, PendingDisconnects},
@@ -40,7 +40,7 @@ pub(crate) fn schedule(
     context: &Context,
     desired: &Desired,
     diff: &Diff,
-    observed: &Observed<'_>,
+    observed: ObservedApps<'_>,
     trial: Duration,
     warnings: &mut Vec<String>,
 ) -> Result<Scheduled> {

@@ -9,7 +9,7 @@ use crate::{
         context::Context,
         diff::Diff,
         execute::reserve_app_ids,
-        observe::{Observed, desired_of_kernel},
+        observe::{Observed, ObservedApps, desired_of_kernel},
         state_copy::AppState,
     },
     state::{links::AttachedApp, name_index, state_dir::StateDir},
@@ -49,14 +49,14 @@ pub(crate) fn migrate(
     let tree = context.tree()?;
     let others = context.others(dir.path(), &tree);
     install_maps(dir, attached, capacity, |maps| {
-        let observed = Observed {
-            snapshot: Snapshot::fresh(capacity),
+        let apps = ObservedApps {
             attached,
             names: &names,
             last_app: maps.layout()?.last_app,
             switch: Some(maps.cgroups()),
             others: &others,
         };
+        let observed = Observed { snapshot: Snapshot::fresh(capacity), apps };
         let diff = Diff::new(content, &observed)?;
         reserve_app_ids(dir, maps, &diff, attached)?;
         maps.execute(&diff.plan.steps_before_attaching())?;

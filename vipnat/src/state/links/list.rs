@@ -19,7 +19,7 @@ use crate::{
         pins::APPS,
     },
     state::{
-        app_dirs::{dir_name, links_name, parse_dir_name},
+        app_dirs::{dir_name, links_name, parse_dir_name, parse_links_name},
         state_dir::StateDir,
     },
 };
@@ -79,6 +79,28 @@ pub(crate) fn unknown(dir: Option<&StateDir>, name: &str) -> Error {
 /// Reads the apps of a state directory in the order of their ids, with all links.
 pub(crate) fn read(dir: &StateDir) -> Result<Vec<AttachedApp>> {
     list(dir)?.iter().map(PinnedApp::read).collect()
+}
+
+/// The names and ids of all apps.
+pub(crate) fn app_ids(dir: &StateDir) -> Result<Vec<(String, AppId)>> {
+    let files = names(&dir.path().join(APPS))?;
+    let all = files.iter().filter_map(|file| parse_dir_name(file));
+    Ok(all.map(|(app_id, name)| (name, app_id)).collect())
+}
+
+/// Reads an app by its id and name; `None` if there is no such app.
+pub(crate) fn read_app(dir: &StateDir, app_id: AppId, name: &str) -> Result<Option<AttachedApp>> {
+    let path = dir.path().join(APPS).join(dir_name(app_id, name));
+    if !path.try_exists().attempt(|| format!("read {}", path.display()))? {
+        return Ok(None);
+    }
+    PinnedApp::list(path, app_id, name.to_owned())?.read().map(Some)
+}
+
+/// The ids of the cgroups on which an app has links, by their names alone.
+pub(crate) fn cgroups_of(dir: &StateDir, app_id: AppId, name: &str) -> Result<Vec<u64>> {
+    let path = dir.path().join(APPS).join(dir_name(app_id, name));
+    Ok(names(&path)?.iter().filter_map(|file| Some(parse_links_name(file)?.0)).collect())
 }
 
 /// Reads an app with its links on one cgroup only; `None` if there is no such app.

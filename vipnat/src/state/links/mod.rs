@@ -10,7 +10,7 @@ mod swap_programs;
 pub(crate) use self::{
     app::{AttachedApp, PinnedApp},
     attach::{attach, claim, hand_over, reserve},
-    list::{current, find, list, read, read_one, unknown},
+    list::{app_ids, cgroups_of, current, find, list, read, read_app, read_one, unknown},
     release::{release, release_all, release_gone, release_stray, remove},
     swap_programs::swap_programs,
 };
