@@ -18,7 +18,7 @@ mod shape;
 mod stats;
 mod vips;
 
-use std::{ffi::OsString, fs, net::Ipv4Addr, process::ExitCode, thread};
+use std::{ffi::OsString, fs, net::Ipv4Addr, path::PathBuf, process::ExitCode, thread};
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
@@ -44,6 +44,8 @@ enum Command {
     /// A process with sockets in each of many cgroups, for the driver.
     #[command(hide = true)]
     Containers(containers::Containers),
+    /// Writes the tables and plots of a report again, from the results.json in its directory.
+    Report { directory: PathBuf },
     /// Prints the time and memory that a program took, for the driver.
     #[command(hide = true)]
     Took {
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Command::Run(options) => figures::run(&options),
         Command::Client { cpu } => client::run(cpu),
         Command::Containers(containers) => containers.run(),
+        Command::Report { directory } => report::rewrite(&directory),
         Command::Took { program } => figures::print_took(&program),
         Command::Server { ip } => server::run(ip),
     };

@@ -1,6 +1,6 @@
 //! The measured values.
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
     machine::Machine,
@@ -10,23 +10,33 @@ use crate::{
     stats::{Ratio, Spread},
 };
 
+/// A text of the program. Without this name for the type, serde would borrow from the input.
+type Literal = &'static str;
+
 /// The subject of a row of values.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Row {
     /// The heading above the row.
-    pub(crate) figure: &'static str,
+    #[serde(deserialize_with = "leaked")]
+    pub(crate) figure: Literal,
     pub(crate) what: String,
     /// Such as `p50`, `p99` or `mean`.
-    pub(crate) metric: &'static str,
+    #[serde(deserialize_with = "leaked")]
+    pub(crate) metric: Literal,
     pub(crate) unit: Unit,
     #[serde(flatten)]
     pub(crate) shape: Shape,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) position: Option<Position>,
 }
 
+/// Reads a text that the program otherwise has as a literal.
+fn leaked<'de, D: Deserializer<'de>>(from: D) -> Result<Literal, D::Error> {
+    String::deserialize(from).map(|text| &*text.leak())
+}
+
 /// The unit of values. Smaller values are always better.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Unit {
     Nanoseconds,
@@ -36,7 +46,7 @@ pub(crate) enum Unit {
 }
 
 /// The values of a mode, one for each round.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Series {
     #[serde(flatten)]
     pub(crate) row: Row,
@@ -46,7 +56,7 @@ pub(crate) struct Series {
 }
 
 /// All results of a run.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Results {
     pub(crate) machine: Machine,
     pub(crate) rounds: usize,

@@ -1,6 +1,6 @@
 //! Medians, quartiles, and a test whether a ratio could be chance.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::random::Random;
 
@@ -19,7 +19,7 @@ pub(crate) fn quantile(values: &mut [f64], part: f64) -> f64 {
 }
 
 /// The median of values and their quartiles.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
     /// The lower quartile; `high` is the upper one.

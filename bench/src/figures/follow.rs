@@ -34,7 +34,7 @@ const SERVICES: usize = 100;
 const ENOUGH: Duration = Duration::from_secs(20);
 
 pub(super) fn measure(options: &Options, scene: &mut Scene, results: &mut Results) -> Result<()> {
-    for shape in options.shapes(&[10]) {
+    for shape in options.shapes(&[10, 1000]) {
         let changes = match (options.short, shape.vips) {
             (true, _) => 20,
             (false, ..=1000) => 300,

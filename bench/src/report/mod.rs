@@ -5,4 +5,7 @@ mod tables;
 mod targets;
 mod write;
 
-pub(crate) use self::{tables::grouped, write::write};
+pub(crate) use self::{
+    tables::grouped,
+    write::{rewrite, write},
+};

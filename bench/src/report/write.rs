@@ -19,6 +19,14 @@ struct Document<'a> {
     results: &'a Results,
 }
 
+/// Writes the report again from its results.json.
+pub(crate) fn rewrite(directory: &Path) -> Result<()> {
+    let path = directory.join("results.json");
+    let text = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+    let results: Results = serde_json::from_slice(&text)?;
+    write(&results, directory, false)
+}
+
 /// Writes results.json, results.md and the plots into a directory.
 ///
 /// If the results are `partial`, the report omits targets without a measurement.
