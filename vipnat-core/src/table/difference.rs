@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::model::{App, ByName, Relationship, Table};
+use super::model::{App, ByName, Relationship, Service, Table};
 
 /// The services, apps and VIPs in which two tables differ.
 ///
@@ -19,6 +19,8 @@ pub struct Difference {
     pub services: BTreeSet<String>,
     /// The apps that are new, gone or changed.
     pub apps: BTreeMap<String, AppDifference>,
+    /// Those of the services whose policy for connections of removed backends differs.
+    pub(super) policies: BTreeSet<String>,
 }
 
 /// The difference of an app.
@@ -50,9 +52,7 @@ impl Difference {
     pub fn between(old: &Table, new: &Table) -> Self {
         let mut difference = Self::default();
         for (name, old, new) in pairs(&old.services, &new.services) {
-            if old != new {
-                difference.services.insert(name.clone());
-            }
+            difference.add_service(name, old, new);
         }
         for (name, old, new) in pairs(&old.apps, &new.apps) {
             difference.add_app(name, old, new);
@@ -68,6 +68,18 @@ impl Difference {
     /// Whether apps come or go, or get other cgroups.
     pub fn moves_apps(&self) -> bool {
         self.apps.values().any(AppDifference::moves)
+    }
+
+    /// Adds a service, unless both are the same.
+    pub(super) fn add_service(&mut self, name: &str, old: Option<&Service>, new: Option<&Service>) {
+        if old == new {
+            return;
+        }
+        self.services.insert(name.to_owned());
+        let policy = |service: &Service| service.on_backend_removed;
+        if old.map(policy) != new.map(policy) {
+            self.policies.insert(name.to_owned());
+        }
     }
 
     /// Adds an app, unless both are the same.

@@ -41,6 +41,8 @@ impl ServiceUsers {
                     Some(last) => last.vips.push(relationship.vip),
                     None => {
                         let vips = vec![relationship.vip];
+                        // Most services have one user.
+                        uses.reserve_exact(usize::from(uses.is_empty()));
                         uses.push(AppUses { app: Arc::clone(&name), vips });
                     }
                 }
@@ -78,23 +80,37 @@ impl ServiceUsers {
     }
 
     /// The VIPs, by app, that a change touches: those whose relationships differ, and those that lead to a
-    /// service that differs. These users are the same before [`Self::update`] and after it.
+    /// service that differs. It makes no difference whether [`Self::update`] comes before or after.
     pub fn touched(&self, difference: &Difference) -> BTreeMap<String, BTreeSet<Ipv4Addr>> {
-        let mut touched: BTreeMap<String, BTreeSet<Ipv4Addr>> = BTreeMap::new();
-        for (name, app) in &difference.apps {
-            if !app.vips.is_empty() {
-                touched.insert(name.clone(), app.vips.clone());
+        self.with_users(difference, &difference.services)
+    }
+
+    /// The VIPs, by app, whose names and policies may differ after a change: as [`Self::touched`], without
+    /// the users of services that differ in other keys than `on-backend-removed`.
+    pub fn renamed(&self, difference: &Difference) -> BTreeMap<String, BTreeSet<Ipv4Addr>> {
+        self.with_users(difference, &difference.policies)
+    }
+
+    /// The VIPs whose relationships differ, and those that lead to these services.
+    fn with_users(
+        &self,
+        difference: &Difference,
+        services: &BTreeSet<String>,
+    ) -> BTreeMap<String, BTreeSet<Ipv4Addr>> {
+        let differ = difference.apps.iter().filter(|(_, app)| !app.vips.is_empty());
+        let mut all: BTreeMap<_, _> =
+            differ.map(|(name, app)| (name.clone(), app.vips.clone())).collect();
+        for uses in services.iter().filter_map(|service| self.0.get(service.as_str())) {
+            for AppUses { app, vips } in uses {
+                match all.get_mut(&**app) {
+                    Some(all) => all.extend(vips),
+                    None => {
+                        all.insert((**app).to_owned(), vips.iter().copied().collect());
+                    }
+                }
             }
         }
-        for AppUses { app, vips } in
-            difference.services.iter().filter_map(|s| self.0.get(&**s)).flatten()
-        {
-            match touched.get_mut(&**app) {
-                Some(all) => all.extend(vips),
-                None => drop(touched.insert((**app).to_owned(), vips.iter().copied().collect())),
-            }
-        }
-        touched
+        all
     }
 
     fn add(&mut self, service: &Arc<str>, app: &Arc<str>, vip: Ipv4Addr) {

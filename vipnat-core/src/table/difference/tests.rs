@@ -59,7 +59,7 @@ fn only_what_differs_is_told() {
         ]
         "#,
     );
-    let Difference { services, apps } = Difference::between(&old, &new);
+    let Difference { services, apps, policies: _ } = Difference::between(&old, &new);
     assert_eq!(services, ["gone", "moved", "new"].map(str::to_owned).into());
     let told = |name: &str| {
         let AppDifference { kind, cgroup, vips, left: _ } = &apps[name];
