@@ -21,7 +21,7 @@ use super::{
     observe::{self, Observed, ObservedApps},
     outcome::{Applied, Flushed},
     prepare::{Prepared, Room, prepare, prepare_in_place},
-    recover::{execute_on_copy, read_and_recover, reclaim},
+    recover::{Recovered, execute_on_copy, read_and_recover, reclaim},
     repair_pins::repair_pins,
     resolve::{MissingCgroup, resolve},
     upgrade::{migrate, take_over, upgrade},
@@ -175,7 +175,7 @@ fn change(
     let maps = Maps::open(dir.path())?;
     // An agent trusts what is kept, so it must have been read.
     let read_all = dir.is_changing()? || keep;
-    let (snapshot, recovered) = read_and_recover(&maps, read_all)?;
+    let Recovered { snapshot, repaired: recovered, wrote } = read_and_recover(&maps, read_all)?;
     let (attached, names) = (links::read(&dir)?, name_index::load(&context.dir));
     let tree = context.tree()?;
     let others = context.others(dir.path(), &tree);
@@ -200,7 +200,7 @@ fn change(
         },
     };
 
-    let mut locked = Locked { context, dir: &dir, maps, observed, read_all, recovered };
+    let mut locked = Locked { context, dir: &dir, maps, observed, read_all, recovered, wrote };
     let mut prepared = locked.prepare_with_room(desired, &mut applied)?;
     // Waiting for the lock may have taken long. Another command may meanwhile have attached a cgroup that the
     // table matches too. From now on no other command attaches any.
@@ -210,10 +210,10 @@ fn change(
     }
     let desired = resolved.as_ref().unwrap_or(desired);
 
-    let Locked { context, dir, maps, observed, read_all: _, recovered } = locked;
+    let Locked { context, dir, maps, observed, read_all: _, recovered, wrote } = locked;
     let Observed { snapshot, apps } = observed;
     let diff = &prepared.diff;
-    let replaced = condition != Condition::Current;
+    let replaced = wrote || condition != Condition::Current;
     if replaced || diff.changes_maps_or_apps(&attached) || names != desired.names {
         dir.begin_change()?;
     }
@@ -268,6 +268,8 @@ struct Locked<'a> {
     read_all: bool,
     /// An interrupted change had left slots, and this command has retired them.
     recovered: bool,
+    /// This command has retired or freed slots.
+    wrote: bool,
 }
 
 impl Locked<'_> {
@@ -278,11 +280,14 @@ impl Locked<'_> {
         // Only after reading entries and slots it is certain that there is nothing to change.
         let nothing = prepared.room == Room::Enough && prepared.diff.plan == Plan::default();
         if nothing && !self.read_all {
-            (self.observed.snapshot, self.recovered) = read_and_recover(&self.maps, true)?;
+            let Recovered { snapshot, repaired, wrote } = read_and_recover(&self.maps, true)?;
+            (self.observed.snapshot, self.recovered) = (snapshot, repaired);
+            self.wrote |= wrote;
             prepared = prepare(desired, &self.observed)?;
         }
         // It takes two steps to free a retired slot.
         while prepared.room != Room::Enough && reclaim(&self.maps, &mut self.observed.snapshot)? {
+            self.wrote = true;
             prepared = prepare(desired, &self.observed)?;
         }
         if let Room::AfterGrowth(capacity) = prepared.room {

@@ -2,7 +2,12 @@
 
 use vipnat_core::plan::Plan;
 
-use super::{context::Context, disconnect, outcome::Flushed, recover::read_and_recover};
+use super::{
+    context::Context,
+    disconnect,
+    outcome::Flushed,
+    recover::{Recovered, read_and_recover},
+};
 use crate::{
     kernel::{
         error::Result,
@@ -49,7 +54,7 @@ pub(crate) fn flush_app(context: &Context, name: &str) -> Result<Flushed> {
     let apps = links::find(&dir, name)?;
     if !apps.is_empty() {
         flushed.found = true;
-        let (now, _) = read_and_recover(&maps, true)?;
+        let Recovered { snapshot: now, .. } = read_and_recover(&maps, true)?;
         let plan = Plan::new(&now, &[], |app_id| apps.iter().any(|app| app.app_id == app_id))?;
         apps.iter().try_for_each(|app| links::release_all(maps.cgroups(), app))?;
         dir.begin_change()?;

@@ -12,19 +12,29 @@ use crate::kernel::{error::Result, maps::Maps};
 /// One in this many slots may stay retired. Freeing slots takes a grace period, and small changes avoid that.
 const RETIRED_SHARE: usize = 16;
 
-/// Reads the maps back, and retires slots that an interrupted command abandoned. Returns whether there
-/// were any.
+/// Maps that were read back, without the leftovers of an interrupted command.
+pub(crate) struct Recovered {
+    pub(crate) snapshot: Snapshot,
+    /// An interrupted command had left slots, and they are retired now.
+    pub(crate) repaired: bool,
+    /// Slots were written.
+    pub(crate) wrote: bool,
+}
+
+/// Reads the maps back, and retires slots that an interrupted command abandoned.
 ///
 /// `all`: read entries and slots. Otherwise the slots alone show the entries. That is faster, but only right
 /// if no change was interrupted.
-pub(crate) fn read_and_recover(maps: &Maps, all: bool) -> Result<(Snapshot, bool)> {
+pub(crate) fn read_and_recover(maps: &Maps, all: bool) -> Result<Recovered> {
     let mut now = if all { maps.snapshot()? } else { maps.snapshot_of_slots()? };
     let tidy = Plan::tidy(&now);
     execute_on(maps, &mut now, &tidy.steps())?;
+    let repaired = tidy != Plan::default();
+    let mut wrote = repaired;
     if now.leftover().count() > now.slots.len() / RETIRED_SHARE {
-        reclaim(maps, &mut now)?;
+        wrote |= reclaim(maps, &mut now)?;
     }
-    Ok((now, tidy != Plan::default()))
+    Ok(Recovered { snapshot: now, repaired, wrote })
 }
 
 /// Waits for a grace period, after which no program can still read the retired slots, and empties them. Frees
