@@ -57,24 +57,36 @@ struct Instance {
 /// upgrades. So the id of this map identifies the owner of a program.
 pub(crate) struct Owners {
     state: PathBuf,
-    /// The id of our own map `scope`; 0 if there is none.
-    scope: u32,
+    /// The id of our own map `scope`, once it was asked for; 0 if there is none.
+    scope: OnceCell<u32>,
+    /// Whether the pinned programs of our own state directory are known.
+    read: OnceCell<()>,
     programs: RefCell<HashMap<u32, (Program, Owner)>>,
     instances: OnceCell<Vec<Instance>>,
 }
 
 impl Owners {
-    /// Knows the pinned programs of our own state directory.
+    /// Knows nothing yet. Most changes of a table ask for no owner.
     pub(crate) fn new(state: &Path) -> Self {
-        let owners = Self {
+        Self {
             state: state.to_owned(),
-            scope: scope_of(state),
+            scope: OnceCell::new(),
+            read: OnceCell::new(),
             programs: RefCell::default(),
             instances: OnceCell::new(),
-        };
-        let pinned = pinned_programs(state);
-        owners.are_ours(&pinned.into_iter().map(Some).collect::<Vec<_>>());
-        owners
+        }
+    }
+
+    fn scope(&self) -> u32 {
+        *self.scope.get_or_init(|| scope_of(&self.state))
+    }
+
+    /// Records the pinned programs of our own state directory as ours.
+    fn read_pinned(&self) {
+        self.read.get_or_init(|| {
+            let pinned = pinned_programs(&self.state);
+            self.are_ours(&pinned.into_iter().map(Some).collect::<Vec<_>>());
+        });
     }
 
     /// Records that these programs are ours.
@@ -97,6 +109,7 @@ impl Owners {
     }
 
     fn look_up(&self, id: u32) -> Result<(Program, Owner)> {
+        self.read_pinned();
         if let Some(known) = self.programs.borrow().get(&id) {
             return Ok(known.clone());
         }
@@ -123,7 +136,7 @@ impl Owners {
             return Ok(Owner::Other);
         }
         for id in &program.maps {
-            if *id == self.scope {
+            if *id == self.scope() {
                 return Ok(Owner::Us);
             }
             let map = hook_query::map_by_id(*id).attempt(|| format!("read map {id}"))?;
@@ -179,7 +192,7 @@ impl Owners {
                 let (scope, programs) = (scope_of(&dir), pinned_programs(&dir));
                 Instance { dir, scope, programs }
             });
-            found.filter(|other| ![0, self.scope].contains(&other.scope)).collect()
+            found.filter(|other| ![0, self.scope()].contains(&other.scope)).collect()
         })
     }
 }
