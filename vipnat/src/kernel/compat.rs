@@ -26,8 +26,12 @@ pub(crate) fn need(path: &Path) -> Privilege {
 
 /// Whether the layout map names this build. It reads nothing else.
 pub(crate) fn is_current(path: &Path) -> bool {
-    let layout = pinned_layout(path).ok().flatten();
-    layout.is_some_and(|layout| layout.version == LAYOUT && layout.build == build())
+    pinned_layout(path).ok().flatten().is_some_and(is_of_this_build)
+}
+
+/// Whether a layout map with this content names this build.
+pub(crate) fn is_of_this_build(layout: Layout) -> bool {
+    layout.version == LAYOUT && layout.build == build()
 }
 
 /// Refuses maps of another layout.

@@ -71,7 +71,8 @@ impl Live {
         let Some(dir) = StateDir::open_again(path)? else {
             return Ok(None);
         };
-        let same = dir.generation()? == Some(self.generation) && compat::is_current(dir.path());
-        Ok(same.then_some(dir))
+        // The maps are the pinned ones if the generation is the same.
+        let same = dir.generation()? == Some(self.generation);
+        Ok((same && compat::is_of_this_build(self.maps.layout()?)).then_some(dir))
     }
 }
