@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use vipnat_common::{Range, VipKey};
 
-use super::free::FreeElements;
+use super::elements::Elements;
 use crate::model::{MapFull, Snapshot};
 
 type Result<T> = std::result::Result<T, MapFull>;
@@ -12,7 +12,7 @@ type Result<T> = std::result::Result<T, MapFull>;
 /// Finds the free elements of maps, and gives each one to one taker.
 pub(super) struct Allocator {
     map: &'static str,
-    free: FreeElements,
+    free: Elements,
     /// For a number of elements, an index before which no run has that many. It stays true, since elements
     /// are only taken.
     passed: BTreeMap<u32, u32>,
@@ -20,7 +20,7 @@ pub(super) struct Allocator {
 
 impl Allocator {
     /// An allocator for the free elements of a map.
-    pub(super) fn new(map: &'static str, free: FreeElements) -> Self {
+    pub(super) fn new(map: &'static str, free: Elements) -> Self {
         Self { map, free, passed: BTreeMap::new() }
     }
 
@@ -47,10 +47,10 @@ pub(super) trait Room {
     fn contents(&self) -> &Snapshot;
 
     /// The free slots.
-    fn free_slots(&self) -> FreeElements;
+    fn free_slots(&self) -> Elements;
 
     /// The cursors that no slot names.
-    fn free_cursors(&self) -> FreeElements;
+    fn free_cursors(&self) -> Elements;
 
     /// Whether VIPs that are not part of a plan may have this cursor of a head entry too. Only another
     /// program can have caused that.
@@ -63,15 +63,15 @@ impl Room for Snapshot {
         self
     }
 
-    fn free_slots(&self) -> FreeElements {
-        let mut free = FreeElements::none(self.capacity.backends);
+    fn free_slots(&self) -> Elements {
+        let mut free = Elements::none(self.capacity.backends);
         let slots = (0..).zip(&self.slots).filter(|(_, slot)| slot.is_none());
         slots.for_each(|(index, _)| free.insert(index));
         free
     }
 
-    fn free_cursors(&self) -> FreeElements {
-        let mut free = FreeElements::all(self.capacity.cursors);
+    fn free_cursors(&self) -> Elements {
+        let mut free = Elements::all(self.capacity.cursors);
         let cursors = self.slots.iter().flatten().filter_map(|slot| self.named_cursor(slot));
         cursors.for_each(|cursor| free.remove(cursor));
         free

@@ -9,7 +9,7 @@ use super::{
     alloc::Room,
     changes::{MappingChange, changes_from},
     diff::{Plan, Planner},
-    free::FreeElements,
+    elements::Elements,
     reclaim::Reclaim,
     slot_use::SlotUse,
     vip_index::VipIndex,
@@ -44,7 +44,8 @@ impl LiveMaps {
     }
 
     /// Whether each slot without an entry is retired or emptied. Otherwise a change was interrupted, or
-    /// another program wrote into the maps: retire these slots with [`Plan::tidy`].
+    /// another program had pointed an entry to slots of others before a plan replaced it. [`Plan::tidy`] retires
+    /// such slots.
     pub fn is_tidy(&self) -> bool {
         self.slots.abandoned == 0
     }
@@ -95,18 +96,19 @@ impl LiveMaps {
         self.vips_of(app_id).next().is_some()
     }
 
-    /// The slots and cursors that can be used again. It costs as much as there are retired slots.
+    /// The slots and cursors that can be used again. It costs as much as there are retired slots, and two bits
+    /// for each slot.
     pub fn reclaim(&self) -> Reclaim {
         let SlotUse { retired, emptied, .. } = &self.slots;
-        let slot = |index: &u32| Some((*index, self.now.slots[*index as usize]?));
+        let slot = |index: u32| Some((index, self.now.slots[index as usize]?));
         let retired = retired.iter().filter_map(slot).collect();
-        let freed = emptied.iter().copied().collect();
+        let freed = emptied.iter().collect();
         Reclaim::of(&self.now, retired, freed, |cursor| self.slots.has_more(cursor, 0))
     }
 
     /// The number of slots that [`LiveMaps::reclaim`] empties or frees.
     pub fn resting(&self) -> usize {
-        self.slots.retired.len() + self.slots.emptied.len()
+        self.slots.resting
     }
 
     /// Fills, retires, empties or frees a slot.
@@ -118,7 +120,9 @@ impl LiveMaps {
     /// Points an entry to its slots.
     pub(super) fn set_entry(&mut self, key: VipKey, range: Range) {
         let old = self.now.entries.insert(key, range);
-        self.vips.insert(key);
+        if old.is_none() {
+            self.vips.insert(key);
+        }
         for (index, slot) in slots_in(&self.now, range) {
             self.slots.point(index, slot, &self.now);
         }
@@ -151,22 +155,25 @@ impl Room for LiveMaps {
         &self.now
     }
 
-    fn free_slots(&self) -> FreeElements {
+    fn free_slots(&self) -> Elements {
         self.slots.free_slots.clone()
     }
 
-    fn free_cursors(&self) -> FreeElements {
+    fn free_cursors(&self) -> Elements {
         self.slots.free_cursors.clone()
     }
 
     fn is_shared(&self, cursor: u32, head: &VipKey) -> bool {
-        let entries = self.entries_of((head.app_id(), head.vip.into()));
-        let slots = entries.flat_map(|(key, range)| {
-            slots_in(&self.now, range).filter(move |(_, slot)| {
-                slot.is_some_and(|slot| slot.owner == key && slot.cursor == cursor)
-            })
-        });
-        self.slots.has_more(cursor, slots.count())
+        let mut keys = self.vips.keys((head.app_id(), head.vip.into()));
+        let mut own = 0;
+        // The head comes first. Most VIPs have no other entry.
+        while self.slots.has_more(cursor, own) {
+            let Some(key) = keys.next() else { return true };
+            let range = self.now.entries.get(&key).copied().unwrap_or_default();
+            let slots = slots_in(&self.now, range).filter_map(|(_, slot)| slot);
+            own += slots.filter(|slot| slot.owner == key && slot.cursor == cursor).count();
+        }
+        false
     }
 }
 

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `diff` | [`Plan`]: the writes that lead from a [`Snapshot`] to a list of mappings |
 //! | `changes` | [`changes()`]: the same for people |
-//! | `alloc`, `free` | find free slots for new slot lists, and free cursors for new VIPs |
+//! | `alloc`, `elements` | find free slots for new slot lists, and free cursors for new VIPs |
 //! | `live_maps` | [`LiveMaps`]: plans for a few VIPs of maps that vipnat follows |
 //! | `slot_use`, `vip_index` | the indices of live maps: the use of slots and cursors; the entries of each VIP |
 //! | `reclaim` | [`Reclaim`]: the retired slots and their cursors that can be used again |
@@ -36,9 +36,9 @@
 mod alloc;
 mod changes;
 mod diff;
+mod elements;
 mod entries;
 mod executor;
-mod free;
 mod live_maps;
 mod on_live_maps;
 mod on_snapshot;

@@ -1,10 +1,8 @@
 //! The use of slots and cursors, kept up to date slot by slot.
 
-use std::collections::BTreeSet;
-
 use vipnat_common::{Slot, SlotFlags};
 
-use super::free::FreeElements;
+use super::elements::Elements;
 use crate::model::{Snapshot, indices};
 
 /// The use of all slots and cursors of a [`Snapshot`].
@@ -15,13 +13,15 @@ pub(super) struct SlotUse {
     /// For each cursor, the slots that name it.
     cursors: Vec<CursorUse>,
     /// The slots without content.
-    pub(super) free_slots: FreeElements,
+    pub(super) free_slots: Elements,
     /// The cursors that no slot names.
-    pub(super) free_cursors: FreeElements,
+    pub(super) free_cursors: Elements,
     /// The retired slots that no entry points to.
-    pub(super) retired: BTreeSet<u32>,
+    pub(super) retired: Elements,
     /// The emptied slots that no entry points to.
-    pub(super) emptied: BTreeSet<u32>,
+    pub(super) emptied: Elements,
+    /// The number of retired and emptied slots.
+    pub(super) resting: usize,
     /// The number of slots that no entry points to, and that are not retired.
     pub(super) abandoned: usize,
 }
@@ -69,10 +69,11 @@ impl SlotUse {
         let mut all = Self {
             entries,
             cursors: vec![CursorUse::default(); now.capacity.cursors as usize],
-            free_slots: FreeElements::none(now.capacity.backends),
-            free_cursors: FreeElements::all(now.capacity.cursors),
-            retired: BTreeSet::new(),
-            emptied: BTreeSet::new(),
+            free_slots: Elements::none(now.capacity.backends),
+            free_cursors: Elements::all(now.capacity.cursors),
+            retired: Elements::none(now.capacity.backends),
+            emptied: Elements::none(now.capacity.backends),
+            resting: 0,
             abandoned: 0,
         };
         for (index, slot) in (0..).zip(&now.slots) {
@@ -121,10 +122,11 @@ impl SlotUse {
         match state {
             State::Free => self.free_slots.insert(index),
             State::Live => {}
-            State::Retired => drop(self.retired.insert(index)),
-            State::Emptied => drop(self.emptied.insert(index)),
+            State::Retired => self.retired.insert(index),
+            State::Emptied => self.emptied.insert(index),
             State::Abandoned => self.abandoned += 1,
         }
+        self.resting += usize::from(matches!(state, State::Retired | State::Emptied));
     }
 
     /// Takes [`SlotUse::count`] back.
@@ -139,10 +141,11 @@ impl SlotUse {
         match state {
             State::Free => self.free_slots.remove(index),
             State::Live => {}
-            State::Retired => drop(self.retired.remove(&index)),
-            State::Emptied => drop(self.emptied.remove(&index)),
+            State::Retired => self.retired.remove(index),
+            State::Emptied => self.emptied.remove(index),
             State::Abandoned => self.abandoned -= 1,
         }
+        self.resting -= usize::from(matches!(state, State::Retired | State::Emptied));
     }
 
     fn users(&mut self, cursor: u32, state: &State) -> &mut u32 {

@@ -1,70 +1,78 @@
 //! Finds the VIPs of an app, and the entries of a VIP.
 
-use std::{collections::BTreeMap, iter, net::Ipv4Addr};
+use std::{collections::BTreeSet, iter, net::Ipv4Addr};
 
 use rustc_hash::FxHashMap;
 use vipnat_common::{AppId, Range, VipKey};
 
 use super::entries::is_head;
 
-/// The VIPs that have entries, by app and VIP. Each has its limited entries, sorted.
+/// A VIP of an app.
+type Name = (AppId, Ipv4Addr);
+
+/// The VIPs that have entries, and their limited entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct VipIndex(BTreeMap<(AppId, Ipv4Addr), Vec<VipKey>>);
+pub(super) struct VipIndex {
+    vips: BTreeSet<Name>,
+    /// Sorted for each VIP, and never empty.
+    limited: FxHashMap<Name, Vec<VipKey>>,
+}
 
 impl VipIndex {
     /// The index of these entries.
     pub(super) fn new(entries: &FxHashMap<VipKey, Range>) -> Self {
-        // The map is made faster from sorted elements.
-        let mut vips: Vec<_> = entries.keys().map(|key| (name(key), Vec::new())).collect();
-        vips.sort_unstable_by_key(|(name, _)| *name);
-        let mut index = Self(vips.into_iter().collect());
-        entries.keys().filter(|key| !is_head(key)).for_each(|key| index.insert(*key));
+        let vips = entries.keys().map(name).collect();
+        let mut index = Self { vips, limited: FxHashMap::default() };
+        entries.keys().for_each(|key| index.insert_limited(*key));
         index
     }
 
-    /// Adds an entry, which may be there.
+    /// Adds an entry, which is new.
     pub(super) fn insert(&mut self, key: VipKey) {
-        let limited = self.0.entry(name(&key)).or_default();
-        if is_head(&key) {
-            return;
-        }
-        if let Err(place) = limited.binary_search_by_key(&limits(&key), limits) {
-            limited.insert(place, key);
+        self.vips.insert(name(&key));
+        self.insert_limited(key);
+    }
+
+    fn insert_limited(&mut self, key: VipKey) {
+        if !is_head(&key) {
+            let limited = self.limited.entry(name(&key)).or_default();
+            limited.push(key);
+            limited.sort_unstable_by_key(|key| (key.port, key.protocol as u8));
         }
     }
 
-    /// Removes an entry, which may be missing. `has_head`: its VIP has a head entry now.
+    /// Removes an entry. `has_head`: its VIP has a head entry now.
     pub(super) fn remove(&mut self, key: &VipKey, has_head: bool) {
-        if let Some(limited) = self.0.get_mut(&name(key)) {
+        let name = name(key);
+        if let Some(limited) = self.limited.get_mut(&name) {
             limited.retain(|other| other != key);
-            if limited.is_empty() && !has_head {
-                self.0.remove(&name(key));
+            if limited.is_empty() {
+                self.limited.remove(&name);
             }
         }
+        if !has_head && !self.limited.contains_key(&name) {
+            self.vips.remove(&name);
+        }
     }
 
-    /// The VIPs of an app.
+    /// The VIPs of an app, sorted.
     pub(super) fn of_app(&self, app_id: AppId) -> impl Iterator<Item = Ipv4Addr> {
         let all = (app_id, Ipv4Addr::UNSPECIFIED)..=(app_id, Ipv4Addr::BROADCAST);
-        self.0.range(all).map(|((_, vip), _)| *vip)
+        self.vips.range(all).map(|(_, vip)| *vip)
     }
 
-    /// The limited entries of a VIP.
-    pub(super) fn limited(&self, name: (AppId, Ipv4Addr)) -> &[VipKey] {
-        self.0.get(&name).map_or(&[], Vec::as_slice)
+    /// The limited entries of a VIP, sorted.
+    pub(super) fn limited(&self, name: Name) -> &[VipKey] {
+        self.limited.get(&name).map_or(&[], Vec::as_slice)
     }
 
     /// The keys that a VIP may have entries for: its head, and its limited entries.
-    pub(super) fn keys(&self, name: (AppId, Ipv4Addr)) -> impl Iterator<Item = VipKey> {
+    pub(super) fn keys(&self, name: Name) -> impl Iterator<Item = VipKey> {
         let head = VipKey::head(name.0, name.1.octets());
         iter::once(head).chain(self.limited(name).iter().copied())
     }
 }
 
-fn name(key: &VipKey) -> (AppId, Ipv4Addr) {
+fn name(key: &VipKey) -> Name {
     (key.app_id(), key.vip.into())
-}
-
-fn limits(key: &VipKey) -> (u16, u8) {
-    (key.port, key.protocol as u8)
 }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Checks that each connect goes where one of the two tables sends it. Takes no turn.
-fn check(maps: &FakeMaps, old: &[Mapping], new: &[Mapping]) {
+pub(super) fn check(maps: &FakeMaps, old: &[Mapping], new: &[Mapping]) {
     let maps = maps.clone();
     for to in destinations() {
         let verdict = Seen::from(decide(&maps, &to));
@@ -23,7 +23,7 @@ fn check(maps: &FakeMaps, old: &[Mapping], new: &[Mapping]) {
 }
 
 /// Takes one turn of each VIP that has any.
-fn connect(maps: &FakeMaps) {
+pub(super) fn connect(maps: &FakeMaps) {
     destinations().iter().for_each(|to| {
         decide(maps, to);
     });

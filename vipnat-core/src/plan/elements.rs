@@ -1,25 +1,25 @@
-//! A set of the free elements of an array map.
+//! A set of elements of an array map, such as the free ones.
 //!
-//! It has one bit for each element. A plan copies it: with 105,000 slots, it has 13 kB.
+//! It has one bit for each element. A plan copies it: 13 kB for 105,000 slots.
 
 /// The number of elements in a word.
 const BITS: u32 = u64::BITS;
 
-/// The free elements of an array map.
+/// Some elements of an array map.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct FreeElements {
-    /// A bit is set if the element is free.
+pub(super) struct Elements {
+    /// A bit is set if the element is in the set.
     words: Vec<u64>,
     capacity: u32,
 }
 
-impl FreeElements {
-    /// All elements are in use.
+impl Elements {
+    /// No elements.
     pub(super) fn none(capacity: u32) -> Self {
         Self { words: vec![0; capacity.div_ceil(BITS) as usize], capacity }
     }
 
-    /// All elements are free.
+    /// All elements.
     pub(super) fn all(capacity: u32) -> Self {
         let mut all = Self::none(capacity);
         all.words.fill(u64::MAX);
@@ -34,17 +34,27 @@ impl FreeElements {
         self.capacity
     }
 
-    /// Makes an element free.
+    /// Adds an element, which may be there.
     pub(super) fn insert(&mut self, index: u32) {
         self.words[(index / BITS) as usize] |= 1 << (index % BITS);
     }
 
-    /// Takes an element.
+    /// Removes an element, which may be missing.
     pub(super) fn remove(&mut self, index: u32) {
         self.words[(index / BITS) as usize] &= !(1 << (index % BITS));
     }
 
-    /// The lowest run of so many free elements at or after an index.
+    /// The elements, sorted.
+    pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            let next = self.find_short(from, 1)?;
+            from = next + 1;
+            Some(next)
+        })
+    }
+
+    /// The lowest run of so many elements in a row, at or after an index.
     pub(super) fn find(&self, mut from: u32, count: u32) -> Option<u32> {
         loop {
             let first = self.find_short(from, count.min(BITS))?;
@@ -67,7 +77,7 @@ impl FreeElements {
         longest
     }
 
-    /// [`FreeElements::find`] for at most as many elements as a word has.
+    /// [`Elements::find`] for at most as many elements as a word has.
     fn find_short(&self, from: u32, count: u32) -> Option<u32> {
         let begin = (from / BITS) as usize;
         let word = |place: usize| self.words.get(place).copied().unwrap_or(0);
@@ -86,7 +96,7 @@ impl FreeElements {
         })
     }
 
-    /// The number of free elements from an index to the next one in use.
+    /// The number of elements in a row from an index on.
     fn run(&self, first: u32) -> u32 {
         let (mut length, mut place) = (0, (first / BITS) as usize);
         let mut offset = first % BITS;
@@ -114,18 +124,20 @@ mod tests {
             bits in proptest::collection::vec(proptest::bool::weighted(0.9), 0..400),
             from in 0..400u32, count in 1..200u32,
         ) {
-            let mut free = FreeElements::all(bits.len() as u32);
+            let mut set = Elements::all(bits.len() as u32);
             for (index, _) in (0..).zip(&bits).filter(|(_, bit)| !**bit) {
-                free.remove(index);
+                set.remove(index);
             }
-            let is_free = |index: u32| bits.get(index as usize).is_some_and(|bit| *bit);
-            let lowest = (from..400).find(|first| (*first..first + count).all(is_free));
-            prop_assert_eq!(free.find(from, count), lowest);
-            let run = |first| (first..).take_while(|index| is_free(*index)).count() as u32;
-            prop_assert_eq!(free.longest(), (0..400).map(run).max().unwrap());
-            let mut other = FreeElements::none(bits.len() as u32);
-            (0..bits.len() as u32).filter(|index| is_free(*index)).for_each(|i| other.insert(i));
-            prop_assert_eq!(free, other);
+            let is_in = |index: u32| bits.get(index as usize).is_some_and(|bit| *bit);
+            let lowest = (from..400).find(|first| (*first..first + count).all(is_in));
+            prop_assert_eq!(set.find(from, count), lowest);
+            let all: Vec<_> = (0..400).filter(|index| is_in(*index)).collect();
+            prop_assert_eq!(set.iter().collect::<Vec<_>>(), &all[..]);
+            let run = |first| (first..).take_while(|index| is_in(*index)).count() as u32;
+            prop_assert_eq!(set.longest(), (0..400).map(run).max().unwrap());
+            let mut other = Elements::none(bits.len() as u32);
+            all.into_iter().for_each(|index| other.insert(index));
+            prop_assert_eq!(set, other);
         }
     }
 }

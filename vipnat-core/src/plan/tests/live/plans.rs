@@ -4,8 +4,10 @@ use std::{collections::BTreeSet, convert::Infallible};
 
 use proptest::prelude::*;
 
-use super::{fake::FakeMaps, tables::tables};
-use crate::plan::{LiveMaps, Plan, Reclaim, changes, execute};
+use crate::plan::{
+    LiveMaps, Plan, Reclaim, changes, execute,
+    tests::{fake::FakeMaps, tables::tables},
+};
 
 proptest! {
     /// A plan for the VIPs that differ is the plan for the whole table.
