@@ -1,5 +1,6 @@
 //! Tests of the built program with real hooks and real sockets, on hosts of network namespaces.
 
+mod choice;
 mod cli;
 mod daemon;
 mod dataplane;

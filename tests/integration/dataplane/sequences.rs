@@ -6,6 +6,7 @@ use std::{ops::RangeInclusive, path::PathBuf, thread};
 use vipnat_testkit::{App, Cgroup, bpf::Refusal};
 
 use crate::{
+    choice::Choice,
     scene::{DB, PORT, Scene, list},
     sockets::Sockets,
 };
@@ -50,25 +51,13 @@ enum Refused {
     After,
 }
 
-/// A deterministic choice (xorshift, Marsaglia 2003).
-struct Choice(u64);
-
-impl Choice {
-    fn below(&mut self, count: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % count as u64) as usize
-    }
-
-    fn step(&mut self) -> Step {
-        let place = self.below(PLACES.len());
-        let refused = [Refused::No, Refused::Before, Refused::After][self.below(3)];
-        match self.below(6) {
-            0 => Step::Disconnect,
-            1 | 2 => Step::Send { place, refused },
-            _ => Step::Connect { place, refused },
-        }
+fn step(choice: &mut Choice) -> Step {
+    let place = choice.below(PLACES.len());
+    let refused = [Refused::No, Refused::Before, Refused::After][choice.below(3)];
+    match choice.below(6) {
+        0 => Step::Disconnect,
+        1 | 2 => Step::Send { place, refused },
+        _ => Step::Connect { place, refused },
     }
 }
 
@@ -207,7 +196,7 @@ fn relationships(app: &str, services: &[(&str, &[u8])]) -> String {
 /// Takes sockets of cgroups below this one through sequences of steps.
 fn walk(scene: &Scene, below: &Cgroup, seeds: RangeInclusive<u64>) {
     for seed in seeds {
-        let mut choice = Choice(u64::wrapping_mul(seed, 0x9e37_79b9_7f4a_7c15));
+        let mut choice = Choice::new(seed);
         let cgroup = below.child(&format!("inner{seed}"));
         let inner = App { host: scene.app.host.clone(), cgroup };
         let mut sockets = Sockets::of(&inner);
@@ -221,7 +210,7 @@ fn walk(scene: &Scene, below: &Cgroup, seeds: RangeInclusive<u64>) {
         let mut model = Model { sockets, mapped, inner, outer, peer: None };
         let mut taken = Taken { seed, mapped, steps: Vec::new() };
         for _ in 0..12 {
-            let step = choice.step();
+            let step = step(&mut choice);
             taken.steps.push(step);
             model.take(step);
             model.look(&mut choice);

@@ -126,10 +126,9 @@ impl Drop for Following {
         let _ = self.process.kill();
         let _ = self.process.wait();
         if thread::panicking() {
-            eprintln!(
-                "vipnat run said: {:#?}",
-                self.seen.iter().rev().take(20).collect::<Vec<_>>()
-            );
+            self.seen.extend(self.lines.try_iter());
+            let last = self.seen.len().saturating_sub(20);
+            eprintln!("vipnat run said, at last: {:#?}", &self.seen[last..]);
         }
     }
 }

@@ -8,37 +8,34 @@
 //! A cgroup whose scope is 0 counts as one without a scope. A removed cgroup has none, although the kernel
 //! keeps its storage for a while.
 
+mod read_map;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fs::{self, File},
-    io,
     net::Ipv4Addr,
-    os::{
-        fd::{AsRawFd as _, OwnedFd},
-        unix::fs::MetadataExt as _,
-    },
+    os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
-    ptr,
     thread::sleep,
     time::{Duration, Instant},
 };
+
+use nix::fcntl::{Flock, FlockArg};
 
 use vipnat_common::{
     Range, Slot, SlotFlags, VipKey,
     abi::{Cursor, Scope},
 };
 
+use self::read_map::{batch, lookup, mapped, scopes};
 use crate::{
     Cgroup, Vipnat,
     bpf::{Attr, Info, open},
     patient,
 };
 
-/// Commands of bpf(2).
-const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
-const BPF_MAP_GET_NEXT_KEY: libc::c_long = 4;
+/// A command of bpf(2).
 const BPF_PROG_QUERY: libc::c_long = 16;
-const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 
 /// The attach types (`enum bpf_attach_type`) of all programs that see addresses of sockets in a cgroup: bind,
 /// connect, sendmsg, recvmsg, getpeername, getsockname.
@@ -59,12 +56,38 @@ const RECORDS: &str = "/run/vipnat";
 /// It has the tree of pins, the object of each pin, and the content of the maps. It also has other programs
 /// on these cgroups, the name index, and other files with its name.
 pub fn dump(vipnat: &Vipnat, cgroups: &[&Cgroup]) -> String {
+    text(vipnat, cgroups, patient(PATIENCE), &[])
+}
+
+/// The same beside a `vipnat run`. It has the lock of the state meanwhile, so no change is half done.
+///
+/// The text omits the lock file of `run`, and pending disconnects, which have times. It shows links that the
+/// kernel is about to detach.
+pub fn dump_beside_run(vipnat: &Vipnat, cgroups: &[&Cgroup]) -> String {
+    let _lock = lock(vipnat.bpffs());
+    text(vipnat, cgroups, Duration::ZERO, &["run", "drains.json"])
+}
+
+/// Locks a state directory, as vipnat does. `None` if there is none.
+pub fn lock(bpffs: &Path) -> Option<Flock<File>> {
+    loop {
+        let lock = Flock::lock(File::open(bpffs).ok()?, FlockArg::LockExclusive);
+        let lock = lock.unwrap_or_else(|(_, error)| panic!("lock {}: {error}", bpffs.display()));
+        // Another command may have removed the directory meanwhile.
+        if fs::metadata(bpffs).ok()?.ino() == lock.metadata().expect("inspect a directory").ino() {
+            return Some(lock);
+        }
+    }
+}
+
+/// Waits this long for links to be detached, and leaves out records with these extensions.
+fn text(vipnat: &Vipnat, cgroups: &[&Cgroup], patience: Duration, without: &[&str]) -> String {
     let mut text = String::new();
     let names = Cgroups::of(cgroups);
     let pins = Pins::read(vipnat.bpffs(), &names);
     text += &pins.text;
     for cgroup in cgroups {
-        if let Some(what) = unaccounted(cgroup, &pins.links) {
+        if let Some(what) = unaccounted(cgroup, &pins.links, patience) {
             text += &format!("attached to {}: {what}\n", cgroup.relative());
         }
     }
@@ -75,7 +98,7 @@ pub fn dump(vipnat: &Vipnat, cgroups: &[&Cgroup]) -> String {
             text += &format!("{place}:\n{}", Maps::read(&path).text(&pins.apps, &names));
         }
     }
-    text + &records(vipnat.bpffs())
+    text + &records(vipnat.bpffs(), without)
 }
 
 /// The number of retired and emptied slots, which are not free yet.
@@ -211,12 +234,12 @@ fn files(root: &Path) -> Vec<PathBuf> {
 ///
 /// After the pin of a link is gone, the kernel detaches the link only after an RCU grace period
 /// (`bpf_free_inode` in kernel/bpf/inode.c). So this waits.
-fn unaccounted(cgroup: &Cgroup, links: &[Link]) -> Option<String> {
+fn unaccounted(cgroup: &Cgroup, links: &[Link], patience: Duration) -> Option<String> {
     let directory = File::open(cgroup.path()).ok()?;
     let id = directory.metadata().expect("inspect a cgroup").ino();
     let links = links.iter().filter(|link| link.cgroup == id);
     let pinned: BTreeSet<_> = links.map(|link| (link.at, link.program)).collect();
-    let deadline = Instant::now() + patient(PATIENCE);
+    let deadline = Instant::now() + patience;
     loop {
         let at = |at: &u32| query(&directory, *at).into_iter().map(|id| (*at, id)).collect();
         let attached: Vec<Vec<_>> = SOCK_ADDR.iter().map(at).collect();
@@ -242,8 +265,8 @@ fn query(cgroup: &File, kind: u32) -> Vec<u32> {
     ids
 }
 
-/// The name index, and other files with its name.
-fn records(bpffs: &Path) -> String {
+/// The name index, and other files with its name, except some extensions.
+fn records(bpffs: &Path, without: &[&str]) -> String {
     // Follows `record::file`, for the paths of tests.
     let name = bpffs.to_string_lossy().trim_matches('/').replace('-', "%2D").replace('/', "-");
     let mut text = String::new();
@@ -251,10 +274,14 @@ fn records(bpffs: &Path) -> String {
     paths.sort();
     for path in paths {
         let file = path.file_name().unwrap_or_default().to_string_lossy();
-        if let Some(extension) = file.strip_prefix(&format!("{name}.")) {
-            // The file may be gone by now. It then counts as empty.
+        if let Some(extension) = file.strip_prefix(&format!("{name}."))
+            && !without.contains(&extension)
+        {
+            // The file may be gone by now. A name index without names is like none.
             let content = fs::read_to_string(&path).unwrap_or_default();
-            text += &format!("record .{extension}:\n{content}\n");
+            if !(content.is_empty() && extension == "names") {
+                text += &format!("record .{extension}:\n{content}\n");
+            }
         }
     }
     text
@@ -356,76 +383,4 @@ fn entry(key: &VipKey, app: impl Fn(u32) -> String) -> String {
 fn target(slot: &Slot) -> String {
     let Slot { owner: _, ip, port, flags, cursor: _ } = slot;
     format!(" -> {}:{port} flags {flags}", Ipv4Addr::from(*ip))
-}
-
-/// Cgroup storage has no batch read, so this reads one entry at a time.
-///
-/// The kernel frees the storage of a removed cgroup at any time. It gives no next key after one that is gone,
-/// as after the last one (`cgroup_storage_get_next_key` in kernel/bpf/local_storage.c), so this begins again
-/// if the last key is gone.
-fn scopes(map: &OwnedFd) -> BTreeMap<u64, Scope> {
-    let mut scopes = BTreeMap::new();
-    let mut key: Option<[u8; 8]> = None;
-    loop {
-        let mut next = [0_u8; 8];
-        let mut attr = Attr::default();
-        attr.u32(0, map.as_raw_fd() as u32).u64(16, next.as_mut_ptr() as u64);
-        attr.u64(8, key.as_ref().map_or(0, |key| key.as_ptr() as u64));
-        if attr.call(BPF_MAP_GET_NEXT_KEY).is_err() {
-            if key.is_none_or(|last| lookup::<8>(map, &last).is_some()) {
-                return scopes;
-            }
-            scopes.clear();
-            key = None;
-            continue;
-        }
-        // The entry may be deleted meanwhile.
-        if let Some(value) = lookup::<8>(map, &next) {
-            scopes.insert(u64::from_ne_bytes(next), Scope::from_bytes(value));
-        }
-        key = Some(next);
-    }
-}
-
-fn lookup<const V: usize>(map: &OwnedFd, key: &[u8]) -> Option<[u8; V]> {
-    let mut value = [0; V];
-    let mut attr = Attr::default();
-    attr.u32(0, map.as_raw_fd() as u32).u64(8, key.as_ptr() as u64);
-    attr.u64(16, value.as_mut_ptr() as u64);
-    attr.call(BPF_MAP_LOOKUP_ELEM).ok().map(|_| value)
-}
-
-/// The first elements of an array or a hash, at most `count`.
-fn batch<const K: usize, const V: usize>(map: &OwnedFd, count: usize) -> Vec<([u8; K], [u8; V])> {
-    let (mut keys, mut values) = (vec![[0; K]; count], vec![[0; V]; count]);
-    let mut position = [0_u8; 16];
-    let mut attr = Attr::default();
-    attr.u64(8, position.as_mut_ptr() as u64);
-    attr.u64(16, keys.as_mut_ptr() as u64).u64(24, values.as_mut_ptr() as u64);
-    attr.u32(32, count as u32).u32(36, map.as_raw_fd() as u32);
-    match attr.call(BPF_MAP_LOOKUP_BATCH) {
-        Ok(_) => {}
-        // The map has no more elements.
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
-        Err(error) => panic!("read a map: {error}"),
-    }
-    keys.truncate(attr.read(32) as usize);
-    keys.into_iter().zip(values).collect()
-}
-
-/// All elements of an array that supports mmap.
-fn mapped<const V: usize>(pin: &Path) -> Vec<[u8; V]> {
-    let info = Info::of(pin);
-    let (count, map) = (info.u32(16) as usize, &info.object);
-    let mut values = vec![[0; V]; count];
-    let length = size_of_val(values.as_slice());
-    // SAFETY: this is a new mapping of that length, unmapped below. Any bytes in it are valid.
-    unsafe {
-        let (access, fd) = (libc::PROT_READ, map.as_raw_fd());
-        let array = libc::mmap(ptr::null_mut(), length, access, libc::MAP_SHARED, fd, 0);
-        assert_ne!(array, libc::MAP_FAILED, "{}", io::Error::last_os_error());
-        ptr::copy_nonoverlapping(array.cast(), values.as_mut_ptr(), count);
-        libc::munmap(array, length);
-    }
-    values
 }
