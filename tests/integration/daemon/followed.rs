@@ -1,19 +1,10 @@
 //! A state that `vipnat run` keeps, beside the state that `apply` leaves for the same table.
 
-use std::{
-    collections::BTreeMap,
-    thread::sleep,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Duration};
 
-use similar::TextDiff;
-use vipnat_testkit::{App, Cgroup, Following, NetNs, Outcome, Vipnat, patient, state};
+use vipnat_testkit::{App, Cgroup, Following, NetNs, Outcome, Vipnat, state};
 
-/// Time limit of a change. It is shorter than the time until the next review, which repairs the state.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The pause between two looks at the state. vipnat tries every 5 ms to lock it.
-const PAUSE: Duration = Duration::from_millis(12);
+use crate::settle;
 
 /// An instance of vipnat, and the cgroups of its apps below one of its own. Tables write `@` for that one.
 pub(super) struct Place {
@@ -114,18 +105,12 @@ impl Followed {
     /// Waits until the state is this one.
     #[track_caller]
     pub(super) fn becomes(&self, expected: &str, context: &str) {
-        let deadline = Instant::now() + patient(PATIENCE);
-        loop {
-            let found = self.ours.dump();
-            if found == expected {
-                return;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "{context}:\n{}",
-                TextDiff::from_lines(expected, &found).unified_diff().header("expected", "found")
-            );
-            sleep(PAUSE);
-        }
+        self.becomes_within(settle::CHANGE, expected, context);
+    }
+
+    /// Waits this long until the state is this one.
+    #[track_caller]
+    pub(super) fn becomes_within(&self, time: Duration, expected: &str, context: &str) {
+        settle::becomes(|| self.ours.dump(), expected, time, context);
     }
 }

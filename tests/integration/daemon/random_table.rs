@@ -47,6 +47,9 @@ struct Relationship {
     limits: &'static str,
 }
 
+/// One change of a table.
+type Step = fn(&mut RandomTable, &mut Choice);
+
 impl RandomTable {
     /// A first table: three services, and four apps in their cgroups.
     pub(super) fn new(choice: &mut Choice) -> Self {
@@ -100,7 +103,7 @@ impl RandomTable {
         if choice.one_in(12) {
             return (0..3).map(|_| self.step(choice)).collect::<Vec<_>>().join(", ");
         }
-        let steps: [(&str, fn(&mut Self, &mut Choice)); 20] = [
+        let steps: [(&str, Step); 20] = [
             ("backends", Self::change_backends),
             ("backends", Self::change_backends),
             ("policy", Self::change_policy),

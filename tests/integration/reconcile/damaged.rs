@@ -3,14 +3,16 @@
 
 use std::{
     fs,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use vipnat_testkit::{App, Vipnat, bpf::HOOKS, bpf::pin, outcome};
+use vipnat_testkit::{App, Vipnat, bpf::HOOKS, outcome};
 
-use crate::scene::{DB, PORT, Scene, banner, list, table};
+use crate::{
+    foreign::Foreign,
+    scene::{DB, PORT, Scene, banner, list, table},
+};
 
 const MAPS: [&str; 8] =
     ["backends", "conns", "counters", "cursors", "layout", "scope", "udp_flows", "vips"];
@@ -44,55 +46,13 @@ impl Damaged {
         self.vipnat().bpffs()
     }
 
+    fn foreign(&self) -> Foreign<'_> {
+        Foreign { bpffs: self.bpffs() }
+    }
+
     /// The directory of shop, and the directory of its links.
     fn shop(&self) -> (PathBuf, PathBuf) {
-        let apps = fs::read_dir(self.bpffs().join("apps")).unwrap();
-        let mut apps = apps.map(|app| app.unwrap().path());
-        let app = apps.find(|app| app.to_str().unwrap().ends_with(":shop")).unwrap();
-        let cgroup = fs::metadata(self.scene.app.cgroup.path()).unwrap().ino();
-        let links = app.join(cgroup.to_string());
-        (app, links)
-    }
-
-    /// Replaces a pin by one of the other vipnat, or by another one of ours.
-    fn exchange(&self, at: &Path, with: &Path) {
-        let object = vipnat_testkit::bpf::open(with).unwrap();
-        let _ = fs::remove_file(at);
-        pin(&object, at);
-    }
-
-    /// Writes an element of a map, with arguments of bpftool.
-    fn write(&self, map: &str, words: &str) {
-        let mut bpftool = Command::new("bpftool");
-        bpftool.args(["map", "update", "pinned"]).arg(self.bpffs().join("maps").join(map));
-        let updated = outcome(bpftool.args(words.split_ascii_whitespace()));
-        assert!(updated.status.success(), "{map} {words}: {updated}");
-    }
-
-    /// The bytes of the first slot or entry with our VIP: its key and its value, as arguments of bpftool.
-    fn element(&self, map: &str) -> (Vec<String>, Vec<String>) {
-        let mut bpftool = Command::new("bpftool");
-        bpftool.args(["--json", "map", "dump", "pinned"]).arg(self.bpffs().join("maps").join(map));
-        let dump: serde_json::Value = serde_json::from_str(&outcome(&mut bpftool).stdout).unwrap();
-        let bytes = |value: &serde_json::Value| -> Vec<String> {
-            value.as_array().unwrap().iter().map(|byte| byte.as_str().unwrap().to_owned()).collect()
-        };
-        let all = dump.as_array().unwrap();
-        let all = all.iter().map(|element| (bytes(&element["key"]), bytes(&element["value"])));
-        let vip = ["0xa9", "0xfe", "0x25", "0xd1"];
-        let has = |(key, value): &(Vec<String>, Vec<String>)| {
-            [key, value].iter().any(|bytes| bytes.windows(4).any(|window| window == vip))
-        };
-        all.into_iter().find(has).unwrap()
-    }
-
-    /// Overwrites bytes of the value of that element.
-    fn overwrite(&self, map: &str, at: usize, bytes: &[&str]) {
-        let (key, mut value) = self.element(map);
-        for (byte, new) in value[at..].iter_mut().zip(bytes) {
-            *byte = (*new).to_owned();
-        }
-        self.write(map, &format!("key {} value {}", key.join(" "), value.join(" ")));
+        (self.foreign().app("shop"), self.foreign().links("shop", &self.scene.app.cgroup))
     }
 
     fn connects(&self, context: &str) {
@@ -154,26 +114,26 @@ fn pins_that_were_removed_or_exchanged() {
             continue;
         }
         damaged.is_mended(&format!("another {map}"), || {
-            damaged.exchange(&pin, &theirs.join("maps").join(map));
+            damaged.foreign().exchange(&pin, &theirs.join("maps").join(map));
         });
         let wrong = if map == "vips" { "scope" } else { "vips" };
         damaged.is_mended(&format!("{wrong} for {map}"), || {
-            damaged.exchange(&pin, &theirs.join("maps").join(wrong));
+            damaged.foreign().exchange(&pin, &theirs.join("maps").join(wrong));
         });
     }
     for (hook, _) in HOOKS {
         let pin = ours.join("progs").join(hook);
         damaged.is_mended(&format!("without {hook}"), || fs::remove_file(&pin).unwrap());
         damaged.is_mended(&format!("another {hook}"), || {
-            damaged.exchange(&pin, &theirs.join("progs").join(hook));
+            damaged.foreign().exchange(&pin, &theirs.join("progs").join(hook));
         });
         let next = if hook == "connect4" { "connect6" } else { "connect4" };
         damaged.is_mended(&format!("{next} for {hook}"), || {
-            damaged.exchange(&pin, &ours.join("progs").join(next));
+            damaged.foreign().exchange(&pin, &ours.join("progs").join(next));
         });
     }
     damaged.is_mended("a map for a program", || {
-        damaged.exchange(&ours.join("progs/connect4"), &ours.join("maps/vips"));
+        damaged.foreign().exchange(&ours.join("progs/connect4"), &ours.join("maps/vips"));
     });
 }
 
@@ -187,11 +147,11 @@ fn links_that_were_removed_or_exchanged() {
         let next = if hook == "connect4" { "getpeername4" } else { "connect4" };
         damaged.is_mended(&format!("{next} for {hook}"), || {
             let (_, links) = damaged.shop();
-            damaged.exchange(&links.join(hook), &links.join(next));
+            damaged.foreign().exchange(&links.join(hook), &links.join(next));
         });
         damaged.is_mended(&format!("a map for {hook}"), || {
             let maps = damaged.bpffs().join("maps");
-            damaged.exchange(&damaged.shop().1.join(hook), &maps.join("vips"));
+            damaged.foreign().exchange(&damaged.shop().1.join(hook), &maps.join("vips"));
         });
     }
 }
@@ -237,7 +197,7 @@ fn directories_that_were_removed_or_doubled() {
         let second = app.with_file_name("904:shop").join(links.file_name().unwrap());
         fs::create_dir_all(&second).unwrap();
         for (hook, _) in HOOKS {
-            damaged.exchange(&second.join(hook), &links.join(hook));
+            damaged.foreign().exchange(&second.join(hook), &links.join(hook));
         }
     });
     for empty in [true, false] {
@@ -257,10 +217,10 @@ fn directories_that_were_removed_or_doubled() {
         fs::create_dir(damaged.shop().0.join("strange")).unwrap();
     });
     damaged.is_mended("a map for an app", || {
-        damaged.exchange(&ours.join("apps/905:shop"), &ours.join("maps/vips"));
+        damaged.foreign().exchange(&ours.join("apps/905:shop"), &ours.join("maps/vips"));
     });
     damaged.is_mended("a map for a cgroup", || {
-        damaged.exchange(&damaged.shop().0.join("1"), &ours.join("maps/vips"));
+        damaged.foreign().exchange(&damaged.shop().0.join("1"), &ours.join("maps/vips"));
     });
 }
 
@@ -279,26 +239,23 @@ fn values_that_were_overwritten() {
         ("retired", 18, &["0x10", "0x00"]),
         ("nothing", 0, &["0x00"; 24]),
     ] {
-        damaged.is_mended(&format!("a slot: {what}"), || damaged.overwrite("backends", at, bytes));
+        damaged.is_mended(&format!("a slot: {what}"), || {
+            damaged.foreign().overwrite("backends", at, bytes);
+        });
     }
     for (what, bytes) in [
         ("far out", &["0xff", "0xff", "0xff", "0xff", "0x01"][..]),
         ("no slots", &["0x00", "0x00", "0x00", "0x00", "0x00"]),
         ("too many", &["0x00", "0x00", "0x00", "0x00", "0x40"]),
     ] {
-        damaged.is_mended(&format!("an entry: {what}"), || damaged.overwrite("vips", 0, bytes));
+        damaged.is_mended(&format!("an entry: {what}"), || {
+            damaged.foreign().overwrite("vips", 0, bytes);
+        });
     }
-    damaged.is_mended("an entry that is gone", || {
-        let (key, _) = damaged.element("vips");
-        let mut bpftool = Command::new("bpftool");
-        bpftool.args(["map", "delete", "pinned"]).arg(damaged.bpffs().join("maps/vips")).arg("key");
-        assert!(outcome(bpftool.args(key)).status.success());
-    });
-    let cgroup = fs::metadata(damaged.scene.app.cgroup.path()).unwrap().ino();
-    let key: Vec<_> = cgroup.to_ne_bytes().iter().map(u8::to_string).collect();
-    for scope in ["0", "1", "99"] {
-        damaged.is_mended(&format!("scope {scope}"), || {
-            damaged.write("scope", &format!("key {} value {scope} 0 0 0 0 0 0 0", key.join(" ")));
+    damaged.is_mended("an entry that is gone", || damaged.foreign().delete_entry());
+    for app in ["0", "1", "99"] {
+        damaged.is_mended(&format!("scope {app}"), || {
+            damaged.foreign().switch(&damaged.scene.app.cgroup, app);
         });
     }
     for (what, value) in [
@@ -307,7 +264,7 @@ fn values_that_were_overwritten() {
         ("nothing", "0 0 0 0 0 0 0 0 0 0 0 0"),
     ] {
         damaged.is_mended(&format!("layout: {what}"), || {
-            damaged.write("layout", &format!("key 0 0 0 0 value {value}"));
+            damaged.foreign().write("layout", &format!("key 0 0 0 0 value {value}"));
         });
     }
 }
@@ -318,9 +275,9 @@ fn a_cursor_of_two_vips() {
     let damaged = Damaged::new();
     damaged.is_mended("a cursor of two", || {
         // The cursors of this test's tables are 0, 1 and so on.
-        let (_, slot) = damaged.element("backends");
+        let (_, slot) = damaged.foreign().element("backends");
         let other = if slot[20] == "0x00" { "0x01" } else { "0x00" };
-        damaged.overwrite("backends", 20, &[other]);
+        damaged.foreign().overwrite("backends", 20, &[other]);
     });
 }
 
@@ -339,7 +296,9 @@ fn the_last_number_of_an_app_was_given() {
             serde_json::from_str(&outcome(layout.args("key 0 0 0 0".split(' '))).stdout).unwrap();
         let value: Vec<_> =
             layout["value"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
-        damaged.write("layout", &format!("key 0 0 0 0 value {} {last}", value[..8].join(" ")));
+        damaged
+            .foreign()
+            .write("layout", &format!("key 0 0 0 0 value {} {last}", value[..8].join(" ")));
         let applied = vipnat.apply(&damaged.table());
         assert!(applied.contains(&format!("+ app blog in cgroup {blog}")), "{applied}");
         damaged.connects(last);

@@ -18,6 +18,7 @@ use nix::{
     },
     unistd::Pid,
 };
+use tempfile::TempDir;
 
 use crate::{cgroup_removal, mounts};
 
@@ -36,6 +37,11 @@ pub fn test_name() -> String {
         umask(Mode::from_bits_truncate(0o022));
     });
     unique(TEST_PREFIX)
+}
+
+/// A temporary directory with such a name.
+pub(crate) fn temporary() -> TempDir {
+    tempfile::Builder::new().prefix(&test_name()).rand_bytes(0).tempdir().expect("make a directory")
 }
 
 /// The name `<prefix>-<pid>-<n>`, unique in this process.

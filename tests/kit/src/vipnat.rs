@@ -87,8 +87,7 @@ impl Vipnat {
 
     /// Replaces the table's file with another one, in one step.
     pub fn replace_table(&self, text: &str) {
-        let new = self.files.join("table.new");
-        fs::write(&new, text).expect("write the table");
+        let new = self.file("table.new", text);
         fs::rename(&new, self.files.join("table.toml")).expect("rename the table");
     }
 
@@ -116,8 +115,13 @@ impl Vipnat {
 
     /// Writes this table to a file. The next table overwrites it.
     pub fn table(&self, text: &str) -> PathBuf {
-        let path = self.files.join("table.toml");
-        fs::write(&path, text).expect("write the table");
+        self.file("table.toml", text)
+    }
+
+    /// Writes a text to a file of this name, beside the table.
+    pub fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.files.join(name);
+        fs::write(&path, text).unwrap_or_else(|error| panic!("write {}: {error}", path.display()));
         path
     }
 

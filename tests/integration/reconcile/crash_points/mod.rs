@@ -5,4 +5,5 @@ mod apply;
 mod around;
 mod flush;
 mod points;
+mod run;
 mod stage;

@@ -37,7 +37,7 @@ pub(super) enum Fault {
 }
 
 /// The errors that an operation may return.
-fn errors(operation: &Operation) -> Vec<Errno> {
+pub(super) fn errors(operation: &Operation) -> Vec<Errno> {
     let Operation { what, object, .. } = operation;
     match what.as_str() {
         // This call can't fail: unlocking needs no memory (`flock_lock_inode` in fs/locks.c).

@@ -61,6 +61,11 @@ impl Stage {
         state::dump(&self.scene.vipnat, &self.cgroups())
     }
 
+    /// The same, beside a `run` that may change it.
+    pub(super) fn dump_beside_run(&self) -> String {
+        state::dump_beside_run(&self.scene.vipnat, &self.cgroups())
+    }
+
     /// The state that a new instance leaves, while ours has no links on the cgroups.
     pub(super) fn fresh(&self, table: &Table) -> String {
         let vipnat = Vipnat::new();

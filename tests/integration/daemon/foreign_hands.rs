@@ -1,0 +1,241 @@
+//! Other hands change the state while `vipnat run` follows a table. Its next review repairs that.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddrV4},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+use vipnat_testkit::{Backend, Cgroup, Network, Vipnat, bpf::HOOKS};
+
+use super::followed::Followed;
+use crate::{
+    foreign::Foreign,
+    scene::{DB, PORT, banner, ip, list},
+};
+
+/// The time until the next review, and some more.
+const REVIEW: Duration = Duration::from_secs(45);
+
+/// Two apps that `run` follows, and another vipnat whose pins are wrong for them.
+struct Watched {
+    followed: Followed,
+    expected: String,
+    stranger: Vipnat,
+    strange: Cgroup,
+    _backends: Vec<Backend>,
+    _network: Network,
+}
+
+impl Watched {
+    fn start() -> Self {
+        let network = Network::new();
+        let host = network.host(Ipv4Addr::new(247, 221, 80, 10));
+        let services = network.host(Ipv4Addr::new(247, 221, 80, 20));
+        let backend = |number: u8| {
+            services.add_address(ip(number));
+            Backend::start(&services, SocketAddrV4::new(ip(number), PORT), &number.to_string())
+        };
+        let backends = (0..3).map(backend).collect();
+        let text = format!(
+            "[services.shop]\nbackends = {}\n[services.blog]\nbackends = {}\n\
+             [apps.shop]\ncgroup = \"@/shop\"\n[apps.blog]\ncgroup = \"@/blog\"\n\
+             [apps.shop.relationships.db]\nservice = \"shop\"\nport = 5432\n\
+             [apps.blog.relationships.db]\nservice = \"blog\"\n",
+            list([0]),
+            list([1, 2])
+        );
+        let followed = Followed::start(&host, &["shop", "blog"], &text);
+        let expected = followed.fresh(&text);
+        let (stranger, strange) = (Vipnat::new(), Cgroup::new());
+        stranger.apply(&format!("[apps.shop]\ncgroup = \"{}\"\n", strange.relative()));
+        let watched =
+            Self { followed, expected, stranger, strange, _backends: backends, _network: network };
+        watched.followed.becomes(&watched.expected, "the first table");
+        watched
+    }
+
+    fn ours(&self) -> Foreign<'_> {
+        Foreign { bpffs: self.followed.ours.vipnat.bpffs() }
+    }
+
+    fn theirs(&self) -> Foreign<'_> {
+        Foreign { bpffs: self.stranger.bpffs() }
+    }
+
+    /// The cgroup of an app.
+    fn cgroup(&self, app: &str) -> &Cgroup {
+        &self.followed.ours.app(app).cgroup
+    }
+
+    /// The directory of an app's links.
+    fn links(&self, app: &str) -> PathBuf {
+        self.ours().links(app, self.cgroup(app))
+    }
+
+    /// The file of the name index.
+    fn names(&self) -> PathBuf {
+        self.followed.ours.vipnat.beside("names")
+    }
+
+    #[track_caller]
+    fn connects(&self, context: &str) {
+        let who =
+            |app: &str| banner(&self.followed.ours.app(app).probe(&format!("tcp {DB}:{PORT}")));
+        assert_eq!(who("shop"), "0", "{context}");
+        let mut blog = [who("blog"), who("blog")];
+        blog.sort();
+        assert_eq!(blog, ["1", "2"], "{context}");
+    }
+
+    /// Damages the state, which the dump must show.
+    #[track_caller]
+    fn damage(&self, context: &str, damage: impl FnOnce()) {
+        damage();
+        assert!(self.followed.ours.dump() != self.expected, "{context} is no damage");
+    }
+
+    /// Damages the state, and checks that a review repairs it.
+    #[track_caller]
+    fn is_repaired(&self, context: &str, damage: impl FnOnce()) {
+        self.damage(context, damage);
+        self.followed.run.signal(Signal::SIGHUP);
+        self.followed.becomes(&self.expected, context);
+        self.connects(context);
+    }
+}
+
+#[test]
+fn slots_entries_and_switches_that_were_overwritten_are_repaired() {
+    let watched = Watched::start();
+    let ours = watched.ours();
+    // A slot: owner (app id, VIP, port, protocol), address, port, flags, cursor.
+    for (what, at, bytes) in [
+        ("another address", 12, &["0xf0", "0x00", "0x00", "0x01"][..]),
+        ("another port", 16, &["0x01", "0x01"]),
+        ("flags", 18, &["0x02", "0x00"]),
+        ("retired", 18, &["0x10", "0x00"]),
+        ("nothing", 0, &["0x00"; 24]),
+    ] {
+        watched.is_repaired(&format!("a slot: {what}"), || ours.overwrite("backends", at, bytes));
+    }
+    watched.is_repaired("a slot: the cursor of another VIP", || {
+        let (_, slot) = ours.element("backends");
+        let other = if slot[20] == "0x00" { "0x01" } else { "0x00" };
+        ours.overwrite("backends", 20, &[other]);
+    });
+    for (what, bytes) in [
+        ("other slots", &["0x50"][..]),
+        ("no slots", &["0x00", "0x00", "0x00", "0x00", "0x00"]),
+        ("too many", &["0x00", "0x00", "0x00", "0x00", "0x40"]),
+    ] {
+        watched.is_repaired(&format!("an entry: {what}"), || ours.overwrite("vips", 0, bytes));
+    }
+    watched.is_repaired("an entry that is gone", || ours.delete_entry());
+    watched.is_repaired("an entry that nobody wants", || {
+        let (mut key, value) = ours.element("vips");
+        key[6] = "0x99".to_owned();
+        ours.write("vips", &format!("key {} value {}", key.join(" "), value.join(" ")));
+    });
+    for app in ["0", "1", "2", "99"] {
+        // One of the numbers is that of the app itself.
+        if watched.ours().app("shop").to_str().unwrap().contains(&format!("/{app}:")) {
+            continue;
+        }
+        watched.is_repaired(&format!("scope {app}"), || ours.switch(watched.cgroup("shop"), app));
+    }
+}
+
+#[test]
+fn links_and_apps_that_were_removed_or_exchanged_are_repaired() {
+    let watched = Watched::start();
+    let ours = watched.ours();
+    for (hook, other) in [("connect4", "getpeername4"), ("recvmsg6", "connect4")] {
+        watched.is_repaired(&format!("without {hook}"), || {
+            fs::remove_file(watched.links("shop").join(hook)).unwrap();
+        });
+        watched.is_repaired(&format!("{other} for {hook}"), || {
+            let links = watched.links("shop");
+            ours.exchange(&links.join(hook), &links.join(other));
+        });
+        watched.is_repaired(&format!("detached {hook}"), || {
+            ours.detach(&watched.links("shop").join(hook));
+        });
+    }
+    watched.is_repaired("without the links of shop", || {
+        fs::remove_dir_all(watched.links("shop")).unwrap();
+    });
+    watched.is_repaired("all links of shop detached", || {
+        for (hook, _) in HOOKS {
+            ours.detach(&watched.links("shop").join(hook));
+        }
+    });
+    watched.is_repaired("without shop", || fs::remove_dir_all(ours.app("shop")).unwrap());
+    watched.is_repaired("without apps", || fs::remove_dir_all(ours.bpffs.join("apps")).unwrap());
+    watched.is_repaired("shop by another number", || {
+        let app = ours.app("shop");
+        fs::rename(&app, app.with_file_name("902:shop")).unwrap();
+    });
+    watched.is_repaired("an app that nobody wants", || {
+        fs::create_dir(ours.bpffs.join("apps/903:news")).unwrap();
+    });
+    watched.is_repaired("the links of shop in the directory of blog", || {
+        let links = watched.links("shop");
+        fs::rename(&links, ours.app("blog").join(links.file_name().unwrap())).unwrap();
+    });
+}
+
+#[test]
+fn programs_maps_and_names_that_were_removed_or_exchanged_are_repaired() {
+    let watched = Watched::start();
+    let ours = watched.ours();
+    let replaced = |at: &Path, with: &Path| ours.exchange(at, with);
+    let programs = ours.bpffs.join("progs");
+    watched.is_repaired("without connect4", || {
+        fs::remove_file(programs.join("connect4")).unwrap();
+    });
+    watched.is_repaired("connect6 for connect4", || {
+        replaced(&programs.join("connect4"), &programs.join("connect6"));
+    });
+    watched.is_repaired("without programs", || fs::remove_dir_all(&programs).unwrap());
+    for map in ["vips", "backends", "cursors", "scope", "conns", "layout"] {
+        watched.is_repaired(&format!("without {map}"), || {
+            fs::remove_file(ours.map(map)).unwrap();
+        });
+    }
+    for map in ["vips", "backends", "scope"] {
+        watched.is_repaired(&format!("another {map}"), || {
+            replaced(&ours.map(map), &watched.theirs().map(map));
+        });
+    }
+    watched.is_repaired("without maps", || fs::remove_dir_all(ours.bpffs.join("maps")).unwrap());
+    watched.is_repaired("of another build", || {
+        ours.write("layout", "key 0 0 0 0 value 4 0 0 0 1 2 3 4 2 0 0 0");
+    });
+    watched.is_repaired("a change that was interrupted", || {
+        fs::create_dir(ours.bpffs.join("maps/changing")).unwrap();
+    });
+    watched.is_repaired("without anything", || fs::remove_dir_all(ours.bpffs).unwrap());
+    watched.is_repaired("without names", || fs::remove_file(watched.names()).unwrap());
+    watched.is_repaired("with other names", || {
+        fs::write(watched.names(), "shop 169.254.37.209 cache shop\n").unwrap();
+    });
+    watched.is_repaired("without text in the names", || fs::write(watched.names(), "").unwrap());
+    drop(watched.strange);
+}
+
+/// All other tests ask for a review by SIGHUP.
+#[test]
+fn a_review_comes_by_itself() {
+    let watched = Watched::start();
+    let ours = watched.ours();
+    watched.damage("a slot", || ours.overwrite("backends", 12, &["0xf0", "0x00", "0x00", "0x01"]));
+    watched.damage("an entry", || ours.delete_entry());
+    watched.damage("a link", || ours.detach(&watched.links("blog").join("connect4")));
+    watched.damage("names", || fs::remove_file(watched.names()).unwrap());
+    watched.damage("a program", || fs::remove_file(ours.bpffs.join("progs/connect4")).unwrap());
+    watched.followed.becomes_within(REVIEW, &watched.expected, "after a review");
+    watched.connects("after a review");
+}
