@@ -177,12 +177,13 @@ impl Reconciler {
             }
             found = Some(there);
         }
-        let Some((applied, live)) = self.session.change(live, table, difference) else {
-            return false;
-        };
-        self.live = Some(live);
+        let (applied, live) = self.session.change(live, table, difference);
+        self.live = live;
         let mut failed = Vec::new();
         self.report(applied, &mut failed, reporter);
+        if self.live.is_none() {
+            return false;
+        }
         let updated =
             found.is_none_or(|found| self.cgroups.update_holders(&self.session, found).is_ok());
         updated && failed.is_empty()

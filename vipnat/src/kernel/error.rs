@@ -242,6 +242,15 @@ impl Error {
         !matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::Unsupported)
     }
 
+    /// The apps whose cgroups are not as the table says because of this error.
+    pub(crate) fn apps(&self) -> &[String] {
+        match self {
+            Self::Contested { apps, .. } => apps,
+            Self::Unseen { app, .. } => std::slice::from_ref(app),
+            _ => &[],
+        }
+    }
+
     /// Whether a map is missing, is of another layout, or holds values that this layout does not have.
     pub(crate) fn is_of_another_layout(&self) -> bool {
         match self {

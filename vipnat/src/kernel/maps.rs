@@ -113,6 +113,25 @@ impl Maps {
         Ok(Copied { entries, slots, capacity: self.capacity() })
     }
 
+    /// Writes entries and slots again that differ from a snapshot of these maps. The slots come first, so that
+    /// no entry leads to a wrong one.
+    pub(crate) fn restore(&self, copied: &Copied, right: &Snapshot) -> Result<()> {
+        let slot = |slot: &Option<Slot>| slot.map_or(Slot::FREE, |slot| slot.to_bytes());
+        let slots = (0_u32..).zip(right.slots.iter().map(slot)).zip(&copied.slots);
+        let slots = slots.filter(|((_, right), now)| right != *now);
+        let slots = slots.map(|((index, right), _)| (index.to_ne_bytes(), right));
+        self.backends.update_all(slots).attempt(|| "write slots of the map backends".to_owned())?;
+        let now: FxHashMap<_, _> = copied.entries.iter().copied().collect();
+        let entries = right.entries.iter().map(|(key, range)| (key.to_bytes(), range.to_bytes()));
+        let wanted: FxHashMap<_, _> = entries.collect();
+        let strange = now.keys().filter(|key| !wanted.contains_key(*key)).copied();
+        self.vips.remove_all(strange).attempt(|| "remove entries from the map vips".to_owned())?;
+        let wrong = wanted.iter().filter(|(key, range)| now.get(*key) != Some(*range));
+        self.vips
+            .update_all(wrong.map(|(key, range)| (*key, *range)))
+            .attempt(|| "write entries to the map vips".to_owned())
+    }
+
     /// A snapshot of the slots alone, see [`Snapshot::of_slots`].
     pub(crate) fn snapshot_of_slots(&self) -> Result<Snapshot> {
         Ok(Snapshot::of_slots(self.slots()?, self.capacity()))

@@ -21,7 +21,7 @@ use super::{
     observe::{self, Observed, ObservedApps},
     outcome::{Applied, Flushed},
     prepare::{Prepared, Room, prepare, prepare_in_place},
-    recover::{Recovered, execute_on_copy, read_and_recover, reclaim},
+    recover::{execute_on_copy, read_and_recover, reclaim},
     repair_pins::repair_pins,
     resolve::{MissingCgroup, resolve},
     upgrade::{migrate, take_over, upgrade},
@@ -70,6 +70,8 @@ pub(crate) struct Left {
     pub(crate) snapshot: Snapshot,
     /// The names in the name index.
     pub(crate) names: NameIndex,
+    /// Whether its file could be written.
+    pub(crate) names_saved: bool,
     /// The app id of each app.
     pub(crate) app_ids: BTreeMap<String, AppId>,
     /// The apps that are not as the table says, because of a failure.
@@ -110,7 +112,10 @@ fn apply_table(context: &Context, table: &Table, how: How) -> Result<(Applied, O
         contested = now;
         Ok(Some(desired))
     };
-    let (mut applied, left) = make(context, &desired, how, &mut resolve_again)?;
+    let (mut applied, mut left) = make(context, &desired, how, &mut resolve_again)?;
+    if let Some(left) = &mut left {
+        left.unsettled.extend(contested.iter().flat_map(Error::apps).cloned());
+    }
     applied.failed.extend(contested);
     Ok((applied, left))
 }
@@ -175,7 +180,7 @@ fn change(
     let maps = Maps::open(dir.path())?;
     // An agent trusts what is kept, so it must have been read.
     let read_all = dir.is_changing()? || keep;
-    let Recovered { snapshot, repaired: recovered, wrote } = read_and_recover(&maps, read_all)?;
+    let (snapshot, recovered) = read_and_recover(&dir, &maps, read_all)?;
     let (attached, names) = (links::read(&dir)?, name_index::load(&context.dir));
     let tree = context.tree()?;
     let others = context.others(dir.path(), &tree);
@@ -200,7 +205,7 @@ fn change(
         },
     };
 
-    let mut locked = Locked { context, dir: &dir, maps, observed, read_all, recovered, wrote };
+    let mut locked = Locked { context, dir: &dir, maps, observed, read_all, recovered };
     let mut prepared = locked.prepare_with_room(desired, &mut applied)?;
     // Waiting for the lock may have taken long. Another command may meanwhile have attached a cgroup that the
     // table matches too. From now on no other command attaches any.
@@ -210,10 +215,10 @@ fn change(
     }
     let desired = resolved.as_ref().unwrap_or(desired);
 
-    let Locked { context, dir, maps, observed, read_all: _, recovered, wrote } = locked;
+    let Locked { context, dir, maps, observed, read_all: _, recovered } = locked;
     let Observed { snapshot, apps } = observed;
     let diff = &prepared.diff;
-    let replaced = wrote || condition != Condition::Current;
+    let replaced = condition != Condition::Current;
     if replaced || diff.changes_maps_or_apps(&attached) || names != desired.names {
         dir.begin_change()?;
     }
@@ -226,7 +231,8 @@ fn change(
     }
     let mappings = |drains: &PendingDisconnects| after.mappings_of(drains.vips());
     let due = disconnect::finish(context, scheduled, mappings, &mut applied.warnings)?;
-    if let Err(error) = name_index::save_instead_of(&desired.names, &names, &context.dir) {
+    let saved = name_index::save_instead_of(&desired.names, &names, &context.dir);
+    if let Err(error) = &saved {
         applied.warnings.push(format!("cannot keep the names for `vipnat list`: {error}"));
     }
     dir.end_change()?;
@@ -239,6 +245,7 @@ fn change(
             snapshot: after,
             maps,
             names: desired.names.clone(),
+            names_saved: saved.is_ok(),
             app_ids: diff.app_ids.clone(),
             generation: dir.generation()?,
             pins: PinnedIds::read(dir.path())?,
@@ -268,8 +275,6 @@ struct Locked<'a> {
     read_all: bool,
     /// An interrupted change had left slots, and this command has retired them.
     recovered: bool,
-    /// This command has retired or freed slots.
-    wrote: bool,
 }
 
 impl Locked<'_> {
@@ -280,14 +285,14 @@ impl Locked<'_> {
         // Only after reading entries and slots it is certain that there is nothing to change.
         let nothing = prepared.room == Room::Enough && prepared.diff.plan == Plan::default();
         if nothing && !self.read_all {
-            let Recovered { snapshot, repaired, wrote } = read_and_recover(&self.maps, true)?;
-            (self.observed.snapshot, self.recovered) = (snapshot, repaired);
-            self.wrote |= wrote;
+            (self.observed.snapshot, self.recovered) =
+                read_and_recover(self.dir, &self.maps, true)?;
             prepared = prepare(desired, &self.observed)?;
         }
         // It takes two steps to free a retired slot.
-        while prepared.room != Room::Enough && reclaim(&self.maps, &mut self.observed.snapshot)? {
-            self.wrote = true;
+        while prepared.room != Room::Enough
+            && reclaim(self.dir, &self.maps, &mut self.observed.snapshot)?
+        {
             prepared = prepare(desired, &self.observed)?;
         }
         if let Room::AfterGrowth(capacity) = prepared.room {

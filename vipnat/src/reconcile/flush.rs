@@ -2,12 +2,7 @@
 
 use vipnat_core::plan::Plan;
 
-use super::{
-    context::Context,
-    disconnect,
-    outcome::Flushed,
-    recover::{Recovered, read_and_recover},
-};
+use super::{context::Context, disconnect, outcome::Flushed, recover::read_and_recover};
 use crate::{
     kernel::{
         error::Result,
@@ -54,19 +49,21 @@ pub(crate) fn flush_app(context: &Context, name: &str) -> Result<Flushed> {
     let apps = links::find(&dir, name)?;
     if !apps.is_empty() {
         flushed.found = true;
-        let Recovered { snapshot: now, .. } = read_and_recover(&maps, true)?;
+        let (now, _) = read_and_recover(&dir, &maps, true)?;
         let plan = Plan::new(&now, &[], |app_id| apps.iter().any(|app| app.app_id == app_id))?;
         apps.iter().try_for_each(|app| links::release_all(maps.cgroups(), app))?;
         dir.begin_change()?;
         maps.execute(&plan.steps())?;
-        dir.end_change()?;
     }
     // Do this even if the app is gone: an earlier flush may have failed here.
     let mut record = name_index::load(&context.dir);
     if let Some(problem) = record.problem() {
         flushed.warnings.push(format!("{problem}; its names stay in there"));
     } else {
-        flushed.found |= record.forget(name);
+        if record.forget(name) {
+            flushed.found = true;
+            dir.begin_change()?;
+        }
         if let Err(error) = name_index::save(&record, &context.dir) {
             flushed.warn("remove its names from the list", &error);
         }
@@ -76,6 +73,7 @@ pub(crate) fn flush_app(context: &Context, name: &str) -> Result<Flushed> {
     }
     // Remove the directory last: without it, a later command finds nothing else under the app's name.
     apps.iter().try_for_each(links::remove)?;
+    dir.end_change()?;
     dir.is_still_there()?;
     Ok(flushed)
 }

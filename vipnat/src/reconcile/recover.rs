@@ -7,46 +7,42 @@ use vipnat_core::{
     plan::{Plan, Reclaim, Step, execute},
 };
 
-use crate::kernel::{error::Result, maps::Maps};
+use crate::{
+    kernel::{error::Result, maps::Maps},
+    state::state_dir::StateDir,
+};
 
 /// One in this many slots may stay retired. Freeing slots takes a grace period, and small changes avoid that.
 const RETIRED_SHARE: usize = 16;
 
-/// Maps that were read back, without the leftovers of an interrupted command.
-pub(crate) struct Recovered {
-    pub(crate) snapshot: Snapshot,
-    /// An interrupted command had left slots, and they are retired now.
-    pub(crate) repaired: bool,
-    /// Slots were written.
-    pub(crate) wrote: bool,
-}
-
-/// Reads the maps back, and retires slots that an interrupted command abandoned.
+/// Reads the maps back, and retires slots that an interrupted command abandoned. Returns whether there
+/// were any. What it writes begins a change.
 ///
 /// `all`: read entries and slots. Otherwise the slots alone show the entries. That is faster, but only right
 /// if no change was interrupted.
-pub(crate) fn read_and_recover(maps: &Maps, all: bool) -> Result<Recovered> {
+pub(crate) fn read_and_recover(dir: &StateDir, maps: &Maps, all: bool) -> Result<(Snapshot, bool)> {
     let mut now = if all { maps.snapshot()? } else { maps.snapshot_of_slots()? };
     let tidy = Plan::tidy(&now);
-    execute_on(maps, &mut now, &tidy.steps())?;
-    let repaired = tidy != Plan::default();
-    let mut wrote = repaired;
+    execute_on(dir, maps, &mut now, &tidy.steps())?;
     if now.leftover().count() > now.slots.len() / RETIRED_SHARE {
-        wrote |= reclaim(maps, &mut now)?;
+        reclaim(dir, maps, &mut now)?;
     }
-    Ok(Recovered { snapshot: now, repaired, wrote })
+    Ok((now, tidy != Plan::default()))
 }
 
 /// Waits for a grace period, after which no program can still read the retired slots, and empties them. Frees
 /// slots that an earlier call emptied. Returns whether there were any.
-pub(crate) fn reclaim(maps: &Maps, now: &mut Snapshot) -> Result<bool> {
+pub(crate) fn reclaim(dir: &StateDir, maps: &Maps, now: &mut Snapshot) -> Result<bool> {
     let reclaim = Reclaim::new(now);
-    execute_on(maps, now, &reclaim.steps())?;
+    execute_on(dir, maps, now, &reclaim.steps())?;
     Ok(reclaim != Reclaim::default())
 }
 
 /// Executes steps on the maps, and on the snapshot that was read from them.
-fn execute_on(maps: &Maps, now: &mut Snapshot, steps: &[Step<'_>]) -> Result<()> {
+fn execute_on(dir: &StateDir, maps: &Maps, now: &mut Snapshot, steps: &[Step<'_>]) -> Result<()> {
+    if !steps.is_empty() {
+        dir.begin_change()?;
+    }
     maps.execute(steps)?;
     execute_on_copy(now, steps);
     Ok(())

@@ -96,14 +96,14 @@ impl Session {
     /// Makes a change of the table, at the cost of what it touches. `table` is the new one, and `difference`
     /// tells it from the one before.
     ///
-    /// `None` if it needs a full apply: the change is not simple, a map is full, an error occurred, or
-    /// another process changed the state. A part of the change may be made then.
+    /// Without a [`Live`] it needs a full apply: the change is not simple, a map is full, an error occurred,
+    /// or another process changed the state. A part of the change may be made then.
     pub fn change(
         &self,
         live: Live,
         table: &Table,
         difference: &Difference,
-    ) -> Option<(Applied, Live)> {
+    ) -> (Applied, Option<Live>) {
         live::change(&self.context, live, table, difference)
     }
 
@@ -113,12 +113,18 @@ impl Session {
         live::begin_reclaim(live)
     }
 
+    /// Gives up a reclaim whose wait failed, so that another one can begin.
+    pub fn cancel_reclaim(&self, live: &mut Live) {
+        live::cancel_reclaim(live);
+    }
+
     /// Frees these slots. Returns `false` if it needs a full apply.
     pub fn end_reclaim(&self, live: &mut Live, reclaimable: &Reclaimable) -> bool {
         live::end_reclaim(&self.context, live, reclaimable).unwrap_or(false)
     }
 
-    /// Reads maps, pins and names back, and compares them with the state that the last change left.
+    /// Reads maps, pins and names back, and compares them with the state that the last change left. Entries
+    /// and slots that differ are written again; the rest needs a full apply.
     ///
     /// # Errors
     ///

@@ -38,18 +38,20 @@ use crate::{
 /// VIPs by app.
 type Touched = BTreeMap<String, BTreeSet<Ipv4Addr>>;
 
-/// See [`Session::change`](crate::reconcile::Session::change). `None` if a full apply is needed; an error
-/// shows again there, or is gone.
+/// See [`Session::change`](crate::reconcile::Session::change). An error shows again in the full apply, or is
+/// gone.
 pub(crate) fn change(
     context: &Context,
     mut live: Live,
     table: &Table,
     difference: &Difference,
-) -> Option<(Applied, Live)> {
+) -> (Applied, Option<Live>) {
     let mut applied = Applied::default();
-    let due = make(context, &mut live, table, difference, &mut applied).ok()??;
+    let Ok(Some(due)) = make(context, &mut live, table, difference, &mut applied) else {
+        return (applied, None);
+    };
     disconnect::disconnect(context, due, &mut applied);
-    Some((applied, live))
+    (applied, Some(live))
 }
 
 /// Makes the change. The state stays locked until this returns.
@@ -96,29 +98,32 @@ fn make(
     let scheduled = disconnect::schedule(context, &desired, &diff, apps, Duration::ZERO, warnings)?;
     let executed = execute(&dir, maps, &diff, content.snapshot(), apps, MissingCgroup::Wait)?;
     let Ok::<(), Infallible>(()) = plan::execute(&executed.plan.steps(), content);
+    live.unsettled.extend(executed.failed.keys().cloned());
+    // Whatever fails below, this is done.
+    report(applied, diff, executed, &moved.attached, false);
     let mappings = |drains: &PendingDisconnects| content.mappings_of(drains.vips());
-    let due = disconnect::finish(context, scheduled, mappings, warnings)?;
-    if names.differ()
-        && let Err(error) = name_index::replace(&live.names, &context.dir)
-    {
-        warnings.push(format!("cannot keep the names for `vipnat list`: {error}"));
+    let due = disconnect::finish(context, scheduled, mappings, &mut applied.warnings)?;
+    if names.differ() || !live.names_saved {
+        let saved = name_index::replace(&live.names, &context.dir);
+        live.names_saved = saved.is_ok();
+        applied.warnings.extend(
+            saved.err().map(|error| format!("cannot keep the names for `vipnat list`: {error}")),
+        );
     }
     dir.end_change()?;
     dir.is_still_there()?;
 
     live.users.update(table, difference);
     for name in moved.names() {
-        match diff.app_ids.get(name) {
+        match moved.app_ids.get(name) {
             Some(app_id) => drop(live.app_ids.insert(name.to_owned(), *app_id)),
             None => drop(live.app_ids.remove(name)),
         }
     }
-    live.unsettled.extend(executed.failed.keys().cloned());
     let Some(generation) = dir.generation()? else {
         return Ok(None);
     };
     live.generation = generation;
-    report(applied, diff, executed, &moved.attached, false);
     applied.warnings.extend(others.warning());
     Ok(Some(due))
 }

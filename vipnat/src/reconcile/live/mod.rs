@@ -16,7 +16,7 @@ mod state;
 
 pub(crate) use self::{
     change::change,
-    reclaim::{begin_reclaim, end_reclaim},
+    reclaim::{begin_reclaim, cancel_reclaim, end_reclaim},
     review::review,
 };
 pub use self::{

@@ -96,8 +96,20 @@ pub(super) fn find_moved(
         };
         moved.desired.apps.insert(name.clone(), app);
     }
+    if has_old_heir(&moved, live) {
+        return Ok(None);
+    }
     let involves_another = involves_another(&moved, live, &index, &Paths::of(tree))?;
     Ok((!involves_another).then_some(moved))
+}
+
+/// Whether an app that was there before gets a cgroup of an app that goes. Its policies then count for the
+/// connections of that cgroup, also those of VIPs that do not change.
+fn has_old_heir(moved: &MovedApps, live: &Live) -> bool {
+    let gone = moved.attached.iter().filter(|app| !moved.app_ids.contains_key(&app.name));
+    let cgroups: BTreeSet<_> = gone.flat_map(AttachedApp::cgroups).collect();
+    let old = moved.desired.apps.iter().filter(|(name, _)| live.app_ids.contains_key(*name));
+    old.flat_map(|(_, app)| app.cgroups.keys()).any(|cgroup| cgroups.contains(cgroup))
 }
 
 /// The cgroups of an app, if each belongs to this app alone, and all are in view.

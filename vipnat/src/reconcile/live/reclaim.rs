@@ -47,6 +47,11 @@ pub(crate) fn begin_reclaim(live: &mut Live) -> Option<Reclaiming> {
     Some(Reclaiming(Reclaimable { reclaim: live.content.reclaim(), begun }))
 }
 
+/// Gives up a reclaim whose wait failed.
+pub(crate) fn cancel_reclaim(live: &mut Live) {
+    live.reclaiming = None;
+}
+
 /// See [`Session::end_reclaim`](crate::reconcile::Session::end_reclaim).
 pub(crate) fn end_reclaim(
     context: &Context,

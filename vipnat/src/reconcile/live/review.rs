@@ -32,7 +32,7 @@ pub enum Review {
 /// See [`Session::review`](crate::reconcile::Session::review).
 pub(crate) fn review(context: &Context, live: &Live) -> Result<Review> {
     let Some(dir) = StateDir::open_again(&context.dir)? else {
-        return Ok(Review::Differs(vec!["the state was removed".to_owned()]));
+        return Ok(Review::Changed);
     };
     if dir.generation()? != Some(live.generation) {
         return Ok(Review::Changed);
@@ -54,8 +54,12 @@ pub(crate) fn review(context: &Context, live: &Live) -> Result<Review> {
     if last_app < live.app_ids.values().map(|app_id| app_id.0).max().unwrap_or(0) {
         differences.push("the last app id in the map layout was changed".to_owned());
     }
-    differences.extend(compare_maps(live, copied));
-    differences.extend(compare_names(live, &names));
+    let of_maps = compare_maps(live, copied);
+    if !of_maps.is_empty() {
+        restore_maps(context, live)?;
+    }
+    differences.extend(of_maps);
+    differences.extend(compare_names(live, &names).filter(|_| live.names_saved));
     Ok(if differences.is_empty() { Review::Same } else { Review::Differs(differences) })
 }
 
@@ -68,6 +72,15 @@ fn compare_apps(live: &Live, found: &BTreeMap<String, AppId>) -> Vec<String> {
     let new = found.keys().filter(|name| !known(name));
     let new = new.map(|name| format!("a directory of app {name:?} was made"));
     few("more directories of apps", gone.chain(new).collect())
+}
+
+/// Writes entries and slots that differ again, even those that no apply understands.
+fn restore_maps(context: &Context, live: &Live) -> Result<()> {
+    let Some(dir) = live.lock(&context.dir)? else {
+        return Ok(());
+    };
+    live.maps.restore(&live.maps.copy()?, live.content.snapshot())?;
+    dir.is_still_there()
 }
 
 /// Entries and slots that are others.

@@ -29,6 +29,8 @@ pub struct Live {
     pub(super) content: LiveMaps,
     /// The names in the name index.
     pub(super) names: NameIndex,
+    /// Whether its file has them.
+    pub(super) names_saved: bool,
     /// The VIPs that lead to each service.
     pub(super) users: ServiceUsers,
     /// The app id of each app.
@@ -46,12 +48,14 @@ impl Live {
     /// The state that the apply of a table left. `None` if another process has changed it meanwhile, or the
     /// maps are not sound.
     pub(crate) fn new(table: &Table, left: Left) -> Option<Self> {
-        let Left { maps, snapshot, names, app_ids, unsettled, generation, pins } = left;
+        let Left { maps, snapshot, names, names_saved, app_ids, unsettled, generation, pins } =
+            left;
         let content = LiveMaps::new(snapshot);
         Some(Self {
             maps,
             content: Some(content).filter(LiveMaps::is_tidy)?,
             names,
+            names_saved,
             users: ServiceUsers::of(table),
             app_ids,
             unsettled,
