@@ -114,9 +114,12 @@ fn walk(seed: u64, steps: usize) {
     let Walk { followed, table, .. } = &mut walk;
     // The file has the last valid table again.
     followed.follows(&table.text_of_existing(), "the last table");
-    followed.run.says_meanwhile(QUIET);
+    let said = followed.run.says_meanwhile(QUIET);
     followed.run.signal(Signal::SIGHUP);
     assert_eq!(followed.run.says_meanwhile(QUIET), [""; 0], "nothing was left to do");
+    // `run` did not take its own work for that of others.
+    let repairs = |line: &str| line.contains("another program changed the state");
+    assert!(!said.iter().any(|line| repairs(line)) && !followed.run.has_said(repairs), "{said:#?}");
 }
 
 #[test]
