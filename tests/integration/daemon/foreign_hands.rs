@@ -193,10 +193,10 @@ fn links_and_apps_that_were_removed_or_exchanged_are_repaired() {
         }
     });
     watched.is_repaired("without shop", "the directory of app \"shop\" was removed", |it| {
-        fs::remove_dir_all(it.ours().app("shop")).unwrap()
+        fs::remove_dir_all(it.ours().app("shop")).unwrap();
     });
     watched.is_repaired("without apps", "the directory of app \"blog\" was removed", |it| {
-        fs::remove_dir_all(it.ours().bpffs.join("apps")).unwrap()
+        fs::remove_dir_all(it.ours().bpffs.join("apps")).unwrap();
     });
     watched.is_repaired(
         "shop by another number",
@@ -230,7 +230,7 @@ fn programs_maps_and_names_that_were_removed_or_exchanged_are_repaired() {
         },
     );
     watched.is_repaired("without programs", "the pin of program sendmsg4 was removed", |_| {
-        fs::remove_dir_all(&programs).unwrap()
+        fs::remove_dir_all(&programs).unwrap();
     });
     for map in ["vips", "backends", "cursors", "scope", "conns"] {
         watched.is_repaired(
@@ -251,7 +251,7 @@ fn programs_maps_and_names_that_were_removed_or_exchanged_are_repaired() {
         );
     }
     watched.is_repaired("without maps", "", |it| {
-        fs::remove_dir_all(it.ours().bpffs.join("maps")).unwrap()
+        fs::remove_dir_all(it.ours().bpffs.join("maps")).unwrap();
     });
     watched.is_repaired("without layout", "the map layout was changed", |it| {
         fs::remove_file(it.ours().map("layout")).unwrap();
@@ -263,7 +263,7 @@ fn programs_maps_and_names_that_were_removed_or_exchanged_are_repaired() {
         fs::create_dir(it.ours().bpffs.join("maps/changing")).unwrap();
     });
     watched.is_repaired("without anything", "the state was removed", |it| {
-        fs::remove_dir_all(it.ours().bpffs).unwrap()
+        fs::remove_dir_all(it.ours().bpffs).unwrap();
     });
     watched.is_repaired(
         "without names",
