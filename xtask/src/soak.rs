@@ -1,4 +1,4 @@
-//! `cargo xtask soak`: changes, connects and kills, for any length of time.
+//! `cargo xtask soak`: changes through `vipnat run`, connects, other hands and kills, for any length of time.
 
 use std::time::{Duration, Instant};
 
@@ -26,21 +26,22 @@ impl Soak {
         let soaked = churn.soak(Duration::from_secs(self.minutes * 60), |_, soaked| {
             if told.elapsed() > Duration::from_secs(10) {
                 println!(
-                    "{:>6} s: {} changes made, {} kills done",
+                    "{:>6} s: {} changes made, {} disturbed, {} kills done",
                     soaked.took.as_secs(),
                     soaked.changes,
+                    soaked.disturbances,
                     soaked.kills
                 );
                 told = Instant::now();
             }
         });
-        let Soaked { changes, kills, took, tallies } = soaked;
+        let Soaked { changes, kills, disturbances, took, tallies } = soaked;
         let mut all = Tally::default();
         tallies.iter().for_each(|tally| all.add(tally.clone()));
         let Tally { answered: _, crossed, failed, examples } = &all;
         println!(
-            "{} connects made, {changes} changes made, {kills} kills done, {} failures ({failed} \
-             failed, {crossed} reached another app's backend) in {} s",
+            "{} connects made, {changes} changes made, {disturbances} disturbed by others, {kills} kills \
+             done, {} failures ({failed} failed, {crossed} reached another app's backend) in {} s",
             all.total(),
             failed + crossed,
             took.as_secs()

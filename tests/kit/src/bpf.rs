@@ -15,6 +15,7 @@ use std::{
 pub use vipnat_common::hooks::HOOKS;
 
 /// Commands of bpf(2). These and the layouts below follow include/uapi/linux/bpf.h.
+const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
@@ -252,6 +253,14 @@ pub fn open(pin: &Path) -> io::Result<OwnedFd> {
     Attr::default().u64(0, path.as_ptr() as u64).object(BPF_OBJ_GET)
 }
 
+/// Writes an element of a pinned map. Key and value must have the sizes of the map.
+pub(crate) fn write(pin: &Path, key: &[u8], value: &[u8]) -> io::Result<()> {
+    let map = open(pin)?;
+    let mut attr = Attr::default();
+    attr.u32(0, map.as_raw_fd() as u32).u64(8, key.as_ptr() as u64);
+    attr.u64(16, value.as_ptr() as u64).call(BPF_MAP_UPDATE_ELEM).map(drop)
+}
+
 /// The bytes of a pinned map, according to the kernel's information on an open map (accurate since Linux
 /// 6.4).
 ///
@@ -273,8 +282,12 @@ pub(crate) struct Info {
 
 impl Info {
     pub(crate) fn of(pin: &Path) -> Self {
-        let object = open(pin).unwrap_or_else(|error| panic!("open {}: {error}", pin.display()));
-        Self::read(object, [0; 256])
+        Self::try_of(pin).unwrap_or_else(|error| panic!("open {}: {error}", pin.display()))
+    }
+
+    /// The same for a pin that may be gone.
+    pub(crate) fn try_of(pin: &Path) -> io::Result<Self> {
+        Ok(Self::read(open(pin)?, [0; 256]))
     }
 
     fn read(object: OwnedFd, mut bytes: [u8; 256]) -> Self {

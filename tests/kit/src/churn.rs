@@ -9,7 +9,7 @@ use std::{
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::{App, Backend, Load, NetNs, Network, Tally, Vipnat, program};
+use crate::{App, Backend, Load, NetNs, Network, Tally, Vipnat, disturbance::Disturbance, program};
 
 /// The VIP of the relationship `db`, which both apps have.
 const DB: &str = "169.254.37.209";
@@ -51,6 +51,8 @@ pub struct Soaked {
     pub changes: u64,
     /// The number of times that `vipnat run` was killed.
     pub kills: u64,
+    /// The number of commands and foreign writes beside `vipnat run`.
+    pub disturbances: u64,
     /// The duration of the soak test.
     pub took: Duration,
     /// The tally of each app, filled at the end.
@@ -173,7 +175,8 @@ impl Churn {
         churned
     }
 
-    /// The same, but kills `vipnat run` again and again, at random moments.
+    /// The same, but kills `vipnat run` again and again, at random moments. Before that, other commands and
+    /// other hands change its state.
     ///
     /// It starts `vipnat run` again, sometimes from another build. `tell` gets the results so far after each
     /// kill.
@@ -202,6 +205,16 @@ impl Churn {
                 soaked.changes += said.iter().filter(|line| line.starts_with("~ ")).count() as u64;
                 let table = self.next_table();
                 self.vipnat.replace_table(&table);
+                // One in four changes is disturbed, and one in four disturbances is reviewed at once.
+                random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                if random >> 30 == 0 {
+                    let other = self.next_table();
+                    Disturbance::of(random >> 8).happen(&self.vipnat, "shop", &other);
+                    soaked.disturbances += 1;
+                    if (random >> 28).is_multiple_of(4) {
+                        following.signal(Signal::SIGHUP);
+                    }
+                }
             }
             following.signal(Signal::SIGKILL);
             following.ends();

@@ -10,6 +10,7 @@ mod cgroup;
 mod cgroup_removal;
 mod churn;
 mod command;
+mod disturbance;
 pub mod faults;
 mod following;
 mod held;
