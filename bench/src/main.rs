@@ -1,6 +1,7 @@
 //! Benchmarks of vipnat, iptables, nft and direct connections: the program behind `cargo xtask bench`.
 
 mod apps;
+mod changes;
 mod client;
 mod containers;
 mod figures;
@@ -38,6 +39,9 @@ struct Cli {
 enum Command {
     /// Measures, and writes the report.
     Run(options::Options),
+    /// Changes a table many times, for the driver.
+    #[command(hide = true)]
+    Changes(changes::Changes),
     /// The client, for the driver.
     #[command(hide = true)]
     Client { cpu: usize },
@@ -60,6 +64,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(options) => figures::run(&options),
+        Command::Changes(changes) => changes.run(),
         Command::Client { cpu } => client::run(cpu),
         Command::Containers(containers) => containers.run(),
         Command::Report { directory } => report::rewrite(&directory),

@@ -1,8 +1,9 @@
 //! The options of a run: which figures, modes and numbers of VIPs to measure.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, env, path::PathBuf};
 
 use clap::{Args, ValueEnum};
+use vipnat_testkit::{TEST_PREFIX, Vipnat};
 
 use crate::{modes::Mode, shape::Shape};
 
@@ -25,6 +26,8 @@ pub(crate) enum Figure {
     Memory,
     /// Loading and changing tables and rules.
     Apply,
+    /// One change inside the process of an agent.
+    Change,
     /// The time from the change of a file to the first connect that shows it.
     Follow,
     /// Thousands of apps and cgroups on one machine.
@@ -35,14 +38,38 @@ pub(crate) enum Figure {
     FleetPatterns,
     /// Part of fleet: listing.
     FleetList,
-    /// Part of fleet: vipnat run.
+    /// Part of fleet: containers that start.
+    FleetStart,
+    /// Part of fleet: vipnat run while cgroups come and go.
     FleetRun,
+    /// Part of fleet: vipnat run while nothing happens.
+    FleetRest,
 }
 
 impl Figure {
     /// The parts of [`Figure::Fleet`].
-    pub(crate) const FLEET: [Self; 4] =
-        [Self::FleetEnding, Self::FleetPatterns, Self::FleetList, Self::FleetRun];
+    pub(crate) const FLEET: [Self; 6] = [
+        Self::FleetEnding,
+        Self::FleetPatterns,
+        Self::FleetList,
+        Self::FleetStart,
+        Self::FleetRun,
+        Self::FleetRest,
+    ];
+}
+
+/// A build of vipnat that is measured.
+#[derive(Clone, Debug)]
+pub(crate) struct Build {
+    pub(crate) mode: Mode,
+    pub(crate) program: PathBuf,
+}
+
+impl Build {
+    /// A state of its own.
+    pub(crate) fn vipnat(&self) -> Vipnat {
+        Vipnat::with(&self.program, TEST_PREFIX)
+    }
 }
 
 #[derive(Args, Debug)]
@@ -124,6 +151,18 @@ impl Options {
             mode => self.modes.is_empty() || self.modes.contains(mode),
         };
         Mode::ALL.into_iter().filter(wanted).collect()
+    }
+
+    /// Whether the build to measure is the one of which this program is a part.
+    pub(crate) fn is_this_build(&self) -> bool {
+        env::var_os("VIPNAT_BIN").is_none()
+    }
+
+    /// The builds to measure where a figure compares builds alone.
+    pub(crate) fn builds(&self) -> Vec<Build> {
+        let program = vipnat_testkit::program("vipnat");
+        let before = self.before.clone().map(|program| Build { mode: Mode::Before, program });
+        [Build { mode: Mode::Vipnat, program }].into_iter().chain(before).collect()
     }
 
     pub(crate) fn wants(&self, figure: Figure) -> bool {

@@ -22,8 +22,9 @@ pub(crate) struct Bench {
     /// How many rounds to measure (15, or 3 with --short).
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
-    /// Measure only these figures: connect, traffic, bystanders, beside, hooks, cpus, memory, apply, follow,
-    /// fleet (or of that: fleet-ending, fleet-patterns, fleet-list, fleet-run).
+    /// Measure only these figures: connect, traffic, bystanders, beside, hooks, cpus, memory, apply, change,
+    /// follow, fleet (or of that: fleet-ending, fleet-patterns, fleet-list, fleet-start, fleet-run,
+    /// fleet-rest).
     #[arg(long, num_args = 1.., value_name = "FIGURE")]
     only: Vec<String>,
     /// Also measure this build of vipnat, for comparison: connects, hooks, changes and the fleet.

@@ -1,17 +1,15 @@
 //! Figure 3: the time to load everything, and the time to make one change.
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    process::{self, Command},
-    time::Duration,
-};
+use std::{path::Path, process::Command, time::Duration};
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
-use vipnat_testkit::{NetNs, TEST_PREFIX, Vipnat};
+use vipnat_testkit::{NetNs, Vipnat};
 
-use super::process::{Took, run};
+use super::{
+    input::Input,
+    process::{Took, run},
+};
 use crate::{
     apps::Apps,
     modes::Mode,
@@ -71,23 +69,23 @@ fn from_nothing(
     // Each of many apps would have rules in a network namespace of its own.
     let loaders = if shape.is_one_app() { &LOADERS[..] } else { &[] };
     for round in 0..=rounds {
-        let builds = builds(options);
+        let builds = options.builds();
         let turns = 2 * builds.len() + loaders.len();
         for turn in 0..turns {
             check_signals()?;
             let turn = (round + turn) % turns;
             let (mode, what, took) = match builds.get(turn / 2) {
-                Some((mode, build)) if turn.is_multiple_of(2) => {
-                    (*mode, "from nothing", fresh_apply(build(), &table.json())?)
+                Some(build) if turn.is_multiple_of(2) => {
+                    (build.mode, "from nothing", fresh_apply(build.vipnat(), &table.json())?)
                 }
-                Some((mode, build)) => {
-                    (*mode, "from nothing, TOML", fresh_apply(build(), &table.toml())?)
+                Some(build) => {
+                    (build.mode, "from nothing, TOML", fresh_apply(build.vipnat(), &table.toml())?)
                 }
                 None => {
                     let (mode, program) = loaders[turn - 2 * builds.len()];
                     let text = if mode == Mode::NftMap { &map } else { &iptables };
                     let file = Input::new(text)?;
-                    let took = run(command(&NetNs::new(), program), Some(&file.0))?;
+                    let took = run(command(&NetNs::new(), program), Some(file.path()))?;
                     (mode, "from nothing", took.time)
                 }
             };
@@ -99,27 +97,6 @@ fn from_nothing(
     Ok(())
 }
 
-/// A temporary file that is removed on drop. If the drop never runs, the next sweep removes it.
-struct Input(PathBuf);
-
-impl Input {
-    fn new(text: &str) -> Result<Self> {
-        // Other fixtures count from 0.
-        let name = format!("{TEST_PREFIX}-{}-{}", process::id(), u32::MAX);
-        let path = env::temp_dir().join(name);
-        fs::create_dir_all(&path)?;
-        let file = path.join("rules");
-        fs::write(&file, text)?;
-        Ok(Self(file))
-    }
-}
-
-impl Drop for Input {
-    fn drop(&mut self) {
-        let _ = self.0.parent().map(fs::remove_dir_all);
-    }
-}
-
 fn command(netns: &NetNs, program: &[&str]) -> Command {
     let mut command = netns.command(program[0]);
     command.args(&program[1..]);
@@ -128,15 +105,6 @@ fn command(netns: &NetNs, program: &[&str]) -> Command {
 
 fn apply(vipnat: &Vipnat, table: &Path) -> Command {
     vipnat.command(["apply".as_ref(), table.as_os_str()])
-}
-
-/// For each build to measure, a function that makes a state of its own.
-fn builds(options: &Options) -> Vec<(Mode, Box<dyn Fn() -> Vipnat>)> {
-    let mut builds: Vec<(_, Box<dyn Fn() -> Vipnat>)> = vec![(Mode::Vipnat, Box::new(Vipnat::new))];
-    if let Some(before) = options.before.clone() {
-        builds.push((Mode::Before, Box::new(move || Vipnat::with(&before, TEST_PREFIX))));
-    }
-    builds
 }
 
 fn fresh_apply(vipnat: Vipnat, text: &str) -> Result<Duration> {
@@ -156,11 +124,11 @@ fn one_change(options: &Options, shape: Shape, rounds: usize, results: &mut Resu
         last: Some(last),
     };
     let mut vipnats = Vec::new();
-    for (mode, build) in builds(options) {
-        let (vipnat, apps) = (build(), Apps::new(shape)?);
+    for build in options.builds() {
+        let (vipnat, apps) = (build.vipnat(), Apps::new(shape)?);
         let texts = [0, 1].map(|last| table(&apps, last).json());
         run(apply(&vipnat, &vipnat.table(&texts[1])), None)?;
-        vipnats.push((mode, vipnat, texts, apps));
+        vipnats.push((build.mode, vipnat, texts, apps));
     }
     let hosts = LOADERS.map(|(mode, program)| (mode, program, NetNs::new()));
     let iptables = rules::iptables(count, BACKEND);
@@ -189,7 +157,7 @@ fn one_change(options: &Options, shape: Shape, rounds: usize, results: &mut Resu
                         "delete element ip vipnat vips {{ {last} }}\n\
                          add element ip vipnat vips {{ {last} : {backend} }}\n"
                     ))?;
-                    run(command(host, program), Some(&change.0))?
+                    run(command(host, program), Some(change.path()))?
                 }
                 mode => {
                     let legacy = *mode == Mode::IptablesLegacy;
@@ -206,7 +174,7 @@ fn one_change(options: &Options, shape: Shape, rounds: usize, results: &mut Resu
                 _ => iptables.clone(),
             };
             let again = Input::new(&again)?;
-            let took = run(command(host, program), Some(&again.0))?;
+            let took = run(command(host, program), Some(again.path()))?;
             add("one change, by loading all again", *mode, took);
         }
     }

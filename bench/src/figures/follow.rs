@@ -3,19 +3,17 @@
 
 use std::{
     fs,
-    path::Path,
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use anyhow::Result;
 use serde_json::json;
-use vipnat_testkit::{TEST_PREFIX, Vipnat};
 
+use super::reading;
 use crate::{
     apps::Apps,
-    modes::Mode,
-    options::Options,
+    options::{Build, Options},
     protocol::{Command, port},
     results::{Results, Row, Unit},
     rules::Table,
@@ -25,7 +23,7 @@ use crate::{
     vips::vip,
 };
 
-const FOLLOW: &str = "follow";
+pub(super) const FOLLOW: &str = "follow";
 
 /// Number of services. The relationship that changes goes to one of the last two in turn.
 const SERVICES: usize = 100;
@@ -40,8 +38,7 @@ pub(super) fn measure(options: &Options, scene: &mut Scene, results: &mut Result
             (false, ..=1000) => 300,
             (false, _) => 100,
         };
-        let mut builds = vec![(Mode::Vipnat, None)];
-        builds.extend(scene.before.clone().map(|before| (Mode::Before, Some(before))));
+        let builds = options.builds();
         let mut row = Row {
             figure: FOLLOW,
             what: "from the change of the file to the first connect".to_owned(),
@@ -56,39 +53,29 @@ pub(super) fn measure(options: &Options, scene: &mut Scene, results: &mut Result
         for block in 0..blocks {
             for turn in 0..builds.len() {
                 let which = (block + turn) % builds.len();
-                let (mode, program) = &builds[which];
-                let times = follow(scene, program.as_deref(), shape, changes / blocks)?;
-                times.iter().for_each(|time| results.add(&row, *mode, *time));
+                let build = &builds[which];
+                let times = follow(scene, build, shape, changes / blocks)?;
+                times.iter().for_each(|time| results.add(&row, build.mode, *time));
                 all[which].extend(times);
             }
         }
         row.metric = "p99";
-        for ((mode, _), mut times) in builds.iter().zip(all) {
-            results.add(&row, *mode, quantile(&mut times, 0.99));
+        for (build, mut times) in builds.iter().zip(all) {
+            results.add(&row, build.mode, quantile(&mut times, 0.99));
+        }
+        if options.is_this_build() {
+            let [table, _] = tables(&Apps::new(shape)?, shape);
+            reading::measure(&table, shape, results)?;
         }
     }
     Ok(())
 }
 
-fn follow(
-    scene: &mut Scene,
-    program: Option<&Path>,
-    shape: Shape,
-    changes: usize,
-) -> Result<Vec<f64>> {
+fn follow(scene: &mut Scene, build: &Build, shape: Shape, changes: usize) -> Result<Vec<f64>> {
     // The programs are dropped before the cgroups to which they are attached.
     let apps = Apps::new(shape)?;
-    let vipnat = program.map_or_else(Vipnat::new, |program| Vipnat::with(program, TEST_PREFIX));
-    let service = |port| json!([{ "ip": BACKEND, "port": port }]);
-    let mut services = vec![service(port::CONNECT); SERVICES - 1];
-    services.push(service(port::CLOSED));
-    let table = |last| Table {
-        cgroups: apps.relative(),
-        each: shape.each(),
-        services: services.clone(),
-        last: Some(last),
-    };
-    let [answered, refused] = [table(SERVICES - 2).json(), table(SERVICES - 1).json()];
+    let vipnat = build.vipnat();
+    let [answered, refused] = tables(&apps, shape).map(|table| table.json());
     let to = vipnat.table(&refused);
     let from = to.with_extension("new");
     let following = vipnat.follow(&refused, &[]);
@@ -113,4 +100,17 @@ fn follow(
     scene.leave()?;
     drop(following);
     Ok(times)
+}
+
+/// Two tables. In one, the last VIP of the last app answers; in the other it refuses.
+fn tables(apps: &Apps, shape: Shape) -> [Table; 2] {
+    let service = |port| json!([{ "ip": BACKEND, "port": port }]);
+    let mut services = vec![service(port::CONNECT); SERVICES - 1];
+    services.push(service(port::CLOSED));
+    [SERVICES - 2, SERVICES - 1].map(|last| Table {
+        cgroups: apps.relative(),
+        each: shape.each(),
+        services: services.clone(),
+        last: Some(last),
+    })
 }

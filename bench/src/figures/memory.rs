@@ -4,17 +4,18 @@ use std::{collections::HashMap, fs, thread::sleep, time::Duration};
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
-use vipnat_testkit::{Vipnat, bpf};
+use vipnat_testkit::{Following, Vipnat, bpf};
 
-use super::process::peak;
+use super::process::{peak, resident};
 use crate::{
     apps::Apps,
     modes::Mode,
-    options::Options,
+    options::{Build, Options},
     protocol::Command,
+    report::grouped,
     results::{Results, Row, Unit},
     rules::Table,
-    scene::{Modes, Scene},
+    scene::{Modes, Scene, check_signals},
     shape::Shape,
 };
 
@@ -62,10 +63,77 @@ fn applied(shape: Shape, backends: u8) -> Result<[f64; 2]> {
     let table = vipnat.table(&table.json());
     let peak = peak(&vipnat.command(["apply".as_ref(), table.as_os_str()]))?;
     let mut bytes = 0;
-    for map in fs::read_dir(vipnat.bpffs().join("maps"))? {
-        bytes += bpf::memory(&map?.path())?;
+    for pin in fs::read_dir(vipnat.bpffs().join("maps"))? {
+        let pin = pin?;
+        // A directory there marks the last change.
+        if pin.file_type()?.is_file() {
+            bytes += bpf::memory(&pin.path())?;
+        }
     }
     Ok([bytes as f64, peak])
+}
+
+/// Number of changes of the file, and of those after which all memory is there.
+const CHANGES: (usize, usize) = (5500, 500);
+
+/// Measures the memory of `vipnat run`, and its growth over many changes of the file.
+pub(super) fn of_run(options: &Options, results: &mut Results) -> Result<()> {
+    for build in options.builds() {
+        for shape in options.shapes(&[10, 1000]) {
+            let run = Run::start(&build, shape)?;
+            let memory = resident(run.following.pid())? as f64;
+            results.add(&row("vipnat run, once it follows", shape), build.mode, memory);
+        }
+        let shape = Shape::one_app(10);
+        let (all, first) = if options.short { (120, 20) } else { CHANGES };
+        let mut run = Run::start(&build, shape)?;
+        let mut before = 0;
+        for number in 0..all {
+            check_signals()?;
+            if number == first {
+                before = resident(run.following.pid())?;
+            }
+            run.change(number)?;
+        }
+        let grown = resident(run.following.pid())? as f64 - before as f64;
+        results.add(&growth("vipnat run", all - first, shape), build.mode, grown);
+    }
+    Ok(())
+}
+
+/// The row for the memory that a process has after this many changes, and had not before.
+pub(super) fn growth(process: &str, changes: usize, shape: Shape) -> Row {
+    let changes = grouped(changes as u32);
+    row(&format!("{process}: growth over {changes} changes"), shape)
+}
+
+/// `vipnat run`, with a table that changes. It ends before its state is removed, and the cgroups come last.
+struct Run {
+    following: Following,
+    vipnat: Vipnat,
+    tables: [String; 2],
+    _apps: Apps,
+}
+
+impl Run {
+    fn start(build: &Build, shape: Shape) -> Result<Self> {
+        let (apps, vipnat) = (Apps::new(shape)?, build.vipnat());
+        let services: Vec<_> = ["247.0.1.1", "247.0.1.2"].map(|ip| json!([ip])).into();
+        let tables = [0, 1].map(|last| {
+            let (cgroups, services) = (apps.relative(), services.clone());
+            Table { cgroups, each: shape.each(), services, last: Some(last) }.json()
+        });
+        let following = vipnat.follow(&tables[1], &[]);
+        Ok(Self { following, vipnat, tables, _apps: apps })
+    }
+
+    /// Changes the file, and waits until the change is made.
+    fn change(&mut self, number: usize) -> Result<()> {
+        self.vipnat.replace_table(&self.tables[number % 2]);
+        self.following.wait_for(|line| line.starts_with('~'));
+        self.following.forget();
+        Ok(())
+    }
 }
 
 /// Measures the memory of sockets: the kernel's general caches, with and without the sockets.

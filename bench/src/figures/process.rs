@@ -3,7 +3,8 @@
 use std::{
     env,
     ffi::OsString,
-    fs::File,
+    fmt::Display,
+    fs::{self, File},
     io,
     os::fd::OwnedFd,
     path::Path,
@@ -80,6 +81,17 @@ pub(super) fn wait(mut command: Command) -> Result<Took> {
     };
     let cpu = part(usage.ru_utime) + part(usage.ru_stime);
     Ok(Took { time, cpu, peak: usage.ru_maxrss.cast_unsigned() << 10 })
+}
+
+/// The memory that a process has now, in bytes. `process` is its id, or `self`.
+pub(crate) fn resident(process: impl Display) -> Result<u64> {
+    // Unlike `status`, this file has the exact number.
+    let path = format!("/proc/{process}/smaps_rollup");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Rss:"));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    let kilobytes: u64 = kilobytes.with_context(|| format!("no Rss in {path}"))?.trim().parse()?;
+    Ok(kilobytes << 10)
 }
 
 /// The CPU time that a process has had so far.

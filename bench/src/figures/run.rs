@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use super::{
-    apply, beside, bystanders, connect, cpus, fleet, follow, hooks, memory, progress::stage,
+    apply, beside, bystanders, change, connect, cpus, fleet, follow, hooks, memory, progress::stage,
 };
 use crate::{
     machine::Machine,
@@ -56,6 +56,10 @@ fn measure(options: &Options, results: &mut Results) -> Result<()> {
     }
     if options.wants(Figure::Memory) {
         stage("memory", || memory::of_tables(options, results))?;
+        stage("memory of vipnat run", || memory::of_run(options, results))?;
+    }
+    if options.wants(Figure::Change) && options.is_this_build() {
+        stage("changes inside a process", || change::measure(options, results))?;
     }
     if options.wants(Figure::Follow) {
         stage("changes of a file", || follow::measure(options, &mut scene, results))?;

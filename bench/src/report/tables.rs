@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The tables: figure, metrics and title.
-const FIGURES: [(&str, &[&str], &str); 12] = [
+const FIGURES: [(&str, &[&str], &str); 13] = [
     ("connect", &["p50"], "Connecting, the median"),
     ("connect", &["p99"], "Connecting, the 99th percentile"),
     ("traffic", &["p50"], "Once there is a connection, the median"),
@@ -20,9 +20,14 @@ const FIGURES: [(&str, &[&str], &str); 12] = [
     ("hooks", &["mean"], "Time in the hooks"),
     ("cpus", &["mean"], "Several CPUs at once, the time in which any of them connects once"),
     ("apply", &["wall time"], "Loading and changing"),
+    ("change", &["p50", "p99"], "One change inside the process of an agent"),
     ("follow", &["p50", "p99"], "Following a file"),
     ("memory", &["bytes"], "Memory"),
-    ("fleet", &["wall time", "CPU time", "share of a CPU", "memory, at most"], "A fleet"),
+    (
+        "fleet",
+        &["p50", "p99", "wall time", "CPU time", "share of a CPU", "memory, at most", "memory"],
+        "A fleet",
+    ),
 ];
 
 /// The content of results.md.
@@ -88,7 +93,9 @@ fn table(results: &Results, rows: &[&Row], name_metric: bool) -> String {
             }
         }
         for (above, below) in &compared {
-            match results.ratio(row, *above, *below) {
+            // A growth of nothing has no ratio.
+            let ratio = results.ratio(row, *above, *below);
+            match ratio.filter(|ratio| ratio.spread.median.is_finite()) {
                 Some(ratio) => {
                     let Spread { median, low, high } = ratio.spread;
                     let _ = write!(text, " {median:.3} ({low:.3}–{high:.3}) | {:.4} |", ratio.p);
@@ -108,8 +115,13 @@ fn shown(spread: &Spread, unit: Unit) -> String {
     match unit {
         Unit::Nanoseconds => format!("{} ±{apart:.0} %", time(median)),
         Unit::Bytes => bytes(median),
-        Unit::Percent => format!("{median:.1} %"),
+        Unit::Percent => percent(median),
     }
+}
+
+/// Formats a share of a CPU.
+pub(super) fn percent(share: f64) -> String {
+    if share < 1.0 { format!("{share:.2} %") } else { format!("{share:.1} %") }
 }
 
 /// Formats a size: in bytes below 100 MB, otherwise in megabytes.

@@ -1,12 +1,13 @@
 //! The targets, and whether the results meet them.
 
+mod change;
 mod fleet;
 
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::tables::{bytes, time};
+use super::tables::{bytes, percent, time};
 use crate::{
     figures::FLEET,
     modes::Mode,
@@ -57,7 +58,7 @@ impl Limit {
             Self::AtMost(_) | Self::AtLeast(_) => format!("{value:.3}"),
             Self::Within(_) => time(value),
             Self::Bytes(_) => bytes(value),
-            Self::Percent(_) => format!("{value:.1} %"),
+            Self::Percent(_) => percent(value),
         }
     }
 
@@ -199,18 +200,13 @@ pub(crate) fn all(results: &Results) -> Vec<Target> {
             &rules,
             &|r| r.what == "from nothing" && r.shape == Shape::one_app(60_000),
         ),
-        judge.value("apply of one change in 60,000", Within(20e6), &|r| {
-            r.what == "one change" && r.shape == Shape::one_app(60_000)
-        }),
-        judge.value("file change to first connect, p99", Within(5e6), &|r| {
-            r.figure == "follow" && r.metric == "p99"
-        }),
         judge.value("memory for each of 60,000 VIPs with one backend", Bytes(160.0), &|r| {
             r.what == "maps, for each VIP with one backend" && r.shape == Shape::one_app(60_000)
         }),
         judge.sockets(Bytes(200.0)),
     ]
     .into_iter()
+    .chain(change::all(&judge))
     .chain(fleet::all(&judge))
     .collect()
 }

@@ -1,14 +1,11 @@
 //! The context of each part of the figure: a build, the options, and the results.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 
 use super::ground::Ground;
 use crate::{
     figures::process::Took,
-    modes::Mode,
-    options::Options,
+    options::{Build, Options},
     report,
     results::{Results, Row, Unit},
     scene::check_signals,
@@ -17,13 +14,6 @@ use crate::{
 
 /// The `figure` of all rows of the fleet.
 pub(crate) const FLEET: &str = "fleet";
-
-/// A build of vipnat that is measured.
-#[derive(Clone, Debug)]
-pub(super) struct Build {
-    pub(super) mode: Mode,
-    pub(super) program: PathBuf,
-}
 
 /// A number with commas between thousands.
 pub(super) fn grouped(number: usize) -> String {
@@ -48,6 +38,11 @@ impl Fleet<'_> {
         if self.options.short { (count / 100).max(2) } else { count }
     }
 
+    /// `count`, or a tenth of it in a smoke run.
+    pub(super) fn times(&self, count: usize) -> usize {
+        if self.options.short { count / 10 } else { count }
+    }
+
     /// `seconds`, or at most 0.4 in a smoke run.
     pub(super) fn seconds(&self, seconds: f64) -> f64 {
         if self.options.short { seconds.min(0.4) } else { seconds }
@@ -55,7 +50,7 @@ impl Fleet<'_> {
 
     pub(super) fn ground(&self) -> Result<Ground> {
         check_signals()?;
-        Ok(Ground::new(&self.build.program))
+        Ok(Ground::new(self.build))
     }
 
     pub(super) fn add(

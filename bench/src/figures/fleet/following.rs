@@ -9,11 +9,10 @@ use std::{
 
 use anyhow::Result;
 use nix::unistd::Pid;
-use vipnat_testkit::Following;
 
 use super::{
     Fleet, apps_with,
-    ground::{Ground, service},
+    ground::{follow, service},
     grouped,
 };
 use crate::{figures::process::cpu_time, results::Unit, scene::check_signals, stats::Spread};
@@ -55,9 +54,11 @@ fn few_and_many(fleet: &mut Fleet<'_>) -> Result<()> {
             let median = Spread::of(&values).median;
             fleet.add(&what, apps_with(apps, 1), metric, Unit::Nanoseconds, median);
         }
-        let share = flood(fleet, ground.path(), following.pid(), 200.0)?;
-        let what = format!("{name}: 200 cgroups of others come or go a second");
-        fleet.add(&what, apps_with(apps, 1), "share of a CPU", Unit::Percent, share);
+        for rate in [20, 200] {
+            let share = flood(fleet, ground.path(), following.pid(), f64::from(rate))?;
+            let what = format!("{name}: {rate} cgroups of others come or go a second");
+            fleet.add(&what, apps_with(apps, 1), "share of a CPU", Unit::Percent, share);
+        }
     }
     Ok(())
 }
@@ -106,15 +107,6 @@ fn patterns(fleet: &mut Fleet<'_>) -> Result<()> {
     );
     fleet.add(&what, apps_with(apps, 1), "share of a CPU", Unit::Percent, share);
     Ok(())
-}
-
-/// Applies a table, and follows it.
-fn follow(ground: &Ground, table: &Path) -> Result<Following> {
-    ground.apply(table)?;
-    let mut following =
-        Following::start(ground.vipnat.command(["run".as_ref(), table.as_os_str()]));
-    following.wait_for(|line| line.starts_with("following "));
-    Ok(following)
 }
 
 /// Makes and removes cgroups in a directory for ten seconds, `rate` times a second.

@@ -10,10 +10,10 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use serde_json::{Map, Value, json};
-use vipnat_testkit::{Cgroup, TEST_PREFIX, Vipnat};
+use vipnat_testkit::{Cgroup, Following, Vipnat};
 
 use crate::figures::process::{Took, run};
-use crate::{scene::check_signals, vips::vip};
+use crate::{options::Build, scene::check_signals, vips::vip};
 
 /// Pause between two attaches beside a command, so that they leave the CPUs to the command.
 const BETWEEN: Duration = Duration::from_millis(20);
@@ -26,10 +26,10 @@ pub(super) struct Ground {
 }
 
 impl Ground {
-    pub(super) fn new(program: &Path) -> Self {
+    pub(super) fn new(build: &Build) -> Self {
         // Its name is one that the sweep of old fixtures finds.
         let cgroup = Cgroup::new();
-        Self { vipnat: Vipnat::with(program, TEST_PREFIX), cgroup }
+        Self { vipnat: build.vipnat(), cgroup }
     }
 
     /// The directory of its cgroups.
@@ -122,4 +122,13 @@ impl Ground {
 /// A service with these backends.
 pub(super) fn service(backends: &[&str]) -> Value {
     json!({ "backends": backends, "on-backend-removed": "kill" })
+}
+
+/// Applies a table, and follows it.
+pub(super) fn follow(ground: &Ground, table: &Path) -> Result<Following> {
+    ground.apply(table)?;
+    let mut following =
+        Following::start(ground.vipnat.command(["run".as_ref(), table.as_os_str()]));
+    following.wait_for(|line| line.starts_with("following "));
+    Ok(following)
 }

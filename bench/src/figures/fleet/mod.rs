@@ -10,6 +10,8 @@ mod ground;
 mod listing;
 mod measure;
 mod patterns;
+mod resting;
+mod starting;
 
 pub(crate) use self::context::FLEET;
 use self::context::{Fleet, apps_with, grouped};

@@ -59,6 +59,21 @@ pub(super) fn all(judge: &Judge<'_>) -> Vec<Target> {
             &with(&["run, 50 apps: a container"], cpu),
         ),
         judge.value(
+            "run, a container starts beside 1,000 or 5,000 apps, mkdir to last hook, p99",
+            Within(5e6),
+            &with(&[",000 apps: a container"], "p99"),
+        ),
+        judge.value(
+            "run while 20 cgroups of others come or go a second, 5,000 apps",
+            Percent(0.5),
+            &with(&["run, 5,000 apps: 20 cgroups"], share),
+        ),
+        judge.value(
+            "run at rest, 5,000 apps",
+            Percent(0.5),
+            &with(&["5,000 apps, at rest"], share),
+        ),
+        judge.value(
             "run while cgroups of others come and go, 5,000 apps",
             Percent(5.0),
             &with(&["run, 5,000 apps: 200 cgroups"], share),
