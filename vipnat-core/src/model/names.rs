@@ -4,7 +4,7 @@
 //! line, a change replaces one of the texts, and the file has all of them one after the other.
 //!
 //! With 60,000 relationships in one app, a changed line takes 0.14 ms, nearly all of it for
-//! [`App::at`](crate::table::App::at); a lookup 0.5 µs. The index of the table takes 6 ms to make. In the
+//! [`App::at`](crate::table::App::at); a lookup 0.5 µs. The index of the table takes 5 ms to make. In the
 //! order of relationships it would take 3 ms, but then a change would have to move a text of 3 MB. Taking
 //! the text of a file apart takes 6 ms; a search in it 0.3 ms.
 

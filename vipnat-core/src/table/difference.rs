@@ -174,7 +174,7 @@ fn same(one: &Relationship, other: &Relationship) -> bool {
 }
 
 /// The objects of two maps side by side, in the order of their keys.
-fn pairs<'a, K: Ord, V>(
+pub(super) fn pairs<'a, K: Ord, V>(
     old: &'a BTreeMap<K, V>,
     new: &'a BTreeMap<K, V>,
 ) -> impl Iterator<Item = (&'a K, Option<&'a V>, Option<&'a V>)> {

@@ -23,6 +23,12 @@ impl Problem {
         Self { path, position: None, reason: reason.into(), help: help.into() }
     }
 
+    /// The same problem, in the object that a table has at this path.
+    pub(super) fn below(mut self, path: &[&str]) -> Self {
+        self.path = KeyPath::keys(path).join(self.path);
+        self
+    }
+
     pub(super) fn at(mut self, line: usize, column: usize) -> Self {
         self.position = Some((line, column));
         self

@@ -58,6 +58,12 @@ impl KeyPath {
         self.with(Step::Index(index))
     }
 
+    /// This path, followed by another.
+    pub(super) fn join(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
     pub(super) fn steps(&self) -> &[Step] {
         &self.0
     }

@@ -8,11 +8,14 @@
 //!   [`Table::from_platform_relationships`] imports one.
 //! - [`Difference`] has the objects in which two tables differ, and [`ServiceUsers`] the VIPs that lead to each
 //!   service.
+//! - [`TableChanges`] replaces single services and apps of a table: [`Table::change`] checks and makes it.
+//!   [`Service::parse`] and [`App::parse`] read one of them.
 //! - [`CgroupIndex`] finds the app of a cgroup; [`vip_of`] derives the VIP of a name.
 //!
 //! The module `model` has the types, `parse` reads text, `validate` checks the result, and `platform`
 //! handles the variable of applications.
 
+mod change;
 mod difference;
 mod error;
 mod key_path;
@@ -22,11 +25,13 @@ mod platform;
 #[cfg(test)]
 pub(crate) mod random;
 mod service_users;
+mod table_index;
 mod validate;
 mod write;
 
 pub(crate) use self::model::{gcd, is_reserved, never_a_backend, never_a_vip, well_known};
 pub use self::{
+    change::TableChanges,
     difference::{AppDifference, Difference, DifferenceKind},
     error::{Problem, TableError},
     model::{
@@ -35,5 +40,6 @@ pub use self::{
     },
     platform::{Imported, Unsupported},
     service_users::ServiceUsers,
+    table_index::TableIndex,
     write::NotToml,
 };

@@ -57,8 +57,12 @@ impl ServiceUsers {
 
     /// The apps with VIPs that lead to a service, and these VIPs. Both are in order.
     pub fn users(&self, service: &str) -> impl Iterator<Item = (&str, Ipv4Addr)> {
-        let uses = self.0.get(service).into_iter().flatten();
-        uses.flat_map(|AppUses { app, vips }| vips.iter().map(|vip| (&**app, *vip)))
+        self.apps(service).flat_map(|(app, vips)| vips.iter().map(move |vip| (app, *vip)))
+    }
+
+    /// The apps with VIPs that lead to a service, with these VIPs.
+    pub(super) fn apps(&self, service: &str) -> impl Iterator<Item = (&str, &[Ipv4Addr])> {
+        self.0.get(service).into_iter().flatten().map(|AppUses { app, vips }| (&**app, &**vips))
     }
 
     /// Follows a change of the table, which is the new one.

@@ -1,6 +1,6 @@
 //! Reads a TOML or JSON document into the shape of a table.
 
-use serde::{Deserialize as _, Deserializer};
+use serde::{Deserialize, Deserializer};
 
 use super::{raw::Table, unreadable::not_read};
 use crate::table::{
@@ -38,33 +38,39 @@ impl Format {
                 let document =
                     || toml::Deserializer::parse(text).map_err(|error| problem("", &error));
                 Table::deserialize(document()?).or_else(|error| {
-                    Err(match carefully(document()?) {
+                    Err(match carefully::<Table<'_, true>, _>(document()?) {
                         Err(error) => problem(&error.path().to_string(), error.inner()),
                         Ok(()) => problem("", &error),
                     })
                 })
             }
-            Self::Json => {
-                let problem = |path: &str, error: &serde_json::Error| {
-                    not_read(path, &error.to_string(), (error.line(), error.column().max(1)))
-                };
-                serde_json::from_str(text).map_err(|error| {
-                    match carefully(&mut serde_json::Deserializer::from_str(text)) {
-                        Err(error) => problem(&error.path().to_string(), error.inner()),
-                        // The mistake is in the text after the table.
-                        Ok(()) => problem("", &error),
-                    }
-                })
-            }
+            Self::Json => json::<Table<'_>, Table<'_, true>>(text),
         }
     }
 }
 
-/// Reads a table again to find the key path of the error.
-fn carefully<'de, D: Deserializer<'de>>(
+/// Reads JSON. If that fails, it reads it again as `Careful`, which is the same shape, and tracks the key
+/// path.
+pub(crate) fn json<'a, T: Deserialize<'a>, Careful: Deserialize<'a>>(
+    text: &'a str,
+) -> Result<T, Problem> {
+    let problem = |path: &str, error: &serde_json::Error| {
+        not_read(path, &error.to_string(), (error.line(), error.column().max(1)))
+    };
+    serde_json::from_str(text).map_err(|error| {
+        match carefully::<Careful, _>(&mut serde_json::Deserializer::from_str(text)) {
+            Err(error) => problem(&error.path().to_string(), error.inner()),
+            // The mistake is in the text after the object.
+            Ok(()) => problem("", &error),
+        }
+    })
+}
+
+/// Reads an object again to find the key path of the error.
+fn carefully<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     document: D,
 ) -> Result<(), serde_path_to_error::Error<D::Error>> {
-    serde_path_to_error::deserialize(document).map(|_: Table<'de, true>| ())
+    serde_path_to_error::deserialize(document).map(|_: T| ())
 }
 
 /// The text without the byte order mark that some editors write.

@@ -19,16 +19,19 @@ use toml::{
 use super::document::Format;
 use crate::table::{
     error::{Problem, position},
-    key_path::{KeyPath, Step},
+    key_path::Step,
 };
 
-/// The line and column of the value of each problem, or of the nearest parent that is in the text.
+/// The line and column of the value of each problem, or of the nearest parent that is in the text. The text
+/// is the value that is `depth` steps below the root.
 pub(crate) fn locate(
     text: &str,
     format: Format,
+    depth: usize,
     problems: &[Problem],
 ) -> Vec<Option<(usize, usize)>> {
-    let paths: Vec<_> = problems.iter().map(|problem| &problem.path).collect();
+    let paths: Vec<_> =
+        problems.iter().map(|problem| problem.path.steps().get(depth..).unwrap_or(&[])).collect();
     let offsets = match format {
         Format::Toml => toml_offsets(text, &paths),
         Format::Json => json_offsets(text, &paths),
@@ -36,16 +39,16 @@ pub(crate) fn locate(
     offsets.into_iter().map(|offset| Some(position(text, offset?))).collect()
 }
 
-fn toml_offsets(text: &str, paths: &[&KeyPath]) -> Vec<Option<usize>> {
+fn toml_offsets(text: &str, paths: &[&[Step]]) -> Vec<Option<usize>> {
     let root = DeTable::parse(text).ok();
     paths.iter().map(|path| root.as_ref().map(|root| toml_offset(root, path))).collect()
 }
 
-fn toml_offset(root: &Spanned<DeTable<'_>>, path: &KeyPath) -> usize {
+fn toml_offset(root: &Spanned<DeTable<'_>>, path: &[Step]) -> usize {
     let mut here = root.span().start;
     let mut table = Some(root.get_ref());
     let mut value = None;
-    for step in path.steps() {
+    for step in path {
         let next = match step {
             Step::Key(key) => table.and_then(|table| table.get_key_value(key.as_str())).map(
                 // A table is placed at its key or header, any other value at itself.
@@ -69,7 +72,7 @@ fn toml_offset(root: &Spanned<DeTable<'_>>, path: &KeyPath) -> usize {
     here
 }
 
-fn json_offsets(text: &str, paths: &[&KeyPath]) -> Vec<Option<usize>> {
+fn json_offsets(text: &str, paths: &[&[Step]]) -> Vec<Option<usize>> {
     let mut search = Search { text, paths, offsets: vec![None; paths.len()] };
     if let Ok(root) = serde_json::from_str::<&RawValue>(text) {
         search.value(root, 0, (0..paths.len()).collect());
@@ -80,7 +83,7 @@ fn json_offsets(text: &str, paths: &[&KeyPath]) -> Vec<Option<usize>> {
 /// Descends only into values that some path leads through.
 struct Search<'a> {
     text: &'a str,
-    paths: &'a [&'a KeyPath],
+    paths: &'a [&'a [Step]],
     offsets: Vec<Option<usize>>,
 }
 
@@ -92,7 +95,7 @@ impl<'a> Search<'a> {
         for path in &paths {
             self.offsets[*path] = Some(offset);
         }
-        let below = |path: &usize| self.paths[*path].steps().len() > depth;
+        let below = |path: &usize| self.paths[*path].len() > depth;
         let paths: Vec<_> = paths.into_iter().filter(below).collect();
         if !paths.is_empty() {
             let inside = Inside { search: self, depth, paths };
@@ -103,7 +106,7 @@ impl<'a> Search<'a> {
 
     /// The paths whose next step `is_it`.
     fn along(&self, depth: usize, paths: &[usize], is_it: impl Fn(&Step) -> bool) -> Vec<usize> {
-        let leads = |path: &&usize| is_it(&self.paths[**path].steps()[depth]);
+        let leads = |path: &&usize| is_it(&self.paths[**path][depth]);
         paths.iter().filter(leads).copied().collect()
     }
 }

@@ -5,5 +5,6 @@ pub(super) mod endpoint;
 pub(super) mod locate;
 pub(super) mod named;
 pub(super) mod raw;
+mod read_object;
 mod read_table;
 pub(super) mod unreadable;

@@ -66,10 +66,6 @@ pub(crate) struct Named<'a, T, const CAREFUL: bool = false> {
 }
 
 impl<'a, T, const CAREFUL: bool> Named<'a, T, CAREFUL> {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.objects.is_empty()
-    }
-
     pub(crate) fn len(&self) -> usize {
         self.objects.len()
     }

@@ -26,7 +26,7 @@ impl Table {
         // Free it before the text is read again to find places; it is as large as the text.
         drop(raw);
         checked.map_err(|mut problems| {
-            problems.place(|problems| locate(text, format, problems));
+            problems.place(|problems| locate(text, format, 0, problems));
             TableError::new(file, problems)
         })
     }

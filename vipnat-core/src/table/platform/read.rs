@@ -70,7 +70,7 @@ impl Table {
         };
         let value = json(&text).map_err(|problem| fails(&file, problem))?;
         let located = |mut problems: Problems| {
-            problems.place(|problems| locate(&text, Format::Json, problems));
+            problems.place(|problems| locate(&text, Format::Json, 0, problems));
             TableError::new(&file, problems)
         };
         let all = relationships(value).map_err(|problem| located(Problems::from(problem)))?;

@@ -2,6 +2,7 @@
 
 use std::{net::Ipv4Addr, num::NonZeroU16, path::Path as FilePath, sync::Arc};
 
+use rustc_hash::FxHashSet;
 use serde_json::{Map, Value};
 
 use super::holders::Holders;
@@ -21,6 +22,8 @@ pub(super) struct Checker<'a> {
     pub(super) holders: Holders,
     /// The empty map that relationships without an endpoint share.
     pub(super) no_endpoint: Arc<Map<String, Value>>,
+    /// The names of services that relationships share.
+    service_names: FxHashSet<Arc<str>>,
 }
 
 impl<'a> Checker<'a> {
@@ -30,6 +33,7 @@ impl<'a> Checker<'a> {
             cgroup_mount,
             holders: Holders::new(),
             no_endpoint: Arc::default(),
+            service_names: FxHashSet::default(),
         }
     }
 
@@ -50,6 +54,16 @@ impl<'a> Checker<'a> {
                 format!("use 1 to {MAX_NAME} bytes that are seen, without white space"),
             );
         }
+    }
+
+    /// The shared name of a service.
+    pub(super) fn service_name(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.service_names.get(name) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = name.into();
+        self.service_names.insert(Arc::clone(&new));
+        new
     }
 
     pub(super) fn ipv4(&mut self, path: &KeyPathRef<'_>, text: &str) -> Option<Ipv4Addr> {

@@ -9,4 +9,4 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub(super) use self::table::validate;
+pub(super) use self::table::{check_links, validate, validate_app, validate_service};

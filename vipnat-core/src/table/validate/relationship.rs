@@ -1,18 +1,15 @@
 //! Checks one endpoint of a relationship.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::Ipv4Addr,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
+use rustc_hash::FxHashMap;
 use vipnat_common::Protocol;
 
 use super::checker::Checker;
 use crate::{
     table::{
         key_path::KeyPathRef,
-        model::{Relationship, Service, check_name, never_the_vip_of, vip_of},
+        model::{ByName, Relationship, Service, check_name, difference, never_the_vip_of, vip_of},
         parse::{endpoint::Endpoint, raw},
         write,
     },
@@ -30,35 +27,38 @@ const FILLED_IN: [&str; 2] = ["ip", "instance_ips"];
 
 /// The services of the table, for the relationships that name them.
 pub(super) struct Services<'a> {
-    /// Each service with its name, which relationships share.
-    pub(super) named: HashMap<&'a str, (Arc<str>, &'a Service)>,
-    /// The end of the message about a missing service.
-    instead: String,
+    all: &'a BTreeMap<String, Service>,
+    named: FxHashMap<&'a str, &'a Service>,
 }
 
 impl<'a> Services<'a> {
-    pub(super) fn of(services: &'a BTreeMap<String, Service>) -> Self {
-        let named =
-            services.iter().map(|(name, service)| (name.as_str(), (name.as_str().into(), service)));
-        let named = named.collect();
-        let known = services.keys().take(MAX_KNOWN);
+    pub(super) fn of(all: &'a BTreeMap<String, Service>) -> Self {
+        Self { all, named: all.iter().map(|(name, service)| (name.as_str(), service)).collect() }
+    }
+
+    fn get(&self, name: &str) -> Option<&'a Service> {
+        self.named.get(name).copied()
+    }
+
+    /// The end of the message about a missing service.
+    fn instead(&self) -> String {
+        let known = self.all.keys().take(MAX_KNOWN);
         let known: Vec<_> = known.map(|name| shown_key(name)).collect();
-        let more = if services.len() > MAX_KNOWN { ", …" } else { "" };
-        let instead = match known.as_slice() {
+        let more = if self.all.len() > MAX_KNOWN { ", …" } else { "" };
+        match known.as_slice() {
             [] => String::new(),
             known => format!(", or use one that exists: {}{more}", known.join(", ")),
-        };
-        Self { named, instead }
+        }
     }
 }
 
 impl Checker<'_> {
+    /// Checks an endpoint by itself; [`Self::links`] checks its service.
     pub(super) fn relationship(
         &mut self,
         path: &KeyPathRef<'_>,
         name: &str,
         relationship: &raw::Relationship<'_>,
-        services: &Services<'_>,
     ) -> Relationship {
         let raw::Relationship {
             service,
@@ -68,20 +68,7 @@ impl Checker<'_> {
             instance_ips,
             endpoint: Endpoint(endpoint),
         } = relationship;
-        let known = services.named.get(&**service).map(|(name, _)| name.clone());
-        let service = known.unwrap_or_else(|| {
-            let define = if may_be_secret(service) || check_name(service).is_err() {
-                "name a service of this table".to_owned()
-            } else {
-                format!("define [services.{}]", write::key(service))
-            };
-            self.problem(
-                &path.key("service"),
-                format!("there is no service {}", quoted(service)),
-                define + &services.instead,
-            );
-            Arc::default()
-        });
+        let service = self.service_name(service);
         let vip = match vip {
             None => vip_of(name),
             Some(vip) => self.vip(&path.key("vip"), name, vip).unwrap_or(Ipv4Addr::UNSPECIFIED),
@@ -100,6 +87,74 @@ impl Checker<'_> {
         }
         let instance_ips = instance_ips.unwrap_or(true);
         Relationship { service, vip, port, protocol, instance_ips, endpoint }
+    }
+
+    /// Checks that the services of an app's relationships exist, and that relationships that share a VIP
+    /// agree. `lists_of_one` has the numbers of relationships that are written as a list of one, in order.
+    pub(super) fn links(
+        &mut self,
+        path: &KeyPathRef<'_>,
+        relationships: &ByName<Relationship>,
+        lists_of_one: &[usize],
+        services: &Services<'_>,
+    ) {
+        let mut number = 0;
+        for (name, group) in relationships.groups() {
+            let path = path.key(name);
+            let list = group.len() > 1 || lists_of_one.binary_search(&number).is_ok();
+            for place in 0..group.len() {
+                let path = if list { path.index(place) } else { path };
+                self.link(&path, relationships, number, services);
+                number += 1;
+            }
+        }
+        self.holders.next_app(relationships.len());
+    }
+
+    fn link(
+        &mut self,
+        path: &KeyPathRef<'_>,
+        relationships: &ByName<Relationship>,
+        number: usize,
+        services: &Services<'_>,
+    ) {
+        let one = relationships.nth(number);
+        let service = services.get(&one.service);
+        if service.is_none() {
+            let name = &*one.service;
+            let define = if may_be_secret(name) || check_name(name).is_err() {
+                "name a service of this table".to_owned()
+            } else {
+                format!("define [services.{}]", write::key(name))
+            };
+            self.problem(
+                &path.key("service"),
+                format!("there is no service {}", quoted(name)),
+                define + &services.instead(),
+            );
+        }
+        let Some(other_number) = self.holders.give(one.vip, number) else {
+            return;
+        };
+        let other = relationships.nth(other_number);
+        // A missing service was reported already.
+        let (Some(service), Some(others)) = (service, services.get(&other.service)) else {
+            return;
+        };
+        if let Some(what) = difference((one, service), (other, others)) {
+            let (name, other_name) =
+                (relationships.label(number), relationships.label(other_number));
+            self.problem(
+                path,
+                format!(
+                    "relationships {} and {} have the same VIP {}, but differ in `{what}`",
+                    quoted(&other_name),
+                    quoted(&name),
+                    one.vip
+                ),
+                "let both say the same, or set `vip` on one; a VIP is never moved silently",
+            );
+        }
     }
 
     fn vip(&mut self, path: &KeyPathRef<'_>, name: &str, text: &str) -> Option<Ipv4Addr> {
