@@ -25,9 +25,7 @@ use super::{
     output::{line, print, warn, warn_escaped},
 };
 use crate::{
-    follow::{
-        CgroupWatch, FileSource, FileWatch, Follower, Inbox, Report, WatchEvent, notify_manager,
-    },
+    follow::{CgroupWatch, FileSource, Follower, Inbox, News, Report, Source as _, notify_manager},
     input::InvalidInput,
     kernel::{
         process::{ClosedOutput, on_closed_output},
@@ -66,7 +64,7 @@ pub(crate) fn run(args: &Args, bpffs: &Path) -> Result<()> {
         return Err(InvalidInput(what.to_owned()).into());
     }
     let source = FileSource::new(source).context("cannot tell the current directory")?;
-    let shown = source.path().display().to_string();
+    let shown = source.name();
     let claimed = RunLock::claim(bpffs, &shown).map(|claimed| {
         claimed.map_err(|who| {
             let state = bpffs.display();
@@ -90,22 +88,14 @@ pub(crate) fn run(args: &Args, bpffs: &Path) -> Result<()> {
     };
 
     on_closed_output(ClosedOutput::Fails);
-    let inbox: Arc<Inbox> = Arc::default();
+    let inbox: Arc<Inbox<News>> = Arc::default();
     let (stop, stopped) = mpsc::channel();
     listen_to_signals(&inbox, stop.clone()).context("cannot listen to signals")?;
-    let no_inotify = "cannot watch files (inotify)";
-    let told = Arc::clone(&inbox);
-    let files = FileWatch::new(move |event| {
-        told.tell(|news| match event {
-            WatchEvent::FileBeingWritten => news.written = true,
-            WatchEvent::FileChanged | WatchEvent::Unsure => news.changed = true,
-        });
-    });
     let told = Arc::clone(&inbox);
     let cgroups = CgroupWatch::new(move || told.tell(|news| news.cgroups = true));
-    let (files, cgroups) = (files.context(no_inotify)?, cgroups.context(no_inotify)?);
+    let cgroups = cgroups.context("cannot watch files (inotify)")?;
     let session = inherited.apply_to(Session::new(bpffs));
-    let follower = Follower::new(source, session, Box::new(Terminal), inbox, files, cgroups);
+    let follower = Follower::new(Box::new(source), session, Box::new(Terminal), inbox, cgroups);
     // This thread never makes a call that may hang, so it always hears the signal to stop.
     let ended = move || stop.send(()).unwrap_or(());
     let follower = Worker::start(move || follower.follow(), ended);
@@ -135,8 +125,8 @@ pub(crate) fn run(args: &Args, bpffs: &Path) -> Result<()> {
 struct Terminal;
 
 impl Report for Terminal {
-    fn following(&self, file: &Path) {
-        let _ = print(&line(&format!("following {}", file.display())));
+    fn following(&self, source: &str) {
+        let _ = print(&line(&format!("following {source}")));
     }
 
     fn applied(&self, applied: &Applied) {
@@ -157,7 +147,7 @@ impl Report for Terminal {
 }
 
 /// Signals to stop also go to `stop`, since the loop behind the inbox may hang.
-fn listen_to_signals(inbox: &Arc<Inbox>, stop: Sender<()>) -> std::io::Result<()> {
+fn listen_to_signals(inbox: &Arc<Inbox<News>>, stop: Sender<()>) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let inbox = Arc::clone(inbox);
     thread::spawn(move || {

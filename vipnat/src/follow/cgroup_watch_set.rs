@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Error, Result};
 use vipnat_core::table::{CgroupIndex, Owner, Position, Table};
 
-use super::{cgroup_watch::CgroupWatch, file_watch::WATCH_LIMIT};
+use super::{cgroup_watch::CgroupWatch, file::WATCH_LIMIT};
 use crate::reconcile::{CgroupHolders, NewCgroup, Session};
 
 /// The largest number of cgroups to look at in one go. In between, other commands can attach cgroups.

@@ -1,7 +1,7 @@
-//! The loop of `vipnat run`: reads the file and reconciles when something changed.
+//! The loop of `vipnat run`: makes the kernel follow the source, and reconciles when something else changed.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -9,22 +9,20 @@ use std::{
 use anyhow::{Error, Result};
 use sd_notify::NotifyState;
 use vipnat_core::{
-    table::{Difference, Table},
+    table::{Difference, Table, TableChanges, TableIndex},
     text::{count, shown},
 };
 
 use super::{
     cgroup_watch::CgroupWatch,
-    file_watch::FileWatch,
     inbox::{Inbox, News},
-    reading::Reading,
     reconciler::{Done, Reconciler},
     report::Report,
     reporter::Reporter,
     retry::Retry,
     schedule::Schedule,
     service_manager::notify_manager,
-    source::FileSource,
+    source::{Ask, Reading, Source, Update},
 };
 use crate::input::with_reasons;
 use crate::{
@@ -37,49 +35,42 @@ const REVIEW: Duration = Duration::from_secs(30);
 
 /// Keeps the kernel in line with the last valid table.
 pub(crate) struct Follower {
-    source: FileSource,
-    inbox: Arc<Inbox>,
-    /// The thread that reads the file uses it, and may hang.
-    files: Arc<Mutex<FileWatch>>,
+    source: Box<dyn Source>,
+    inbox: Arc<Inbox<News>>,
     reconciler: Reconciler,
     reporter: Reporter,
     schedule: Schedule,
     retry: Retry,
-    /// The last valid table.
-    table: Option<Table>,
-    /// A thread is reading the file.
-    reading: bool,
-    /// The file changed again while it was read.
-    read_again: bool,
-    /// After the file is read, the state is read back.
+    /// The last valid table. The source shares it, and drops it when another is in force.
+    table: Option<Arc<Table>>,
+    /// The index of the table, once the source has told of single changes.
+    index: Option<TableIndex>,
+    /// The source was asked for a review, and has not answered.
+    asked: bool,
+    /// After the source answered, the state is read back.
     reviewing: bool,
-    /// The service manager waits for the end of a reload.
-    reloading: bool,
 }
 
 impl Follower {
     /// Prepares to follow; [`Follower::follow`] does the work.
     pub(crate) fn new(
-        source: FileSource,
+        source: Box<dyn Source>,
         session: Session,
         report: Box<dyn Report>,
-        inbox: Arc<Inbox>,
-        files: FileWatch,
+        inbox: Arc<Inbox<News>>,
         cgroups: CgroupWatch,
     ) -> Self {
         Self {
             source,
             inbox,
-            files: Arc::new(Mutex::new(files)),
             reconciler: Reconciler::new(session, cgroups),
             reporter: Reporter::new(report),
             schedule: Schedule::new(),
             retry: Retry::default(),
             table: None,
-            reading: false,
-            read_again: false,
+            index: None,
+            asked: false,
             reviewing: false,
-            reloading: false,
         }
     }
 
@@ -101,15 +92,19 @@ impl Follower {
         }
     }
 
-    /// Reads and applies the first table.
+    /// Applies the first table.
     fn start(&mut self) -> Result<()> {
-        let (source, files) = (&self.source, &self.files);
-        let what = || source.path().display().to_string();
-        let Reading { table, exposed, unwatched } = may_hang(what, || Reading::of(source, files));
+        self.source.start(&self.inbox)?;
+        let inbox = &self.inbox;
+        let first = || inbox.wait_for(|news| news.reading.take());
+        let Reading { update, exposed, unwatched, answers: _ } =
+            may_hang(|| self.source.name(), first);
         self.reporter.set_exposed(exposed);
-        match table {
-            Ok(table) => self.table = Some(table),
-            // A table is in force already, and the user may correct the file.
+        match update {
+            Ok(Update::Table { table, difference: _ }) => self.table = Some(table),
+            // The first reading has a table.
+            Ok(Update::Same | Update::Changes(_)) => {}
+            // A table is in force already, and the user may correct the source.
             Err(error) if self.reconciler.is_applied() => self.reporter.refuse(&error),
             Err(error) => return Err(error),
         }
@@ -124,20 +119,15 @@ impl Follower {
             Err(error) => problems.push(with_reasons(&error)),
         }
         self.report_and_schedule(problems);
-        self.reporter.following(self.source.path());
+        self.reporter.following(&self.source.name());
         notify_manager(&[NotifyState::Ready]);
+        self.source.go_on(self.table.as_ref());
         Ok(())
     }
 
     /// Schedules what follows from events.
     fn take_news(&mut self, news: News) {
-        let News { stop: _, reload, reading, changed, written, cgroups, reclaimable } = news;
-        if written {
-            self.schedule.schedule_read_after_writes();
-        }
-        if changed {
-            self.schedule.schedule_read_soon();
-        }
+        let News { stop: _, reload, reading, cgroups, reclaimable } = news;
         if cgroups {
             self.schedule.schedule_cgroups();
         }
@@ -150,9 +140,7 @@ impl Follower {
             let mut states = vec![NotifyState::Reloading];
             states.extend(NotifyState::monotonic_usec_now());
             notify_manager(&states);
-            self.reloading = true;
-            self.reviewing = true;
-            self.read();
+            self.source.read(Ask { reload: true, ..Ask::default() });
         }
         if let Some(reading) = reading {
             self.apply_reading(reading);
@@ -160,12 +148,8 @@ impl Follower {
     }
 
     fn do_what_is_due(&mut self) {
-        // Cgroups do not wait for a file that is being written.
         if self.schedule.cgroups_due() {
             self.follow_cgroups();
-        }
-        if self.schedule.read_due() {
-            self.read();
         }
         if self.schedule.review_due() {
             self.review();
@@ -180,60 +164,81 @@ impl Follower {
         }
     }
 
-    /// Begins to read the file, on a thread of its own since that may hang.
-    fn read(&mut self) {
-        self.schedule.cancel_read();
-        if self.reading {
-            self.read_again = true;
-            return;
-        }
-        self.reading = true;
-        let (source, files) = (self.source.clone(), Arc::clone(&self.files));
-        let inbox = Arc::clone(&self.inbox);
-        thread::spawn(move || {
-            let reading = Reading::of(&source, &files);
-            inbox.tell(|news| news.reading = Some(reading));
-        });
-    }
-
-    /// Applies the table that was read, or keeps the one before and reports why.
+    /// Makes the kernel follow what the source says, or keeps the table in force and reports why.
     fn apply_reading(&mut self, reading: Reading) {
-        self.reading = false;
-        let Reading { table, exposed, unwatched } = reading;
+        let Reading { update, exposed, unwatched, answers: Ask { review, reload } } = reading;
+        self.asked &= !review;
+        self.reviewing = review || reload;
         self.reporter.set_exposed(exposed);
         let problems: Vec<_> = unwatched.iter().map(with_reasons).collect();
-        match table {
-            Ok(table) => {
+        match update {
+            Ok(Update::Same) => self.keep_table(problems),
+            Ok(Update::Table { table, difference }) => {
                 self.reporter.accept();
-                self.follow_table(table, problems);
+                self.follow_table(table, difference.as_ref(), problems);
             }
+            Ok(Update::Changes(changes)) => self.follow_changes(changes, problems),
             Err(error) => {
                 self.reporter.refuse(&error);
                 self.keep_table(problems);
             }
         }
         self.reviewing = false;
-        if self.read_again {
-            self.read_again = false;
-            self.read();
-        } else if self.reloading {
-            self.reloading = false;
+        self.source.go_on(self.table.as_ref());
+        if reload {
             notify_manager(&[NotifyState::Ready]);
         }
     }
 
     /// Makes the kernel follow a new table. If it does not fit, the one before stays in force.
-    fn follow_table(&mut self, table: Table, mut problems: Vec<String>) {
-        let Some(before) = self.table.take() else {
-            self.table = Some(table);
+    fn follow_table(
+        &mut self,
+        table: Arc<Table>,
+        difference: Option<&Difference>,
+        problems: Vec<String>,
+    ) {
+        let before = self.table.replace(table);
+        let index = self.index.take();
+        let Some(difference) = difference else {
             return self.reconcile_and_report(problems);
         };
-        let difference = Difference::between(&before, &table);
-        let table = self.table.insert(table);
-        if difference.is_empty() {
+        self.follow_difference(difference, problems, |follower| {
+            (follower.table, follower.index) = (before, index);
+        });
+    }
+
+    /// Makes the kernel follow changes of the table in force. If they do not fit, it stays as it was.
+    fn follow_changes(&mut self, changes: TableChanges, problems: Vec<String>) {
+        let Some(table) = &mut self.table else {
+            // Only a source that breaks its word does that.
             return self.keep_table(problems);
+        };
+        let table = Arc::make_mut(table);
+        let index = self.index.get_or_insert_with(|| TableIndex::of(table));
+        match table.change(index, changes, &self.source.name()) {
+            Ok((difference, undo)) => {
+                self.reporter.accept();
+                self.follow_difference(&difference, problems, |follower| follower.undo(undo));
+            }
+            Err(error) => {
+                self.reporter.refuse(&error.into());
+                self.keep_table(problems);
+            }
         }
-        match self.reconciler.change(table, &difference, &mut self.reporter) {
+    }
+
+    /// Makes the kernel follow the table, which has this difference to the one before. If it does not fit,
+    /// `restore` brings that back.
+    fn follow_difference(
+        &mut self,
+        difference: &Difference,
+        mut problems: Vec<String>,
+        restore: impl FnOnce(&mut Self),
+    ) {
+        let Some(table) = self.table.as_ref().filter(|_| !difference.is_empty()) else {
+            return self.keep_table(problems);
+        };
+        match self.reconciler.change(table, difference, &mut self.reporter) {
             Ok(Done { all: false, .. }) => self.keep_table(problems),
             Ok(Done { problems: found, all: true }) => {
                 problems.extend(found);
@@ -241,13 +246,22 @@ impl Follower {
             }
             Err(error) if does_not_fit(&error) => {
                 self.reporter.refuse(&error);
-                self.table = Some(before);
+                restore(self);
                 self.reconcile_and_report(problems);
             }
             Err(error) => {
                 problems.push(with_reasons(&error));
                 self.report_and_schedule(problems);
             }
+        }
+    }
+
+    /// Brings back the table before the last change.
+    fn undo(&mut self, undo: TableChanges) {
+        if let (Some(table), Some(index)) = (&mut self.table, &mut self.index) {
+            // It was valid before.
+            let undone = Arc::make_mut(table).change(index, undo, &self.source.name());
+            debug_assert!(undone.is_ok(), "{undone:?}");
         }
     }
 
@@ -273,15 +287,15 @@ impl Follower {
         self.schedule.schedule_cgroups_after(begun.elapsed(), has_more);
     }
 
-    /// Reads the file and reconciles, although no event came.
+    /// Reads everything back, although no event came: first the source, then the state.
     fn review(&mut self) {
-        if !self.reading {
-            // If the read hangs, the review is due again then.
+        if !self.asked {
+            // If the source hangs, the review is due again then.
             self.schedule.delay_review(Instant::now() + REVIEW);
-            self.reviewing = true;
-            return self.read();
+            self.asked = true;
+            return self.source.read(Ask { review: true, ..Ask::default() });
         }
-        self.reporter.refuse_slow(self.source.path());
+        self.reporter.refuse_for(&self.source.slow());
         self.review_and_report(Vec::new());
     }
 
@@ -296,7 +310,7 @@ impl Follower {
 
     /// Reads the state back, and repairs what another program changed.
     fn review_and_report(&mut self, mut problems: Vec<String>) {
-        match self.reconciler.review(self.table.as_ref(), &mut self.reporter) {
+        match self.reconciler.review(self.table.as_deref(), &mut self.reporter) {
             Ok(found) => problems.extend(found),
             Err(error) => problems.push(with_reasons(&error)),
         }
@@ -328,11 +342,11 @@ impl Follower {
 
     /// Makes the kernel match the last valid table. Returns the problems that do not stop it.
     fn reconcile(&mut self) -> Result<Vec<String>> {
-        self.reconciler.reconcile(self.table.as_ref(), &mut self.reporter)
+        self.reconciler.reconcile(self.table.as_deref(), &mut self.reporter)
     }
 
     /// Reports problems, each once, and schedules the next review. It comes sooner after a problem. A
-    /// rejected table is no problem here: it is not tried again until its file changes.
+    /// rejected table is no problem here: it is not tried again until the source has another, or a reload.
     fn report_and_schedule(&mut self, problems: Vec<String>) {
         let pause = if problems.is_empty() {
             self.retry.succeeded();
@@ -364,7 +378,7 @@ impl Follower {
             "{} and {}, from {}",
             count(apps.count(), "app"),
             count(relationships, "relationship"),
-            self.source.path().display()
+            self.source.name()
         ) + &self.repairs()
     }
 

@@ -1,12 +1,14 @@
-//! Follows a table: applies it again when its file changes, or when cgroups come and go.
+//! Follows a table: applies it again when its source changes, or when cgroups come and go.
+//!
+//! A [`Source`] tells of tables and changes, such as a [`FileSource`]. The [`Follower`] is the loop that makes
+//! the kernel follow them.
 
 mod cgroup_watch;
 mod cgroup_watch_set;
-mod file_watch;
+mod file;
 mod follower;
 mod inbox;
 mod pace;
-mod reading;
 mod reconciler;
 mod report;
 mod reporter;
@@ -17,10 +19,10 @@ mod source;
 
 pub(crate) use self::{
     cgroup_watch::CgroupWatch,
-    file_watch::{FileWatch, WatchEvent},
+    file::FileSource,
     follower::Follower,
-    inbox::Inbox,
+    inbox::{Inbox, News},
     report::Report,
     service_manager::notify_manager,
-    source::FileSource,
+    source::Source,
 };

@@ -1,11 +1,11 @@
 //! Reports each problem and warning once, although `vipnat run` meets it again and again.
 
-use std::{collections::HashSet, mem, path::Path};
+use std::{collections::HashSet, mem};
 
 use anyhow::Error;
 
 use super::report::Report;
-use crate::input::{display_name, with_reasons};
+use crate::input::with_reasons;
 use crate::reconcile::{Applied, Connections};
 
 /// The largest number of problems to report between two reconciliations.
@@ -18,7 +18,7 @@ fn times(count: u64) -> String {
 /// Remembers what was reported.
 pub(crate) struct Reporter {
     report: Box<dyn Report>,
-    /// The reason why the table of the file is not in force, if it is not.
+    /// The reason why the table of the source is not in force, if it is not.
     refusal: Option<String>,
     /// A warning that other users can read the passwords of the table, if they can.
     exposed: Option<String>,
@@ -45,9 +45,9 @@ impl Reporter {
         }
     }
 
-    /// Reports that the table in this file is followed from now on.
-    pub(crate) fn following(&self, file: &Path) {
-        self.report.following(file);
+    /// Reports that the table of this source is followed from now on.
+    pub(crate) fn following(&self, source: &str) {
+        self.report.following(source);
     }
 
     /// Reports what an apply did.
@@ -60,21 +60,17 @@ impl Reporter {
         self.report.ended(ended);
     }
 
-    /// Notes the reason why the file is not used.
+    /// Notes the reason why the table of the source is not used.
     pub(crate) fn refuse(&mut self, error: &Error) {
-        self.refusal = Some(with_reasons(error) + "\n    the previous table stays in force");
+        self.refuse_for(&with_reasons(error));
     }
 
-    /// Notes that reading the file takes long. The text is always the same, so it is reported once.
-    pub(crate) fn refuse_slow(&mut self, file: &Path) {
-        let file = display_name(file);
-        self.refusal = Some(format!(
-            "{file}: opening or reading it takes long; is its file system there?\n    the previous table \
-             stays in force"
-        ));
+    /// Notes the reason, which is escaped already.
+    pub(crate) fn refuse_for(&mut self, reason: &str) {
+        self.refusal = Some(format!("{reason}\n    the previous table stays in force"));
     }
 
-    /// Notes that the file is used.
+    /// Notes that the table of the source is used.
     pub(crate) fn accept(&mut self) {
         self.refusal = None;
     }

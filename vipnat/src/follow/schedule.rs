@@ -2,10 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-/// The pause between a change and the read of the file, so that related changes are read together.
-const SETTLE: Duration = Duration::from_micros(500);
-/// The time without a write after which a file is read, although its writer has not closed it.
-const WRITING: Duration = Duration::from_secs(1);
 /// The shortest and the longest pause between two looks at cgroups. In between it is as long as the last
 /// look took, so that other processes can attach cgroups as well.
 const CGROUP_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
@@ -16,17 +12,13 @@ const IDLE: Duration = Duration::from_secs(1);
 /// The times of the next actions.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule {
-    /// The time to reconcile and to read the file, even if nothing happened.
+    /// The time to read and reconcile everything, even if nothing happened.
     review: Instant,
-    /// The time to read the file, which changed.
-    file: Option<Instant>,
-    /// The latest time to read the file, even if further writes come until then.
-    file_latest: Option<Instant>,
     /// Whether to look at cgroups that came or went.
     cgroups: bool,
     /// The earliest time to look at cgroups.
     cgroups_from: Instant,
-    /// The time to reconcile without reading the file.
+    /// The time to reconcile without a read.
     reconcile: Option<Instant>,
     /// The time to end connections that have drained.
     drains: Option<Instant>,
@@ -40,27 +32,12 @@ impl Schedule {
         let now = Instant::now();
         Self {
             review: now,
-            file: None,
-            file_latest: None,
             cgroups: false,
             cgroups_from: now,
             reconcile: None,
             drains: None,
             reclaim: None,
         }
-    }
-
-    /// Schedules a read after a pause in the writes. Further writes delay it, up to a limit.
-    pub(crate) fn schedule_read_after_writes(&mut self) {
-        let now = Instant::now();
-        let latest = *self.file_latest.get_or_insert(now + WRITING * 10);
-        self.file = Some(latest.min(now + WRITING));
-    }
-
-    /// Schedules a read soon. Further changes do not delay it, since a burst might never end.
-    pub(crate) fn schedule_read_soon(&mut self) {
-        let soon = Instant::now() + SETTLE;
-        self.file = Some(self.file.map_or(soon, |file| file.min(soon)));
     }
 
     /// Schedules a look at cgroups.
@@ -105,16 +82,9 @@ impl Schedule {
         self.review = at;
     }
 
-    /// Cancels a read that was scheduled, since one begins now.
-    pub(crate) fn cancel_read(&mut self) {
-        (self.file, self.file_latest) = (None, None);
-    }
-
     /// The time during which nothing is due.
     pub(crate) fn pause(&self) -> Duration {
-        // A scheduled read comes before the review, even if it is later: a file is not read while it is
-        // written to.
-        let mut at = self.file.unwrap_or(self.review);
+        let mut at = self.review;
         let cgroups = self.cgroups.then_some(self.cgroups_from);
         for other in [cgroups, self.reconcile, self.drains, self.reclaim].into_iter().flatten() {
             at = at.min(other);
@@ -127,14 +97,9 @@ impl Schedule {
         self.cgroups && is_due(self.cgroups_from)
     }
 
-    /// Whether to read the file now.
-    pub(crate) fn read_due(&self) -> bool {
-        self.file.is_some_and(is_due)
-    }
-
-    /// Whether to review now. A scheduled read replaces the review.
+    /// Whether to review now.
     pub(crate) fn review_due(&self) -> bool {
-        self.file.is_none() && is_due(self.review)
+        is_due(self.review)
     }
 
     /// Whether to end connections that have drained.

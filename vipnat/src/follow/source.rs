@@ -1,112 +1,75 @@
-//! The path of the table's file, and the directory entries whose change may change the file.
+//! Where `vipnat run` gets its table from.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    ffi::OsString,
-    fs, io,
-    path::{Component, Path, PathBuf},
-};
+use std::sync::Arc;
 
-/// As many symbolic links as the kernel follows (`MAXSYMLINKS`).
-const MAX_LINKS: usize = 40;
+use anyhow::{Error, Result};
+use vipnat_core::table::{Difference, Table, TableChanges};
 
-/// The path of the table's file.
-#[derive(Clone, Debug)]
-pub(crate) struct FileSource {
-    path: PathBuf,
-}
+use super::inbox::{Inbox, News};
 
-impl FileSource {
-    /// The file need not exist yet.
+/// A source of tables: a file, or a store that keeps each service and each app by itself.
+///
+/// It works on threads of its own, since that may hang, and puts each [`Reading`] into the inbox. After one, it
+/// keeps back the next until [`Source::go_on`] says which table is in force. So it knows to which table its
+/// next reading is relative, and a burst of changes takes no room in the inbox.
+pub(crate) trait Source: Send {
+    /// Its name for messages.
+    fn name(&self) -> String;
+
+    /// The message for a reading that takes long.
+    fn slow(&self) -> String;
+
+    /// Begins. The first reading comes as soon as possible, and has a table.
     ///
     /// # Errors
     ///
-    /// If the path is relative and there is no current directory.
-    pub(crate) fn new(path: &Path) -> io::Result<Self> {
-        Ok(Self { path: std::path::absolute(path)? })
-    }
+    /// If it cannot hear of changes.
+    fn start(&mut self, inbox: &Arc<Inbox<News>>) -> Result<()>;
 
-    /// The absolute path.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
+    /// Asks for a reading although nothing may have changed.
+    fn read(&self, ask: Ask);
 
-    /// The directory entries whose change may lead the path to another file, or change its contents.
+    /// Ends the work on the last reading. This table is in force from now on, the one of the reading or
+    /// another.
     ///
-    /// These are the file and each directory and symbolic link on the way, such as the `..data` that
-    /// Kubernetes swaps in a mounted ConfigMap. If some are missing, the first missing one is the last entry.
-    pub(crate) fn entries_to_watch(&self) -> BTreeSet<PathBuf> {
-        let mut entries = BTreeSet::new();
-        let mut links = 0;
-        let mut rest = names(&self.path);
-        let mut here = PathBuf::from("/");
-        while let Some(name) = rest.pop_front() {
-            if name == ".." {
-                here.pop();
-                continue;
-            }
-            let next = here.join(&name);
-            entries.insert(next.clone());
-            match fs::read_link(&next) {
-                Ok(target) if links < MAX_LINKS => {
-                    links += 1;
-                    if target.is_absolute() {
-                        here = PathBuf::from("/");
-                    }
-                    for name in names(&target).into_iter().rev() {
-                        rest.push_front(name);
-                    }
-                }
-                _ if rest.is_empty() || !next.is_dir() => break,
-                _ => here = next,
-            }
-        }
-        entries
-    }
+    /// The source drops the table that was in force before, since that takes milliseconds for a large one.
+    fn go_on(&self, in_force: Option<&Arc<Table>>);
 }
 
-fn names(path: &Path) -> VecDeque<OsString> {
-    let names = path.components().filter_map(|component| match component {
-        Component::Normal(name) => Some(name.to_owned()),
-        Component::ParentDir => Some("..".into()),
-        _ => None,
-    });
-    names.collect()
+/// The reasons why a reading was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ask {
+    /// A while has passed.
+    pub(crate) review: bool,
+    /// The user wants it. What was read before does not count.
+    pub(crate) reload: bool,
 }
 
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::symlink;
+/// What a source says.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    /// The table or its changes, or the reason why there are none; the table before then stays in force.
+    pub(crate) update: Result<Update>,
+    /// A warning that other users can read its passwords, if they can.
+    pub(crate) exposed: Option<String>,
+    /// The reason why some changes are noticed late, if there is one.
+    pub(crate) unwatched: Option<Error>,
+    /// What it answers. It was begun after that.
+    pub(crate) answers: Ask,
+}
 
-    use super::*;
-
-    #[test]
-    fn every_link_on_the_way_is_watched() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = fs::canonicalize(dir.path()).unwrap();
-        let entries = |path: &str| {
-            let entries = FileSource::new(&root.join(path)).unwrap().entries_to_watch();
-            assert!(entries.contains(&root), "directories as well: {entries:?}");
-            let below = entries.iter().filter_map(|entry| entry.strip_prefix(&root).ok());
-            let below = below.map(|entry| entry.display().to_string());
-            below.filter(|entry| !entry.is_empty()).collect::<Vec<_>>()
-        };
-        assert_eq!(entries("table.toml"), ["table.toml"]);
-        assert_eq!(entries("none/table.toml"), ["none"]);
-        fs::write(root.join("table.toml"), "").unwrap();
-        assert_eq!(entries("table.toml"), ["table.toml"]);
-        // A ConfigMap.
-        fs::create_dir_all(root.join("map/..2026_1")).unwrap();
-        fs::write(root.join("map/..2026_1/t.toml"), "").unwrap();
-        symlink("..2026_1", root.join("map/..data")).unwrap();
-        symlink("..data/t.toml", root.join("map/t.toml")).unwrap();
-        let map = ["map", "map/..2026_1", "map/..2026_1/t.toml", "map/..data", "map/t.toml"];
-        assert_eq!(entries("map/t.toml"), map);
-        symlink(root.join("map/t.toml"), root.join("link")).unwrap();
-        assert_eq!(entries("link"), [&["link"][..], &map].concat());
-        symlink("../map/../map", root.join("map/up")).unwrap();
-        assert_eq!(entries("map/up/t.toml"), [&map[..], &["map/up"]].concat());
-        symlink("loop", root.join("loop")).unwrap();
-        assert_eq!(entries("loop"), ["loop"]);
-    }
+/// A table, or its changes.
+#[derive(Debug)]
+pub(crate) enum Update {
+    /// The same as the last reading. If that was refused, so is this.
+    Same,
+    /// A whole table.
+    Table {
+        table: Arc<Table>,
+        /// The difference to the table in force. `None` if none is.
+        difference: Option<Difference>,
+    },
+    /// Changes of the table in force.
+    #[expect(dead_code, reason = "no source tells of single changes yet")]
+    Changes(TableChanges),
 }

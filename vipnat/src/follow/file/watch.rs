@@ -16,7 +16,7 @@ use std::{
 
 use inotify::{Event, EventMask, Inotify, WatchDescriptor, WatchMask, Watches};
 
-use super::pace::Pace;
+use crate::follow::pace::Pace;
 
 /// The context of an error when a directory cannot be watched.
 pub(crate) const WATCH_LIMIT: &str = "cannot watch more directories, so vipnat checks them every 30 seconds \
@@ -24,7 +24,7 @@ pub(crate) const WATCH_LIMIT: &str = "cannot watch more directories, so vipnat c
 
 /// The meaning of an event for the table's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum WatchEvent {
+pub(super) enum WatchEvent {
     /// A writer has the file open.
     FileBeingWritten,
     /// The file was written and closed, or the path may lead to another file.
@@ -35,7 +35,7 @@ pub(crate) enum WatchEvent {
 
 /// The watched directories.
 #[derive(Debug)]
-pub(crate) struct FileWatch {
+pub(super) struct FileWatch {
     watches: Watches,
     known: Arc<Mutex<Known>>,
 }
@@ -57,7 +57,7 @@ impl FileWatch {
     /// # Errors
     ///
     /// If the limit of inotify instances is reached.
-    pub(crate) fn new(tell: impl Fn(WatchEvent) + Send + 'static) -> io::Result<Self> {
+    pub(super) fn new(tell: impl Fn(WatchEvent) + Send + 'static) -> io::Result<Self> {
         let mut inotify = Inotify::init()?;
         let watches = inotify.watches();
         let known: Arc<Mutex<Known>> = Arc::default();
@@ -84,7 +84,7 @@ impl FileWatch {
     /// # Errors
     ///
     /// If the kernel allows no more watches (`fs.inotify.max_user_watches`).
-    pub(crate) fn set(&mut self, files: &BTreeSet<PathBuf>) -> io::Result<bool> {
+    pub(super) fn set(&mut self, files: &BTreeSet<PathBuf>) -> io::Result<bool> {
         let mask = WatchMask::CREATE
             | WatchMask::DELETE
             | WatchMask::MOVE
