@@ -219,7 +219,7 @@ fn change(
     let Observed { snapshot, apps } = observed;
     let diff = &prepared.diff;
     let replaced = condition != Condition::Current;
-    if replaced || diff.changes_maps_or_apps(&attached) || names != desired.names {
+    if replaced || diff.is_change(&attached) || names != desired.names {
         dir.begin_change()?;
     }
     let scheduled =

@@ -95,10 +95,16 @@ impl Diff {
         })
     }
 
-    /// Whether this changes the maps, or apps come or go.
-    pub(crate) fn changes_maps_or_apps(&self, attached: &[AttachedApp]) -> bool {
+    /// Whether this changes anything that a process may know from the change before: the maps, the apps, or
+    /// which app has which cgroup.
+    pub(crate) fn is_change(&self, attached: &[AttachedApp]) -> bool {
         let kept = attached.iter().filter(|app| self.keeps(app)).count();
-        self.plan != Plan::default() || kept < attached.len() || kept < self.app_ids.len()
+        let moves = |change: &Change| matches!(change, Change::Leave { .. });
+        self.plan != Plan::default()
+            || kept < attached.len()
+            || kept < self.app_ids.len()
+            || !self.attach.is_empty()
+            || self.changes.iter().any(moves)
     }
 
     /// Whether an app keeps this directory.

@@ -12,7 +12,7 @@ use super::state::Live;
 use crate::{
     kernel::{compat, error::Result, maps::Copied, pinned_ids::PinnedIds},
     reconcile::context::Context,
-    state::{links, name_index, state_dir::StateDir},
+    state::{links, name_index, staging, state_dir::StateDir},
 };
 
 /// The largest number of differences of a kind to name one by one.
@@ -35,7 +35,8 @@ pub(crate) fn review(context: &Context, live: &Live) -> Result<Review> {
         return Ok(Review::Changed);
     };
     if dir.generation()? != Some(live.generation) {
-        return Ok(Review::Changed);
+        let gone = || Review::Differs(vec!["the directory of the maps was removed".to_owned()]);
+        return Ok(if staging::exists(&dir)? { Review::Changed } else { gone() });
     }
     if !compat::is_current(dir.path()) {
         return Ok(Review::Differs(vec!["the map layout was changed".to_owned()]));
