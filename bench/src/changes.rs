@@ -69,10 +69,9 @@ impl Changes {
             }
             let (table, difference) = &turns[(number + 1) % 2];
             let begun = Instant::now();
-            let changed = session.change(live, table, difference);
+            let (applied, next) = session.change(live, table, difference);
             let took = begun.elapsed();
-            let (applied, next) =
-                changed.with_context(|| format!("change {number} needs a full apply"))?;
+            let next = next.with_context(|| format!("change {number} needs a full apply"))?;
             ensure!(!applied.changes.is_empty() && applied.failed.is_empty(), "{applied:?}");
             live = next;
             if let Some(time) = times.get_mut(number) {

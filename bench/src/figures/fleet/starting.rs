@@ -32,12 +32,20 @@ pub(super) fn measure(fleet: &mut Fleet<'_>) -> Result<()> {
         let cgroups = ground.make_many("a", apps)?;
         let all = (0..apps).map(|index| (format!("a{index}"), format!("a{index}")));
         let all = all.chain([("web".to_owned(), "web*".to_owned())]);
-        let _following = follow(&ground, &ground.table(&service(&["247.0.0.1"]), all, 1))?;
         let starts = fleet.times(STARTS);
-        let new: Vec<_> =
-            (0..starts).map(|index| ground.path().join(format!("web{index}"))).collect();
+        // These apps have no cgroup when the table is applied.
+        let without = (0..starts).map(|index| (format!("new{index}"), format!("new{index}")));
+        let table = ground.table(&service(&["247.0.0.1"]), all.chain(without), 1);
+        let _following = follow(&ground, &table)?;
+        let paths = |prefix: &str| -> Vec<_> {
+            (0..starts).map(|index| ground.path().join(format!("{prefix}{index}"))).collect()
+        };
         let again: Vec<_> = cgroups.into_iter().cycle().take(starts).collect();
-        for (kind, cgroups) in [("of a pattern starts", new), ("of an app starts again", again)] {
+        for (kind, cgroups) in [
+            ("of a pattern starts", paths("web")),
+            ("of an app starts first", paths("new")),
+            ("of an app starts again", again),
+        ] {
             let mut times = starts_of(&cgroups)?;
             let what = format!(
                 "run, {} apps: a container {kind}, from mkdir to its last hook",
