@@ -41,6 +41,8 @@ pub(crate) struct Follower {
     reporter: Reporter,
     schedule: Schedule,
     retry: Retry,
+    /// The numbers of apps and relationships of the table.
+    counts: (usize, usize),
     /// The last valid table. The source shares it, and drops it when another is in force.
     table: Option<Arc<Table>>,
     /// The index of the table, once the source has told of single changes.
@@ -67,6 +69,7 @@ impl Follower {
             reporter: Reporter::new(report),
             schedule: Schedule::new(),
             retry: Retry::default(),
+            counts: (0, 0),
             table: None,
             index: None,
             asked: false,
@@ -131,10 +134,10 @@ impl Follower {
         if cgroups {
             self.schedule.schedule_cgroups();
         }
-        if let Some(reclaimable) = reclaimable
-            && self.reconciler.end_reclaim(&reclaimable)
-        {
-            self.schedule.schedule_reclaim();
+        for reclaimable in reclaimable {
+            if self.reconciler.end_reclaim(reclaimable.as_ref()) {
+                self.schedule.schedule_reclaim();
+            }
         }
         if reload {
             let mut states = vec![NotifyState::Reloading];
@@ -239,9 +242,15 @@ impl Follower {
             return self.keep_table(problems);
         };
         match self.reconciler.change(table, difference, &mut self.reporter) {
-            Ok(Done { all: false, .. }) => self.keep_table(problems),
+            Ok(Done { all: false, .. }) => {
+                if !difference.apps.is_empty() {
+                    self.count_table();
+                }
+                self.keep_table(problems);
+            }
             Ok(Done { problems: found, all: true }) => {
                 problems.extend(found);
+                self.count_table();
                 self.report_and_schedule(problems);
             }
             Err(error) if does_not_fit(&error) => {
@@ -271,7 +280,8 @@ impl Follower {
             return self.review_and_report(problems);
         }
         problems.extend(self.reconciler.problems().iter().cloned());
-        self.report(problems);
+        let first = self.reporter.more_problems(problems);
+        self.tell_status(first);
         self.schedule_after_change();
     }
 
@@ -333,15 +343,14 @@ impl Follower {
         };
         let inbox = Arc::clone(&self.inbox);
         thread::spawn(move || {
-            // If this fails, the next full apply frees them.
-            if let Ok(reclaimable) = reclaiming.wait() {
-                inbox.tell(|news| news.reclaimable = Some(reclaimable));
-            }
+            let waited = reclaiming.wait().ok();
+            inbox.tell(|news| news.reclaimable.push(waited));
         });
     }
 
     /// Makes the kernel match the last valid table. Returns the problems that do not stop it.
     fn reconcile(&mut self) -> Result<Vec<String>> {
+        self.count_table();
         self.reconciler.reconcile(self.table.as_deref(), &mut self.reporter)
     }
 
@@ -354,15 +363,23 @@ impl Follower {
         } else {
             self.retry.failed()
         };
-        self.report(problems);
+        let first = self.reporter.problems(problems);
+        self.tell_status(first);
         self.schedule.schedule_review(Instant::now() + pause);
         self.schedule_after_change();
     }
 
-    /// Reports problems, each once.
-    fn report(&mut self, problems: Vec<String>) {
-        let status = self.reporter.problems(problems).unwrap_or_else(|| self.status());
+    /// Tells the service manager the first problem, if there is one.
+    fn tell_status(&self, first_problem: Option<String>) {
+        let status = first_problem.unwrap_or_else(|| self.status());
         notify_manager(&[NotifyState::Status(&shown(&status))]);
+    }
+
+    /// Counts the apps and relationships of the table, for the status.
+    fn count_table(&mut self) {
+        let apps = self.table.iter().flat_map(|table| table.apps.values());
+        let relationships = apps.clone().map(|app| app.relationships.groups().count()).sum();
+        self.counts = (apps.count(), relationships);
     }
 
     /// Schedules what follows from a change.
@@ -372,11 +389,10 @@ impl Follower {
     }
 
     fn status(&self) -> String {
-        let apps = self.table.iter().flat_map(|table| table.apps.values());
-        let relationships = apps.clone().map(|app| app.relationships.groups().count()).sum();
+        let (apps, relationships) = self.counts;
         format!(
             "{} and {}, from {}",
-            count(apps.count(), "app"),
+            count(apps, "app"),
             count(relationships, "relationship"),
             self.source.name()
         ) + &self.repairs()

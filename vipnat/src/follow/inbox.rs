@@ -20,8 +20,8 @@ pub(crate) struct News {
     pub(crate) reading: Option<Reading>,
     /// Cgroups came or went.
     pub(crate) cgroups: bool,
-    /// No program reads these retired slots any more.
-    pub(crate) reclaimable: Option<Reclaimable>,
+    /// No program reads these retired slots any more; `None` if the wait for that failed.
+    pub(crate) reclaimable: Vec<Option<Reclaimable>>,
 }
 
 /// Collects events from all threads.

@@ -213,12 +213,15 @@ impl Reconciler {
         self.session.begin_reclaim(self.live.as_mut()?)
     }
 
-    /// Frees retired slots after the wait. Returns whether there are more.
-    pub(crate) fn end_reclaim(&mut self, reclaimable: &Reclaimable) -> bool {
-        if let Some(live) = &mut self.live
-            && !self.session.end_reclaim(live, reclaimable)
-        {
-            self.live = None;
+    /// Frees retired slots after the wait, which failed if there are none. Returns whether there are more.
+    pub(crate) fn end_reclaim(&mut self, reclaimable: Option<&Reclaimable>) -> bool {
+        let Some(live) = &mut self.live else {
+            return false;
+        };
+        match reclaimable {
+            Some(reclaimable) if self.session.end_reclaim(live, reclaimable) => {}
+            Some(_) => self.live = None,
+            None => self.session.cancel_reclaim(live),
         }
         self.live.as_ref().is_some_and(Live::has_retired)
     }

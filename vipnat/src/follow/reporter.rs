@@ -72,7 +72,10 @@ impl Reporter {
 
     /// Notes that the table of the source is used.
     pub(crate) fn accept(&mut self) {
-        self.refusal = None;
+        // The next refusal for the same reason is reported again.
+        if let Some(refusal) = self.refusal.take() {
+            self.problems.retain(|problem| *problem != refusal);
+        }
     }
 
     /// Notes whether other users can read the passwords of the table.
@@ -125,6 +128,16 @@ impl Reporter {
             self.report.problem(&problem);
             self.problems.push(problem);
         }
+    }
+
+    /// Reports problems beside those that are known: a change looks at a part of the state alone. Returns the
+    /// first line of the first one, if there is one.
+    pub(crate) fn more_problems(&mut self, problems: Vec<String>) -> Option<String> {
+        let more = self.refusal.iter().cloned().chain(problems).chain(self.exposed.clone());
+        more.collect::<Vec<_>>().into_iter().for_each(|problem| self.problem(problem));
+        let exposed = self.exposed.as_ref();
+        let first = self.problems.iter().find(|problem| Some(*problem) != exposed)?;
+        first.lines().next().map(str::to_owned)
     }
 
     /// Reports the problems of a reconciliation that were not reported before. Returns the first line of

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// look took, so that other processes can attach cgroups as well.
 const CGROUP_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
 
-/// The time without a change after which retired slots are freed.
+/// The time between a change and the freeing of the slots that it retired. Related changes come until then.
 const IDLE: Duration = Duration::from_secs(1);
 
 /// The times of the next actions.
@@ -61,9 +61,10 @@ impl Schedule {
         self.drains = at;
     }
 
-    /// Schedules the freeing of retired slots, for a time when nothing changes.
+    /// Schedules the freeing of retired slots soon. Further changes do not delay it, since they might never
+    /// end, and maps that are full of retired slots would need a full apply.
     pub(crate) fn schedule_reclaim(&mut self) {
-        self.reclaim = Some(Instant::now() + IDLE);
+        self.reclaim.get_or_insert(Instant::now() + IDLE);
     }
 
     /// Cancels the freeing of retired slots, which begins now.

@@ -230,7 +230,7 @@ fn change(
         execute_on_copy(&mut after, &executed.plan.steps());
     }
     let mappings = |drains: &PendingDisconnects| after.mappings_of(drains.vips());
-    let due = disconnect::finish(context, scheduled, mappings, &mut applied.warnings)?;
+    let due = disconnect::finish(context, scheduled, mappings, true, &mut applied.warnings)?;
     let saved = name_index::save_instead_of(&desired.names, &names, &context.dir);
     if let Err(error) = &saved {
         applied.warnings.push(format!("cannot keep the names for `vipnat list`: {error}"));

@@ -31,10 +31,12 @@ pub(crate) struct DueDisconnects {
 
 /// Finds the disconnects that are due now: those of the change, and all earlier ones. Call it after the
 /// change, while the state is still locked. `mappings` finds those of the VIPs of removed backends.
+/// `again`: those that failed count too, although they are due later.
 pub(crate) fn finish(
     context: &Context,
     scheduled: Scheduled,
     mappings: impl FnOnce(&PendingDisconnects) -> Mappings,
+    again: bool,
     warnings: &mut Vec<String>,
 ) -> Result<DueDisconnects> {
     let Scheduled { mut drains, mut later, mut kept } = scheduled;
@@ -45,7 +47,8 @@ pub(crate) fn finish(
         later.retain(|drain| !drain.removed.is_back(&mappings));
         kept = write(context, &drains, warnings) && kept;
     }
-    let due = drains.due_or_failed(clock.seconds());
+    let now = clock.seconds();
+    let due = if again { drains.due_or_failed(now) } else { drains.due(now) };
     Ok(DueDisconnects { due, later, kept, next: drains.next(clock.seconds()) })
 }
 

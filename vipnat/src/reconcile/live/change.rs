@@ -102,7 +102,7 @@ fn make(
     // Whatever fails below, this is done.
     report(applied, diff, executed, &moved.attached, false);
     let mappings = |drains: &PendingDisconnects| content.mappings_of(drains.vips());
-    let due = disconnect::finish(context, scheduled, mappings, &mut applied.warnings)?;
+    let due = disconnect::finish(context, scheduled, mappings, false, &mut applied.warnings)?;
     if names.differ() || !live.names_saved {
         let saved = name_index::replace(&live.names, &context.dir);
         live.names_saved = saved.is_ok();
