@@ -12,42 +12,51 @@
 use std::{
     collections::{BTreeMap, HashMap},
     ffi::{OsStr, OsString},
+    path::Path,
 };
 
 use glob::Pattern;
 
 use super::{
-    cgroups::{Component, as_text},
+    cgroups::{Cgroups, Component, as_text},
     table::Table,
 };
 
 /// The paths and patterns of all apps of a table.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct CgroupIndex {
     nodes: Vec<Node>,
+    /// Nodes that are not used.
+    free: Vec<usize>,
+    /// The path or pattern of each app, and its node.
+    apps: HashMap<String, (Cgroups, usize)>,
 }
 
 /// One component: the components below it, and the apps whose path or pattern ends here.
 #[derive(Debug, Default)]
 struct Node {
+    /// The node above, and this component; `None` for the root.
+    above: Option<(usize, Component)>,
     names: HashMap<OsString, usize>,
     patterns: Patterns,
     /// The apps whose path or pattern ends here, by name; `true` for a path.
     apps: Vec<(String, bool)>,
 }
 
-/// The patterns below one node.
+/// The patterns below one node, each with its node.
 #[derive(Debug, Default)]
 struct Patterns {
-    /// Each pattern once, and its node.
-    all: Vec<(Pattern, usize)>,
-    /// Numbers of patterns by the length of their literal beginning, and by that beginning.
-    by_beginning: BTreeMap<usize, HashMap<Vec<u8>, Vec<usize>>>,
-    /// The same for patterns that begin with a wildcard, by their literal end, which may be empty.
-    by_end: BTreeMap<usize, HashMap<Vec<u8>, Vec<usize>>>,
+    /// By the length of their literal beginning, and by that beginning.
+    by_beginning: ByPart,
+    /// Those that begin with a wildcard, by their literal end, which may be empty.
+    by_end: ByPart,
 }
 
-/// The nodes of the index that a cgroup matches. Empty: the table has nothing there.
+/// Patterns by the length of a literal part of them, and by that part.
+type ByPart = BTreeMap<usize, HashMap<Vec<u8>, Vec<(Pattern, usize)>>>;
+
+/// The nodes of the index that a cgroup matches. Empty: the table has nothing there. It means nothing after a
+/// change of the index.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Position(Vec<usize>);
 
@@ -67,46 +76,88 @@ pub enum Owner {
     Contested(Vec<String>),
 }
 
+impl Default for CgroupIndex {
+    fn default() -> Self {
+        Self { nodes: vec![Node::default()], free: Vec::new(), apps: HashMap::new() }
+    }
+}
+
 impl CgroupIndex {
     /// The index of a table.
     pub fn of(table: &Table) -> Self {
-        let mut index = Self { nodes: vec![Node::default()] };
+        let mut index = Self::default();
         for (name, app) in &table.apps {
-            let Some(cgroups) = &app.cgroup else {
-                continue;
-            };
-            let mut at = 0;
-            for component in cgroups.components() {
-                at = index.add(at, component);
+            if let Some(cgroups) = &app.cgroup {
+                index.insert(name, cgroups);
             }
-            index.nodes[at].apps.push((name.clone(), cgroups.path().is_some()));
         }
         index
     }
 
+    /// Gives an app another path or pattern, or none. Returns the one that it had. This costs as much as the
+    /// app alone.
+    pub fn change(&mut self, app: &str, cgroups: Option<&Cgroups>) -> Option<Cgroups> {
+        let before = self.remove(app);
+        if let Some(cgroups) = cgroups {
+            self.insert(app, cgroups);
+        }
+        before
+    }
+
+    fn insert(&mut self, app: &str, cgroups: &Cgroups) {
+        let mut at = 0;
+        for component in cgroups.components() {
+            at = self.add(at, component);
+        }
+        self.nodes[at].apps.push((app.to_owned(), cgroups.path().is_some()));
+        self.apps.insert(app.to_owned(), (cgroups.clone(), at));
+    }
+
+    fn remove(&mut self, app: &str) -> Option<Cgroups> {
+        let (cgroups, mut at) = self.apps.remove(app)?;
+        self.nodes[at].apps.retain(|(name, _)| name != app);
+        while self.nodes[at].is_empty()
+            && let Some((above, component)) = self.nodes[at].above.take()
+        {
+            self.nodes[above].remove(&component);
+            self.free.push(at);
+            at = above;
+        }
+        Some(cgroups)
+    }
+
     fn add(&mut self, at: usize, component: &Component) -> usize {
-        let new = self.nodes.len();
+        let new = self.free.last().copied().unwrap_or(self.nodes.len());
         let node = &mut self.nodes[at];
         let found = match component {
             Component::Name(name) => *node.names.entry(name.into()).or_insert(new),
             Component::Pattern(pattern) => node.patterns.add(pattern, new),
         };
         if found == new {
-            self.nodes.push(Node::default());
+            let node = Node { above: Some((at, component.clone())), ..Node::default() };
+            match self.free.pop() {
+                Some(free) => self.nodes[free] = node,
+                None => self.nodes.push(node),
+            }
         }
         found
     }
 
     /// The position of the mount point.
     pub fn root(&self) -> Position {
-        Position(if self.nodes.is_empty() { Vec::new() } else { vec![0] })
+        Position(vec![0])
+    }
+
+    /// The position of a cgroup, by its path below the mount point.
+    pub fn at(&self, below: &Path) -> Position {
+        below.iter().fold(self.root(), |at, name| self.step(&at, name))
     }
 
     /// The position of a child cgroup with this name.
-    pub fn step(&self, from: &Position, name: &OsStr) -> Position {
+    pub fn step(&self, at: &Position, name: &OsStr) -> Position {
         let mut to = Vec::new();
-        for node in from.0.iter().map(|at| &self.nodes[*at]) {
-            to.extend(node.names.get(name).copied());
+        for node in at.0.iter().map(|at| &self.nodes[*at]) {
+            to.extend(node.names.get(name));
             node.patterns.matching(name, &mut to);
         }
         Position(to)
@@ -115,14 +166,14 @@ impl CgroupIndex {
     /// The names that paths have below a position, and whether there are patterns as well.
     pub fn names<'a>(&'a self, at: &'a Position) -> (impl Iterator<Item = &'a OsStr>, bool) {
         let nodes = at.0.iter().map(|at| &self.nodes[*at]);
-        let patterns = nodes.clone().any(|node| !node.patterns.all.is_empty());
+        let patterns = nodes.clone().any(|node| !node.patterns.is_empty());
         (nodes.flat_map(|node| node.names.keys().map(OsString::as_os_str)), patterns)
     }
 
     /// Whether the table has anything below a position.
     pub fn leads_on(&self, at: &Position) -> bool {
         let mut nodes = at.0.iter().map(|at| &self.nodes[*at]);
-        nodes.any(|node| !node.names.is_empty() || !node.patterns.all.is_empty())
+        nodes.any(|node| !node.names.is_empty() || !node.patterns.is_empty())
     }
 
     /// The app of a cgroup. A path takes precedence over all patterns.
@@ -146,30 +197,70 @@ impl Position {
     }
 }
 
+impl Node {
+    /// Whether no app needs it.
+    fn is_empty(&self) -> bool {
+        let Self { above: _, names, patterns, apps } = self;
+        names.is_empty() && patterns.is_empty() && apps.is_empty()
+    }
+
+    fn remove(&mut self, component: &Component) {
+        match component {
+            Component::Name(name) => drop(self.names.remove(OsStr::new(name))),
+            Component::Pattern(pattern) => self.patterns.remove(pattern),
+        }
+    }
+}
+
 impl Patterns {
-    /// Adds a pattern with its node, unless it is there already. Returns the node of the pattern.
-    fn add(&mut self, pattern: &Pattern, to: usize) -> usize {
+    fn is_empty(&self) -> bool {
+        self.by_beginning.is_empty() && self.by_end.is_empty()
+    }
+
+    /// The map for a pattern, and its key there.
+    fn place<'a>(&mut self, pattern: &'a Pattern) -> (&mut ByPart, &'a [u8]) {
         let text = pattern.as_str().as_bytes();
         let wild = |byte: &u8| b"*?[]".contains(byte);
         let beginning = &text[..text.iter().position(wild).unwrap_or(text.len())];
         let end = &text[text.iter().rposition(wild).map_or(0, |last| last + 1)..];
-        let (part, map) = if beginning.is_empty() {
-            (end, &mut self.by_end)
+        if beginning.is_empty() {
+            (&mut self.by_end, end)
         } else {
-            (beginning, &mut self.by_beginning)
-        };
-        let same = map.entry(part.len()).or_default().entry(part.to_owned()).or_default();
-        if let Some(known) = same.iter().find(|known| self.all[**known].0 == *pattern) {
-            return self.all[*known].1;
+            (&mut self.by_beginning, beginning)
         }
-        same.push(self.all.len());
-        self.all.push((pattern.clone(), to));
+    }
+
+    /// Adds a pattern with its node, unless it is there already. Returns the node of the pattern.
+    fn add(&mut self, pattern: &Pattern, to: usize) -> usize {
+        let (map, part) = self.place(pattern);
+        let same = map.entry(part.len()).or_default().entry(part.to_owned()).or_default();
+        if let Some((_, known)) = same.iter().find(|(known, _)| known == pattern) {
+            return *known;
+        }
+        same.push((pattern.clone(), to));
         to
+    }
+
+    /// Removes a pattern.
+    fn remove(&mut self, pattern: &Pattern) {
+        let (map, part) = self.place(pattern);
+        let Some(parts) = map.get_mut(&part.len()) else {
+            return;
+        };
+        if let Some(same) = parts.get_mut(part) {
+            same.retain(|(known, _)| known != pattern);
+            if same.is_empty() {
+                parts.remove(part);
+            }
+        }
+        if parts.is_empty() {
+            map.remove(&part.len());
+        }
     }
 
     /// Adds the nodes of all patterns that match a name.
     fn matching(&self, name: &OsStr, to: &mut Vec<usize>) {
-        if self.all.is_empty() {
+        if self.is_empty() {
             return;
         }
         let name = as_text(name);
@@ -181,7 +272,7 @@ impl Patterns {
         let ends = self.by_end.iter().filter_map(|(length, patterns)| {
             patterns.get(bytes.get(bytes.len().checked_sub(*length)?..)?)
         });
-        for (pattern, leads) in beginnings.chain(ends).flatten().map(|known| &self.all[*known]) {
+        for (pattern, leads) in beginnings.chain(ends).flatten() {
             if pattern.matches(&name) {
                 to.push(*leads);
             }
@@ -191,8 +282,6 @@ impl Patterns {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -205,8 +294,7 @@ mod tests {
     }
 
     fn at(index: &CgroupIndex, path: &str) -> Position {
-        let step = |at: Position, name: &OsStr| index.step(&at, name);
-        Path::new(path).iter().fold(index.root(), step)
+        index.at(Path::new(path))
     }
 
     fn owner(index: &CgroupIndex, path: &str) -> String {
@@ -254,7 +342,10 @@ mod tests {
         let mut names: Vec<_> = names.collect();
         names.sort_unstable();
         assert_eq!((names, patterns), (vec![OsStr::new("blog"), OsStr::new("shop-7")], true));
-        assert!(CgroupIndex::default().root().is_nowhere());
+        let none = CgroupIndex::default();
+        assert!(
+            !none.leads_on(&none.root()) && none.step(&none.root(), OsStr::new("lxc")).is_nowhere()
+        );
     }
 
     /// The literal beginning or end of a pattern does not include brackets.
@@ -278,7 +369,56 @@ mod tests {
         }
     }
 
+    /// Each path of up to three of these names.
+    fn all_paths() -> Vec<String> {
+        let names = ["a", "b", "ab", "ba"];
+        let deeper = |path: &String| names.map(|name| format!("{path}/{name}"));
+        let first: Vec<_> = names.iter().map(ToString::to_string).collect();
+        let second: Vec<_> = first.iter().flat_map(deeper).collect();
+        let third: Vec<_> = second.iter().flat_map(deeper).collect();
+        [vec![String::new()], first, second, third].concat()
+    }
+
+    /// All that an index says about each path.
+    fn answers(index: &CgroupIndex) -> Vec<(String, bool, bool, Vec<OsString>, bool)> {
+        let paths = all_paths().into_iter().map(|path| {
+            let at = at(index, &path);
+            let (names, patterns) = index.names(&at);
+            let mut names: Vec<_> = names.map(OsStr::to_owned).collect();
+            names.sort_unstable();
+            names.dedup();
+            let owner = owner(index, &path);
+            (owner, at.is_nowhere(), index.leads_on(&at), names, patterns)
+        });
+        paths.collect()
+    }
+
     proptest! {
+        #[test]
+        fn a_changed_index_is_as_one_that_is_made_anew(
+            changes in prop::collection::vec(
+                (0..5_usize, prop::option::of("[ab*?]{1,2}(/[ab*?]{1,2}){0,2}")),
+                1..16,
+            ),
+        ) {
+            let mut changed = CgroupIndex::default();
+            let mut apps = BTreeMap::new();
+            for (number, cgroup) in changes {
+                let name = format!("app{number}");
+                let parse = |text: &String| Cgroups::parse(Path::new(text));
+                let cgroups = cgroup.as_ref().map(parse).transpose();
+                // `**` is no valid pattern.
+                let Ok(cgroups) = cgroups else { continue };
+                let before = changed.change(&name, cgroups.as_ref());
+                prop_assert_eq!(before, apps.remove(&name));
+                apps.extend(cgroups.map(|cgroups| (name, cgroups)));
+                let mut anew = CgroupIndex::default();
+                apps.iter().for_each(|(name, cgroups)| anew.insert(name, cgroups));
+                prop_assert_eq!(answers(&changed), answers(&anew));
+                prop_assert_eq!(changed.nodes.len() - changed.free.len(), anew.nodes.len());
+            }
+        }
+
         #[test]
         fn a_step_finds_what_each_pattern_alone_would(
             patterns in prop::collection::vec("[ab*?]{1,4}", 1..12),
