@@ -1,6 +1,9 @@
 //! Attaches apps to many cgroups, and reads the links of each cgroup only once before and after.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    path::Path,
+};
 
 use super::{
     diff::{Attachment, Diff},
@@ -21,15 +24,19 @@ pub(crate) struct AttachingApps<'a> {
     others: &'a Others<'a>,
     /// The app that should get each cgroup.
     owners: &'a HashMap<u64, String>,
+    /// All apps before this change.
+    before: &'a [AttachedApp],
     /// The apps that stay, by name.
     kept: HashMap<&'a str, &'a AttachedApp>,
     /// The apps that had links on a cgroup before this change.
     holders: HashMap<u64, Vec<&'a AttachedApp>>,
-    /// The apps that this change has attached to a cgroup so far, by name.
-    apps: HashMap<&'a str, AttachingApp>,
+    /// Those of them whose links this change has changed so far, by directory.
+    changed: HashMap<&'a Path, AttachingApp>,
+    /// The new apps that this change has attached so far, by name.
+    new: HashMap<&'a str, AttachingApp>,
 }
 
-/// An app that vipnat attaches to one cgroup after the other.
+/// An app that vipnat attaches to one cgroup after the other, or takes cgroups from.
 struct AttachingApp {
     app: AttachedApp,
     /// Whether it was released from the cgroups that no app should have.
@@ -50,8 +57,19 @@ impl<'a> AttachingApps<'a> {
         }
         let kept = observed.attached.iter().filter(|app| diff.keeps(app));
         let kept = kept.map(|app| (app.name.as_str(), app)).collect();
-        let (others, owners) = (observed.others, &diff.owners);
-        Self { dir, switch, others, owners, kept, holders, apps: HashMap::new() }
+        let (others, owners, before) = (observed.others, &diff.owners, observed.attached);
+        let (changed, new) = (HashMap::new(), HashMap::new());
+        Self { dir, switch, others, owners, before, kept, holders, changed, new }
+    }
+
+    /// All apps with their links by now. It reads none again: no other vipnat changes them meanwhile. Leaves
+    /// out new apps without cgroups.
+    pub(crate) fn now(&self) -> impl Iterator<Item = &AttachedApp> {
+        let before = self
+            .before
+            .iter()
+            .map(|app| self.changed.get(app.dir()).map_or(app, |changed| &changed.app));
+        before.chain(self.new.values().map(|new| &new.app))
     }
 
     /// Attaches one app to one cgroup. If another app has links there, the app takes them over.
@@ -59,7 +77,7 @@ impl<'a> AttachingApps<'a> {
         let Attachment { app, app_id: _, cgroup, path, named: _, by_hand } = attachment;
         let holder = self.holder(attachment);
         let (dir, switch, others, owners) = (self.dir, self.switch, self.others, self.owners);
-        let AttachingApp { app: own, has_left } = self.app(attachment)?;
+        let own = &mut self.app(attachment)?.app;
         let held = own.held(*cgroup).or_else(|| holder?.held(*cgroup));
         others.admit(app, (path, *cgroup), held)?;
         if let Some(holder) = holder
@@ -67,7 +85,9 @@ impl<'a> AttachingApps<'a> {
         {
             links::hand_over(holder, own, *cgroup)?;
             own.look_at(*cgroup)?;
+            self.known(holder).app.look_at(*cgroup)?;
         }
+        let AttachingApp { app: own, has_left } = self.app(attachment)?;
         if *by_hand {
             links::claim(own, *cgroup)?;
             own.look_at(*cgroup)?;
@@ -105,15 +125,22 @@ impl<'a> AttachingApps<'a> {
     }
 
     fn app(&mut self, attachment: &'a Attachment) -> Result<&mut AttachingApp> {
-        Ok(match self.apps.entry(&attachment.app) {
+        let Attachment { app: name, app_id, .. } = attachment;
+        if let Some(kept) = self.kept.get(name.as_str()).copied() {
+            return Ok(self.known(kept));
+        }
+        Ok(match self.new.entry(name) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
-                let app = match self.kept.get(attachment.app.as_str()) {
-                    Some(app) => (*app).clone(),
-                    None => links::reserve(self.dir, attachment.app_id, &attachment.app)?,
-                };
+                let app = links::reserve(self.dir, *app_id, name)?;
                 new.insert(AttachingApp { app, has_left: false })
             }
         })
+    }
+
+    /// An app that had a directory before this change.
+    fn known(&mut self, app: &'a AttachedApp) -> &mut AttachingApp {
+        let new = || AttachingApp { app: app.clone(), has_left: false };
+        self.changed.entry(app.dir()).or_insert_with(new)
     }
 }

@@ -52,12 +52,11 @@ pub(crate) fn execute(
     let ObservedApps { attached, .. } = observed;
     reserve_app_ids(dir, maps, diff, attached)?;
     maps.execute(&plan.steps_before_attaching())?;
-    let mut executed = attach_all(dir, maps.cgroups(), diff, observed, missing)?;
+    let mut attaching = AttachingApps::new(dir, maps.cgroups(), diff, observed);
+    let mut executed = attach_all(&mut attaching, diff, observed, missing)?;
     let held = held_back(maps.cgroups(), attached, attach, &executed.failed)?;
     let plan = plan.holding_back(snapshot, |app_id| held.contains(&app_id));
-    // Attaching has changed the links of some. An app that is new has none to release.
-    let all = attached.iter().filter(|app| !held.contains(&app.app_id));
-    let all: Vec<_> = all.map(AttachedApp::again).collect::<Result<_>>()?;
+    let all: Vec<_> = attaching.now().filter(|app| !held.contains(&app.app_id)).collect();
     let gone = release_all(maps.cgroups(), diff, &all)?;
     maps.execute(&plan.steps_after_attaching(!attach.is_empty()))?;
     gone.into_iter().try_for_each(links::remove)?;
@@ -86,16 +85,14 @@ pub(crate) fn reserve_app_ids(
 }
 
 /// Attaches apps to their new cgroups. One write to the map `scope` gives each cgroup to its new app.
-fn attach_all(
-    dir: &StateDir,
-    switch: &Switch,
-    diff: &Diff,
-    observed: ObservedApps<'_>,
+fn attach_all<'a>(
+    attaching: &mut AttachingApps<'a>,
+    diff: &'a Diff,
+    observed: ObservedApps<'a>,
     missing: MissingCgroup,
 ) -> Result<Executed> {
     let mut executed = Executed::default();
     let tree = observed.others.tree();
-    let mut attaching = AttachingApps::new(dir, switch, diff, observed);
     for attachment in &diff.attach {
         let Err(error) = attaching.attach(attachment) else {
             continue;
@@ -137,11 +134,11 @@ fn held_back(
 fn release_all<'a>(
     switch: &Switch,
     diff: &Diff,
-    all: &'a [AttachedApp],
+    all: &[&'a AttachedApp],
 ) -> Result<Vec<&'a AttachedApp>> {
     let Diff { owners, .. } = diff;
     let mut gone = Vec::new();
-    for app in all {
+    for app in all.iter().copied() {
         if diff.keeps(app) {
             for cgroup in app.cgroups().filter(|cgroup| owners.get(cgroup) != Some(&app.name)) {
                 links::release(switch, app, cgroup)?;
@@ -151,7 +148,7 @@ fn release_all<'a>(
         for cgroup in app.cgroups() {
             // There is an owner only if another program made this directory.
             let owner = owners.get(&cgroup).and_then(|owner| {
-                all.iter().find(|other| other.name == *owner && diff.keeps(other))
+                all.iter().copied().find(|other| other.name == *owner && diff.keeps(other))
             });
             links::release_stray(switch, app, cgroup, owner)?;
         }

@@ -59,7 +59,7 @@ fn find_cgroups(
         let mut found = BTreeMap::new();
         let mut may_have_unseen = false;
         if let Some(cgroups) = &app.cgroup {
-            let looked = cgroup::find(&mut names, cgroups, |_| {});
+            let looked = cgroup::find(&mut names, cgroups);
             found = looked.cgroups;
             // A path stands for one cgroup. If that was found, there are no others.
             may_have_unseen = cgroups.path().is_none() || found.is_empty();

@@ -2,6 +2,7 @@
 
 mod by_id;
 mod find;
+mod open_tree;
 mod opened;
 mod paths;
 mod process;
@@ -11,6 +12,7 @@ mod unseen;
 
 pub(crate) use self::{
     find::{Names, find},
+    open_tree::OpenTree,
     paths::Paths,
     process::{enter, of_process},
     tree::Tree,

@@ -131,7 +131,7 @@ impl Tree {
     }
 
     /// Opens the root of the hierarchy.
-    fn root(&self) -> Lookup<File> {
+    pub(super) fn root(&self) -> Lookup<File> {
         let opened = open(&self.mount).and_then(|root| Ok((seen(&root)?, root)));
         match opened {
             Ok((seen, root)) if seen == self.root => Ok(root),
@@ -144,16 +144,15 @@ impl Tree {
         seen.device == self.root.device && self.trusted.contains(&seen.mount)
     }
 
-    /// Opens a cgroup; `None` if it certainly does not exist.
-    fn open(&self, below: &Path) -> Lookup<Option<(OwnedFd, Status)>> {
-        let mut dir = OwnedFd::from(self.root()?);
+    /// Opens a cgroup, from the opened root; `None` if it certainly does not exist.
+    pub(super) fn open_from(&self, root: &File, below: &Path) -> Lookup<Option<(OwnedFd, Status)>> {
         // One call is enough if no mount is on the path. This call crosses none.
         let resolve = ResolveFlag::RESOLVE_BENEATH
             | ResolveFlag::RESOLVE_NO_SYMLINKS
             | ResolveFlag::RESOLVE_NO_XDEV;
         let how = OpenHow::new().flags(LOOKUP).resolve(resolve);
         let whole = if below == Path::new("") { Path::new(".") } else { below };
-        match openat2(&dir, whole, how) {
+        match openat2(root, whole, how) {
             Ok(found) => {
                 let seen =
                     seen(&found).map_err(|error| unreadable(&self.mount.join(below), &error))?;
@@ -165,6 +164,8 @@ impl Tree {
                 }
             }
         }
+        let again = |error| unreadable(&self.mount, &error);
+        let mut dir = OwnedFd::from(root.try_clone().map_err(again)?);
         let (mut path, mut found) = (self.mount.clone(), self.root);
         for name in below {
             path.push(name);
@@ -191,7 +192,12 @@ impl Tree {
     ///
     /// It is unknown whether the cgroup exists.
     pub(crate) fn id(&self, below: &Path) -> Lookup<Option<u64>> {
-        Ok(self.open(below)?.map(|(_, seen)| seen.inode))
+        self.id_from(&self.root()?, below)
+    }
+
+    /// The same, from the opened root.
+    pub(super) fn id_from(&self, root: &File, below: &Path) -> Lookup<Option<u64>> {
+        Ok(self.open_from(root, below)?.map(|(_, seen)| seen.inode))
     }
 
     /// Finds the cgroup with this id.
@@ -210,7 +216,12 @@ impl Tree {
     ///
     /// The directory cannot be read.
     pub(crate) fn names(&self, below: &Path) -> Lookup<Vec<OsString>> {
-        let Some((dir, _)) = self.open(below)? else {
+        self.names_from(&self.root()?, below)
+    }
+
+    /// The same, from the opened root.
+    pub(super) fn names_from(&self, root: &File, below: &Path) -> Lookup<Vec<OsString>> {
+        let Some((dir, _)) = self.open_from(root, below)? else {
             return Ok(Vec::new());
         };
         let read = || -> io::Result<_> {

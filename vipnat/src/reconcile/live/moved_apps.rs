@@ -10,7 +10,7 @@ use std::{
 use vipnat_common::AppId;
 use vipnat_core::{
     model::{Desired, DesiredApp, Place},
-    table::{CgroupIndex, Difference, Owner, Position, Table},
+    table::{CgroupIndex, Difference, Owner, Table},
 };
 
 use super::state::Live;
@@ -123,7 +123,7 @@ fn resolve(
     let Some(cgroups) = &table.apps[name].cgroup else {
         return Some(app);
     };
-    let found = cgroup::find(names, cgroups, |_| {});
+    let found = cgroup::find(names, cgroups);
     let is_ours = |path: &PathBuf| owner_of(index, path).is_some_and(|owner| owner == name);
     if !found.unseen.is_empty() || !found.cgroups.values().all(is_ours) {
         return None;
@@ -157,7 +157,7 @@ fn involves_another(
         let stays_among_them = match paths.place(cgroup) {
             Place::Gone => true,
             Place::Unseen(_) => false,
-            Place::At(path) => match index.owner(&position(index, &path)) {
+            Place::At(path) => match index.owner(&index.at(&path)) {
                 Owner::Nobody => true,
                 Owner::App { name, named: _ } => moved.app_ids.contains_key(&name),
                 Owner::Contested(_) => false,
@@ -172,12 +172,8 @@ fn involves_another(
 
 /// The only app to which a table gives a cgroup.
 fn owner_of(index: &CgroupIndex, below: &Path) -> Option<String> {
-    match index.owner(&position(index, below)) {
+    match index.owner(&index.at(below)) {
         Owner::App { name, named: _ } => Some(name),
         Owner::Nobody | Owner::Contested(_) => None,
     }
-}
-
-fn position(index: &CgroupIndex, below: &Path) -> Position {
-    below.iter().fold(index.root(), |at, name| index.step(&at, name))
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem::swap,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use vipnat_common::{AppId, hooks::HOOKS};
@@ -57,6 +57,16 @@ impl PinnedApp {
     /// Whether `vipnat attach` attached this cgroup.
     pub(crate) fn has_by_hand(&self, cgroup: u64) -> bool {
         self.cgroups.get(&cgroup).is_some_and(|by_hand| *by_hand)
+    }
+
+    /// The ids of the cgroups for which it has a directory, and whether `vipnat attach` made it.
+    pub(crate) fn cgroups(&self) -> impl Iterator<Item = (u64, bool)> {
+        self.cgroups.iter().map(|(cgroup, by_hand)| (*cgroup, *by_hand))
+    }
+
+    /// A cgroup with a second directory, which vipnat did not make.
+    pub(crate) fn doubled(&self) -> Option<u64> {
+        self.twice.first().copied()
     }
 
     /// Reads its links.
@@ -152,6 +162,19 @@ impl AttachedApp {
     /// The ids of the programs that its links run.
     pub(crate) fn programs(&self) -> impl Iterator<Item = u32> {
         self.cgroups.values().flat_map(|links| links.programs).flatten()
+    }
+
+    /// Its directory, which no other app has.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Whether its links on this cgroup run these programs, one for each hook, and there are no others in
+    /// their directory.
+    pub(crate) fn runs(&self, cgroup: u64, programs: [u32; HOOKS.len()]) -> bool {
+        self.cgroups
+            .get(&cgroup)
+            .is_some_and(|links| links.programs == programs.map(Some) && links.others.is_empty())
     }
 
     /// Its links on this cgroup, if it has a directory for them.
