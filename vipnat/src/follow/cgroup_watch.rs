@@ -9,7 +9,7 @@ use std::{
     ffi::{OsStr, OsString},
     io, mem,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     thread,
     time::Instant,
 };
@@ -27,6 +27,7 @@ const MAX_CHANGES: usize = 4096;
 pub(crate) struct CgroupWatch {
     watches: Watches,
     known: Arc<Mutex<Known>>,
+    index: Arc<RwLock<CgroupIndex>>,
 }
 
 /// The changes since they were last taken.
@@ -41,7 +42,6 @@ pub(crate) struct CgroupNews {
 /// Shared with the thread that reads events.
 #[derive(Debug, Default)]
 struct Known {
-    index: Arc<CgroupIndex>,
     /// The watched directories, by the number of the watch.
     directories: HashMap<i32, Directory>,
     /// The watch of each directory, by its path below the mount.
@@ -56,7 +56,6 @@ struct Known {
 struct Directory {
     /// Its path below the mount.
     below: PathBuf,
-    position: Position,
     /// The names in it that matter even if the table does not match them.
     held: HashSet<OsString>,
 }
@@ -71,8 +70,8 @@ impl CgroupWatch {
     pub(crate) fn new(wake: impl Fn() + Send + 'static) -> io::Result<Self> {
         let mut inotify = Inotify::init()?;
         let watches = inotify.watches();
-        let known: Arc<Mutex<Known>> = Arc::default();
-        let shared = Arc::clone(&known);
+        let (known, index): (Arc<Mutex<Known>>, Arc<RwLock<CgroupIndex>>) = Default::default();
+        let (shared, matches) = (Arc::clone(&known), Arc::clone(&index));
         thread::spawn(move || {
             let (mut buffer, mut pace) = ([0; 1 << 16], Pace::default());
             loop {
@@ -83,7 +82,11 @@ impl CgroupWatch {
                     return;
                 };
                 let mut known = lock(&shared);
-                events.for_each(|event| known.note(&event));
+                {
+                    let index = read(&matches);
+                    let mut last = None;
+                    events.for_each(|event| known.note(&event, &index, &mut last));
+                }
                 let wakes = known.has_news() && !mem::replace(&mut known.woken, true);
                 drop(known);
                 if wakes {
@@ -92,22 +95,21 @@ impl CgroupWatch {
                 thread::sleep(pace.rest(Instant::now()));
             }
         });
-        Ok(Self { watches, known })
+        Ok(Self { watches, known, index })
     }
 
-    /// Begins to watch for another table. The caller watches each directory again, then calls
-    /// [`CgroupWatch::end`], which drops the other ones.
-    pub(crate) fn begin(&mut self, index: &Arc<CgroupIndex>) {
-        let mut known = lock(&self.known);
-        known.index = Arc::clone(index);
-        // A position belongs to the former index, so it means nothing until the directory is watched again.
-        for directory in known.directories.values_mut() {
-            directory.position = Position::default();
-        }
+    /// The index of the cgroups that matter. The thread that reads events waits for it.
+    pub(crate) fn index(&self) -> RwLockReadGuard<'_, CgroupIndex> {
+        read(&self.index)
     }
 
-    /// Watches a directory, or changes the names that matter in it. Returns whether the directory is a new
-    /// one. Then nothing is known of what happened in it before.
+    /// The same, to change it. Then watch the directories that the change adds.
+    pub(crate) fn index_mut(&mut self) -> RwLockWriteGuard<'_, CgroupIndex> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Watches a directory, or changes the names that matter in it although the index has none of them.
+    /// Returns whether the directory is a new one. Then nothing is known of what happened in it before.
     ///
     /// # Errors
     ///
@@ -116,7 +118,6 @@ impl CgroupWatch {
         &mut self,
         mount: &Path,
         below: &Path,
-        position: &Position,
         held: HashSet<OsString>,
     ) -> io::Result<bool> {
         let mask = WatchMask::CREATE | WatchMask::DELETE | WatchMask::MOVE | WatchMask::ONLYDIR;
@@ -124,7 +125,7 @@ impl CgroupWatch {
         // same watch again for the same directory.
         let mut known = lock(&self.known);
         let watch = self.watches.add(mount.join(below), mask)?;
-        let directory = Directory { below: below.to_owned(), position: position.clone(), held };
+        let directory = Directory { below: below.to_owned(), held };
         known.directories.insert(watch.get_watch_descriptor_id(), directory);
         match known.watched.insert(below.to_owned(), watch.clone()) {
             Some(before) if before == watch => Ok(false),
@@ -138,19 +139,28 @@ impl CgroupWatch {
         }
     }
 
-    /// Stops to watch all directories but these.
-    pub(crate) fn end(&mut self, wanted: &HashSet<PathBuf>) {
+    /// Stops to watch the directories in which the index has nothing, except those that `also` matter.
+    pub(crate) fn prune(&mut self, also: impl Fn(&Path) -> bool) {
         let mut known = lock(&self.known);
         let known = &mut *known;
-        let watches = &mut self.watches;
+        let (watches, index) = (&mut self.watches, read(&self.index));
         known.watched.retain(|below, watch| {
-            let wanted = wanted.contains(below);
+            let wanted = also(below) || index.leads_on(&index.at(below));
             if !wanted {
                 known.directories.remove(&watch.get_watch_descriptor_id());
                 let _ = watches.remove(watch.clone());
             }
             wanted
         });
+    }
+
+    /// Stops to watch a directory.
+    pub(crate) fn unwatch(&mut self, below: &Path) {
+        let mut known = lock(&self.known);
+        if let Some(watch) = known.watched.remove(below) {
+            known.directories.remove(&watch.get_watch_descriptor_id());
+            let _ = self.watches.remove(watch);
+        }
     }
 
     /// Takes the changes since the last call.
@@ -162,7 +172,13 @@ impl CgroupWatch {
 }
 
 impl Known {
-    fn note(&mut self, event: &Event<&OsStr>) {
+    /// Notes an event. `last` is the position of the directory of the last event, and its watch.
+    fn note(
+        &mut self,
+        event: &Event<&OsStr>,
+        index: &CgroupIndex,
+        last: &mut Option<(i32, Position)>,
+    ) {
         if event.mask.contains(EventMask::Q_OVERFLOW) {
             self.news.lost = true;
             return;
@@ -182,8 +198,11 @@ impl Known {
         let Some(name) = event.name.filter(|_| event.mask.contains(EventMask::ISDIR)) else {
             return;
         };
-        if directory.held.contains(name) || !self.index.step(&directory.position, name).is_nowhere()
-        {
+        if last.as_ref().is_none_or(|(watch, _)| *watch != number) {
+            *last = Some((number, index.at(&directory.below)));
+        }
+        let matched = last.as_ref().is_some_and(|(_, at)| !index.step(at, name).is_nowhere());
+        if matched || directory.held.contains(name) {
             self.news.changed.insert(directory.below.join(name));
         }
         if self.news.changed.len() > MAX_CHANGES {
@@ -194,6 +213,10 @@ impl Known {
     fn has_news(&self) -> bool {
         self.news.lost || !self.news.changed.is_empty()
     }
+}
+
+fn read(index: &RwLock<CgroupIndex>) -> RwLockReadGuard<'_, CgroupIndex> {
+    index.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
@@ -215,7 +238,6 @@ mod tests {
     struct Scene {
         mount: tempfile::TempDir,
         watch: CgroupWatch,
-        index: Arc<CgroupIndex>,
         woken: Receiver<()>,
     }
 
@@ -224,18 +246,15 @@ mod tests {
             let mount = tempfile::tempdir().unwrap();
             let text = format!("[apps.a]\ncgroup = \"{cgroup}\"");
             let table = Table::parse(text.as_bytes(), "table", mount.path()).unwrap();
-            let index = Arc::new(CgroupIndex::of(&table));
             let (sender, woken) = mpsc::channel();
             let mut watch = CgroupWatch::new(move || sender.send(()).unwrap_or(())).unwrap();
-            watch.begin(&index);
-            Self { mount, watch, index, woken }
+            *watch.index_mut() = CgroupIndex::of(&table);
+            Self { mount, watch, woken }
         }
 
         fn watch(&mut self, below: &str, held: &[&str]) -> io::Result<bool> {
-            let step = |at: Position, name: &OsStr| self.index.step(&at, name);
-            let position = Path::new(below).iter().fold(self.index.root(), step);
             let held = held.iter().map(OsString::from).collect();
-            self.watch.watch(self.mount.path(), Path::new(below), &position, held)
+            self.watch.watch(self.mount.path(), Path::new(below), held)
         }
 
         fn make(&self, below: &str) {
@@ -284,7 +303,11 @@ mod tests {
         assert!(scene.watch("lxc", &[]).unwrap());
         scene.make("lxc/shop-1");
         assert_eq!(scene.told(), ["lxc/shop-1"]);
-        scene.watch.end(&HashSet::from([PathBuf::new()]));
+        scene.watch.prune(|_| false);
+        scene.make("lxc/shop-3");
+        assert_eq!(scene.told(), ["lxc/shop-3"], "the table has something there");
+        *scene.watch.index_mut() = CgroupIndex::default();
+        scene.watch.prune(|below| below == Path::new(""));
         scene.make("lxc/shop-2");
         assert_eq!(scene.told(), [""; 0]);
         assert!(scene.watch("none", &[]).is_err());

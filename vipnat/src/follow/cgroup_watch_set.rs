@@ -3,23 +3,21 @@
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     ffi::OsString,
-    io,
+    io, mem,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use anyhow::{Context as _, Error, Result};
-use vipnat_core::table::{CgroupIndex, Owner, Position, Table};
+use vipnat_core::table::{CgroupIndex, Cgroups, Component, Owner, Position, Table};
 
 use super::{cgroup_watch::CgroupWatch, file::WATCH_LIMIT};
-use crate::reconcile::{CgroupHolders, NewCgroup, Session};
+use crate::reconcile::{CgroupHolders, CgroupView, Live, NewCgroup, Session};
 
 /// The largest number of cgroups to look at in one go. In between, other commands can attach cgroups.
 const AT_ONCE: usize = 256;
 
 /// The cgroups that apps have, and those that the table may give them.
 pub(crate) struct CgroupWatchSet {
-    index: Arc<CgroupIndex>,
     watch: CgroupWatch,
     /// The app of each cgroup.
     pub(crate) holders: CgroupHolders,
@@ -44,11 +42,19 @@ pub(crate) struct CgroupChanges {
     pub(crate) lost: bool,
 }
 
+/// The cgroups of a table, or of some apps, that exist.
+#[derive(Debug, Default)]
+pub(crate) struct FoundCgroups {
+    /// Their ids, by path below the mount.
+    pub(crate) cgroups: HashMap<PathBuf, u64>,
+    /// The last directory that could not be watched or read. The others are.
+    pub(crate) failed: Option<Error>,
+}
+
 impl CgroupWatchSet {
     /// Watches nothing yet.
     pub(crate) fn new(watch: CgroupWatch) -> Self {
         Self {
-            index: Arc::default(),
             watch,
             holders: CgroupHolders::default(),
             held: HashMap::new(),
@@ -59,25 +65,101 @@ impl CgroupWatchSet {
 
     /// Watches the directories in which cgroups of a table may appear. Returns the cgroups of the table
     /// that exist now. Call it before the table is applied: each later change causes an event.
-    ///
-    /// The second value is the last directory that could not be watched or read; the others are.
-    pub(crate) fn watch_table(
+    pub(crate) fn watch_table(&mut self, session: &Session, table: &Table) -> FoundCgroups {
+        *self.watch.index_mut() = CgroupIndex::of(table);
+        let root = self.watch.index().root();
+        self.walk(session, |walk, set| {
+            walk.descend(set, PathBuf::new(), &root);
+            let outer: Vec<_> = set.by_hand.keys().cloned().collect();
+            for below in &outer {
+                walk.watch(set, below);
+            }
+            let CgroupWatchSet { watch, by_hand, .. } = set;
+            watch.prune(|below| by_hand.contains_key(below));
+        })
+    }
+
+    /// The same after a change of the paths and patterns of these apps in the table. It costs as much as they
+    /// alone. Returns only their cgroups.
+    pub(crate) fn watch_apps<'a>(
         &mut self,
         session: &Session,
         table: &Table,
-    ) -> (HashMap<PathBuf, u64>, Option<Error>) {
-        self.index = Arc::new(CgroupIndex::of(table));
-        self.watch.begin(&self.index);
-        let mut walk = Walk::default();
-        walk.descend(self, session, PathBuf::new(), &self.index.root());
-        let outer: Vec<_> = self.by_hand.keys().cloned().collect();
-        for outer in outer {
-            if !walk.watched.contains(&outer) {
-                walk.watch(self, session, outer, &Position::default());
+        apps: impl Iterator<Item = &'a str>,
+    ) -> FoundCgroups {
+        let (mut before, mut now) = (Vec::new(), Vec::new());
+        {
+            let mut index = self.watch.index_mut();
+            for app in apps {
+                let cgroups = table.apps.get(app).and_then(|app| app.cgroup.as_ref());
+                before.extend(index.change(app, cgroups));
+                now.extend(cgroups);
             }
         }
-        self.watch.end(&walk.watched);
-        (walk.found, walk.failed)
+        if before.is_empty() && now.is_empty() {
+            return FoundCgroups::default();
+        }
+        self.walk(session, |walk, set| {
+            now.iter().for_each(|cgroups| walk.follow(set, cgroups.components(), PathBuf::new()));
+            set.drop_unwanted(&before);
+        })
+    }
+
+    fn walk(
+        &mut self,
+        session: &Session,
+        walk: impl FnOnce(&mut Walk<'_>, &mut Self),
+    ) -> FoundCgroups {
+        let view = match session.cgroups() {
+            Ok(view) => view,
+            Err(error) => {
+                return FoundCgroups { failed: Some(error.into()), ..FoundCgroups::default() };
+            }
+        };
+        let mut walked = Walk::new(&view);
+        walk(&mut walked, self);
+        walked.found
+    }
+
+    /// Stops to watch the directories that only these cgroups needed.
+    fn drop_unwanted(&mut self, before: &[Cgroups]) {
+        let Self { watch, by_hand, .. } = self;
+        let mut outer = BTreeSet::new();
+        for cgroups in before {
+            let mut path = PathBuf::new();
+            let [on_the_way @ .., _] = cgroups.components() else {
+                continue;
+            };
+            outer.insert(path.clone());
+            for component in on_the_way {
+                let Component::Name(name) = component else {
+                    return watch.prune(|below| by_hand.contains_key(below));
+                };
+                path.push(name);
+                outer.insert(path.clone());
+            }
+        }
+        for below in outer.iter().filter(|below| !by_hand.contains_key(*below)) {
+            let leads_on = {
+                let index = watch.index();
+                index.leads_on(&index.at(below))
+            };
+            if !leads_on {
+                watch.unwatch(below);
+            }
+        }
+    }
+
+    /// Looks whether cgroups of the table came without an event, and whether all directories are watched.
+    /// Returns the reason if one can't be.
+    pub(crate) fn review(&mut self, session: &Session) -> Option<Error> {
+        let root = self.watch.index().root();
+        let FoundCgroups { cgroups, failed } =
+            self.walk(session, |walk, set| walk.descend(set, PathBuf::new(), &root));
+        let held = &self.held;
+        let new = cgroups.into_iter().filter(|(below, id)| held.get(below) != Some(id));
+        self.changed.extend(new.map(|(below, _)| below));
+        failed
     }
 
     /// Reads which app has which cgroup, after an apply; `found` are the cgroups of the table.
@@ -85,32 +167,92 @@ impl CgroupWatchSet {
     /// # Errors
     ///
     /// If that cannot be read, or a directory cannot be watched.
-    pub(crate) fn update_holders(
+    pub(crate) fn read_holders(
         &mut self,
         session: &Session,
         found: HashMap<PathBuf, u64>,
     ) -> Result<()> {
         self.holders = session.cgroup_holders()?;
-        self.held = found;
-        self.held.retain(|_, id| self.holders.has(*id));
+        self.held.clear();
+        self.hold(found);
         let by_hand: Vec<_> = self.holders.by_hand().collect();
-        self.by_hand.clear();
-        for (id, path) in session.paths_of(&by_hand)? {
-            if let (Some(outer), Some(name)) = (path.parent(), path.file_name()) {
-                let names = self.by_hand.entry(outer.to_owned()).or_default();
-                names.insert(name.to_owned());
+        let by_hand = session.paths_of(&by_hand)?.into_iter();
+        let before = mem::take(&mut self.by_hand);
+        by_hand.for_each(|(id, path)| self.hold_by_hand(path, id));
+        let changed = before.keys().chain(self.by_hand.keys());
+        let changed = changed.filter(|outer| before.get(*outer) != self.by_hand.get(*outer));
+        let changed: HashSet<_> = changed.cloned().collect();
+        self.watch_by_hand(session, &changed)
+    }
+
+    /// The same for these apps, which a change has moved.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be read.
+    pub(crate) fn update_holders<'a>(
+        &mut self,
+        session: &Session,
+        live: &Live,
+        apps: impl Iterator<Item = &'a str>,
+        found: HashMap<PathBuf, u64>,
+    ) -> Result<()> {
+        for (id, below) in session.update_holders(&mut self.holders, live, apps)? {
+            if let Some(below) = below.filter(|below| self.held.get(below) == Some(&id)) {
+                self.held.remove(&below);
             }
-            // The cgroup may have been removed before the watch began; then no event comes for it.
-            self.changed.insert(path.clone());
-            self.held.insert(path, id);
         }
-        let mut walk = Walk::default();
-        let outer: Vec<_> = self.by_hand.keys().cloned().collect();
-        for outer in outer {
-            let position = self.position(&outer);
-            walk.watch(self, session, outer, &position);
+        self.hold(found);
+        Ok(())
+    }
+
+    /// Records the paths of those cgroups that apps have.
+    fn hold(&mut self, found: HashMap<PathBuf, u64>) {
+        for (below, id) in found {
+            if self.holders.has(id) {
+                self.holders.place(id, &below);
+                self.held.insert(below, id);
+            }
         }
-        walk.failed.map_or(Ok(()), Err)
+    }
+
+    /// Records cgroups that `vipnat attach` has attached since the last apply, by path and id.
+    ///
+    /// # Errors
+    ///
+    /// If a directory cannot be watched.
+    pub(crate) fn record_by_hand(
+        &mut self,
+        session: &Session,
+        by_hand: Vec<(PathBuf, u64)>,
+    ) -> Result<()> {
+        let outer = by_hand.iter().filter_map(|(path, _)| path.parent().map(Path::to_owned));
+        let outer = outer.collect();
+        by_hand.into_iter().for_each(|(path, id)| self.hold_by_hand(path, id));
+        self.watch_by_hand(session, &outer)
+    }
+
+    fn hold_by_hand(&mut self, path: PathBuf, id: u64) {
+        if let (Some(outer), Some(name)) = (path.parent(), path.file_name()) {
+            self.by_hand.entry(outer.to_owned()).or_default().insert(name.to_owned());
+        }
+        self.holders.place(id, &path);
+        // The cgroup may have been removed before the watch began; then no event comes for it.
+        self.changed.insert(path.clone());
+        self.held.insert(path, id);
+    }
+
+    /// Watches directories in which other names matter than before.
+    fn watch_by_hand(&mut self, session: &Session, outer: &HashSet<PathBuf>) -> Result<()> {
+        if outer.is_empty() {
+            return Ok(());
+        }
+        let watched = self.walk(session, |walk, set| {
+            for below in outer {
+                walk.watch(set, below);
+            }
+        });
+        watched.failed.map_or(Ok(()), Err)
     }
 
     /// Takes the changes since the last call, or a part of them.
@@ -125,11 +267,15 @@ impl CgroupWatchSet {
             self.changed.clear();
         }
         let mut changes = CgroupChanges { lost: news.lost, ..CgroupChanges::default() };
+        if self.changed.is_empty() {
+            return Ok(changes);
+        }
+        let view = session.cgroups()?;
         for _ in 0..AT_ONCE {
             let Some(path) = self.changed.pop_first() else {
                 break;
             };
-            self.look_at(session, path, &mut changes)?;
+            self.look_at(&view, path, &mut changes)?;
         }
         Ok(changes)
     }
@@ -141,18 +287,17 @@ impl CgroupWatchSet {
 
     /// Records the paths of cgroups that apps have links on now.
     pub(crate) fn record_attached(&mut self, came: Vec<NewCgroup>) {
-        let held = came.into_iter().filter(|new| self.holders.has(new.id));
-        self.held.extend(held.map(|new| (new.below, new.id)));
+        self.hold(came.into_iter().map(|new| (new.below, new.id)).collect());
     }
 
     /// Finds out how a cgroup, and those of the table below it, changed.
     fn look_at(
         &mut self,
-        session: &Session,
+        view: &CgroupView,
         path: PathBuf,
         changes: &mut CgroupChanges,
     ) -> Result<()> {
-        let now = session.id_of(&path)?;
+        let now = view.id_of(&path)?;
         let held = self.held.get(&path).copied();
         if let Some(held) = held.filter(|held| now != Some(*held)) {
             self.held.remove(&path);
@@ -161,9 +306,14 @@ impl CgroupWatchSet {
         let Some(id) = now else {
             return Ok(());
         };
-        let position = self.position(&path);
+        let (position, owner, leads_on) = {
+            let index = self.watch.index();
+            let position = index.at(&path);
+            let (owner, leads_on) = (index.owner(&position), index.leads_on(&position));
+            (position, owner, leads_on)
+        };
         if held != now {
-            match self.index.owner(&position) {
+            match owner {
                 Owner::App { name: app, named } => {
                     changes.came.push(NewCgroup { app, named, below: path.clone(), id });
                 }
@@ -171,109 +321,121 @@ impl CgroupWatchSet {
                 Owner::Nobody => {}
             }
         }
-        if self.index.leads_on(&position) {
-            let mut walk = Walk::default();
-            for inner in walk.entries(self, session, path, &position) {
-                self.look_at(session, inner, changes)?;
+        if leads_on {
+            let mut walk = Walk::new(view);
+            for inner in walk.entries(self, &path, &position) {
+                self.look_at(view, inner, changes)?;
             }
-            walk.failed.map_or(Ok(()), Err)?;
+            walk.found.failed.map_or(Ok(()), Err)?;
         }
         Ok(())
-    }
-
-    fn position(&self, path: &Path) -> Position {
-        path.iter().fold(self.index.root(), |at, name| self.index.step(&at, name))
     }
 }
 
 /// A walk through the directories in which cgroups of the table may appear.
-#[derive(Default)]
-struct Walk {
-    watched: HashSet<PathBuf>,
-    /// The cgroups of the table that exist, by path.
-    found: HashMap<PathBuf, u64>,
-    failed: Option<Error>,
+struct Walk<'a> {
+    view: &'a CgroupView,
+    /// The directories that this walk has watched. Many apps have cgroups in one directory.
+    watched: HashMap<PathBuf, bool>,
+    found: FoundCgroups,
 }
 
-impl Walk {
+impl<'a> Walk<'a> {
+    fn new(view: &'a CgroupView) -> Self {
+        Self { view, watched: HashMap::new(), found: FoundCgroups::default() }
+    }
+
     /// Watches a directory, and those below it that lead to cgroups of the table. Finds these cgroups.
-    fn descend(
-        &mut self,
-        set: &mut CgroupWatchSet,
-        session: &Session,
-        below: PathBuf,
-        at: &Position,
-    ) {
-        if !set.index.leads_on(at) {
+    fn descend(&mut self, set: &mut CgroupWatchSet, below: PathBuf, at: &Position) {
+        if !set.watch.index().leads_on(at) {
             return;
         }
-        for inner in self.entries(set, session, below, at) {
-            let position = set.position(&inner);
-            if set.index.owner(&position) != Owner::Nobody {
-                match session.id_of(&inner) {
-                    Ok(Some(id)) => drop(self.found.insert(inner.clone(), id)),
-                    Ok(None) => {}
-                    Err(error) => self.failed = Some(error.into()),
+        for inner in self.entries(set, &below, at) {
+            let (position, owner) = {
+                let index = set.watch.index();
+                let position = index.at(&inner);
+                let owner = index.owner(&position);
+                (position, owner)
+            };
+            if owner != Owner::Nobody {
+                self.find(&inner);
+            }
+            self.descend(set, inner, &position);
+        }
+    }
+
+    /// The same for the cgroups of one app.
+    fn follow(&mut self, set: &mut CgroupWatchSet, components: &[Component], below: PathBuf) {
+        let [component, rest @ ..] = components else {
+            return self.find(&below);
+        };
+        if !self.watch(set, &below) {
+            return;
+        }
+        match component {
+            Component::Name(name) => self.follow(set, rest, below.join(name)),
+            Component::Pattern(_) => {
+                for name in self.names(&below).iter().filter(|name| component.matches(name)) {
+                    self.follow(set, rest, below.join(name));
                 }
             }
-            self.descend(set, session, inner, &position);
         }
+    }
+
+    /// Finds a cgroup.
+    fn find(&mut self, below: &Path) {
+        match self.view.id_of(below) {
+            Ok(Some(id)) => drop(self.found.cgroups.insert(below.to_owned(), id)),
+            Ok(None) => {}
+            Err(error) => self.found.failed = Some(error.into()),
+        }
+    }
+
+    fn names(&mut self, below: &Path) -> Vec<OsString> {
+        let names = self.view.names_in(below);
+        names.unwrap_or_else(|error| {
+            self.found.failed = Some(error.into());
+            Vec::new()
+        })
     }
 
     /// Watches a directory. Returns its entries that matter to the table; some of them may not exist.
     fn entries(
         &mut self,
         set: &mut CgroupWatchSet,
-        session: &Session,
-        below: PathBuf,
+        below: &Path,
         at: &Position,
     ) -> BTreeSet<PathBuf> {
-        if !self.watch(set, session, below.clone(), at) {
+        if !self.watch(set, below) {
             return BTreeSet::new();
         }
-        let index = &set.index;
+        let index = set.watch.index();
         let (names, patterns) = index.names(at);
         let mut inner: BTreeSet<_> = names.map(|name| below.join(name)).collect();
         if patterns {
-            match session.names_in(&below) {
-                Ok(names) => {
-                    let ours = |name: &OsString| !index.step(at, name).is_nowhere();
-                    inner.extend(names.into_iter().filter(ours).map(|name| below.join(name)));
-                }
-                Err(error) => self.failed = Some(error.into()),
-            }
+            let names = self.names(below).into_iter();
+            let ours = names.filter(|name| !index.step(at, name).is_nowhere());
+            inner.extend(ours.map(|name| below.join(name)));
         }
         inner
     }
 
     /// Watches a directory. Returns whether it exists.
-    fn watch(
-        &mut self,
-        set: &mut CgroupWatchSet,
-        session: &Session,
-        below: PathBuf,
-        at: &Position,
-    ) -> bool {
-        let held = set.by_hand.get(&below).cloned().unwrap_or_default();
-        let mount = match session.cgroup_mount() {
-            Ok(mount) => mount,
-            Err(error) => {
-                self.failed = Some(error.into());
-                return false;
-            }
-        };
-        let there = match set.watch.watch(&mount, &below, at, held) {
+    fn watch(&mut self, set: &mut CgroupWatchSet, below: &Path) -> bool {
+        if let Some(there) = self.watched.get(below) {
+            return *there;
+        }
+        let held = set.by_hand.get(below).cloned().unwrap_or_default();
+        let there = match set.watch.watch(self.view.mount(), below, held) {
             Ok(_) => true,
             Err(error) if is_gone(&error) => false,
             Err(error) => {
-                self.failed = Some(error).context(WATCH_LIMIT).err();
+                self.found.failed = Some(error).context(WATCH_LIMIT).err();
                 // It exists, and can be read without a watch.
                 true
             }
         };
-        if there {
-            self.watched.insert(below);
-        }
+        self.watched.insert(below.to_owned(), there);
         there
     }
 }

@@ -16,7 +16,7 @@ use vipnat_core::{
 use super::{
     cgroup_watch::CgroupWatch,
     inbox::{Inbox, News},
-    reconciler::{Done, Reconciler},
+    reconciler::{Done, LinksReviewed, Reconciler},
     report::Report,
     reporter::Reporter,
     retry::Retry,
@@ -153,6 +153,9 @@ impl Follower {
     fn do_what_is_due(&mut self) {
         if self.schedule.cgroups_due() {
             self.follow_cgroups();
+        }
+        if self.schedule.links_due() {
+            self.review_links();
         }
         if self.schedule.review_due() {
             self.review();
@@ -325,6 +328,25 @@ impl Follower {
             Err(error) => problems.push(with_reasons(&error)),
         }
         self.report_and_schedule(problems);
+        self.schedule.schedule_links(Duration::ZERO, self.reconciler.reviews_links());
+        // The review may have found cgroups whose events were lost.
+        if self.reconciler.has_more_cgroups() {
+            self.schedule.schedule_cgroups();
+        }
+    }
+
+    /// Goes on with the review of the links, for a moment: containers may wait to be attached.
+    fn review_links(&mut self) {
+        let begun = Instant::now();
+        let reviewed = self.reconciler.review_links(&mut self.reporter);
+        let has_more = reviewed == LinksReviewed::More;
+        self.schedule.schedule_links(begun.elapsed(), has_more);
+        if reviewed == LinksReviewed::Wrong {
+            self.reconcile_and_report(Vec::new());
+        }
+        if self.reconciler.has_more_cgroups() {
+            self.schedule.schedule_cgroups();
+        }
     }
 
     /// Ends connections that have had their time to drain.

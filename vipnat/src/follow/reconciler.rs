@@ -7,7 +7,7 @@ use vipnat_core::table::{Difference, Table};
 
 use super::{
     cgroup_watch::CgroupWatch,
-    cgroup_watch_set::{CgroupChanges, CgroupWatchSet},
+    cgroup_watch_set::{CgroupChanges, CgroupWatchSet, FoundCgroups},
     reporter::Reporter,
     retry,
 };
@@ -15,8 +15,8 @@ use crate::input::with_reasons;
 use crate::{
     kernel::error,
     reconcile::{
-        Applied, Drained, FollowedCgroups, Live, MissingCgroup, Reclaimable, Reclaiming, Review,
-        Session,
+        Applied, Drained, FollowedCgroups, LinkDifference, LinkReview, Live, MissingCgroup,
+        Reclaimable, Reclaiming, Review, ReviewedLinks, Session,
     },
 };
 
@@ -31,12 +31,33 @@ pub(crate) struct Done {
     pub(crate) all: bool,
 }
 
+/// A review of the links, and what it has found so far.
+#[derive(Default)]
+struct LinksInReview {
+    review: LinkReview,
+    differences: Vec<LinkDifference>,
+    needs_apply: bool,
+}
+
+/// The state of a review of the links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinksReviewed {
+    /// There are more links to look at.
+    More,
+    /// All are as they were left.
+    Right,
+    /// Something is to be repaired by a full reconciliation.
+    Wrong,
+}
+
 /// The session, the state that it keeps, the cgroups that it attaches, and the times that follow from its work.
 pub(crate) struct Reconciler {
     session: Session,
     /// The state after the last change; `None` if the next change needs a full apply.
     live: Option<Live>,
     cgroups: CgroupWatchSet,
+    /// The review of the links, while one goes on.
+    links: Option<LinksInReview>,
     /// The problems of the last full reconciliation. Those that a change does not touch are still there.
     problems: Vec<String>,
     /// How many times the state had been changed by another program.
@@ -53,6 +74,7 @@ impl Reconciler {
             session,
             live: None,
             cgroups: CgroupWatchSet::new(cgroups),
+            links: None,
             problems: Vec::new(),
             repairs: 0,
             drained: None,
@@ -114,15 +136,15 @@ impl Reconciler {
     fn apply(&mut self, table: Option<&Table>, reporter: &mut Reporter) -> Result<Vec<String>> {
         let mut problems = Vec::new();
         let mut found = None;
-        self.live = None;
+        (self.live, self.links) = (None, None);
         reporter.begin();
         let Some(table) = table else {
             self.end_drained(&mut problems, reporter);
             return Ok(problems);
         };
-        let (there, failed) = self.cgroups.watch_table(&self.session, table);
+        let FoundCgroups { cgroups, failed } = self.cgroups.watch_table(&self.session, table);
         problems.extend(failed.as_ref().map(with_reasons));
-        found.replace(there);
+        found.replace(cgroups);
         let (applied, live) = match self.session.apply_and_keep(table, MissingCgroup::Wait) {
             Ok(done) => done,
             Err(error) => {
@@ -134,7 +156,7 @@ impl Reconciler {
         self.live = live;
         self.report(applied, &mut problems, reporter);
         if let Some(found) = found
-            && let Err(error) = self.cgroups.update_holders(&self.session, found)
+            && let Err(error) = self.cgroups.read_holders(&self.session, found)
         {
             problems.push(with_reasons(&error));
         }
@@ -171,25 +193,30 @@ impl Reconciler {
     ) -> bool {
         let mut found = None;
         if difference.moves_apps() {
-            let (there, failed) = self.cgroups.watch_table(&self.session, table);
+            let FoundCgroups { cgroups, failed } =
+                self.cgroups.watch_apps(&self.session, table, moved(difference));
             if failed.is_some() {
                 return false;
             }
-            found = Some(there);
+            found = Some(cgroups);
         }
         let (applied, live) = self.session.change(live, table, difference);
         self.live = live;
         let mut failed = Vec::new();
         self.report(applied, &mut failed, reporter);
-        if self.live.is_none() {
+        let Some(live) = &self.live else {
             return false;
-        }
-        let updated =
-            found.is_none_or(|found| self.cgroups.update_holders(&self.session, found).is_ok());
+        };
+        let updated = found.is_none_or(|found| {
+            let apps = moved(difference);
+            self.cgroups.update_holders(&self.session, live, apps, found).is_ok()
+        });
         updated && failed.is_empty()
     }
 
-    /// Reads the state back. Names what another program changed, and repairs it.
+    /// Reads the state back. Names what another program changed, and repairs it. If maps and pins are as the
+    /// last change left them, it begins a review of the links, which [`Reconciler::review_links`] goes on
+    /// with.
     ///
     /// # Errors
     ///
@@ -199,13 +226,61 @@ impl Reconciler {
         table: Option<&Table>,
         reporter: &mut Reporter,
     ) -> Result<Vec<String>> {
-        if let Some(live) = &self.live
-            && let Ok(Review::Differs(differences)) = self.session.review(live)
-        {
-            self.repairs += 1;
-            reporter.repairs(&differences, self.repairs);
+        if let Some(live) = &self.live {
+            match self.session.review(live) {
+                // After a problem, only a full reconciliation shows whether it is still there.
+                Ok(Review::Same) if self.problems.is_empty() => {
+                    if self.cgroups.review(&self.session).is_none() {
+                        self.links.get_or_insert_default();
+                        return Ok(Vec::new());
+                    }
+                }
+                Ok(Review::Differs(differences)) => {
+                    self.repairs += 1;
+                    reporter.repairs(&differences, self.repairs);
+                }
+                _ => {}
+            }
         }
         self.reconcile(table, reporter)
+    }
+
+    /// Whether a review of the links goes on.
+    pub(crate) fn reviews_links(&self) -> bool {
+        self.links.is_some()
+    }
+
+    /// Looks at some more links. Names what another program changed, once all were looked at.
+    pub(crate) fn review_links(&mut self, reporter: &mut Reporter) -> LinksReviewed {
+        let Some(links) = &mut self.links else {
+            return LinksReviewed::Right;
+        };
+        let reviewed = self.session.review_links(&mut self.cgroups.holders, &mut links.review);
+        // An error shows again in the reconciliation, or is gone.
+        let Ok(ReviewedLinks { done, differences, needs_apply, changes, by_hand }) = reviewed
+        else {
+            self.links = None;
+            return LinksReviewed::Wrong;
+        };
+        links.differences.extend(differences);
+        links.needs_apply |= needs_apply;
+        reporter.applied(&Applied { changes, ..Applied::default() });
+        links.needs_apply |= self.cgroups.record_by_hand(&self.session, by_hand).is_err();
+        if !done {
+            return LinksReviewed::More;
+        }
+        let LinksInReview { review: _, differences, needs_apply } =
+            self.links.take().unwrap_or_default();
+        // Otherwise another vipnat made them.
+        if !differences.is_empty()
+            && self.live.as_ref().is_some_and(|live| self.session.is_current(live))
+        {
+            self.repairs += 1;
+            let differences: Vec<_> = differences.iter().map(ToString::to_string).collect();
+            reporter.repairs(&differences, self.repairs);
+        }
+        let right = differences.is_empty() && !needs_apply;
+        if right { LinksReviewed::Right } else { LinksReviewed::Wrong }
     }
 
     /// Begins to free retired slots; `None` if there are none.
@@ -268,8 +343,16 @@ impl Reconciler {
         }
         for (cgroup, apps) in contested {
             let error = error::Error::Contested { cgroup, apps };
-            reporter.problem(with_reasons(&error.into()));
+            let problem = with_reasons(&error.into());
+            // The next review looks whether it is still there.
+            self.problems.push(problem.clone());
+            reporter.problem(problem);
         }
         Ok(complete)
     }
+}
+
+/// The apps that have other cgroups after a change.
+fn moved(difference: &Difference) -> impl Iterator<Item = &str> {
+    difference.apps.iter().filter(|(_, app)| app.moves()).map(|(name, _)| name.as_str())
 }

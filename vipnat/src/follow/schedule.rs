@@ -24,6 +24,8 @@ pub(crate) struct Schedule {
     drains: Option<Instant>,
     /// The time to free retired slots.
     reclaim: Option<Instant>,
+    /// The time to go on with the review of the links.
+    links: Option<Instant>,
 }
 
 impl Schedule {
@@ -37,6 +39,7 @@ impl Schedule {
             reconcile: None,
             drains: None,
             reclaim: None,
+            links: None,
         }
     }
 
@@ -72,6 +75,12 @@ impl Schedule {
         self.reclaim = None;
     }
 
+    /// Schedules the next part of the review of the links, after one that took this long, or ends it.
+    pub(crate) fn schedule_links(&mut self, took: Duration, has_more: bool) {
+        let pause = took.clamp(CGROUP_PAUSE.0, CGROUP_PAUSE.1);
+        self.links = has_more.then(|| Instant::now() + pause);
+    }
+
     /// Schedules the next review. A reconciliation was just made.
     pub(crate) fn schedule_review(&mut self, at: Instant) {
         self.review = at;
@@ -87,7 +96,8 @@ impl Schedule {
     pub(crate) fn pause(&self) -> Duration {
         let mut at = self.review;
         let cgroups = self.cgroups.then_some(self.cgroups_from);
-        for other in [cgroups, self.reconcile, self.drains, self.reclaim].into_iter().flatten() {
+        let others = [cgroups, self.reconcile, self.drains, self.reclaim, self.links];
+        for other in others.into_iter().flatten() {
             at = at.min(other);
         }
         at.saturating_duration_since(Instant::now())
@@ -111,6 +121,11 @@ impl Schedule {
     /// Whether to free retired slots.
     pub(crate) fn reclaim_due(&self) -> bool {
         self.reclaim.is_some_and(is_due)
+    }
+
+    /// Whether to go on with the review of the links.
+    pub(crate) fn links_due(&self) -> bool {
+        self.links.is_some_and(is_due)
     }
 
     /// Whether to reconcile now without a read.

@@ -39,7 +39,28 @@ pub(crate) struct OnHook {
 ///
 /// `PermissionDenied` without CAP_NET_ADMIN.
 pub(crate) fn query(cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<OnHook> {
-    let mut programs = vec![0; MOST_PROGRAMS];
+    let mut programs = [0; MOST_PROGRAMS];
+    let (flags, programs) = query_into(cgroup, attach_type, &mut programs)?;
+    Ok(OnHook { flags, programs: programs.to_vec() })
+}
+
+/// Whether these programs are on a hook of a cgroup, and no others.
+///
+/// # Errors
+///
+/// As [`query`].
+pub(crate) fn is_as(cgroup: BorrowedFd<'_>, attach_type: u32, on: &OnHook) -> io::Result<bool> {
+    let mut programs = [0; MOST_PROGRAMS];
+    let (flags, programs) = query_into(cgroup, attach_type, &mut programs)?;
+    Ok(flags == on.flags && programs == on.programs)
+}
+
+/// Returns the flags and the programs on a hook.
+fn query_into<'a>(
+    cgroup: BorrowedFd<'_>,
+    attach_type: u32,
+    programs: &'a mut [u32; MOST_PROGRAMS],
+) -> io::Result<(u32, &'a [u32])> {
     // SAFETY: bpf_attr is plain data, for which zeroes are valid.
     let mut attr: bpf_attr = unsafe { zeroed() };
     attr.query.__bindgen_anon_1.target_fd = cgroup.as_raw_fd() as u32;
@@ -49,8 +70,7 @@ pub(crate) fn query(cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<OnHo
     bpf(bpf_cmd::BPF_PROG_QUERY, &mut attr)?;
     // SAFETY: the kernel wrote both fields.
     let (flags, count) = unsafe { (attr.query.attach_flags, attr.query.__bindgen_anon_2.prog_cnt) };
-    programs.truncate(count as usize);
-    Ok(OnHook { flags, programs })
+    Ok((flags, &programs[..MOST_PROGRAMS.min(count as usize)]))
 }
 
 /// Detaches a pinned link, which stays as an object (kernel 5.9).

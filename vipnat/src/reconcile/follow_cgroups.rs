@@ -6,7 +6,6 @@
 //! also does so if the state is not as an apply leaves it.
 
 use std::{
-    collections::HashMap,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -14,62 +13,14 @@ use std::{
 use vipnat_common::AppId;
 use vipnat_core::model::{Change, Place};
 
-use super::{context::Context, outcome::FollowedCgroups};
+use super::{context::Context, holders::CgroupHolders, outcome::FollowedCgroups};
 use crate::{
-    kernel::{
-        cgroup::Tree, compat, dir_names::names, error::Result, foreign_programs::Others,
-        maps::Switch, pins::APPS,
-    },
+    kernel::{cgroup::Tree, compat, error::Result, foreign_programs::Others, maps::Switch},
     state::{
-        app_dirs,
         links::{self, AttachedApp},
         state_dir::StateDir,
     },
 };
-
-/// The app that has links on each cgroup, by the names of the pins.
-#[derive(Clone, Debug, Default)]
-pub struct CgroupHolders {
-    app_ids: HashMap<String, AppId>,
-    apps: HashMap<AppId, String>,
-    /// By cgroup id: the app, and whether `vipnat attach` attached it.
-    cgroups: HashMap<u64, (String, bool)>,
-}
-
-impl CgroupHolders {
-    /// Reads the names of the pins.
-    pub(crate) fn read(context: &Context) -> Result<Self> {
-        let mut holders = Self::default();
-        let Some(dir) = StateDir::open(&context.dir)? else {
-            return Ok(holders);
-        };
-        let apps = dir.path().join(APPS);
-        for file in names(&apps)? {
-            let Some((app_id, name)) = app_dirs::parse_dir_name(&file) else {
-                continue;
-            };
-            for links in names(&apps.join(&file))? {
-                if let Some((cgroup, by_hand)) = app_dirs::parse_links_name(&links) {
-                    holders.cgroups.insert(cgroup, (name.clone(), by_hand));
-                }
-            }
-            holders.app_ids.insert(name.clone(), app_id);
-            holders.apps.insert(app_id, name);
-        }
-        Ok(holders)
-    }
-
-    /// Whether an app has links on a cgroup, or had them before the cgroup was removed.
-    pub fn has(&self, cgroup: u64) -> bool {
-        self.cgroups.contains_key(&cgroup)
-    }
-
-    /// The cgroups that `vipnat attach` attached.
-    pub fn by_hand(&self) -> impl Iterator<Item = u64> {
-        let by_hand = self.cgroups.iter().filter(|(_, (_, by_hand))| *by_hand);
-        by_hand.map(|(cgroup, _)| *cgroup)
-    }
-}
 
 /// A new cgroup that the table gives to an app.
 #[derive(Clone, Debug)]
@@ -89,7 +40,7 @@ enum Decision {
     Attach(AttachedApp),
     /// The cgroup is translated already, or belongs to another app for good. If an app has links on it: that
     /// app, and whether `vipnat attach` attached it.
-    Ignore(Option<(String, bool)>),
+    Ignore(Option<(AppId, bool)>),
     NeedsApply,
 }
 
@@ -141,21 +92,18 @@ fn release_removed(
     cgroup: u64,
     changes: &mut FollowedCgroups,
 ) -> Result<()> {
-    let Some((name, _)) = holders.cgroups.get(&cgroup).cloned() else {
+    let Some((app_id, name)) = holders.holder(cgroup) else {
         return Ok(());
     };
-    let app = match holders.app_ids.get(&name) {
-        Some(app_id) => links::read_one(dir, *app_id, &name, cgroup)?,
-        None => None,
-    };
+    let app = links::read_one(dir, app_id, name, cgroup)?;
     // `vipnat attach` may have given it to another app since.
     let Some(app) = app.filter(|app| app.has_links_on(cgroup)) else {
         changes.needs_apply = true;
         return Ok(());
     };
     links::release(switch, &app, cgroup)?;
-    holders.cgroups.remove(&cgroup);
-    changes.changes.push(Change::Leave { app: name, cgroup: Place::Gone });
+    holders.take(cgroup);
+    changes.changes.push(Change::Leave { app: app.name, cgroup: Place::Gone });
     Ok(())
 }
 
@@ -174,8 +122,8 @@ impl Following<'_> {
         let app = match self.decide(new)? {
             Decision::Attach(app) => app,
             Decision::Ignore(holder) => {
-                if let Some(holder) = holder {
-                    self.holders.cgroups.insert(*id, holder);
+                if let Some((app_id, by_hand)) = holder {
+                    self.holders.give(*id, app_id, by_hand, Some(below.clone()));
                 }
                 return Ok(());
             }
@@ -189,7 +137,7 @@ impl Following<'_> {
         let admitted = others.admit(name, (&path, *id), app.held(*id));
         match admitted.and_then(|()| links::attach(dir, switch, &app, *id, &path)) {
             Ok(()) => {
-                holders.cgroups.insert(*id, (name.clone(), false));
+                holders.give(*id, app.app_id, false, Some(below.clone()));
                 let (app, cgroup) = (name.clone(), below.clone());
                 changes.changes.push(Change::Attach { app, cgroup, id: *id });
             }
@@ -208,34 +156,33 @@ impl Following<'_> {
     fn decide(&self, new: &NewCgroup) -> Result<Decision> {
         let Self { dir, switch, others, holders, changes: _ } = self;
         let NewCgroup { app: name, named, below, id } = new;
-        let Some(app_id) = holders.app_ids.get(name) else {
+        let Some(app_id) = holders.id(name) else {
             return Ok(Decision::NeedsApply);
         };
-        let Some(app) = links::read_one(dir, *app_id, name, *id)? else {
+        let Some(app) = links::read_one(dir, app_id, name, *id)? else {
             return Ok(Decision::NeedsApply);
         };
         match switch.app_of(*id)? {
             // It never had a link.
             None if !app.has_links_on(*id) => {}
-            Some(on) if on == *app_id && app.is_attached_to(*id) => {
-                return Ok(Decision::Ignore(Some((name.clone(), app.has_by_hand(*id)))));
+            Some(on) if on == app_id && app.is_attached_to(*id) => {
+                return Ok(Decision::Ignore(Some((app_id, app.has_by_hand(*id)))));
             }
             // `vipnat attach` takes precedence over a pattern.
-            Some(other) if !named && other != *app_id => {
-                let holder = holders.apps.get(&other);
-                let theirs = match holder {
+            Some(other) if !named && other != app_id => {
+                let theirs = match holders.name(other) {
                     Some(holder) => links::read_one(dir, other, holder, *id)?,
                     None => None,
                 };
-                return Ok(match (holder, theirs.filter(|app| app.has_by_hand(*id))) {
-                    (Some(holder), Some(_)) => Decision::Ignore(Some((holder.clone(), true))),
-                    _ => Decision::NeedsApply,
+                return Ok(match theirs.filter(|app| app.has_by_hand(*id)) {
+                    Some(_) => Decision::Ignore(Some((other, true))),
+                    None => Decision::NeedsApply,
                 });
             }
             _ => return Ok(Decision::NeedsApply),
         }
         let tree = others.tree();
-        if is_inside_attached(tree, switch, *app_id, below)? {
+        if is_inside_attached(tree, switch, app_id, below)? {
             return Ok(Decision::Ignore(None));
         }
         // The app may be attached to a cgroup inside this one. It must not be attached to both.

@@ -10,6 +10,7 @@ mod app_ids;
 mod apply;
 mod attach_apps;
 mod attach_by_hand;
+mod cgroup_view;
 mod claims;
 mod context;
 mod diff;
@@ -17,6 +18,7 @@ mod disconnect;
 mod execute;
 mod flush;
 mod follow_cgroups;
+mod holders;
 mod live;
 mod observe;
 mod outcome;
@@ -25,16 +27,20 @@ mod preview;
 mod recover;
 mod repair_pins;
 mod resolve;
+mod review;
 mod session;
 mod state_copy;
 mod status;
 mod upgrade;
 
 pub use self::{
-    follow_cgroups::{CgroupHolders, NewCgroup},
+    cgroup_view::CgroupView,
+    follow_cgroups::NewCgroup,
+    holders::CgroupHolders,
     live::{Live, Reclaimable, Reclaiming, Review},
     outcome::{Applied, Attached, Connections, Drained, Flushed, FollowedCgroups, LiveCgroups},
     resolve::MissingCgroup,
+    review::{LinkDifference, LinkFault, LinkReview, ReviewedLinks},
     session::Session,
     status::{ListedApp, ListedCgroup, ListedVip, Listing},
 };

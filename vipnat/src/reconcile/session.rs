@@ -7,7 +7,6 @@
 
 use std::{
     collections::HashMap,
-    ffi::OsString,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -19,19 +18,22 @@ use vipnat_core::{
 
 use super::{
     app_cgroups, apply, attach_by_hand,
+    cgroup_view::CgroupView,
     context::Context,
     disconnect, flush,
-    follow_cgroups::{self, CgroupHolders, NewCgroup},
+    follow_cgroups::{self, NewCgroup},
+    holders::CgroupHolders,
     live::{self, Live, Reclaimable, Reclaiming, Review},
     observe,
     outcome::{Applied, Attached, Drained, Flushed, FollowedCgroups, LiveCgroups},
     preview,
     resolve::MissingCgroup,
+    review::{LinkReview, ReviewedLinks, review_links},
     status::{self, Listing},
 };
 use crate::{
     kernel::{
-        cgroup::Paths,
+        cgroup::{OpenTree, Paths},
         error::Result,
         preflight::{self, Privilege},
     },
@@ -264,6 +266,26 @@ impl Session {
         CgroupHolders::read(&self.context)
     }
 
+    /// Brings `holders` up to date after a change that moved these apps. Returns the cgroups that no app has
+    /// any more, with their paths below the mount if those were known.
+    ///
+    /// # Errors
+    ///
+    /// Pins that can't be read.
+    pub fn update_holders<'a>(
+        &self,
+        holders: &mut CgroupHolders,
+        live: &Live,
+        apps: impl Iterator<Item = &'a str>,
+    ) -> Result<Vec<(u64, Option<PathBuf>)>> {
+        holders.update(&self.context, apps.map(|name| (name, live.app_id(name))))
+    }
+
+    /// Whether no other vipnat has changed maps or apps since the last change.
+    pub fn is_current(&self, live: &Live) -> bool {
+        live.is_current(&self.context.dir)
+    }
+
     /// Attaches new cgroups, and releases cgroups that were removed. `holders` must be those after the last
     /// apply, and is kept up to date. Errors other than a failed attachment need an apply.
     pub fn follow_cgroups(
@@ -275,22 +297,29 @@ impl Session {
         follow_cgroups::follow_cgroups(&self.context, holders, removed, new)
     }
 
-    /// The id of a cgroup below the mount; `None` if there is none.
+    /// Looks whether links are as they were left, and the map `scope` with them. One call looks for about
+    /// two milliseconds, so that a caller can attach cgroups in between; [`ReviewedLinks::done`] is true at
+    /// the end of a round. It reads links only if something is not as it was when they were read last, or
+    /// they were attached since. It repairs nothing, but removes the links on cgroups that are gone.
     ///
     /// # Errors
     ///
-    /// A cgroup that is not in view.
-    pub fn id_of(&self, below: &Path) -> Result<Option<u64>> {
-        Ok(self.context.tree()?.id(below)?)
+    /// The state or the cgroups can't be read: apply the table.
+    pub fn review_links(
+        &self,
+        holders: &mut CgroupHolders,
+        review: &mut LinkReview,
+    ) -> Result<ReviewedLinks> {
+        review_links(&self.context, holders, review)
     }
 
-    /// The names of the cgroups right below one; none if it is gone.
+    /// The cgroups in view now.
     ///
     /// # Errors
     ///
-    /// A cgroup that is not in view.
-    pub fn names_in(&self, below: &Path) -> Result<Vec<OsString>> {
-        Ok(self.context.tree()?.names(below)?)
+    /// If no mount shows all cgroups.
+    pub fn cgroups(&self) -> Result<CgroupView> {
+        Ok(CgroupView::new(OpenTree::of(&self.context.tree()?)?))
     }
 
     /// The paths of cgroups below the mount, by id. Leaves out cgroups that are gone or not in view.
@@ -305,14 +334,5 @@ impl Session {
         let paths = Paths::of(&self.context.tree()?);
         let place = |id: &u64| Some((*id, paths.place(*id).path()?.to_owned()));
         Ok(cgroups.iter().filter_map(place).collect())
-    }
-
-    /// The mount point of cgroup v2.
-    ///
-    /// # Errors
-    ///
-    /// If no mount shows all cgroups.
-    pub fn cgroup_mount(&self) -> Result<PathBuf> {
-        Ok(self.context.tree()?.mount().to_owned())
     }
 }

@@ -7,7 +7,7 @@ use std::{
     cell::{Cell, OnceCell, RefCell},
     collections::{HashMap, HashSet},
     fs, io,
-    os::unix::fs::MetadataExt as _,
+    os::{fd::BorrowedFd, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -80,10 +80,24 @@ impl<'a> Others<'a> {
         if self.alone.borrow().contains(path) {
             return Ok(true);
         }
-        self.owners.are_ours(&held.programs);
         let Some(own) = self.attached.on_cgroup(path)? else {
             return Ok(true);
         };
+        let alone = self.is_alone_among(&own, path, held)?;
+        if alone {
+            self.alone.borrow_mut().insert(path.to_owned());
+        }
+        Ok(alone)
+    }
+
+    /// As [`Others::is_alone`], among these programs on the cgroup.
+    pub(crate) fn is_alone_among(
+        &self,
+        own: &OnCgroup,
+        path: &Path,
+        held: Held<'_>,
+    ) -> Result<bool> {
+        self.owners.are_ours(&held.programs);
         for on in own.iter().filter(|on| on.programs.len() != 1) {
             let mut vipnats = 0;
             for program in &on.programs {
@@ -93,15 +107,34 @@ impl<'a> Others<'a> {
                 return Ok(false);
             }
         }
+        Ok(!self.has_vipnat_above(path)?)
+    }
+
+    /// Whether another vipnat is attached to a cgroup above this one.
+    pub(crate) fn has_vipnat_above(&self, path: &Path) -> Result<bool> {
         for above in self.attached.above(path)? {
             for program in above.1.iter().flat_map(|on| &on.programs) {
                 if matches!(self.owners.owner(*program)?, Owner::Vipnat(_)) {
-                    return Ok(false);
+                    return Ok(true);
                 }
             }
         }
-        self.alone.borrow_mut().insert(path.to_owned());
-        Ok(true)
+        Ok(false)
+    }
+
+    /// The programs on an opened cgroup itself; `None` if the kernel refuses the query.
+    pub(crate) fn programs_on(&self, at: (&Path, BorrowedFd<'_>)) -> Result<Option<OnCgroup>> {
+        self.attached.on_opened(at)
+    }
+
+    /// Whether just these programs are on an opened cgroup itself. If the kernel refuses the query, it
+    /// answers no.
+    pub(crate) fn runs_there(
+        &self,
+        at: (&Path, BorrowedFd<'_>),
+        programs: &OnCgroup,
+    ) -> Result<bool> {
+        self.attached.is_as(at, programs)
     }
 
     /// Checks that an app may be attached to a cgroup, and detaches links of ours there that are not pinned.
@@ -231,14 +264,23 @@ impl<'a> Others<'a> {
         Ok(None)
     }
 
-    /// Detaches links of ours on a cgroup that are not pinned in its directory: a process had them open when
-    /// they were unlinked. Returns how many. It finds none without CAP_SYS_ADMIN.
+    /// Detaches links of ours on a cgroup that are not pinned in their place in its directory: a process had
+    /// them open when they were unlinked. Returns how many. It finds none without CAP_SYS_ADMIN.
     fn detach_unpinned(&self, cgroup: u64, held: Option<Held<'_>>) -> Result<usize> {
         let mut pinned = Vec::new();
-        for pin in HOOKS.iter().filter_map(|(hook, _)| Some(held?.dir.join(hook))) {
+        for (hook, attach_type) in HOOKS {
+            let Some(pin) = held.map(|held| held.dir.join(hook)) else {
+                break;
+            };
             match bpf_syscall::link_info(&pin) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                info => pinned.push(info.attempt(|| format!("read {}", pin.display()))?.id),
+                info => {
+                    let info = info.attempt(|| format!("read {}", pin.display()))?;
+                    // Another program may have exchanged the pins of two hooks.
+                    if (info.cgroup, info.hook) == (cgroup, attach_type) {
+                        pinned.push(info.id);
+                    }
+                }
             }
         }
         let links = match hook_query::cgroup_links() {

@@ -5,9 +5,9 @@ use std::{
     collections::HashMap,
     fs::File,
     io,
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, BorrowedFd},
     path::{Path, PathBuf},
-    rc::Rc,
+    sync::Arc,
 };
 
 use vipnat_common::hooks::HOOKS;
@@ -20,7 +20,7 @@ use crate::kernel::{
 };
 
 /// The programs on each hook of a cgroup itself, in the order of [`HOOKS`].
-pub(super) type OnCgroup = Rc<[OnHook; HOOKS.len()]>;
+pub(crate) type OnCgroup = Arc<[OnHook; HOOKS.len()]>;
 
 /// The programs on the hooks of cgroups.
 pub(super) struct Attached<'a> {
@@ -74,21 +74,54 @@ impl<'a> Attached<'a> {
 
     /// The programs on a cgroup itself; `None` if the kernel refuses the query, or the cgroup is gone.
     pub(super) fn on_cgroup(&self, path: &Path) -> Result<Option<OnCgroup>> {
-        let what = || format!("read what is attached to {}", shown_name(path));
         let directory = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened.attempt(what)?,
+            opened => opened.attempt(|| what(path))?,
         };
+        self.on_opened((path, directory.as_fd()))
+    }
+
+    /// The programs on an opened cgroup itself; `None` if the kernel refuses the query.
+    pub(super) fn on_opened(
+        &self,
+        (path, cgroup): (&Path, BorrowedFd<'_>),
+    ) -> Result<Option<OnCgroup>> {
         let mut all: [OnHook; HOOKS.len()] = Default::default();
         for ((_, attach_type), on) in HOOKS.iter().zip(&mut all) {
-            match hook_query::query(directory.as_fd(), *attach_type) {
+            match hook_query::query(cgroup, *attach_type) {
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                     self.refused.set(true);
                     return Ok(None);
                 }
-                found => *on = found.attempt(what)?,
+                found => *on = found.attempt(|| what(path))?,
             }
         }
-        Ok(Some(Rc::new(all)))
+        Ok(Some(Arc::new(all)))
     }
+
+    /// Whether just these programs are on an opened cgroup itself.
+    pub(super) fn is_as(
+        &self,
+        (path, cgroup): (&Path, BorrowedFd<'_>),
+        programs: &OnCgroup,
+    ) -> Result<bool> {
+        for ((_, attach_type), on) in HOOKS.iter().zip(programs.iter()) {
+            match hook_query::is_as(cgroup, *attach_type, on) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    self.refused.set(true);
+                    return Ok(false);
+                }
+                same => {
+                    if !same.attempt(|| what(path))? {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn what(path: &Path) -> String {
+    format!("read what is attached to {}", shown_name(path))
 }

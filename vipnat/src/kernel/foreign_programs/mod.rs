@@ -5,4 +5,7 @@ mod attached;
 mod obstacle;
 mod owner;
 
-pub(crate) use self::admission::{Held, Others};
+pub(crate) use self::{
+    admission::{Held, Others},
+    attached::OnCgroup,
+};

@@ -70,6 +70,16 @@ impl Live {
         self.content.resting() > 0
     }
 
+    /// The id of an app.
+    pub(crate) fn app_id(&self, name: &str) -> Option<AppId> {
+        self.app_ids.get(name).copied()
+    }
+
+    /// Whether the state is still the one that this value knows.
+    pub(crate) fn is_current(&self, path: &Path) -> bool {
+        self.lock(path).is_ok_and(|dir| dir.is_some())
+    }
+
     /// Opens and locks the state, if it is still the one that this value knows.
     pub(super) fn lock(&self, path: &Path) -> Result<Option<StateDir>> {
         let Some(dir) = StateDir::open_again(path)? else {

@@ -103,6 +103,23 @@ pub(crate) fn cgroups_of(dir: &StateDir, app_id: AppId, name: &str) -> Result<Ve
     Ok(names(&path)?.iter().filter_map(|file| Some(parse_links_name(file)?.0)).collect())
 }
 
+/// Lists one app, without its links; it has no cgroups if it was removed.
+pub(crate) fn list_one(state: &Path, app_id: AppId, name: &str) -> Result<PinnedApp> {
+    PinnedApp::list(state.join(APPS).join(dir_name(app_id, name)), app_id, name.to_owned())
+}
+
+/// Reads an app with its links in one directory only, which need not exist.
+pub(crate) fn read_links(
+    state: &Path,
+    app_id: AppId,
+    name: &str,
+    (cgroup, by_hand): (u64, bool),
+) -> Result<AttachedApp> {
+    let dir = state.join(APPS).join(dir_name(app_id, name));
+    let links = Links::read(dir.join(links_name(cgroup, by_hand)), cgroup, by_hand)?;
+    Ok(AttachedApp { name: name.to_owned(), app_id, dir, cgroups: [(cgroup, links)].into() })
+}
+
 /// Reads an app with its links on one cgroup only; `None` if there is no such app.
 pub(crate) fn read_one(
     dir: &StateDir,
