@@ -16,6 +16,9 @@ use crate::{
     scene::{DB, PORT, banner, ip, list},
 };
 
+/// The words for links that are not as vipnat left them.
+const LINKS: &str = "links were removed, detached or exchanged";
+
 /// The time until the next review, and some more.
 const REVIEW: Duration = Duration::from_secs(45);
 
@@ -163,7 +166,7 @@ fn slots_entries_and_switches_that_were_overwritten_are_repaired() {
         if watched.ours().app("shop").to_str().unwrap().contains(&format!("/{app}:")) {
             continue;
         }
-        watched.is_repaired(&format!("scope {app}"), "", |it| {
+        watched.is_repaired(&format!("scope {app}"), "the map scope was overwritten", |it| {
             it.ours().switch(it.cgroup("shop"), app);
         });
     }
@@ -173,21 +176,21 @@ fn slots_entries_and_switches_that_were_overwritten_are_repaired() {
 fn links_and_apps_that_were_removed_or_exchanged_are_repaired() {
     let mut watched = Watched::start();
     for (hook, other) in [("connect4", "getpeername4"), ("recvmsg6", "connect4")] {
-        watched.is_repaired(&format!("without {hook}"), "", |it| {
+        watched.is_repaired(&format!("without {hook}"), LINKS, |it| {
             fs::remove_file(it.links("shop").join(hook)).unwrap();
         });
-        watched.is_repaired(&format!("{other} for {hook}"), "", |it| {
+        watched.is_repaired(&format!("{other} for {hook}"), LINKS, |it| {
             let links = it.links("shop");
             it.ours().exchange(&links.join(hook), &links.join(other));
         });
-        watched.is_repaired(&format!("detached {hook}"), "", |it| {
+        watched.is_repaired(&format!("detached {hook}"), LINKS, |it| {
             it.ours().detach(&it.links("shop").join(hook));
         });
     }
-    watched.is_repaired("without the links of shop", "", |it| {
+    watched.is_repaired("without the links of shop", LINKS, |it| {
         fs::remove_dir_all(it.links("shop")).unwrap();
     });
-    watched.is_repaired("all links of shop detached", "", |it| {
+    watched.is_repaired("all links of shop detached", LINKS, |it| {
         for (hook, _) in HOOKS {
             it.ours().detach(&it.links("shop").join(hook));
         }
@@ -209,7 +212,7 @@ fn links_and_apps_that_were_removed_or_exchanged_are_repaired() {
     watched.is_repaired("an app that nobody wants", "a directory of app \"news\" was made", |it| {
         fs::create_dir(it.ours().bpffs.join("apps/903:news")).unwrap();
     });
-    watched.is_repaired("the links of shop in the directory of blog", "", |it| {
+    watched.is_repaired("the links of shop in the directory of blog", LINKS, |it| {
         let links = it.links("shop");
         fs::rename(&links, it.ours().app("blog").join(links.file_name().unwrap())).unwrap();
     });

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io, mem,
     path::{Path, PathBuf},
 };
@@ -154,11 +154,12 @@ impl CgroupWatchSet {
     /// Returns the reason if one can't be.
     pub(crate) fn review(&mut self, session: &Session) -> Option<Error> {
         let root = self.watch.index().root();
-        let FoundCgroups { cgroups, failed } =
-            self.walk(session, |walk, set| walk.descend(set, PathBuf::new(), &root));
-        let held = &self.held;
-        let new = cgroups.into_iter().filter(|(below, id)| held.get(below) != Some(id));
-        self.changed.extend(new.map(|(below, _)| below));
+        let FoundCgroups { cgroups, failed } = self.walk(session, |walk, set| {
+            // The review of the links looks at the others.
+            walk.only_new = true;
+            walk.descend(set, PathBuf::new(), &root);
+        });
+        self.changed.extend(cgroups.into_keys());
         failed
     }
 
@@ -216,16 +217,19 @@ impl CgroupWatchSet {
         }
     }
 
-    /// Records cgroups that `vipnat attach` has attached since the last apply, by path and id.
+    /// Records what a review of the links found: cgroups that `vipnat attach` has attached since the last
+    /// apply, by path and id, and the paths of cgroups that are gone. Other ones may be there now.
     ///
     /// # Errors
     ///
     /// If a directory cannot be watched.
-    pub(crate) fn record_by_hand(
+    pub(crate) fn record_reviewed(
         &mut self,
         session: &Session,
         by_hand: Vec<(PathBuf, u64)>,
+        gone: Vec<PathBuf>,
     ) -> Result<()> {
+        self.changed.extend(gone);
         let outer = by_hand.iter().filter_map(|(path, _)| path.parent().map(Path::to_owned));
         let outer = outer.collect();
         by_hand.into_iter().for_each(|(path, id)| self.hold_by_hand(path, id));
@@ -323,8 +327,8 @@ impl CgroupWatchSet {
         }
         if leads_on {
             let mut walk = Walk::new(view);
-            for inner in walk.entries(self, &path, &position) {
-                self.look_at(view, inner, changes)?;
+            for name in walk.entries(self, &path, &position) {
+                self.look_at(view, path.join(name), changes)?;
             }
             walk.found.failed.map_or(Ok(()), Err)?;
         }
@@ -335,6 +339,8 @@ impl CgroupWatchSet {
 /// A walk through the directories in which cgroups of the table may appear.
 struct Walk<'a> {
     view: &'a CgroupView,
+    /// Whether it finds only cgroups that no app has.
+    only_new: bool,
     /// The directories that this walk has watched. Many apps have cgroups in one directory.
     watched: HashMap<PathBuf, bool>,
     found: FoundCgroups,
@@ -342,7 +348,7 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn new(view: &'a CgroupView) -> Self {
-        Self { view, watched: HashMap::new(), found: FoundCgroups::default() }
+        Self { view, only_new: false, watched: HashMap::new(), found: FoundCgroups::default() }
     }
 
     /// Watches a directory, and those below it that lead to cgroups of the table. Finds these cgroups.
@@ -350,14 +356,14 @@ impl<'a> Walk<'a> {
         if !set.watch.index().leads_on(at) {
             return;
         }
-        for inner in self.entries(set, &below, at) {
-            let (position, owner) = {
+        for name in self.entries(set, &below, at) {
+            let (inner, position, is_ours) = {
                 let index = set.watch.index();
-                let position = index.at(&inner);
-                let owner = index.owner(&position);
-                (position, owner)
+                let position = index.step(at, &name);
+                let is_ours = index.is_owned(&position);
+                (below.join(name), position, is_ours)
             };
-            if owner != Owner::Nobody {
+            if is_ours && !(self.only_new && set.held.contains_key(&inner)) {
                 self.find(&inner);
             }
             self.descend(set, inner, &position);
@@ -399,23 +405,22 @@ impl<'a> Walk<'a> {
         })
     }
 
-    /// Watches a directory. Returns its entries that matter to the table; some of them may not exist.
+    /// Watches a directory. Returns the names in it that matter to the table; some of them may not exist.
     fn entries(
         &mut self,
         set: &mut CgroupWatchSet,
         below: &Path,
         at: &Position,
-    ) -> BTreeSet<PathBuf> {
+    ) -> BTreeSet<OsString> {
         if !self.watch(set, below) {
             return BTreeSet::new();
         }
         let index = set.watch.index();
         let (names, patterns) = index.names(at);
-        let mut inner: BTreeSet<_> = names.map(|name| below.join(name)).collect();
+        let mut inner: BTreeSet<_> = names.map(OsStr::to_owned).collect();
         if patterns {
             let names = self.names(below).into_iter();
-            let ours = names.filter(|name| !index.step(at, name).is_nowhere());
-            inner.extend(ours.map(|name| below.join(name)));
+            inner.extend(names.filter(|name| !index.step(at, name).is_nowhere()));
         }
         inner
     }

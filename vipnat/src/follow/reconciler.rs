@@ -229,11 +229,11 @@ impl Reconciler {
         if let Some(live) = &self.live {
             match self.session.review(live) {
                 // After a problem, only a full reconciliation shows whether it is still there.
-                Ok(Review::Same) if self.problems.is_empty() => {
-                    if self.cgroups.review(&self.session).is_none() {
-                        self.links.get_or_insert_default();
-                        return Ok(Vec::new());
-                    }
+                Ok(Review::Same)
+                    if self.problems.is_empty() && self.cgroups.review(&self.session).is_none() =>
+                {
+                    self.links.get_or_insert_default();
+                    return Ok(Vec::new());
                 }
                 Ok(Review::Differs(differences)) => {
                     self.repairs += 1;
@@ -257,15 +257,16 @@ impl Reconciler {
         };
         let reviewed = self.session.review_links(&mut self.cgroups.holders, &mut links.review);
         // An error shows again in the reconciliation, or is gone.
-        let Ok(ReviewedLinks { done, differences, needs_apply, changes, by_hand }) = reviewed
-        else {
+        let Ok(reviewed) = reviewed else {
             self.links = None;
             return LinksReviewed::Wrong;
         };
+        let ReviewedLinks { done, differences, needs_apply, changes, by_hand, gone } = reviewed;
         links.differences.extend(differences);
         links.needs_apply |= needs_apply;
         reporter.applied(&Applied { changes, ..Applied::default() });
-        links.needs_apply |= self.cgroups.record_by_hand(&self.session, by_hand).is_err();
+        let recorded = self.cgroups.record_reviewed(&self.session, by_hand, gone);
+        links.needs_apply |= recorded.is_err();
         if !done {
             return LinksReviewed::More;
         }

@@ -218,11 +218,9 @@ impl CgroupHolders {
     }
 
     /// Takes a cgroup from its app.
-    pub(super) fn take(&mut self, cgroup: u64) {
-        let app = self.cgroups.remove(&cgroup);
-        if let Some(app) = app.and_then(|app_id| self.apps.get_mut(&app_id)) {
-            app.stamp = None;
-            app.cgroups.remove(&cgroup);
-        }
+    pub(super) fn take(&mut self, cgroup: u64) -> Option<Held> {
+        let app = self.apps.get_mut(&self.cgroups.remove(&cgroup)?)?;
+        app.stamp = None;
+        app.cgroups.remove(&cgroup)
     }
 }

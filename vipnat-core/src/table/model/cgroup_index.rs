@@ -176,6 +176,11 @@ impl CgroupIndex {
         nodes.any(|node| !node.names.is_empty() || !node.patterns.is_empty())
     }
 
+    /// Whether any app has or claims a cgroup.
+    pub fn is_owned(&self, at: &Position) -> bool {
+        at.0.iter().any(|at| !self.nodes[*at].apps.is_empty())
+    }
+
     /// The app of a cgroup. A path takes precedence over all patterns.
     pub fn owner(&self, at: &Position) -> Owner {
         let apps: Vec<_> = at.0.iter().flat_map(|at| &self.nodes[*at].apps).collect();
@@ -387,6 +392,7 @@ mod tests {
             let mut names: Vec<_> = names.map(OsStr::to_owned).collect();
             names.sort_unstable();
             names.dedup();
+            assert_eq!(index.is_owned(&at), index.owner(&at) != Owner::Nobody, "{path}");
             let owner = owner(index, &path);
             (owner, at.is_nowhere(), index.leads_on(&at), names, patterns)
         });

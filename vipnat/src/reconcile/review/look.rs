@@ -1,8 +1,9 @@
 //! One look at some links: what it needs is opened once.
 
 use std::{
+    cell::RefCell,
     os::fd::{AsFd as _, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use vipnat_common::AppId;
@@ -42,6 +43,8 @@ pub(super) struct Look<'a> {
     locked: Option<Locked>,
     /// The programs that were seen last. Most cgroups have the same.
     programs: Option<OnCgroup>,
+    /// The directory of the cgroup that was looked at last, and whether another vipnat is on it or above.
+    outer: RefCell<(PathBuf, bool)>,
 }
 
 struct Locked {
@@ -54,7 +57,8 @@ struct Locked {
 impl<'a> Look<'a> {
     pub(super) fn new(state: &'a Path, tree: &'a Tree, others: &'a Others<'a>) -> Result<Self> {
         let (cgroups, switch) = (OpenTree::of(tree)?, Switch::open(state)?);
-        Ok(Self { state, tree, others, cgroups, switch, locked: None, programs: None })
+        let outer = RefCell::default();
+        Ok(Self { state, tree, others, cgroups, switch, locked: None, programs: None, outer })
     }
 
     /// Locks the state. Returns `false` if it is not as an apply leaves it.
@@ -156,7 +160,7 @@ impl<'a> Look<'a> {
                 // `vipnat attach` made it since.
                 None if by_hand => match paths.place(cgroup) {
                     Place::Gone => {
-                        self.release(holders, (app_id, name), (cgroup, true), reviewed)?
+                        self.release(holders, (app_id, name), (cgroup, true), reviewed)?;
                     }
                     place => {
                         let below = place.path().map(Path::to_owned);
@@ -173,8 +177,8 @@ impl<'a> Look<'a> {
         for cgroup in missing {
             if paths.place(cgroup) == Place::Gone {
                 // Another command released it. The event for its removal may still come.
-                holders.take(cgroup);
-                reviewed.leave(name);
+                let held = holders.take(cgroup);
+                reviewed.leave(name, held.and_then(|held| held.below));
             } else if self.taken_by_hand(holders, app_id, cgroup)? {
                 // The look at the other app finds it.
                 holders.take(cgroup);
@@ -262,7 +266,19 @@ impl<'a> Look<'a> {
         };
         let path = self.tree.mount().join(below);
         Ok(self.others.runs_there((&path, opened.as_fd()), &proof.programs)?
-            && !self.others.has_vipnat_above(&path)?)
+            && !self.has_vipnat_above(&path)?)
+    }
+
+    /// Whether another vipnat is attached to a cgroup above. Many cgroups are in one directory.
+    fn has_vipnat_above(&self, path: &Path) -> Result<bool> {
+        let Some(outer) = path.parent() else {
+            return Ok(false);
+        };
+        let mut last = self.outer.borrow_mut();
+        if last.0.as_os_str() != outer.as_os_str() {
+            *last = (outer.to_owned(), self.others.has_vipnat_above(path)?);
+        }
+        Ok(last.1)
     }
 
     /// Opens a cgroup, if it is still there.
@@ -330,8 +346,8 @@ impl<'a> Look<'a> {
     ) -> Result<()> {
         let attached = links::read_links(self.state, app.0, app.1, links)?;
         links::release(&self.switch, &attached, links.0)?;
-        holders.take(links.0);
-        reviewed.leave(app.1);
+        let held = holders.take(links.0);
+        reviewed.leave(app.1, held.and_then(|held| held.below));
         Ok(())
     }
 }

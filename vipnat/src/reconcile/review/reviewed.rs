@@ -17,6 +17,8 @@ pub struct ReviewedLinks {
     pub needs_apply: bool,
     /// Removed cgroups that were released.
     pub changes: Vec<Change>,
+    /// The paths of cgroups that are gone, below the mount. Other cgroups may be there now.
+    pub gone: Vec<PathBuf>,
     /// Cgroups that `vipnat attach` has attached since: their paths below the mount, and ids.
     pub by_hand: Vec<(PathBuf, u64)>,
 }
@@ -29,8 +31,9 @@ impl ReviewedLinks {
         }
     }
 
-    /// Notes that an app left a removed cgroup.
-    pub(super) fn leave(&mut self, app: &str) {
+    /// Notes that an app left a removed cgroup, which was at this path if that is known.
+    pub(super) fn leave(&mut self, app: &str, below: Option<PathBuf>) {
+        self.gone.extend(below);
         self.changes.push(Change::Leave { app: app.to_owned(), cgroup: Place::Gone });
     }
 }

@@ -81,12 +81,13 @@ impl Scene {
         let (mut review, mut all) = (LinkReview::default(), ReviewedLinks::default());
         while !all.done {
             let part = self.session.review_links(&mut self.holders, &mut review).unwrap();
-            let ReviewedLinks { done, differences, needs_apply, changes, by_hand } = part;
+            let ReviewedLinks { done, differences, needs_apply, changes, by_hand, gone } = part;
             all.done = done;
             all.differences.extend(differences);
             all.needs_apply |= needs_apply;
             all.changes.extend(changes);
             all.by_hand.extend(by_hand);
+            all.gone.extend(gone);
         }
         all
     }
@@ -179,7 +180,7 @@ fn each_change_by_foreign_hands_is_found() {
         fs::rename(scene.links("a1").join("sendmsg4"), scene.pin("a1")).unwrap();
     });
     scene.finds(&[LinkFault::UnexpectedDirectory, LinkFault::Detached], |scene| {
-        fs::rename(scene.links("a1"), scene.app("a1").1.join("7")).unwrap()
+        fs::rename(scene.links("a1"), scene.app("a1").1.join("7")).unwrap();
     });
     scene.finds(&[LinkFault::OtherProgram], |scene| {
         let program = other.state.join(PROGRAMS).join("connect4");
