@@ -37,6 +37,9 @@ pub(crate) fn read_input(path: &Path) -> Result<Vec<u8>> {
                  input: `-`"
             ))
         })?;
+        // `take` hides the size of the file. Without it, the bytes move to larger blocks.
+        let size = file.metadata().map_or(0, |metadata| metadata.len().min(MAX_INPUT));
+        bytes.reserve_exact(size as usize + 1);
         file.take(MAX_INPUT + 1).read_to_end(&mut bytes)
     };
     read.map_err(|error| invalid(format!("cannot read it: {error}")))?;

@@ -10,7 +10,7 @@
 use std::{
     io,
     marker::PhantomData,
-    mem::{size_of_val, zeroed},
+    mem::zeroed,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
     path::Path,
     ptr,
@@ -157,23 +157,28 @@ impl<const K: usize, const V: usize> ByteMap<K, V> {
     }
 }
 
+/// The number of elements that are copied at once: few enough to stay in the cache of the CPU.
+const CHUNK: usize = 512;
+
 impl<const V: usize> ByteMap<4, V> {
-    /// All elements of an array, in their order.
+    /// All elements of an array, in their order, in the form that `decode` gives them.
     ///
-    /// It maps the array into memory, if the array allows that, and copies it at once. With
-    /// [`ByteMap::for_each`], the kernel looks up and copies element after element.
-    pub(crate) fn all(&self) -> io::Result<Vec<[u8; V]>> {
+    /// It maps the array into memory, if the array allows that. With [`ByteMap::for_each`], the kernel looks up
+    /// and copies element after element.
+    pub(crate) fn all<T>(&self, decode: impl Fn([u8; V]) -> T) -> io::Result<Vec<T>> {
         // The kernel rounds elements up to eight bytes.
         const { assert!(V.is_multiple_of(8)) };
-        let mut values = vec![[0; V]; self.capacity as usize];
         // SAFETY: plain data, for which zeroes are valid.
         let mut info: bpf_map_info = unsafe { zeroed() };
         read_info(&self.fd, &mut info)?;
         if info.map_flags & BPF_F_MMAPABLE == 0 {
-            self.for_each(|key, value| values[u32::from_ne_bytes(key) as usize] = value)?;
+            let mut values = Vec::with_capacity(self.capacity as usize);
+            // The kernel returns them in their order.
+            self.for_each(|_, value| values.push(decode(value)))?;
             return Ok(values);
         }
-        let length = size_of_val(values.as_slice());
+        let capacity = self.capacity as usize;
+        let length = capacity * V;
         // SAFETY: the mapping is new, at an address that the kernel chooses.
         let array = unsafe {
             let (access, fd) = (libc::PROT_READ, self.fd.as_raw_fd());
@@ -182,12 +187,21 @@ impl<const V: usize> ByteMap<4, V> {
         if array == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the mapping has this length, and is not used after `munmap`. A process that ignores the
-        // lock may write meanwhile; any bytes that it writes are valid.
-        unsafe {
-            ptr::copy_nonoverlapping(array.cast(), values.as_mut_ptr(), values.len());
-            libc::munmap(array, length);
+        let mut values = Vec::with_capacity(capacity);
+        // A process that ignores the lock may write meanwhile, so elements are copied before they are decoded.
+        let mut chunk = [[0; V]; CHUNK];
+        for start in (0..capacity).step_by(CHUNK) {
+            let length = CHUNK.min(capacity - start);
+            // SAFETY: the mapping has `capacity` elements, and the chunk has room for `length` of them. Any bytes
+            // are valid.
+            unsafe {
+                let elements = array.cast::<[u8; V]>().add(start);
+                ptr::copy_nonoverlapping(elements, chunk.as_mut_ptr(), length);
+            }
+            values.extend(chunk[..length].iter().map(|element| decode(*element)));
         }
+        // SAFETY: the mapping has this length, and is not used afterwards.
+        unsafe { libc::munmap(array, length) };
         Ok(values)
     }
 }

@@ -1,6 +1,7 @@
 //! The pinned maps, read and written in the types of `vipnat-common`.
 
 use std::{
+    cell::Cell,
     net::Ipv4Addr,
     path::{Path, PathBuf},
 };
@@ -109,8 +110,7 @@ impl Maps {
         let mut entries = Vec::new();
         let read = self.vips.for_each(|key, range| entries.push((key, range)));
         read.attempt(|| "read the map vips".to_owned())?;
-        let slots = self.backends.all().attempt(|| "read the map backends".to_owned())?;
-        Ok(Copied { entries, slots, capacity: self.capacity() })
+        Ok(Copied { entries, slots: self.slots()?, capacity: self.capacity() })
     }
 
     /// Writes entries and slots again that differ from a snapshot of these maps. The slots come first, so that
@@ -138,7 +138,17 @@ impl Maps {
     }
 
     fn slots(&self) -> Result<Vec<Option<Slot>>> {
-        slots(self.backends.all().attempt(|| "read the map backends".to_owned())?)
+        let corrupt = Cell::new(false);
+        let slot = |bytes: [u8; 24]| match bytes {
+            Slot::FREE => None,
+            bytes => {
+                let slot = Slot::from_bytes(bytes);
+                corrupt.set(corrupt.get() || slot.is_none());
+                slot
+            }
+        };
+        let slots = self.backends.all(slot).attempt(|| "read the map backends".to_owned())?;
+        if corrupt.get() { Err(corrupt_map("backends")) } else { Ok(slots) }
     }
 
     /// Carries steps out, in their order.
@@ -148,8 +158,7 @@ impl Maps {
 
     /// The turns that each cursor has given, by index.
     pub(crate) fn all_cursors(&self) -> Result<Vec<Cursor>> {
-        let cursors = self.cursors.all().attempt(|| "read the map cursors".to_owned())?;
-        Ok(cursors.into_iter().map(Cursor::from_bytes).collect())
+        self.cursors.all(Cursor::from_bytes).attempt(|| "read the map cursors".to_owned())
     }
 
     /// Gives counts to cursors that no program uses yet, so that they go on from the counts of others.
@@ -234,18 +243,18 @@ impl MapOps for &Maps {
     }
 }
 
-/// The maps `vips` and `backends` as bytes.
+/// The maps `vips` and `backends`. The keys of entries are bytes.
 #[derive(Debug)]
 pub(crate) struct Copied {
     entries: Vec<([u8; 12], [u8; 8])>,
-    slots: Vec<[u8; 24]>,
+    slots: Vec<Option<Slot>>,
     capacity: Capacity,
 }
 
 impl Copied {
     /// Decodes the bytes.
     pub(crate) fn snapshot(self) -> Result<Snapshot> {
-        let Self { entries: bytes, slots: values, capacity } = self;
+        let Self { entries: bytes, slots, capacity } = self;
         let mut entries = FxHashMap::default();
         entries.reserve(bytes.len());
         for (key, range) in bytes {
@@ -256,17 +265,8 @@ impl Copied {
                 VipKey::from_bytes(key).filter(|_| within).ok_or_else(|| corrupt_map("vips"))?;
             entries.insert(key, range);
         }
-        Ok(Snapshot { entries, slots: slots(values)?, capacity })
+        Ok(Snapshot { entries, slots, capacity })
     }
-}
-
-fn slots(values: Vec<[u8; 24]>) -> Result<Vec<Option<Slot>>> {
-    let slot = |bytes: [u8; 24]| match bytes {
-        Slot::FREE => Some(None),
-        bytes => Slot::from_bytes(bytes).map(Some),
-    };
-    let slots: Option<_> = values.into_iter().map(slot).collect();
-    slots.ok_or_else(|| corrupt_map("backends"))
 }
 
 fn corrupt_map(map: &'static str) -> Error {
