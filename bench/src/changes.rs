@@ -48,7 +48,7 @@ impl Changes {
     pub(crate) fn run(&self) -> Result<()> {
         let Self { bpffs, measured, all, first, second } = self;
         let session = Session::new(bpffs);
-        let mount = session.cgroup_mount()?;
+        let mount = session.cgroups()?.mount().to_owned();
         let tables = [read(first, &mount)?, read(second, &mount)?];
         let [first, second] = &tables;
         let turns = [

@@ -113,15 +113,21 @@ impl Maps {
         Ok(Copied { entries, slots: self.slots()?, capacity: self.capacity() })
     }
 
-    /// Writes entries and slots again that differ from a snapshot of these maps. The slots come first, so that
-    /// no entry leads to a wrong one.
-    pub(crate) fn restore(&self, copied: &Copied, right: &Snapshot) -> Result<()> {
-        let slot = |slot: &Option<Slot>| slot.map_or(Slot::FREE, |slot| slot.to_bytes());
-        let slots = (0_u32..).zip(right.slots.iter().map(slot)).zip(&copied.slots);
-        let slots = slots.filter(|((_, right), now)| right != *now);
-        let slots = slots.map(|((index, right), _)| (index.to_ne_bytes(), right));
+    /// Writes entries and slots again that differ from a snapshot of these maps, also those that no vipnat
+    /// could have written. The slots come first, so that no entry leads to a wrong one.
+    pub(crate) fn restore(&self, right: &Snapshot) -> Result<()> {
+        let now =
+            self.backends.all(|bytes| bytes).attempt(|| "read the map backends".to_owned())?;
+        let bytes = |slot: &Option<Slot>| slot.map_or(Slot::FREE, |slot| slot.to_bytes());
+        let slots = (0_u32..).zip(right.slots.iter().map(bytes).zip(now));
+        let slots = slots.filter(|(_, (right, now))| right != now);
+        let slots = slots.map(|(index, (right, _))| (index.to_ne_bytes(), right));
         self.backends.update_all(slots).attempt(|| "write slots of the map backends".to_owned())?;
-        let now: FxHashMap<_, _> = copied.entries.iter().copied().collect();
+        let mut now = FxHashMap::default();
+        let read = self.vips.for_each(|key, range| {
+            now.insert(key, range);
+        });
+        read.attempt(|| "read the map vips".to_owned())?;
         let entries = right.entries.iter().map(|(key, range)| (key.to_bytes(), range.to_bytes()));
         let wanted: FxHashMap<_, _> = entries.collect();
         let strange = now.keys().filter(|key| !wanted.contains_key(*key)).copied();

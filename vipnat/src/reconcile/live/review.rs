@@ -42,7 +42,7 @@ pub(crate) fn review(context: &Context, live: &Live) -> Result<Review> {
         return Ok(Review::Differs(vec!["the map layout was changed".to_owned()]));
     }
     let pins = PinnedIds::read(dir.path())?;
-    let copied = live.maps.copy()?;
+    let copied = live.maps.copy();
     let last_app = live.maps.layout()?.last_app;
     let apps: BTreeMap<_, _> = links::app_ids(&dir)?.into_iter().collect();
     let names = name_index::load(&context.dir);
@@ -80,13 +80,13 @@ fn restore_maps(context: &Context, live: &Live) -> Result<()> {
     let Some(dir) = live.lock(&context.dir)? else {
         return Ok(());
     };
-    live.maps.restore(&live.maps.copy()?, live.content.snapshot())?;
+    live.maps.restore(live.content.snapshot())?;
     dir.is_still_there()
 }
 
 /// Entries and slots that are others.
-fn compare_maps(live: &Live, copied: Copied) -> Vec<String> {
-    let now = match copied.snapshot() {
+fn compare_maps(live: &Live, copied: Result<Copied>) -> Vec<String> {
+    let now = match copied.and_then(Copied::snapshot) {
         Ok(now) => now,
         Err(error) => return vec![error.to_string()],
     };
