@@ -25,13 +25,13 @@ mod platform;
 #[cfg(test)]
 pub(crate) mod random;
 mod service_users;
+mod table_changes;
 mod table_index;
 mod validate;
 mod write;
 
 pub(crate) use self::model::{gcd, is_reserved, never_a_backend, never_a_vip, well_known};
 pub use self::{
-    change::TableChanges,
     difference::{AppDifference, Difference, DifferenceKind},
     error::{Problem, TableError},
     model::{
@@ -40,6 +40,7 @@ pub use self::{
     },
     platform::{Imported, Unsupported},
     service_users::ServiceUsers,
+    table_changes::TableChanges,
     table_index::TableIndex,
     write::NotToml,
 };

@@ -7,10 +7,10 @@ use std::{
 };
 
 use super::{
-    change::TableChanges,
     difference::Difference,
     model::{App, Cgroups, Service, Table, check_name, difference},
     service_users::ServiceUsers,
+    table_changes::TableChanges,
 };
 
 /// What a change of a table is checked against.

@@ -16,13 +16,14 @@ use vipnat_core::{
 use super::{
     cgroup_watch::CgroupWatch,
     inbox::{Inbox, News},
+    reading::{Ask, Reading, Update},
     reconciler::{Done, LinksReviewed, Reconciler},
     report::Report,
     reporter::Reporter,
     retry::Retry,
     schedule::Schedule,
     service_manager::notify_manager,
-    source::{Ask, Reading, Source, Update},
+    source::Source,
 };
 use crate::input::with_reasons;
 use crate::{

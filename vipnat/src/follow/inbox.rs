@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::source::Reading;
+use super::reading::Reading;
 use crate::reconcile::Reclaimable;
 
 /// The events since the loop of `vipnat run` last looked.

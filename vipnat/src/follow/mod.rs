@@ -9,6 +9,7 @@ mod file;
 mod follower;
 mod inbox;
 mod pace;
+mod reading;
 mod reconciler;
 mod report;
 mod reporter;

@@ -1,9 +1,11 @@
+//! Changes lead to a table, are undone, and are refused like a whole table.
+
 use std::path::Path;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::table::{Problem, random};
+use crate::table::{App, Problem, random};
 
 /// Some replaced and some removed services and apps, which may not fit.
 fn changes() -> impl Strategy<Value = TableChanges> {

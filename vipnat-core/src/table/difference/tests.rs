@@ -1,3 +1,5 @@
+//! A difference has the VIPs whose relationships differ, and no others.
+
 use std::path::Path;
 
 use proptest::prelude::*;

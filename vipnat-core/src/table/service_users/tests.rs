@@ -1,3 +1,5 @@
+//! The users of services follow a change of the table.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -9,7 +9,7 @@ use super::{
     path::TablePath,
     watch::{FileWatch, WATCH_LIMIT},
 };
-use crate::follow::source::{Ask, Reading, Update};
+use crate::follow::reading::{Ask, Reading, Update};
 use crate::input::{cgroup_mount, display_name, exposed_passwords, read_input};
 
 /// Reads one file again and again.

@@ -13,7 +13,8 @@ use super::{
 };
 use crate::follow::{
     inbox::{Inbox, News},
-    source::{Ask, Source},
+    reading::Ask,
+    source::Source,
 };
 use crate::input::display_name;
 

@@ -1,3 +1,5 @@
+//! A file is parsed when its text changed, and compared with the table in force.
+
 use std::{fs, path::Path};
 
 use super::*;

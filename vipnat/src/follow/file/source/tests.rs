@@ -1,7 +1,9 @@
+//! Readings come one at a time, and answer what was asked for before.
+
 use std::{fs, time::Instant};
 
 use super::*;
-use crate::follow::source::{Reading, Update};
+use crate::follow::reading::{Reading, Update};
 
 /// A source of a file, and what it tells.
 struct Scene {
