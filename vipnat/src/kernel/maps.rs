@@ -118,7 +118,7 @@ impl Maps {
     pub(crate) fn restore(&self, right: &Snapshot) -> Result<()> {
         let now =
             self.backends.all(|bytes| bytes).attempt(|| "read the map backends".to_owned())?;
-        let bytes = |slot: &Option<Slot>| slot.map_or(Slot::FREE, |slot| slot.to_bytes());
+        let bytes = |slot: &Option<Slot>| slot.map_or(Slot::FREE, Slot::to_bytes);
         let slots = (0_u32..).zip(right.slots.iter().map(bytes).zip(now));
         let slots = slots.filter(|(_, (right, now))| right != now);
         let slots = slots.map(|(index, (right, _))| (index.to_ne_bytes(), right));

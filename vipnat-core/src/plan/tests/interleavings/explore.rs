@@ -35,9 +35,10 @@ pub(super) struct Tally {
 impl AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
         let Self { schedules, unsettled, ended, states } = other;
-        self.schedules += schedules;
-        self.unsettled += unsettled;
-        self.ended += ended;
+        // Two decisions beside an agent have more schedules than a number can hold.
+        self.schedules = self.schedules.saturating_add(schedules);
+        self.unsettled = self.unsettled.saturating_add(unsettled);
+        self.ended = self.ended.saturating_add(ended);
         self.states += states;
     }
 }
@@ -210,13 +211,14 @@ impl<'a> Explorer<'a> {
                     memory.linked(key).into_iter().collect()
                 };
                 let mut all = Vec::new();
+                state.progress.attempt.empty = false;
                 for element in hits {
                     state.progress.at = At::Holds(element);
                     all.push((state, None));
                 }
                 let progress = &mut state.progress;
                 progress.at = At::Start;
-                progress.attempt.empty |= *key == self.asking[state.reader].head;
+                progress.attempt.empty = true;
                 if !absent && !progress.attempt.missed {
                     progress.misses += 1;
                     progress.attempt.missed = true;

@@ -1,14 +1,16 @@
 //! A history: one apply after the other, and the tables that are current at each moment.
 
+use std::{collections::BTreeSet, convert::Infallible};
+
 use super::{
     memory::{Atom, Memory, Name},
-    protocol::Protocol,
-    scenario::{Apply, Scenario},
+    protocol::{Kind, Protocol},
+    scenario::{Agent, Apply, Scenario},
     writer::{Crash, Writer},
 };
 use crate::{
     model::Mapping,
-    plan::{Plan, Reclaim},
+    plan::{LiveMaps, Plan, Reclaim, Step, execute},
 };
 
 /// All applies of a scenario, carried out by a writer.
@@ -16,6 +18,11 @@ pub(super) struct History {
     writer: Writer,
     /// Each apply, and the range of its atoms.
     applies: Vec<(Apply, std::ops::Range<usize>)>,
+    agent: Option<Agent>,
+    /// The maps as the agent knows them; `None` after a crash.
+    live: Option<LiveMaps>,
+    /// The reclaim for which the agent waits, and the number of changes since the wait began.
+    waits: Option<(Reclaim, usize)>,
     /// Each apply attaches a cgroup.
     moves: bool,
 }
@@ -28,8 +35,15 @@ pub(super) fn writes(scenario: &Scenario) -> usize {
 impl History {
     /// The maps hold the first table from the start. The writer applies the others one after the other.
     pub(super) fn new(scenario: &Scenario) -> Self {
-        let Scenario { tables, applies, protocol, moves, .. } = scenario;
-        let mut history = Self { writer: Writer::new(*protocol), applies: vec![], moves: false };
+        let Scenario { tables, applies, protocol, agent, moves, .. } = scenario;
+        let mut history = Self {
+            writer: Writer::new(*protocol),
+            applies: vec![],
+            agent: *agent,
+            live: None,
+            waits: None,
+            moves: false,
+        };
         history.apply(&tables[0], Apply { table: 0, crash: None });
         let Writer { atoms, moments, .. } = &mut history.writer;
         moments.drain(..atoms.len());
@@ -65,32 +79,106 @@ impl History {
         self.applies.push((apply, begin..self.atoms().len()));
     }
 
-    /// Repairs, reclaims and changes, as vipnat does. It reclaims each time, so that slots are used
-    /// again as soon as possible.
+    /// Makes a table. The agent changes what differs, unless it has to begin anew.
     fn change(&mut self, mappings: &[Mapping]) -> Result<(), Crash> {
-        let tidy = Plan::tidy(&self.writer.now().snapshot());
-        self.writer.run(tidy.steps())?;
-        assert_eq!(Plan::tidy(&self.writer.now().snapshot()), Plan::default());
-        let reclaim = Reclaim::new(&self.writer.now().snapshot());
-        self.writer.run(reclaim.steps())?;
-        let plan = Plan::new(&self.writer.now().snapshot(), mappings, |_| true).unwrap();
-        if self.moves {
-            self.writer.run(plan.steps_before_attaching())?;
-            self.writer.attach();
-            self.writer.run(plan.steps_after_attaching(true))?;
-        } else {
-            self.writer.run(plan.steps())?;
+        match self.live.take() {
+            // After a crash, there is none.
+            Some(live) => self.change_live(live, mappings)?,
+            None => {
+                self.waits = None;
+                self.change_all(mappings)?;
+                self.live = self.agent.map(|_| LiveMaps::new(self.writer.now().snapshot()));
+            }
         }
         let again = Plan::new(&self.writer.now().snapshot(), mappings, |_| true).unwrap();
         assert_eq!(again, Plan::default());
         Ok(())
     }
 
-    /// For each moment: the end of the first wait that a reader delays if it begins at that moment.
+    /// Repairs, reclaims and changes, as vipnat does. It reclaims each time, so that slots are used
+    /// again as soon as possible.
+    fn change_all(&mut self, mappings: &[Mapping]) -> Result<(), Crash> {
+        let tidy = Plan::tidy(&self.writer.now().snapshot());
+        self.writer.run(tidy.steps())?;
+        assert_eq!(Plan::tidy(&self.writer.now().snapshot()), Plan::default());
+        let reclaim = Reclaim::new(&self.writer.now().snapshot());
+        self.writer.run(reclaim.steps())?;
+        let plan = Plan::new(&self.writer.now().snapshot(), mappings, |_| true).unwrap();
+        self.execute(&plan, None)
+    }
+
+    /// Changes as the agent does. It begins to wait for a reclaim, makes the change meanwhile, and reclaims
+    /// after it, so that slots are used again as soon as possible.
+    fn change_live(&mut self, mut live: LiveMaps, mappings: &[Mapping]) -> Result<(), Crash> {
+        let waits = self.writer.protocol != Protocol::Without(Kind::Wait);
+        if self.waits.is_none() {
+            let reclaim = live.reclaim();
+            if waits {
+                self.writer.begin_wait()?;
+            }
+            self.waits = Some((reclaim, 0));
+        }
+        let old = live.snapshot().mappings();
+        let name = |mapping: &Mapping| (mapping.app_id, mapping.vip);
+        let differs = |mapping: &&Mapping| old.get(&name(mapping)) != Some(*mapping);
+        let new: Vec<_> = mappings.iter().filter(differs).cloned().collect();
+        let kept: BTreeSet<_> = mappings.iter().map(name).collect();
+        let gone = old.keys().filter(|name| !kept.contains(name)).copied();
+        let vips = new.iter().map(name).chain(gone).collect();
+        let plan = live.plan(&vips, &new).unwrap();
+        self.execute(&plan, Some(&mut live))?;
+        let Agent { changes, looks_late } = self.agent.expect("an agent");
+        if let Some((reclaim, since)) = self.waits.take() {
+            if since + 1 < changes {
+                self.waits = Some((reclaim, since + 1));
+            } else {
+                if waits {
+                    self.writer.end_wait();
+                }
+                let reclaim = if looks_late { live.reclaim() } else { reclaim };
+                self.run(reclaim.steps_after_waiting(), Some(&mut live))?;
+            }
+        }
+        assert_eq!(live.snapshot(), &self.writer.now().snapshot());
+        self.live = Some(live);
+        Ok(())
+    }
+
+    fn execute(&mut self, plan: &Plan, mut live: Option<&mut LiveMaps>) -> Result<(), Crash> {
+        if !self.moves {
+            return self.run(plan.steps(), live);
+        }
+        self.run(plan.steps_before_attaching(), live.as_deref_mut())?;
+        self.writer.attach();
+        self.run(plan.steps_after_attaching(true), live)
+    }
+
+    /// Carries steps out, on the maps and then on those that the agent keeps.
+    fn run(&mut self, steps: Vec<Step<'_>>, live: Option<&mut LiveMaps>) -> Result<(), Crash> {
+        self.writer.run(steps.clone())?;
+        if let Some(live) = live {
+            let Ok::<(), Infallible>(()) = execute(&self.writer.protocol.arrange(steps), live);
+        }
+        Ok(())
+    }
+
+    /// For each moment: the end of the first wait that a reader delays if it begins at that moment. Such a wait
+    /// begins later. A wait may end inside another one.
     pub(super) fn barriers(&self) -> Vec<usize> {
         let atoms = self.atoms();
-        let begins = |from: usize| (from..atoms.len()).find(|i| atoms[*i] == Atom::WaitBegins);
-        (0..=atoms.len()).map(|from| begins(from).map_or(usize::MAX, |begin| begin + 1)).collect()
+        let (mut open, mut waits) = (vec![], vec![]);
+        for (at, atom) in atoms.iter().enumerate() {
+            match atom {
+                Atom::WaitBegins => open.push(at),
+                Atom::WaitEnds => waits.extend(open.pop().map(|begin| (begin, at))),
+                _ => {}
+            }
+        }
+        let first = |from: usize| {
+            let later = waits.iter().filter(|(begin, _)| *begin >= from);
+            later.map(|(_, end)| *end).min().unwrap_or(usize::MAX)
+        };
+        (0..=atoms.len()).map(first).collect()
     }
 
     /// Whether a cgroup was attached before a moment.

@@ -29,6 +29,7 @@
 //! | `reader`, `questions` | a decision that can be stopped, and the calls that it decides |
 //! | `state`, `explore`, `check` | all schedules, and whether each answer is right |
 //! | `exhaustive` | vipnat's own order: each answer is right |
+//! | `agent` | changes while an agent waits for a reclaim; agents that reclaim too early |
 //! | `seam`, `broken` | other orders and broken readers: the model finds them |
 //!
 //! [`decide`]: vipnat_common::decide()
@@ -39,6 +40,7 @@
 //! [`Reclaim::steps`]: crate::plan::Reclaim::steps
 //! [`execute`]: crate::plan::execute()
 
+mod agent;
 mod broken;
 mod check;
 mod crashes;

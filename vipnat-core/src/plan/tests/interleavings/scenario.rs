@@ -13,17 +13,29 @@ pub(super) struct Scenario {
     /// The maps hold the first table from the start.
     pub(super) applies: Vec<Apply>,
     pub(super) protocol: Protocol,
+    /// An agent makes the changes: it keeps the maps in memory. Without it, each change is an apply of its own.
+    pub(super) agent: Option<Agent>,
     /// Each apply attaches a cgroup, which leaves the readers' app. From then on, no reader begins.
     pub(super) moves: bool,
     /// Readers accept each slot as one of their VIP.
     pub(super) ignore_owner: bool,
     /// The number of looks of a decision that may miss an entry which is there all the time.
     pub(super) misses: u32,
-    /// A decision may stay unsettled although some looks found no head while the writer took no step.
+    /// A decision may stay unsettled although some looks found no entry while the writer took no step.
     ///
     /// The writer fills an element for a new VIP, and has not linked it yet. A reader found the element under
-    /// its last key. One attempt of that reader sees the change, and the others find nothing.
+    /// its last key. One attempt of that reader sees the change, and the others find nothing. The same happens if
+    /// the VIP of the reader goes, or its limit for these calls, and another VIP gets the element.
     pub(super) empty_attempts: bool,
+}
+
+/// How an agent reclaims slots. It waits while it makes changes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Agent {
+    /// The number of changes that are made during each wait.
+    pub(super) changes: usize,
+    /// It empties what is retired when the wait is over. That is wrong: the wait may have begun before.
+    pub(super) looks_late: bool,
 }
 
 /// One apply.
@@ -48,6 +60,7 @@ impl Scenario {
             applies: (1..tables.len()).map(|table| Apply { table, crash: None }).collect(),
             tables,
             protocol: Protocol::Real,
+            agent: None,
             moves: false,
             ignore_owner: false,
             misses: MAX_LOOKUPS - 1,

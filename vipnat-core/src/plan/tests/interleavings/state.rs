@@ -81,6 +81,6 @@ pub(super) struct Attempt {
     pub(super) disturbed: bool,
     /// It missed an entry that was there all the time.
     pub(super) missed: bool,
-    /// It found no head.
+    /// Its last lookup found nothing: no head, or no limited entry.
     pub(super) empty: bool,
 }

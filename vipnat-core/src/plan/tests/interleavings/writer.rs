@@ -52,6 +52,18 @@ impl Writer {
         (self.written, self.crash) = (0, crash);
     }
 
+    /// A grace period begins, during which the writer goes on.
+    pub(super) fn begin_wait(&mut self) -> Result<(), Crash> {
+        self.element()?;
+        self.atom(Atom::WaitBegins);
+        Ok(())
+    }
+
+    /// The grace period that began last is over.
+    pub(super) fn end_wait(&mut self) {
+        self.atom(Atom::WaitEnds);
+    }
+
     /// Carries steps out, in the order of the protocol.
     pub(super) fn run(&mut self, steps: Vec<Step<'_>>) -> Result<(), Crash> {
         self.before = self.now().snapshot();
@@ -164,9 +176,8 @@ impl MapOps for Writer {
     }
 
     fn wait(&mut self) -> Result<(), Crash> {
-        self.element()?;
-        self.atom(Atom::WaitBegins);
-        self.atom(Atom::WaitEnds);
+        self.begin_wait()?;
+        self.end_wait();
         Ok(())
     }
 
