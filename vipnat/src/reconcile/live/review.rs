@@ -23,7 +23,7 @@ const NAMED: usize = 3;
 pub enum Review {
     /// The state is as the agent left it.
     Same,
-    /// Another vipnat has changed the state, which is no fault.
+    /// Another vipnat has changed the state, which is no fault, or the names are not written yet.
     Changed,
     /// Differences, for people. Each names an object, and what happened to it.
     Differs(Vec<String>),
@@ -32,8 +32,13 @@ pub enum Review {
 /// See [`Session::review`](crate::reconcile::Session::review).
 pub(crate) fn review(context: &Context, live: &Live) -> Result<Review> {
     let Some(dir) = StateDir::open_again(&context.dir)? else {
-        return Ok(Review::Changed);
+        // `vipnat flush` refuses to do that beside `vipnat run`.
+        return Ok(Review::Differs(vec!["the state was removed".to_owned()]));
     };
+    if !live.names_saved {
+        // An apply writes them again.
+        return Ok(Review::Changed);
+    }
     if dir.generation()? != Some(live.generation) {
         let gone = || Review::Differs(vec!["the directory of the maps was removed".to_owned()]);
         return Ok(if staging::exists(&dir)? { Review::Changed } else { gone() });
@@ -60,7 +65,7 @@ pub(crate) fn review(context: &Context, live: &Live) -> Result<Review> {
         restore_maps(context, live)?;
     }
     differences.extend(of_maps);
-    differences.extend(compare_names(live, &names).filter(|_| live.names_saved));
+    differences.extend(compare_names(live, &names));
     Ok(if differences.is_empty() { Review::Same } else { Review::Differs(differences) })
 }
 
