@@ -220,6 +220,18 @@ fn another_table_that_was_applied_goes_with_the_next_change() {
 }
 
 #[test]
+fn apps_that_another_table_exchanged_are_exchanged_back() {
+    let beside = Beside::start("");
+    let Beside { followed, .. } = &beside;
+    let exchanged = table(0, 0, "").replace("@/shop", "@/x").replace("@/blog", "@/shop");
+    beside.apply("vipnat", &exchanged.replace("@/x", "@/blog"));
+    assert_eq!([beside.who("shop"), beside.who("blog")], ["blog-0", "shop-0"]);
+    followed.follows(&table(1, 0, ""), "exchanged");
+    assert_eq!([beside.who("shop"), beside.who("blog")], ["shop-1", "blog-0"]);
+    beside.stop();
+}
+
+#[test]
 fn maps_that_another_table_enlarged_are_those_of_the_next_change() {
     let beside = Beside::start("");
     let mut large = table(0, 0, "");

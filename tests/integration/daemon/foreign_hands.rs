@@ -288,6 +288,48 @@ fn programs_maps_and_names_that_were_removed_or_exchanged_are_repaired() {
     drop(watched.strange);
 }
 
+/// It once took two reviews: the first left the slot to an app that does not exist.
+#[test]
+fn a_slot_with_another_owner_is_repaired_by_one_review() {
+    let mut watched = Watched::start();
+    watched.is_repaired("another owner", "was changed in the map backends", |it| {
+        it.ours().overwrite("backends", 0, &["0x63"]);
+    });
+}
+
+/// `run` once only gave the advice to flush, which it refuses.
+#[test]
+fn an_entry_that_leads_out_of_the_map_is_repaired() {
+    let mut watched = Watched::start();
+    watched.is_repaired("an entry: far out", "holds what vipnat never writes", |it| {
+        it.ours().overwrite("vips", 0, &["0x00", "0x00", "0x10", "0x00"]);
+    });
+}
+
+#[test]
+fn links_and_switches_that_others_changed_are_named() {
+    let mut watched = Watched::start();
+    watched.is_repaired("a switch", "shop", |it| {
+        it.ours().switch(it.cgroup("shop"), "0");
+    });
+    let mut watched = Watched::start();
+    watched.is_repaired("a detached link", "shop", |it| {
+        it.ours().detach(&it.links("shop").join("connect4"));
+    });
+    let mut watched = Watched::start();
+    watched.is_repaired("a link that was removed", "shop", |it| {
+        fs::remove_file(it.links("shop").join("connect4")).unwrap();
+    });
+}
+
+#[test]
+fn maps_that_others_removed_are_named() {
+    let mut watched = Watched::start();
+    watched.is_repaired("without maps", "the map", |it| {
+        fs::remove_dir_all(it.ours().bpffs.join("maps")).unwrap();
+    });
+}
+
 #[test]
 fn a_repair_is_named_once_and_counted() {
     let mut watched = Watched::start();

@@ -10,7 +10,12 @@ use vipnat_core::model::NameIndex;
 
 use super::state::Live;
 use crate::{
-    kernel::{compat, error::Result, maps::Copied, pinned_ids::PinnedIds},
+    kernel::{
+        compat,
+        error::{Error, Result},
+        maps::Copied,
+        pinned_ids::PinnedIds,
+    },
     reconcile::context::Context,
     state::{links, name_index, staging, state_dir::StateDir},
 };
@@ -93,6 +98,9 @@ fn restore_maps(context: &Context, live: &Live) -> Result<()> {
 fn compare_maps(live: &Live, copied: Result<Copied>) -> Vec<String> {
     let now = match copied.and_then(Copied::snapshot) {
         Ok(now) => now,
+        Err(Error::CorruptMap { map }) => {
+            return vec![format!("the map {map} holds what vipnat never writes")];
+        }
         Err(error) => return vec![error.to_string()],
     };
     let before = live.content.snapshot();
