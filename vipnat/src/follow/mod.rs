@@ -1,6 +1,6 @@
 //! Follows a table: applies it again when its source changes, or when cgroups come and go.
 //!
-//! A [`Source`] tells of tables and changes, such as a [`FileSource`]. The [`Follower`] is the loop that makes
+//! A `Source` tells of tables and changes, such as a `FileSource`. The `Follower` is the loop that makes
 //! the kernel follow them.
 
 mod cgroup_watch;
