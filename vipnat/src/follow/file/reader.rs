@@ -23,8 +23,8 @@ pub(super) struct FileReader {
 
 /// What was read last.
 struct Last {
-    /// A hash instead would take less memory, but more time: the comparison of texts ends at the first
-    /// difference, and is ten times as fast where there is none.
+    /// A hash would take less memory, but has to read all of a text that did change. This comparison ends at
+    /// the first difference.
     bytes: Vec<u8>,
     /// The mount point of cgroup v2, with which absolute paths of cgroups begin.
     mount: PathBuf,
