@@ -74,7 +74,7 @@ impl Build {
 
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// A smoke run of a minute: few VIPs, few rounds.
+    /// A smoke run of two minutes: few VIPs, few rounds.
     #[arg(long)]
     pub(crate) short: bool,
     /// How many rounds to measure.

@@ -16,7 +16,7 @@ use crate::{
 
 #[derive(Args)]
 pub(crate) struct Bench {
-    /// A smoke run of a minute, into target/bench: few VIPs, few rounds.
+    /// A smoke run of two minutes, into target/bench: few VIPs, few rounds.
     #[arg(long)]
     short: bool,
     /// How many rounds to measure (15, or 3 with --short).
