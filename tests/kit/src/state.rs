@@ -3,7 +3,8 @@
 //! The text names scopes, slots and cursors, because their numbers depend on earlier changes. No scope is
 //! given twice, and slots and cursors in use are not available.
 //!
-//! The text omits the turns that a cursor has given, retired slots, the counters, and records of sockets.
+//! The text omits the turns that a cursor has given, retired slots, the counters, records of sockets, and the
+//! mark of the last change.
 //!
 //! A cgroup whose scope is 0 counts as one without a scope. A removed cgroup has none, although the kernel
 //! keeps its storage for a while.
@@ -44,6 +45,10 @@ const SOCK_ADDR: [u32; 12] = [8, 9, 10, 11, 14, 15, 19, 20, 29, 30, 31, 32];
 /// The number of cursors that are read. vipnat assigns the lowest free cursor, so small tables use only
 /// these.
 const CURSORS: usize = 4096;
+
+/// The mark of the last change of the maps. Only whether it is another one matters, to a process that knows the
+/// former.
+const CHANGED: &str = "maps/changed";
 
 /// Time limit for a link to disappear.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -152,11 +157,11 @@ impl Pins {
         paths.sort_by_key(|path| {
             ["maps", "progs"].iter().position(|at| path.starts_with(root.join(at))).unwrap_or(2)
         });
-        for path in paths {
+        for path in paths.iter().filter(|path| !path.ends_with(CHANGED)) {
             let below = path.strip_prefix(root).expect("it is below");
             let parts: Vec<_> = below.iter().map(|part| part.to_string_lossy()).collect();
             let parts: Vec<_> = parts.iter().map(AsRef::as_ref).collect();
-            lines.insert(pins.line(&path, &parts, cgroups));
+            lines.insert(pins.line(path, &parts, cgroups));
         }
         if root.exists() {
             pins.text = "pins:\n".to_owned();
