@@ -124,9 +124,8 @@ pub(super) fn service(backends: &[&str]) -> Value {
     json!({ "backends": backends, "on-backend-removed": "kill" })
 }
 
-/// Applies a table, and follows it.
+/// Follows a table, which `run` applies first. Apps may have no cgroup yet.
 pub(super) fn follow(ground: &Ground, table: &Path) -> Result<Following> {
-    ground.apply(table)?;
     let mut following =
         Following::start(ground.vipnat.command(["run".as_ref(), table.as_os_str()]));
     following.wait_for(|line| line.starts_with("following "));
